@@ -1,0 +1,45 @@
+# `make demo` shows the agent at work, `make test` proves it; both set up what they need.
+.POSIX:
+.PHONY: setup demo test lint unit docs format clean
+
+VENV = .venv/bin
+PYTEST_ARGS =
+
+# On NixOS everything comes from the flake instead.
+NIXOS_MARK = /etc/NIXOS
+ON_NIXOS = [ -e $(NIXOS_MARK) ] && command -v nix >/dev/null
+NIX = nix --extra-experimental-features 'nix-command flakes'
+
+setup:
+	@sh .ci/setup
+
+demo:
+	@if $(ON_NIXOS); then exec $(NIX) run .#demo; else sh .ci/setup && exec $(VENV)/agent demo; fi
+
+test:
+	@if $(ON_NIXOS); then exec $(NIX) flake check; else sh .ci/setup && $(MAKE) lint unit; fi
+
+lint:
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-cache
+	$(VENV)/codespell
+	$(VENV)/python docs/generate.py --check
+
+# The pure core is covered whole; the rest has a floor of its own.
+unit:
+	$(VENV)/pytest --numprocesses 2 --cov --cov-report= $(PYTEST_ARGS)
+	$(VENV)/coverage report --include='agent/domain/*' --fail-under=100
+	$(VENV)/coverage report --include='agent/application/*' --fail-under=100
+	$(VENV)/coverage report --fail-under=90
+
+docs:
+	$(VENV)/python docs/generate.py
+
+format:
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+clean:
+	rm -rf .venv build .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,152 @@
+"""The host's own links and files, and its reboot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.process import ProgramMissingError
+from agent.domain.errors import HostError, Kind
+from agent.domain.gates import FreeSpace
+from agent.domain.store_path import StorePath, parse_store_path
+from agent.domain.systems import BootArtifacts, Systems
+
+if TYPE_CHECKING:
+    from agent.adapters.process import Runner
+
+_KERNEL_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_MAX_FILE: Final = 65536
+_REBOOT_TIMEOUT: Final = 60.0
+
+
+class HostFiles:
+    """Reads a NixOS host below the given paths."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        current_system: Path,
+        booted_system: Path,
+        profile: Path,
+        store_dir: Path,
+        boot: Path,
+    ) -> None:
+        self._runner = runner
+        self._current_system = current_system
+        self._booted_system = booted_system
+        self._profile = profile
+        self._store_dir = store_dir
+        self._boot = boot
+
+    def systems(self) -> Systems:
+        """Return where the three links point, and whether the host is a container.
+
+        systemd writes `/run/systemd/container` in containers (its container interface). Without a
+        store nothing else is asked: nix would make one.
+        """
+        if not self._store_dir.is_dir():
+            raise HostError(
+                Kind.HOST_WITHOUT_STORE,
+                f"there is no nix store at {self._store_dir}",
+                hint="is this a NixOS host?",
+            )
+        return Systems(
+            running=self._resolve(self._current_system),
+            booted=self._resolve(self._booted_system),
+            profile=self._resolve(self._profile),
+            is_container=(self._current_system.parent / "systemd" / "container").exists(),
+            boot_id=self._boot_id(),
+        )
+
+    def _boot_id(self) -> str:
+        """Return the kernel's boot id, and when the link to the booted system was made.
+
+        Stage 2 of the boot makes that link anew; in a container, whose restart is no boot of the
+        kernel, it alone tells.
+        """
+        try:
+            made = self._booted_system.lstat().st_ctime_ns
+        except OSError:
+            made = 0
+        return f"{_text(_KERNEL_BOOT_ID) or ''}:{made}"
+
+    def platform(self) -> str | None:
+        """Return the running system's `system` file, such as `x86_64-linux`."""
+        return _text(self._current_system / "system")
+
+    def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
+        """Return what only a reboot can change; None for a container's system, or none there."""
+        system = Path(toplevel)
+        kernel, initrd, modules = (
+            os.path.realpath(system / name) if (system / name).exists() else ""
+            for name in ("kernel", "initrd", "kernel-modules")
+        )
+        if not kernel:
+            return None
+        return BootArtifacts(kernel, initrd, modules, _text(system / "kernel-params") or "")
+
+    def counterpart(self, toplevel: StorePath) -> StorePath:
+        """Return the specialisation of `toplevel` named as the booted one, or `toplevel`."""
+        booted = self._resolve(self._booted_system)
+        if booted is None:
+            return toplevel
+        pattern = f"{self._profile.name}-*-link/specialisation/*"
+        for link in self._profile.parent.glob(pattern):
+            if self._resolve(link) == booted:
+                return self._resolve(Path(toplevel, "specialisation", link.name)) or toplevel
+        return toplevel
+
+    def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
+        """Return `toplevel` and its specialisations."""
+        links = Path(toplevel, "specialisation").glob("*")
+        found = {path for link in links if (path := self._resolve(link))}
+        return frozenset({toplevel, *found})
+
+    def hostname_of(self, toplevel: StorePath) -> str | None:
+        """Return the text of the system's `etc/hostname`."""
+        return _text(Path(toplevel, "etc", "hostname"))
+
+    def free_space(self) -> FreeSpace:
+        """Return the room in the store's file system and on the boot partition."""
+        try:
+            boot = shutil.disk_usage(self._boot).free if self._boot.exists() else None
+            return FreeSpace(store=shutil.disk_usage(self._store_dir).free, boot=boot)
+        except OSError as error:
+            raise HostError(
+                Kind.HOST_UNREADABLE,
+                f"cannot tell the free space of {error.filename}: {error.strerror}",
+            ) from error
+
+    async def reboot(self) -> None:
+        """Ask systemd for a reboot and do not wait for it."""
+        try:
+            ended = await self._runner.run(
+                ["systemctl", "--no-block", "reboot"], timeout=_REBOOT_TIMEOUT
+            )
+        except ProgramMissingError as error:
+            raise HostError(Kind.REBOOT_FAILED, f"cannot reboot: {error}") from error
+        if ended.returncode != 0:
+            last = ended.tail.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+            raise HostError(Kind.REBOOT_FAILED, f"systemctl reboot failed: {last[0]}")
+
+    def _resolve(self, link: Path) -> StorePath | None:
+        try:
+            path = os.path.realpath(link, strict=True)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise HostError(
+                Kind.HOST_UNREADABLE, f"cannot read the link {link}: {error.strerror}"
+            ) from error
+        return parse_store_path(path, str(self._store_dir))
+
+
+def _text(file: Path) -> str | None:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(_MAX_FILE).strip() or None
+    except OSError:
+        return None

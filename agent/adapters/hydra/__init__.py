@@ -1,0 +1,1 @@
+"""Hydra over HTTP: requests, answers, retries."""

@@ -1,0 +1,145 @@
+"""The `Hydra` port over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+from typing_extensions import override
+
+from agent.adapters.hydra import absence, models, outlook, paths
+from agent.adapters.hydra.conversation import Conversation, Retries
+from agent.adapters.hydra.transport import Transport
+from agent.application.ports import Hydra
+from agent.domain.errors import HydraError, Kind
+from agent.domain.flake_reference import parse_locked_flake_reference
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+
+    from agent.adapters.hydra.transport import Answer
+    from agent.application.ports import Clock, EventSink, Outlook
+    from agent.domain.build import Build
+    from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.job import Job, Select
+
+_NOT_FOUND: Final = 404
+_MAX_EVALS: Final = 5
+"""How many of a build's evals are tried; Hydra deletes the oldest, so the first is there."""
+
+
+class HydraClient(Hydra):
+    """One conversation with one Hydra instance.
+
+    `instance` is its URL, perhaps with a path; `timeout` and `deadline` are the seconds that one
+    request and the whole conversation may take, the latter from the first request on. `transport`
+    replaces the network. Every method raises `HydraError`.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        *,
+        timeout: float,
+        deadline: float,
+        sink: EventSink,
+        clock: Clock,
+        transport: httpx.AsyncBaseTransport | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self._transport = Transport(instance, clock, transport=transport)
+        self._conversation = Conversation(
+            self._transport,
+            timeout=timeout,
+            deadline=deadline,
+            sink=sink,
+            clock=clock,
+            retries=retries or Retries(),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    @override
+    async def newest_good_build(self, job: Job, select: Select) -> int:
+        answer = await self._conversation.ask(paths.job_path(job, select))
+        if answer.is_redirect:
+            return paths.build_id_of(answer)
+        if answer.status == _NOT_FOUND:
+            raise await absence.explain(self._conversation, job, select, answer)
+        models.refuse_bodies_without_json(answer)
+        raise HydraError(
+            Kind.HYDRA_WRONG_SHAPE,
+            f"{answer.url}: an answer of its own (status 200) where a redirect to a build belongs",
+            hint="is hydra.instance the URL of a Hydra?",
+        )
+
+    @override
+    async def build(self, build_id: int) -> Build:
+        answer = await self._conversation.ask(f"/build/{build_id}")
+        if answer.status == _NOT_FOUND:
+            # HYDRA_HTML and the like when it is not Hydra that says so.
+            models.parse(models.ErrorAnswer, answer)
+            raise HydraError(
+                Kind.BUILD_MISSING,
+                f"{answer.url}: build {build_id} does not exist (any more)",
+                hint="the next run looks again",
+            )
+        found = models.parse(models.BuildAnswer, self._direct(answer)).to_build()
+        self._refuse_other_id(answer, found.id, build_id)
+        return found
+
+    @override
+    async def locked_flake(self, build: Build) -> tuple[int, LockedFlakeReference]:
+        if not build.evals:
+            raise HydraError(
+                Kind.BUILD_WITHOUT_EVAL,
+                f"build {build.id} belongs to no eval, so nothing says which flake it is of",
+                hint="Hydra may have deleted the eval; strategy = 'store-path' needs none",
+            )
+        tried = build.evals_newest_first[:_MAX_EVALS]
+        for eval_id in tried:
+            answer = await self._conversation.ask(f"/eval/{eval_id}")
+            if answer.status == _NOT_FOUND:
+                models.parse(models.ErrorAnswer, answer)
+                continue
+            found = models.parse(models.EvalAnswer, self._direct(answer))
+            self._refuse_other_id(answer, found.id, eval_id)
+            return eval_id, parse_locked_flake_reference(found.flake)
+        raise HydraError(
+            Kind.EVAL_MISSING,
+            f"of build {build.id}, Hydra has deleted the eval(s) {', '.join(map(str, tried))}",
+            hint="the next run looks again; strategy = 'store-path' needs no eval",
+        )
+
+    @override
+    async def outlook(self, job: Job, build: Build | None) -> Outlook:
+        return await outlook.look(self._conversation, job, build)
+
+    @staticmethod
+    def _direct(answer: Answer) -> Answer:
+        if answer.is_redirect:
+            raise paths.unwanted_redirect(answer)
+        return answer
+
+    @staticmethod
+    def _refuse_other_id(answer: Answer, found: int, asked: int) -> None:
+        if found != asked:
+            raise HydraError(
+                Kind.HYDRA_WRONG_SHAPE,
+                f"{answer.url}: the answer is about id {found}",
+                hint="is there a broken cache before Hydra?",
+            )

@@ -1,0 +1,151 @@
+"""Requests that belong together: tried again while that helps, and over by one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tenacity
+from tenacity.wait import wait_base
+from typing_extensions import override
+
+from agent.application import events
+from agent.domain.errors import AgentError, HydraError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.adapters.hydra.transport import Answer, Transport
+    from agent.application.ports import Clock, EventSink
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a request is made, and the seconds between: doubling, with up to `first` on top."""
+
+    attempts: int = 5
+    first: float = 0.5
+    longest: float = 10.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Conversation:
+    """All requests of one client; `timeout` and `deadline` are seconds.
+
+    The deadline runs from the first request on, pauses between requests included.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float,
+        deadline: float,
+        sink: EventSink,
+        clock: Clock,
+        retries: Retries,
+    ) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._deadline = deadline
+        self._sink = sink
+        self._clock = clock
+        self._retries = retries
+        self._began: float | None = None
+
+    async def ask(self, path: str) -> Answer:
+        """Return the answer to a GET, trying again while the fault is one that can pass.
+
+        Raises:
+            HydraError: the last fault, when it cannot pass, the attempts are used up, or the
+                deadline would end before the next one.
+        """
+        earlier: AgentError | None = None
+
+        def note(state: tenacity.RetryCallState) -> None:
+            nonlocal earlier
+            earlier = _fault_of(state)
+            self._tell(path, earlier, state)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_can_pass),
+            wait=_Wait(self._retries),
+            stop=self._is_last,
+            before_sleep=note,
+            sleep=self._retries.sleep,
+            reraise=True,
+        )
+        try:
+            return await retrying(self.ask_once, path)
+        except HydraError as error:
+            # What Hydra said says more than that there was no time to ask again.
+            if error.kind is Kind.HYDRA_DEADLINE and earlier is not None:
+                raise earlier from error
+            raise
+
+    async def ask_once(self, path: str) -> Answer:
+        """Return the answer to a GET that is not worth a second attempt; raises as `ask`."""
+        if self._began is None:
+            self._began = self._clock.elapsed()
+        left = self._left()
+        if left <= 0:
+            raise self._deadline_passed(path)
+        try:
+            return await self._transport.get(path, timeout=min(self._timeout, left))
+        except HydraError as error:
+            if error.kind is Kind.HYDRA_TIMEOUT and left <= self._timeout:
+                raise self._deadline_passed(path) from error
+            raise
+
+    def _left(self) -> float:
+        began = self._clock.elapsed() if self._began is None else self._began
+        return self._deadline - (self._clock.elapsed() - began)
+
+    def _is_last(self, state: tenacity.RetryCallState) -> bool:
+        is_used_up = state.attempt_number >= self._retries.attempts
+        return is_used_up or state.upcoming_sleep >= self._left()
+
+    def _tell(self, path: str, error: AgentError | None, state: tenacity.RetryCallState) -> None:
+        if error is not None:
+            self._sink.emit(
+                events.REQUEST_RETRIED,
+                path=path,
+                attempt=state.attempt_number,
+                wait=round(state.upcoming_sleep, 3),
+                error_kind=error.kind,
+                error_message=error.message,
+                error_hint=error.hint,
+            )
+
+    def _deadline_passed(self, path: str) -> HydraError:
+        return HydraError(
+            Kind.HYDRA_DEADLINE,
+            f"{self._transport.instance}{path}: the {self._deadline:g} s for all that is asked of"
+            " Hydra are over",
+            hint="is Hydra overloaded, or hydra.deadline too short?",
+        )
+
+
+class _Wait(wait_base):
+    """The usual wait, or the one that the server asked for where that is longer."""
+
+    def __init__(self, retries: Retries) -> None:
+        self._usual = tenacity.wait_exponential(
+            multiplier=retries.first, max=retries.longest
+        ) + tenacity.wait_random(0, retries.first)
+
+    @override
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        error = _fault_of(retry_state)
+        asked = None if error is None else error.retry_after
+        return max(self._usual(retry_state), asked or 0.0)
+
+
+def _can_pass(error: BaseException) -> bool:
+    return isinstance(error, AgentError) and error.is_retryable
+
+
+def _fault_of(state: tenacity.RetryCallState) -> AgentError | None:
+    error = None if state.outcome is None else state.outcome.exception()
+    return error if isinstance(error, AgentError) else None

@@ -1,0 +1,95 @@
+"""What Hydra says about builds to come: a red newer build, a job that is gone, a dead jobset."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from agent.adapters.hydra import models, paths
+from agent.application.ports import Outlook
+from agent.domain.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from agent.adapters.hydra.conversation import Conversation
+    from agent.domain.build import Build
+    from agent.domain.job import Job
+
+_NOT_FOUND: Final = 404
+_T = TypeVar("_T")
+
+
+async def look(conversation: Conversation, job: Job, build: Build | None) -> Outlook:
+    """Ask everything at once, each question one time; what fails becomes the outlook's fault."""
+    newer_failed, gone_since, jobset = await asyncio.gather(
+        _attempt(_newest_failed(conversation, job)),
+        _attempt(_gone_since(conversation, job, build)),
+        _attempt(_jobset(conversation, job)),
+    )
+    answers = (newer_failed, gone_since, jobset)
+    known = jobset if isinstance(jobset, models.JobsetAnswer) else None
+    return Outlook(
+        newer_build_failed=None if isinstance(newer_failed, AgentError) else newer_failed,
+        gone_since_eval=None if isinstance(gone_since, AgentError) else gone_since,
+        is_jobset_disabled=None if known is None else known.is_disabled,
+        evaluation_error=None if known is None else known.first_error_line,
+        fault=next((answer for answer in answers if isinstance(answer, AgentError)), None),
+    )
+
+
+async def _attempt(question: Coroutine[object, object, _T]) -> _T | AgentError:
+    try:
+        return await question
+    except AgentError as error:
+        return error
+
+
+async def _newest_failed(conversation: Conversation, job: Job) -> bool | None:
+    """Whether the newest finished build failed; None where the job's metrics do not say.
+
+    The job's own page of metrics is the only cheap answer: `/api/latestbuilds` costs Hydra a scan.
+    """
+    answer = await conversation.ask_once(paths.job_path(job, "prometheus"))
+    return read_job_failed(answer.body, job)
+
+
+def read_job_failed(metrics: bytes, job: Job) -> bool | None:
+    """Return what `hydra_job_failed` says of `job` in a page of metrics, None if it says nothing.
+
+    The page is Prometheus's text format and mostly about Hydra's own process.
+    """
+    wanted = {"project": job.project, "jobset": job.jobset, "job": job.name}
+    for line in metrics.decode(errors="replace").splitlines():
+        sample = _SAMPLE.fullmatch(line)
+        if sample and {m[1]: _unescape(m[2]) for m in _LABEL.finditer(sample[1])} == wanted:
+            return sample[2] == "1"
+    return None
+
+
+_SAMPLE: Final = re.compile(r"hydra_job_failed\{(.*)\} ([01])(?:\.0+)?", re.ASCII)
+_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text)
+
+
+async def _gone_since(conversation: Conversation, job: Job, build: Build | None) -> int | None:
+    """Return the newest finished eval if it is newer than the build and has no such job."""
+    if build is None or not build.evals:
+        return None
+    answer = await conversation.ask_once(paths.jobset_path(job, "latest-eval"))
+    if answer.status == _NOT_FOUND:
+        return None
+    newest = paths.eval_id_of(answer)
+    if newest <= max(build.evals):
+        return None
+    answer = await conversation.ask_once(paths.eval_job_path(newest, job))
+    return newest if answer.status == _NOT_FOUND else None
+
+
+async def _jobset(conversation: Conversation, job: Job) -> models.JobsetAnswer:
+    answer = await conversation.ask_once(paths.jobset_path(job, "errors"))
+    return models.parse(models.JobsetAnswer, answer)

@@ -1,0 +1,145 @@
+"""The paths of Hydra that are asked, and what the path of a redirect says.
+
+Sources: Hydra's `lib/Hydra/Controller/{Job,Jobset,JobsetEval,API}.pm`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from agent.domain.errors import HydraError, Kind
+
+if TYPE_CHECKING:
+    from agent.adapters.hydra.transport import Answer
+    from agent.domain.job import Job, Select
+
+_BUILD: Final = re.compile(r"/build/([0-9]{1,18})/?", re.ASCII)
+_EVAL: Final = re.compile(r"/eval/([0-9]{1,18})/?", re.ASCII)
+_JOB: Final = re.compile(r"/job/([^/]+)/([^/]+)/(.+)")
+
+
+def job_path(job: Job, page: Select | str) -> str:
+    """Return the path of one page of a job."""
+    return f"/job/{segment(job.project)}/{segment(job.jobset)}/{segment(job.name)}/{page}"
+
+
+def jobset_path(job: Job, page: str) -> str:
+    """Return the path of one page of the job's jobset."""
+    return f"/jobset/{segment(job.project)}/{segment(job.jobset)}/{page}"
+
+
+def eval_job_path(eval_id: int, job: Job) -> str:
+    """Return the path that redirects to the job's build in one eval."""
+    return f"/eval/{eval_id}/job/{segment(job.name)}"
+
+
+def latest_build_path(job: Job) -> str:
+    """Return the path that lists the job's newest finished build, good or not."""
+    return (
+        f"/api/latestbuilds?nr=1&project={segment(job.project)}"
+        f"&jobset={segment(job.jobset)}&job={segment(job.name)}"
+    )
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a path: whatever is in it, it stays one segment."""
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
+    return quote(name, safe="")
+
+
+def build_id_of(answer: Answer) -> int:
+    """Return the build that a redirect points to.
+
+    Only the path counts: behind a careless proxy the rest of Location names another host or
+    scheme (recorded `location-xff-nonlocal.json`).
+
+    Raises:
+        HydraError: JOBSET_RENAMED, HYDRA_REDIRECT, HYDRA_REDIRECT_LOOP, HYDRA_REDIRECT_ORIGIN.
+    """
+    return _number(answer, _BUILD)
+
+
+def eval_id_of(answer: Answer) -> int:
+    """Return the eval that a redirect points to; raises as `build_id_of`."""
+    return _number(answer, _EVAL)
+
+
+def _number(answer: Answer, pattern: re.Pattern[str]) -> int:
+    match = pattern.fullmatch(_path_below_instance(answer))
+    if match is None:
+        raise unwanted_redirect(answer)
+    return int(match[1])
+
+
+def unwanted_redirect(answer: Answer) -> HydraError:
+    """Return the fault of a redirect to where nothing of use is."""
+    target = _target(answer)
+    if target is None:
+        return HydraError(
+            Kind.HYDRA_REDIRECT,
+            f"{answer.url}: a redirect (status {answer.status}) to nowhere",
+            hint="look at the proxy in front of Hydra",
+        )
+    told = f"{answer.url}: a redirect to {target[:300]!r}"
+    if target == answer.url:
+        return HydraError(
+            Kind.HYDRA_REDIRECT_LOOP,
+            f"{answer.url}: a redirect back to itself",
+            hint="look at the proxy in front of Hydra",
+        )
+    new_jobset = _new_jobset(answer)
+    if new_jobset is not None:
+        return HydraError(
+            Kind.JOBSET_RENAMED,
+            f"{answer.url}: the jobset is called {new_jobset!r} now",
+            hint=f"set hydra.jobset to {new_jobset!r}",
+        )
+    asked, meant = urlsplit(answer.url), urlsplit(target)
+    if (asked.scheme, asked.netloc) != (meant.scheme, meant.netloc):
+        is_upgrade = (meant.scheme, meant.path) == ("https", asked.path)
+        secure = f"{target[: -len(answer.path)]}" if target.endswith(answer.path) else "https://…"
+        return HydraError(
+            Kind.HYDRA_REDIRECT_ORIGIN,
+            f"{told}, which is another origin and is not followed",
+            hint=(
+                f"set hydra.instance to {secure}"
+                if is_upgrade
+                else "set hydra.instance to the URL that Hydra is meant to be reached by"
+            ),
+        )
+    return HydraError(
+        Kind.HYDRA_REDIRECT,
+        f"{told}, where no build is",
+        hint="is hydra.instance the URL of a Hydra, and does it want a login?",
+    )
+
+
+def _target(answer: Answer) -> str | None:
+    """Return the absolute URL of Location, without its fragment and whatever is unprintable."""
+    if not answer.location or not answer.location.isprintable():
+        return None
+    try:
+        return urljoin(answer.url, answer.location)
+    except ValueError:
+        return None
+
+
+def _path_below_instance(answer: Answer) -> str:
+    target = _target(answer)
+    parts = urlsplit(target or "")
+    if parts.scheme not in ("http", "https"):
+        return ""
+    return parts.path.removeprefix(urlsplit(answer.instance).path)
+
+
+def _new_jobset(answer: Answer) -> str | None:
+    """Return the new name when the redirect only exchanges the jobset (`renamed-latest.json`)."""
+    asked = _JOB.fullmatch(answer.path)
+    found = _JOB.fullmatch(_path_below_instance(answer))
+    if asked is None or found is None:
+        return None
+    same_job = unquote(asked[1]) == unquote(found[1]) and unquote(asked[3]) == unquote(found[3])
+    return unquote(found[2]) if same_job and unquote(asked[2]) != unquote(found[2]) else None

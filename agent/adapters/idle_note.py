@@ -1,0 +1,89 @@
+"""Leaves the note that lets the next run be an idle one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from agent import __version__, idle
+from agent.adapters.state import state_fault
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+    from agent.domain.job import Job, Select
+    from agent.domain.systems import Systems
+
+
+@dataclass(frozen=True, slots=True)
+class IdleNote:
+    """Writes `idle.json`: what must still hold for the host to have nothing to do.
+
+    `interval` is how long at most one full run answers for later ones; `is_told` is false where
+    the log level leaves out the idle run's line. `fingerprint` is of the settings as they were
+    before they were read, None where no later run can be an idle one.
+    """
+
+    state_dir: Path
+    job: Job
+    select: Select
+    host: str
+    current_system: Path
+    booted_system: Path
+    profile: Path
+    timeout: timedelta
+    interval: timedelta
+    is_told: bool
+    fingerprint: str | None
+
+    def forget(self) -> None:
+        """Remove the note.
+
+        Raises:
+            HostError: the state directory cannot be written.
+        """
+        try:
+            (self.state_dir / idle.NOTE).unlink(missing_ok=True)
+        except OSError as error:
+            raise state_fault(self.state_dir / idle.NOTE, error) from error
+
+    def write(self, build_id: int, systems: Systems) -> None:
+        """Note that the host has nothing to do while build and links are what was observed.
+
+        Raises:
+            HostError: the state directory cannot be written.
+        """
+        links = {
+            str(self.current_system): systems.running,
+            str(self.booted_system): systems.booted,
+            str(self.profile): systems.profile,
+        }
+        if self.fingerprint is None or None in links.values():
+            return
+        url = urlsplit(self.job.instance)
+        parts = ("job", self.job.project, self.job.jobset, self.job.name, self.select)
+        path = "/".join([url.path.rstrip("/"), *(quote(part, safe="") for part in parts)])
+        try:
+            idle.write_note(
+                str(self.state_dir),
+                {
+                    "version": __version__,
+                    "fingerprint": self.fingerprint,
+                    "scheme": url.scheme,
+                    "authority": url.netloc,
+                    "path": path,
+                    "build_id": build_id,
+                    "links": links,
+                    "until": time.time() + self.interval.total_seconds(),
+                    "interval": self.interval.total_seconds(),
+                    "timeout": self.timeout.total_seconds(),
+                    "host": self.host,
+                    "job": str(self.job),
+                    "is_told": self.is_told,
+                },
+            )
+        except OSError as error:
+            raise state_fault(self.state_dir / idle.NOTE, error) from error

@@ -1,0 +1,349 @@
+"""The history of this host: an SQLite file in the state directory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing, contextmanager
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from agent.adapters.state import state_fault
+from agent.application import events
+from agent.application.ports import RunRecord
+from agent.domain.decide import History
+from agent.domain.errors import JournalError, Kind
+from agent.domain.secrets import hide_secrets
+from agent.domain.store_path import StorePath
+from agent.idle import LAST_CONTACT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.application.ports import EventSink
+    from agent.domain.candidate import Candidate
+    from agent.domain.job import Job
+
+_KEPT_RUNS: Final = 1000
+_PATIENCE: Final = 10.0
+"""Seconds to wait for another writer."""
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_MAY_NOT_WRITE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+_NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+
+# One entry a version; `PRAGMA user_version` counts those that have been applied.
+_MIGRATIONS: Final = (
+    (
+        """
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        run_id TEXT NOT NULL UNIQUE,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        host TEXT NOT NULL,
+        job TEXT NOT NULL,
+        decision TEXT,
+        action TEXT,
+        outcome TEXT NOT NULL,
+        build_id INTEGER,
+        eval_id INTEGER,
+        flake TEXT,
+        toplevel TEXT,
+        boot_id TEXT,
+        previous TEXT,
+        reasons TEXT NOT NULL DEFAULT '[]',
+        error_kind TEXT,
+        error_message TEXT,
+        exit_code INTEGER,
+        repeats INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+        "CREATE INDEX runs_by_toplevel ON runs (toplevel)",
+        "CREATE INDEX runs_by_job ON runs (job, build_id)",
+    ),
+)
+
+_COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
+_ARRIVED: Final = "('activated', 'staged', 'rebooting', 'nothing-to-do')"
+_TOUCHED: Final = "previous IS NOT NULL AND action IS NOT 'dry-activate'"
+# What decisions stand on is kept however old it is: the highest build of each job, the last change
+# of the host, and the last dry activation.
+_PRUNE: Final = f"""
+    DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?
+    AND id NOT IN (
+        SELECT id FROM (
+            SELECT id, max(build_id) FROM runs WHERE outcome IN {_ARRIVED} GROUP BY job
+        )
+        UNION SELECT max(id) FROM runs WHERE {_TOUCHED}
+        UNION SELECT max(id) FROM runs WHERE outcome = 'dry-activated'
+    )
+"""  # noqa: S608 - constants of our own
+_FOREIGN: Final = ("flake", "reasons", "error_message")
+"""What may quote an URL of somebody else's, with a password in it."""
+_NEWEST: Final = f"""
+    SELECT toplevel, outcome, boot_id, job = ? AND build_id = ? FROM runs
+    WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1
+"""  # noqa: S608 - constants of our own
+_PASSIVE: Final = ("held", "failed", "awaits-reboot")
+_SAME: Final = (
+    "host", "job", "decision", "action", "outcome", "build_id", "toplevel", "reasons", "error_kind",
+)  # fmt: skip
+
+
+class SqliteJournal:
+    """Keeps notable runs. Every write is on disk (`synchronous=FULL`) when the call returns."""
+
+    def __init__(self, state_dir: Path, sink: EventSink) -> None:
+        self._file = state_dir / "journal.sqlite"
+        self._sink = sink
+
+    def note_contact(self, now: datetime) -> None:
+        """Write `last-contact`: when Hydra last answered, for whoever watches this host."""
+        with self._faults_told():
+            stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ\n")
+            self._file.with_name(LAST_CONTACT).write_text(stamp)
+
+    def prepare(self) -> None:
+        """Make sure that the history can be written; a damaged file is set aside."""
+        with self._write():
+            pass
+
+    def record(self, run: RunRecord) -> None:
+        """Write or rewrite the row of a run."""
+        with self._write() as db:
+            last = _last(db)
+            if last is not None and last.run_id != run.run_id and _repeats(last, run):
+                db.execute(
+                    "UPDATE runs SET repeats = repeats + 1, finished_at = ? WHERE run_id = ?",
+                    (run.finished_at and run.finished_at.isoformat(), last.run_id),
+                )
+                return
+            names = ", ".join(_COLUMNS)
+            marks = ", ".join("?" for _ in _COLUMNS)
+            news = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+            db.execute(
+                f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
+                f" ON CONFLICT (run_id) DO UPDATE SET {news}",
+                _row(run),
+            )
+            db.execute(_PRUNE, (_KEPT_RUNS,))
+
+    def last_run(self) -> RunRecord | None:
+        """Return the newest row, None before the first notable run."""
+        with self._read() as db:
+            return None if db is None else _last(db)
+
+    def highest_build(self, job: Job) -> int | None:
+        """Return the highest build id of `job` that this host has activated or staged."""
+        with self._read() as db:
+            if db is None:
+                return None
+            (found,) = db.execute(
+                f"SELECT max(build_id) FROM runs WHERE job = ? AND outcome IN {_ARRIVED}",  # noqa: S608 - a constant of our own
+                (job.key,),
+            ).fetchone()
+            return None if found is None else int(found)
+
+    def history_of(self, candidate: Candidate) -> History:
+        """Return what was done with a candidate, or built in its place, on this host.
+
+        Whether it is staged or was rebooted into counts only until another system came.
+        """
+        path = candidate.toplevel
+        with self._read() as db:
+            if db is None:
+                return History()
+            newest = db.execute(_NEWEST, (candidate.job.key, candidate.build_id)).fetchone()
+            (dry_activated,) = db.execute(
+                "SELECT count(*) FROM runs WHERE toplevel = ? AND outcome = 'dry-activated'",
+                (path,),
+            ).fetchone()
+        toplevel, outcome, boot_id, is_same_build = newest or ("", "", "", False)
+        if toplevel != path and not is_same_build:
+            return History(is_dry_activated=dry_activated > 0)
+        return History(
+            is_staged=outcome in ("staged", "rebooting"),
+            is_dry_activated=dry_activated > 0,
+            reboot_asked_in=(boot_id or "") if outcome == "rebooting" else None,
+            has_failed=outcome in ("failed", "activating"),
+            activated_as=StorePath(toplevel) if toplevel != path else None,
+        )
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection | None]:
+        """Open for reading alone, so that an ordinary user may look; None if new."""
+        with self._faults_told():
+            if not self._file.exists():
+                yield None
+                return
+            with closing(self._connect_reader()) as db:
+                yield db if self._check_version(db) else None
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self._file))}?mode=ro"
+        db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE)
+        try:
+            self._check_version(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            if not _name(error).startswith(_MAY_NOT_WRITE):
+                raise
+            # A reader who may not make the shared-memory file of the write-ahead log.
+            return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._faults_told():
+            try:
+                connection = self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _name(error).startswith(_DAMAGED):
+                    raise
+                self._set_aside(error)
+                connection = self._connect()
+            with closing(connection) as db, db:
+                yield db
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        except OSError as error:
+            fault = state_fault(self._file, error)
+            raise JournalError(fault.kind, fault.message, hint=fault.hint) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        db = sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level="IMMEDIATE")
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            self._migrate(db)
+            _examine(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if self._check_version(db) == len(_MIGRATIONS):
+            return
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            # Another process may have been here first.
+            for number in range(self._check_version(db), len(_MIGRATIONS)):
+                for statement in _MIGRATIONS[number]:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _check_version(self, db: sqlite3.Connection) -> int:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(_MIGRATIONS):
+            raise JournalError(
+                Kind.JOURNAL_TOO_NEW,
+                f"{self._file} was written by a newer agent (version {version},"
+                f" this one knows {len(_MIGRATIONS)})",
+                hint="move it away, or run the newer agent",
+            )
+        return int(version)
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Keep a damaged file for a person to look at, and begin a new one."""
+        aside = self._file.with_suffix(".damaged")
+        self._file.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+        self._sink.emit(
+            events.JOURNAL_SET_ASIDE,
+            path=str(aside),
+            error_kind=Kind.JOURNAL_CORRUPT,
+            error_message=f"{self._file} is damaged: {error}",
+        )
+
+    def _fault(self, error: sqlite3.Error) -> JournalError:
+        name = _name(error)
+        if name.startswith(_NO_ROOM):
+            kind, hint = Kind.STATE_FULL, "free some room in the file system of paths.state_dir"
+        elif name.startswith(_MAY_NOT_WRITE):
+            kind, hint = Kind.STATE_READ_ONLY, "the agent needs to write to paths.state_dir"
+        elif name.startswith(_DAMAGED):
+            kind, hint = Kind.JOURNAL_CORRUPT, "move it away: a new one is begun"
+        else:
+            kind, hint = Kind.STATE_UNUSABLE, "check paths.state_dir"
+        return JournalError(kind, f"cannot use {self._file}: {error} ({name})", hint=hint)
+
+
+class _DamagedError(sqlite3.DatabaseError):
+    """SQLite opens the file, but what it holds is not whole."""
+
+    sqlite_errorname = "SQLITE_CORRUPT"
+
+
+def _examine(db: sqlite3.Connection) -> None:
+    """Find out whether the file is whole; it never has more than some thousand rows.
+
+    Raises:
+        sqlite3.DatabaseError: it is not.
+    """
+    (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if said != "ok":
+        raise _DamagedError(said)
+    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(runs)")}
+    if missing := set(_COLUMNS) - columns:
+        raise _DamagedError(f"no column {', '.join(sorted(missing))}")
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "unknown")
+
+
+def _row(run: RunRecord) -> tuple[Any, ...]:
+    values = []
+    for name in _COLUMNS:
+        value = hide_secrets(getattr(run, name)) if name in _FOREIGN else getattr(run, name)
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        elif isinstance(value, list | tuple):
+            value = json.dumps([list(reason) for reason in value])
+        elif isinstance(value, str):
+            # A path may hold bytes that are no text.
+            value = value.encode(errors="backslashreplace").decode()
+        values.append(value)
+    return tuple(values)
+
+
+def _last(db: sqlite3.Connection) -> RunRecord | None:
+    names = ", ".join(_COLUMNS)
+    found = db.execute(f"SELECT {names} FROM runs ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608 - names of our own
+    if found is None:
+        return None
+    values = dict(zip(_COLUMNS, found, strict=True))
+    for name in ("started_at", "finished_at"):
+        values[name] = values[name] and datetime.fromisoformat(values[name])
+    values["reasons"] = tuple((name, reason) for name, reason in json.loads(values["reasons"]))
+    return RunRecord(**values)
+
+
+def _repeats(last: RunRecord, run: RunRecord) -> bool:
+    """Whether `run` ended as `last` did, and neither changed the host."""
+    if run.outcome not in _PASSIVE or run.previous is not None or last.previous is not None:
+        return False
+    bare = replace(last, reasons=_names(last))
+    return all(
+        getattr(bare, name) == getattr(replace(run, reasons=_names(run)), name) for name in _SAME
+    )
+
+
+def _names(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    """Return the reasons without their sentences, which may tell changing numbers."""
+    return tuple((name, "") for name, _ in run.reasons)

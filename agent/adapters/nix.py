@@ -1,0 +1,283 @@
+"""Runs nix: evaluates a host's toplevel, and brings its closure from the substituters.
+
+nix fails only ever with exit code 1, so failures are told apart by what it says: the texts are
+those of 2.8, 2.26 and 2.34 (src/libstore, src/libflake). Nothing that nix's configuration says
+of substituters and keys is repeated here; only what the agent's own settings add is passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.nix_log import NixLog
+from agent.adapters.process import ProgramMissingError
+from agent.application.ports import Fetched
+from agent.domain.errors import Kind, NixError
+from agent.domain.gates import FetchPlan
+from agent.domain.store_path import parse_store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from agent.adapters.process import Completed, Runner
+    from agent.application.ports import Progress
+    from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.store_path import StorePath
+
+_NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
+
+# The flags of nixos-rebuild that change what a flake evaluates to, and how many values each has.
+_EVALUATION_FLAGS: Final = {
+    "--impure": 0,
+    "--accept-flake-config": 0,
+    "--show-trace": 0,
+    "--option": 2,
+}
+
+_WILL_FETCH: Final = re.compile(
+    r"(?:this path|these (?P<paths>\d+) paths) will be fetched"
+    r" \((?P<download>[\d.]+) (?P<download_unit>\w+) download,"
+    r" (?P<unpacked>[\d.]+) (?P<unpacked_unit>\w+) unpacked\)"
+)
+_UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
+
+_FULL: Final = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded")
+_UNTRUSTED: Final = re.compile(
+    r"(?:ignoring|the) substitute for '(?P<path>[^']+)'.*not signed by any of the keys"
+    r"|cannot add path '(?P<added>[^']+)' because it lacks a (?:valid )?signature"
+)
+# A missing narinfo is no failed download to nix; what is reported failed at the transport or on
+# the server. A nar that is gone although its narinfo is there is the cache's fault, not distance.
+_UNREACHABLE: Final = re.compile(
+    r"unable to \w+ '[^']*': (?!HTTP error 4(?:04|10)\b)"
+    r"|disabling binary cache '"
+    r"|does not appear to be a binary cache"
+)
+_NOWHERE: Final = re.compile(
+    r"don't know how to build these paths|there is no substituter that can build it"
+    r"|some references of path '[^']*' could not be realised"
+)
+_BROKEN: Final = re.compile(
+    r"file 'nar/[^']*' does not exist in binary cache|is incomplete$|hash mismatch|corrupt"
+)
+_STALE_LOCK: Final = re.compile(
+    r"cannot write modified lock file of flake|requires lock file changes but they're not allowed"
+)
+
+
+class NixCommand:
+    """nix, as the port `Nix` wants it.
+
+    `gc_root` becomes a link to the fetched candidate, which keeps it from the garbage collector.
+    `flags` are the user's for nixos-rebuild: what changes the evaluation is passed on to it.
+    `deadline` bounds each call, in seconds. Unless `local_builds`, nothing is ever built, not even
+    for an evaluation that imports from a derivation.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        store_dir: str,
+        gc_root: Path,
+        substituters: tuple[str, ...],
+        trusted_public_keys: tuple[str, ...],
+        local_builds: bool,
+        flags: tuple[str, ...],
+        deadline: float,
+    ) -> None:
+        self._runner = runner
+        self._store_dir = store_dir
+        self._gc_root = gc_root
+        self._local_builds = local_builds
+        self._evaluation_flags = evaluation_flags(flags)
+        self._deadline = deadline
+        self._settings: tuple[str, ...] = (
+            *("--option", "narinfo-cache-negative-ttl", "0"),
+            # Said outright: on a host that it takes to be without a network nix would otherwise
+            # substitute nothing, not even from a cache on that host, and not say why.
+            *("--option", "substitute", "true"),
+        )
+        if substituters:
+            self._settings += ("--option", "substituters", " ".join(substituters))
+        if trusted_public_keys:
+            self._settings += ("--option", "trusted-public-keys", " ".join(trusted_public_keys))
+        if not local_builds:
+            self._settings += ("--max-jobs", "0", "--builders", "")
+
+    async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
+        """Return the output path of the host's toplevel.
+
+        Raises:
+            NixError: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        """
+        attribute = f'nixosConfigurations."{host}".config.system.build.toplevel.outPath'
+        # The user's flags come first: none of them may allow builds.
+        arguments = ("--no-update-lock-file", *self._evaluation_flags, *self._settings)
+        done = await self._run(("eval", "--raw", f"{flake}#{attribute}", *arguments))
+        if done.returncode != 0:
+            raise _evaluation_fault(flake, host, done.tail)
+        path = parse_store_path(done.stdout, self._store_dir)
+        if path is None:
+            raise NixError(
+                Kind.NIX_NONSENSE,
+                f"the toplevel of {host} evaluates to {done.stdout[:200]!r}, which is no path of"
+                f" {self._store_dir}",
+            )
+        return path
+
+    async def plan_fetch(self, path: StorePath) -> FetchPlan:
+        """Return what substituting `path` would bring: nothing, where it is valid already.
+
+        A path in no cache is an empty plan when it may be built.
+
+        Raises:
+            NixError: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, FETCH_FAILED, NIX_TIMEOUT.
+        """
+        done = await self._run(("build", path, "--dry-run", *self._settings))
+        if done.returncode != 0 or _NOWHERE.search(done.tail):
+            fault = _fetch_fault(path, done.tail)
+            if fault.kind is Kind.PATH_NOT_CACHED and self._local_builds:
+                return FetchPlan(0, 0, 0)
+            raise fault
+        return parse_fetch_plan(done.tail)
+
+    async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
+        """Bring the closure of `path` into the store, and link `gc_root` to it.
+
+        Raises:
+            NixError: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, SIGNATURE_UNTRUSTED,
+                STORE_FULL, FETCH_FAILED, NIX_TIMEOUT.
+        """
+        try:
+            self._gc_root.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NixError(Kind.FETCH_FAILED, f"cannot make {error.filename}: {error}") from error
+        log = NixLog()
+
+        def take(line: str) -> None:
+            if text := log.feed(line):
+                self._runner.say("nix", text)
+            progress.update(log.paths, log.paths_expected, log.size, log.size_expected)
+
+        link = ("--out-link", str(self._gc_root))
+        done = await self._run(
+            ("build", path, *link, "--log-format", "internal-json", *self._settings), take
+        )
+        if done.returncode != 0:
+            raise _fetch_fault(path, log.text)
+        return Fetched(paths=log.paths, size=log.size_expected)
+
+    async def _run(
+        self, arguments: Sequence[str], on_line: Callable[[str], None] | None = None
+    ) -> Completed:
+        argv = (*_NIX, *arguments)
+        try:
+            done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line)
+        except ProgramMissingError as error:
+            raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
+        if done.timed_out:
+            raise NixError(
+                Kind.NIX_TIMEOUT, f"nix {arguments[0]} took longer than {self._deadline:g} s"
+            )
+        return done
+
+
+def evaluation_flags(flags: Sequence[str]) -> tuple[str, ...]:
+    """Return those of nixos-rebuild's flags, with their values, that change an evaluation."""
+    chosen: list[str] = []
+    rest = list(flags)
+    while rest:
+        values = _EVALUATION_FLAGS.get(rest[0])
+        taken = 1 + (values or 0)
+        if values is not None:
+            chosen += rest[:taken]
+        rest = rest[taken:]
+    return tuple(chosen)
+
+
+def parse_fetch_plan(text: str) -> FetchPlan:
+    """Return what nix's dry run promises to fetch; sizes are as exact as nix prints them."""
+    found = _WILL_FETCH.search(text)
+    if found is None:
+        return FetchPlan(0, 0, 0)
+    return FetchPlan(
+        paths=int(found["paths"] or 1),
+        download_bytes=_size(found["download"], found["download_unit"]),
+        unpacked_bytes=_size(found["unpacked"], found["unpacked_unit"]),
+    )
+
+
+def _size(number: str, unit: str) -> int:
+    return round(float(number) * _UNITS.get(unit, 1))
+
+
+def complaint(text: str) -> str:
+    """Return what nix's last error says, without the trace that newer versions put around it."""
+    lines = [line.strip() for line in text.splitlines()]
+    errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
+    if not errors:
+        return next((line for line in reversed(lines) if line), "it said nothing")
+    said = [line for line in lines[: errors[-1]] if line.startswith("fatal: ")][-1:]  # git's
+    begun = len(said)
+    for line in [lines[errors[-1]].removeprefix("error:").strip(), *lines[errors[-1] + 1 :]]:
+        is_trace = line.startswith(("at ", "(use '--show-trace'", "(stack trace truncated", "…"))
+        if len(said) > begun and (not line or is_trace):
+            break
+        if line and not is_trace:
+            said.append(line)
+    return " ".join(said)[:1000]
+
+
+def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
+    if _FULL.search(text):
+        return _full(text)
+    hint = ""
+    if _STALE_LOCK.search(text):
+        hint = "commit a flake.lock that fits flake.nix"
+    return NixError(
+        Kind.EVALUATION_FAILED,
+        f"cannot evaluate {host} of {flake}: {complaint(text)}",
+        hint=hint,
+    )
+
+
+def _fetch_fault(path: StorePath, text: str) -> NixError:
+    """Return why `path` could not be fetched; the cause that explains the others comes first."""
+    if _FULL.search(text):
+        return _full(text)
+    if untrusted := _UNTRUSTED.search(text):
+        return NixError(
+            Kind.SIGNATURE_UNTRUSTED,
+            f"{untrusted['path'] or untrusted['added']} is not signed by a trusted key",
+            hint="is the cache's key in trusted-public-keys or fetch.trusted_public_keys?",
+        )
+    if said := _line(_UNREACHABLE, text):
+        return NixError(Kind.CACHE_UNREACHABLE, f"cannot fetch {path}: {said}")
+    # What nix also says of a path that was in a cache, and yet could not be copied from it.
+    if said := _line(_BROKEN, text):
+        return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {said}")
+    if _NOWHERE.search(text):
+        return NixError(
+            Kind.PATH_NOT_CACHED,
+            f"{path}, or a path that it needs, is in no substituter",
+            hint="a cache may receive a build some time after Hydra finished it",
+        )
+    return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {complaint(text)}")
+
+
+def _full(text: str) -> NixError:
+    return NixError(
+        Kind.STORE_FULL,
+        f"the store's file system is full: {_line(_FULL, text)}",
+        hint="nix-collect-garbage makes room; disk.store_reserve holds an upgrade before this",
+    )
+
+
+def _line(pattern: re.Pattern[str], text: str) -> str:
+    """Return the line in which `pattern` occurs, nix's last word rather than its retries."""
+    found = [line.strip() for line in text.splitlines() if pattern.search(line)]
+    final = [line for line in found if "; retrying in" not in line] or found or [""]
+    return final[0].removeprefix("warning: ").removeprefix("error: ")

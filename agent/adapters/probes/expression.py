@@ -1,0 +1,48 @@
+"""Searches a text for a regular expression, in a process of its own that can be ended.
+
+Python's `re` tries every way to match, which can take longer than the world exists, and holds the
+interpreter all the while: no timeout and no thread could end it, and nothing else would go on.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Final
+
+from agent.adapters.process import ProgramMissingError, exit_code_of
+
+_FOUND: Final = 10
+_MISSING: Final = 11
+"""Neither is what Python itself would exit with."""
+_SEARCH: Final = f"""
+import re, sys
+length, _, rest = sys.stdin.buffer.read().decode("utf-8", "surrogatepass").partition("\\n")
+found = re.search(rest[:int(length)], rest[int(length):])
+sys.exit({_FOUND} if found else {_MISSING})
+"""
+
+
+class ExpressionError(Exception):
+    """Whether the expression matches cannot be known; the message is the reason."""
+
+
+async def is_found(expression: str, text: str) -> bool:
+    """Return whether `expression` matches somewhere in `text`; the search ends when cancelled.
+
+    Raises:
+        ExpressionError: it is no regular expression, or the search failed.
+    """
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ExpressionError(f"is no regular expression: {error}") from error
+    # Not as an argument: those are of limited length, and every user of the host can see them.
+    told = f"{len(expression)}\n{expression}{text}".encode("utf-8", "surrogatepass")
+    try:
+        code = await exit_code_of((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=told)
+    except ProgramMissingError as error:
+        raise ExpressionError(f"could not be searched for: {error}") from error
+    if code not in (_FOUND, _MISSING):
+        raise ExpressionError(f"could not be searched for: Python ended with {code}")
+    return code == _FOUND

@@ -1,0 +1,224 @@
+"""The HTTP check: does a service answer as it should?
+
+What an upgrade depends on is asked directly and from here: proxies, netrc and the other habits of
+the environment are ignored, redirects are not followed (a redirect is the answer), and no cookie
+goes from one check to another. A certificate is trusted if the system trusts it or if it descends
+from the check's `ca_file`, which adds to the system's store and replaces nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Final
+
+from agent import __version__
+from agent.adapters.net import system_trust
+from agent.adapters.probes.expression import ExpressionError, is_found
+from agent.adapters.probes.names import why_unresolved
+from agent.application.check import in_seconds
+from agent.domain.check import CheckResult
+from agent.slim import without_terminal_libraries
+
+with without_terminal_libraries():
+    import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.domain.check import HttpCheck
+
+_MAX_BODY: Final = 1024 * 1024
+_HEADERS: Final = {
+    "user-agent": f"nixos-hydra-agent/{__version__}",
+    # A compressed MiB can be a decompressed GiB.
+    "accept-encoding": "identity",
+}
+
+
+class _UnusableError(Exception):
+    """The check itself cannot be used; the message is the reason."""
+
+
+class HttpProbe:
+    """Makes one request a check.
+
+    All checks share one client, and one TLS context, which is the costly part; each distinct
+    `ca_file` needs its own. No connection is kept for another check.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[str | None, httpx.AsyncClient] = {}
+
+    async def close(self) -> None:
+        """Close the clients."""
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    async def probe(self, check: HttpCheck) -> CheckResult:
+        """Return what came of the check, within its timeout; never raises."""
+        visit = _Visit(check)
+        try:
+            client = self._client_for(check)
+            async with asyncio.timeout(check.timeout.total_seconds()):
+                reason = await visit.make(client)
+        except TimeoutError:
+            reason = visit.why_late()
+        except _UnusableError as error:
+            reason = str(error)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ExceptionGroup) as error:
+            reason = _why_failed(error)
+        return CheckResult(check, is_well=not reason, reason=reason, latency=visit.latency)
+
+    def _client_for(self, check: HttpCheck) -> httpx.AsyncClient:
+        client = self._clients.get(check.ca_file)
+        if client is None:
+            client = self._clients[check.ca_file] = _client(check.ca_file)
+        return client
+
+
+class _Visit:
+    """One request, and what is seen of its answer."""
+
+    def __init__(self, check: HttpCheck) -> None:
+        self._check = check
+        self._has_text = False
+        self.latency: timedelta | None = None
+        """From the beginning, name and connection included, to the end of the headers."""
+
+    async def make(self, client: httpx.AsyncClient) -> str:
+        """Return why the answer is not as it should be; empty if it is."""
+        check = self._check
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with client.stream(check.method, check.url) as response:
+            self.latency = timedelta(seconds=loop.time() - began)
+            if not any(response.status_code in expected for expected in check.status):
+                expected = ", ".join(str(expected) for expected in check.status)
+                return f"status {response.status_code}, expected {expected}"
+            if check.max_latency is not None and self.latency > check.max_latency:
+                took, allowed = in_seconds(self.latency), in_seconds(check.max_latency)
+                return f"took {took}, at most {allowed} allowed"
+            if check.body is None and check.body_regex is None:
+                return ""
+            text = await _text(response)
+        self._has_text = True
+        return await _why_body_wrong(check, text)
+
+    def why_late(self) -> str:
+        """Return the reason when time is over."""
+        if self.latency is None:
+            late = "no answer"
+        elif self._has_text:
+            late = "body_regex neither matched nor failed to"
+        else:
+            late = "body not complete"
+        return f"{late} within {in_seconds(self._check.timeout)}"
+
+
+async def _text(response: httpx.Response) -> str:
+    """Return the first MiB of the body, as text of the charset it declares, else UTF-8."""
+    body = bytearray()
+    async for block in response.aiter_bytes():
+        body += block[: _MAX_BODY - len(body)]
+        if len(body) == _MAX_BODY:
+            break
+    try:
+        return body.decode(response.charset_encoding or "utf-8", errors="replace")
+    except (LookupError, ValueError):  # a charset that does not exist, or is none for text
+        return body.decode(errors="replace")
+
+
+async def _why_body_wrong(check: HttpCheck, text: str) -> str:
+    if check.body is not None and check.body not in text:
+        return f"body lacks {check.body!r}"
+    if check.body_regex is None:
+        return ""
+    try:
+        found = await is_found(check.body_regex, text)
+    except ExpressionError as error:
+        raise _UnusableError(f"body_regex {error}") from error
+    return "" if found else f"body does not match {check.body_regex!r}"
+
+
+def _client(ca_file: str | None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=_trust(ca_file),
+        headers=_HEADERS,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        timeout=None,  # noqa: S113 - the check's timeout bounds everything
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        trust_env=False,
+    )
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    source = "the system's certificates"
+    try:
+        context = system_trust()
+        if ca_file is not None:
+            source = f"ca_file {ca_file}"
+            context.load_verify_locations(ca_file)
+    except ssl.SSLError as error:
+        raise _UnusableError(f"{source}: no certificate in it") from error
+    except OSError as error:
+        raise _UnusableError(f"{source}: {_strerror(error)}") from error
+    return context
+
+
+def _why_failed(error: Exception) -> str:
+    """Return the reason for a person, from the innermost cause that says something."""
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                reason = f"certificate not trusted: {cause.verify_message.rstrip('.')}"
+            case ssl.SSLError():
+                reason = f"no TLS: {(cause.reason or str(cause)).replace('_', ' ').lower()}"
+            case socket.gaierror() | UnicodeError():
+                reason = why_unresolved(cause)
+            case OverflowError():
+                reason = "not a URL that can be asked: no such port"
+            case OSError(errno=errno.ECONNRESET | errno.EPIPE):
+                reason = "connection broke"
+            case OSError(errno=int()):
+                reason = _strerror(cause)
+            case _:
+                continue
+        return reason
+    return _what_is_wrong(error)
+
+
+def _strerror(error: OSError) -> str:
+    """Return the system's own words; asyncio has others in the same place."""
+    return os.strerror(error.errno or 0).lower()
+
+
+def _what_is_wrong(error: Exception) -> str:
+    match error:
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            return f"not a URL that can be asked: {error}"
+        case httpx.DecodingError():
+            return f"body cannot be decompressed: {error}"
+        case httpx.RemoteProtocolError():
+            return f"no proper answer: {str(error).rstrip('.')}"
+        case httpx.NetworkError():
+            return "connection broke"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield what led to an error, innermost first; of several attempts the first one's."""
+    if error is None:
+        return
+    if isinstance(error, BaseExceptionGroup):
+        for attempt in error.exceptions:
+            yield from _causes(attempt)
+    yield from _causes(error.__cause__ or error.__context__)
+    yield error

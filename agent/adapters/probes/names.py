@@ -1,0 +1,50 @@
+"""Names to addresses, and how a name that has none is told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to send: an address family, and what the socket calls take as an address."""
+
+    family: socket.AddressFamily
+    sockaddr: tuple[Any, ...]
+
+    @property
+    def text(self) -> str:
+        """The numeric address, with its scope where it has one (`fe80::1%2`)."""
+        scope = self.sockaddr[3] if self.family is socket.AF_INET6 else 0
+        return f"{self.sockaddr[0]}%{scope}" if scope else str(self.sockaddr[0])
+
+
+async def resolve(host: str) -> tuple[Address, ...]:
+    """Return the resolver's first address of each family, in the resolver's order.
+
+    A literal address, scoped or not, is no question for the resolver, and takes no time.
+
+    Raises:
+        OSError, ValueError: there is none; `why_unresolved` tells why.
+    """
+    try:
+        answers = socket.getaddrinfo(
+            host, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        answers = await loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    first: dict[socket.AddressFamily, Address] = {}
+    for family, _, _, _, sockaddr in answers:
+        first.setdefault(family, Address(family, sockaddr))
+    return tuple(first.values())
+
+
+def why_unresolved(error: OSError | ValueError) -> str:
+    """Return the reason for a person; a name server out of reach is not a name that is unknown."""
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return "name does not resolve: no name server answers"
+    return "name does not resolve"

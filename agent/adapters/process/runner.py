@@ -1,0 +1,284 @@
+"""Runs programs while the agent does other things: bounded, logged, ended with their groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from agent.adapters.process.ended import Completed, missing
+from agent.application import events
+from agent.domain.secrets import hide_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.application.ports import Clock, EventSink
+
+_MAX_LINE: Final = 4096
+_MAX_TAIL: Final = 200
+_MAX_STDOUT: Final = 16 * 1024 * 1024
+_GRACE: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+_POLL: Final = 0.02
+
+
+class Runner:
+    """Runs programs without a shell, without standard input, in a process group of their own.
+
+    Every line that a child prints to stderr becomes a `process.output` event, unless the caller
+    takes the lines itself. `env` is added to the environment of the agent.
+    `grace` is how many seconds a program has after SIGTERM, and its pipes after its end.
+    """
+
+    def __init__(
+        self,
+        sink: EventSink,
+        clock: Clock,
+        env: Mapping[str, str] | None = None,
+        *,
+        grace: float = _GRACE,
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._grace = grace
+        self._env = {
+            **os.environ,
+            # git and ssh never prompt: nobody is there to answer.
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
+            **(env or {}),
+        }
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment that programs are given."""
+        return self._env
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run `argv` to its end, or end its process group after `timeout` seconds.
+
+        `env` is added to the environment for this once. When the caller is cancelled the process
+        group is ended, too.
+
+        Raises:
+            ProgramMissingError: it cannot be started.
+        """
+        program = os.path.basename(argv[0])  # noqa: PTH119
+        self._sink.emit(events.PROGRAM_STARTED, argv=hide_secrets(list(argv)))
+        began = self._clock.elapsed()
+        tail: deque[str] = deque(maxlen=_MAX_TAIL)
+
+        def take(line: str) -> None:
+            if on_line is not None:
+                on_line(line)
+            else:
+                self.say(program, line)
+            tail.append(_shown(line))
+
+        child = await _start(argv, cwd, {**self._env, **(env or {})}, self._grace)
+        stdout, timed_out = "", False
+        try:
+            async with asyncio.timeout(timeout):
+                stdout = await child.communicate(take)
+        except TimeoutError:
+            timed_out = True
+            await child.end()
+        except BaseException:
+            await child.end()
+            raise
+        finally:
+            child.close()
+        returncode = child.returncode
+        self._sink.emit(
+            events.PROGRAM_ENDED,
+            program=program,
+            returncode=returncode,
+            seconds=round(self._clock.elapsed() - began, 3),
+        )
+        return Completed(returncode, stdout, "\n".join(tail), timed_out)
+
+    def say(self, program: str, line: str, stream: str = "stderr") -> None:
+        """Log one line of a child, without what looks like a credential."""
+        self._sink.emit(events.PROGRAM_SPOKE, program=program, stream=stream, line=_shown(line))
+
+
+def _shown(line: str) -> str:
+    return str(hide_secrets(line[:_MAX_LINE]))
+
+
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    """Notes the end of the process itself.
+
+    asyncio's own `wait` ends only when the pipes are closed, too (until Python 3.12), and those
+    may have been inherited by what outlives the process.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=1 << 16, loop=loop)
+        self.exited: asyncio.Future[None] = loop.create_future()
+
+    @override
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set_result(None)
+
+
+class _Child:
+    """A program that runs, its pipes and its process group."""
+
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, protocol: _Protocol, grace: float
+    ) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._grace = grace
+
+    @property
+    def returncode(self) -> int:
+        """Exit code, negative for a signal; only after it has ended."""
+        code = self._transport.get_returncode()
+        return -signal.SIGKILL if code is None else code
+
+    async def communicate(self, take: Callable[[str], None]) -> str:
+        """Pass on stderr's lines and return stdout, when it has ended.
+
+        What it leaves behind may hold its pipes open, as ssh's connection sharing does; such pipes
+        are read for some seconds more.
+        """
+        kept = bytearray()
+        reading = asyncio.gather(
+            _read_all(_stream(self._protocol.stdout), kept),
+            _read_lines(_stream(self._protocol.stderr), take),
+        )
+        try:
+            await asyncio.wait(
+                (reading, self._protocol.exited), return_when=asyncio.FIRST_COMPLETED
+            )
+            if reading.done():
+                reading.result()
+            await asyncio.shield(self._protocol.exited)
+            await asyncio.wait((reading,), timeout=self._grace)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        return kept.decode(errors="replace")
+
+    async def end(self) -> None:
+        """End it and all it has started: SIGTERM, some grace, SIGKILL."""
+        try:
+            self._kill(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._grace):
+                    await self._gone()
+        finally:
+            self._kill(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace):
+                await asyncio.shield(self._protocol.exited)
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        self._transport.close()
+
+    def _kill(self, number: signal.Signals | int) -> None:
+        # It leads its group, whose number cannot be used again while a member is alive.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), number)
+
+    async def _gone(self) -> None:
+        """Wait until nothing is left of the group: there is nothing that would tell."""
+        await asyncio.shield(self._protocol.exited)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.killpg(self._transport.get_pid(), 0)
+                await asyncio.sleep(_POLL)
+
+
+async def _start(
+    argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], grace: float
+) -> _Child:
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Protocol(loop),
+            *argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError
+        raise missing(argv[0], error) from error
+    return _Child(transport, protocol, grace)
+
+
+def _stream(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    assert stream is not None  # noqa: S101 - both were asked for as pipes
+    return stream
+
+
+async def _read_all(stream: asyncio.StreamReader, kept: bytearray) -> None:
+    """Read to the end; what comes after 16 MiB is dropped, so that the child never blocks."""
+    while block := await stream.read(65536):
+        kept += block[: _MAX_STDOUT - len(kept)]
+
+
+async def _read_lines(stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
+    """Pass each line on; of a line above 1 MiB the rest is dropped."""
+    rest = b""
+    while block := await stream.read(65536):
+        *lines, rest = (rest + block).split(b"\n")
+        rest = rest[: 1 << 20]
+        for line in lines:
+            take(line.decode(errors="replace").rstrip("\r"))
+    if rest:
+        take(rest.decode(errors="replace"))
+
+
+async def exit_code_of(argv: Sequence[str], *, stdin: bytes) -> int:
+    """Run `argv` to its end and return its exit code, negative for a signal.
+
+    What it prints is dropped. When the caller is cancelled its process group is killed at once: for
+    programs that have nothing to tidy up.
+
+    Raises:
+        ProgramMissingError: it cannot be started.
+    """
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise missing(argv[0], error) from error
+    try:
+        await child.communicate(stdin)
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        code = await child.wait()
+    return code

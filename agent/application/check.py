@@ -1,0 +1,108 @@
+"""Runs all health checks at once, so that no single one can delay, break or fail another."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from agent.application import events
+from agent.domain.check import CheckResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.application.ports import EventSink, Prober
+    from agent.domain.check import Check
+
+_GRACE: Final = timedelta(milliseconds=500)
+"""How long a probe may overstay its check's timeout: its own reason is better than ours."""
+
+
+async def run_checks(
+    prober: Prober,
+    checks: Sequence[Check],
+    deadline: timedelta,
+    sink: EventSink,
+    on_result: Callable[[CheckResult], None] | None = None,
+) -> tuple[CheckResult, ...]:
+    """Run `checks` concurrently and return their results in the same order.
+
+    What a probe does cannot reach beyond its check: one that raises, or that overstays its
+    timeout, is a failed check with a reason, and so is whatever has not finished when `deadline`
+    (for all of them together) ends. A check's own timeout begins once there is room to run it.
+    Each result is logged, and given to `on_result`, as soon as it is known.
+    """
+    results: dict[int, CheckResult] = {}
+
+    def conclude(index: int, result: CheckResult) -> None:
+        if index in results:  # a probe that even its cancellation did not end in time
+            return
+        results[index] = result
+        _log(sink, result)
+        if on_result is not None:
+            on_result(result)
+
+    async def ask(index: int, check: Check) -> None:
+        conclude(index, await _ask(prober, check))
+
+    tasks = [asyncio.create_task(ask(index, check)) for index, check in enumerate(checks)]
+    try:
+        if tasks:
+            await asyncio.wait(
+                tasks, timeout=deadline.total_seconds(), return_when=asyncio.FIRST_EXCEPTION
+            )
+    finally:
+        await _abandon([task for task in tasks if not task.done()])
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()  # a fault of `sink` or `on_result` is the caller's
+    for index, check in enumerate(checks):
+        if index not in results:
+            reason = f"not finished within health.deadline ({in_seconds(deadline)})"
+            conclude(index, CheckResult(check, is_well=False, reason=reason))
+    return tuple(results[index] for index in range(len(checks)))
+
+
+async def _ask(prober: Prober, check: Check) -> CheckResult:
+    """Probe once there is room, and make a failed check of whatever the probe does wrong."""
+    try:
+        async with prober.room_for(check):
+            async with asyncio.timeout((check.timeout + _GRACE).total_seconds()):
+                return await prober.probe(check)
+    except TimeoutError:
+        reason = f"no answer within {in_seconds(check.timeout)}"
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        reason = "could not be probed: the probe was cancelled"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        reason = f"could not be probed: {type(error).__name__}: {error}"
+    return CheckResult(check, is_well=False, reason=reason)
+
+
+async def _abandon(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what still runs, and wait a moment, but no longer, for it to clean up."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_GRACE.total_seconds())
+
+
+def _log(sink: EventSink, result: CheckResult) -> None:
+    sink.emit(
+        events.CHECK_FINISHED,
+        check=result.check.name,
+        type=result.check.type,
+        target=result.check.target,
+        well=result.is_well,
+        wanted=result.check.is_wanted,
+        reason=result.reason,
+        latency=None if result.latency is None else round(result.latency.total_seconds(), 6),
+    )
+
+
+def in_seconds(duration: timedelta) -> str:
+    """Return a duration as reasons tell it: `30 s`, `0.5 s`."""
+    return f"{round(duration.total_seconds(), 3):g} s"

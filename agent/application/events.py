@@ -1,0 +1,266 @@
+"""Every event that the agent can log: names, levels, fields.
+
+`docs/reference/events.md` is made from this table. An event is a fact in the past tense with
+fields, never prose; `host`, `run_id` and `job` are bound to all of a run's events, `build_id` to
+those after a build was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of event: `fields` maps each field that it may carry to its meaning."""
+
+    name: str
+    level: Level
+    meaning: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+_ERROR: Final = {
+    "error.kind": "stable name of the fault",
+    "error.message": "what happened, to what, and why",
+    "error.hint": "what to do about it, where something can be done",
+}
+_CANDIDATE: Final = {
+    "build_id": "Hydra's build",
+    "eval_id": "the build's newest eval; null where none was asked for",
+    "flake": "locked flake reference of that eval",
+    "toplevel": "store path of the system",
+}
+
+RUN_STARTED = Event(
+    "run.started",
+    "debug",
+    "A run has begun.",
+    {"action": "what it is to do", "strategy": "flake or store-path", "dry_run": "true or false"},
+)
+RUN_FINISHED = Event(
+    "run.finished",
+    "info",
+    "The run's summary: exactly one a run, and always its last event.",
+    {
+        "decision": "done, hold, upgrade, await-reboot or reboot; null if it failed before",
+        "outcome": "nothing-to-do, held, activated, staged, dry-activated, dry-run, awaits-reboot,"
+        " rebooting or failed",
+        "reasons": "list of {name, reason}: why it was held, or why it waits",
+        "exit_code": "exit code of the process",
+        "durations": "seconds by step: observe, gates, verify, fetch, build, recheck, activate,"
+        " total",
+        "bytes_fetched": "bytes added to the store by substitution",
+        "paths_fetched": "store paths substituted",
+        "action": "the action performed, if any",
+        "running": "running system at the end",
+        "booted": "booted system",
+        "profile": "profile's system at the end",
+        "gates": "list of {gate, open, reason}, in a dry run",
+        **_CANDIDATE,
+        **_ERROR,
+    },
+)
+RUN_IDLE = Event(
+    "run.idle",
+    "info",
+    "The idle path found nothing to do: Hydra's newest build is the one this host runs.",
+    {
+        "build_id": "Hydra's newest build",
+        "run_id": "the run",
+        "host": "the host",
+        "job": "its job",
+        "durations": "seconds by step: total",
+    },
+)
+RUN_FAILED = Event("run.failed", "error", "The run met a fault.", _ERROR)
+RUN_HELD = Event(
+    "run.held",
+    "info",
+    "The run cannot go on now, and the next one may: nothing is wrong with this host.",
+    _ERROR,
+)
+BUG_FOUND = Event(
+    "run.crashed",
+    "error",
+    "A fault of the agent itself.",
+    {"exception": "the traceback"},
+)
+REQUEST_RETRIED = Event(
+    "hydra.request_retried",
+    "warning",
+    "A request failed in a way that can pass and is made again.",
+    {
+        "path": "path of the request",
+        "attempt": "how many have failed so far",
+        "wait": "seconds until the next attempt",
+        **_ERROR,
+    },
+)
+BUILD_SELECTED = Event(
+    "hydra.build_selected",
+    "info",
+    "Hydra's good build for this host is known.",
+    {**_CANDIDATE, "finished_at": "when Hydra finished it"},
+)
+NEWER_BUILD_RED = Event(
+    "hydra.newer_build_failed", "warning", "The job's newest build failed; an older one is good."
+)
+JOB_GONE = Event(
+    "hydra.job_gone",
+    "warning",
+    "The newest finished eval has no such job any more: no new build will ever come.",
+    {"eval_id": "that eval"},
+)
+JOBSET_IS_DISABLED = Event(
+    "hydra.jobset_disabled", "warning", "The jobset is disabled: no new build will come."
+)
+EVALUATION_BROKEN = Event(
+    "hydra.evaluation_failed",
+    "warning",
+    "Hydra cannot evaluate the jobset at present: no new build will come.",
+    {"message": "first line of Hydra's error"},
+)
+OUTLOOK_UNKNOWN = Event(
+    "hydra.outlook_unknown",
+    "debug",
+    "Hydra did not say whether a newer build is red or the job is gone.",
+    _ERROR,
+)
+DECISION_MADE = Event(
+    "run.decided",
+    "info",
+    "The run knows what to do about the candidate.",
+    {"decision": "as in run.finished", "reason": "why, where there is one"},
+)
+GATE_HELD = Event(
+    "gate.held", "info", "A gate holds the upgrade.", {"gate": "its name", "reason": "why"}
+)
+GATE_PASSED = Event(
+    "gate.passed", "info", "A gate lets the upgrade pass.", {"gate": "its name", "reason": "why"}
+)
+CHECK_FINISHED = Event(
+    "check.finished",
+    "info",
+    "A health check has ended.",
+    {
+        "check": "its name",
+        "type": "icmp or http",
+        "target": "host or URL",
+        "well": "true or false",
+        "wanted": "true if it may fail",
+        "reason": "why it is not well",
+        "latency": "seconds until the deciding answer",
+    },
+)
+VERIFY_STARTED = Event("verify.started", "info", "The flake is being evaluated.", _CANDIDATE)
+VERIFY_PASSED = Event(
+    "verify.passed", "info", "The flake yields the very path that Hydra built.", _CANDIDATE
+)
+VERIFY_SKIPPED = Event(
+    "verify.skipped",
+    "warning",
+    "verify = false: nothing proves that the candidate is this host's configuration.",
+)
+FETCH_STARTED = Event(
+    "fetch.started",
+    "info",
+    "The candidate's closure is being substituted.",
+    {"toplevel": "store path of the system"},
+)
+FETCH_PROGRESSED = Event(
+    "fetch.progressed",
+    "info",
+    "Substitution goes on; at most every ten seconds.",
+    {
+        "paths": "paths done",
+        "paths_expected": "paths in all",
+        "bytes": "bytes done",
+        "bytes_expected": "bytes in all",
+    },
+)
+FETCH_FINISHED = Event(
+    "fetch.finished",
+    "info",
+    "The candidate's closure is in the store.",
+    {"paths": "paths fetched", "bytes": "bytes fetched"},
+)
+BUILD_FINISHED = Event(
+    "build.finished", "info", "nixos-rebuild build has ended.", {"toplevel": "the path it gave"}
+)
+BUILD_DIFFERS = Event(
+    "build.differed",
+    "warning",
+    "verify = false, and nixos-rebuild built another path than Hydra.",
+    {"toplevel": "Hydra's path", "built": "the path it gave"},
+)
+ACTIVATION_STARTED = Event(
+    "activation.started",
+    "info",
+    "nixos-rebuild is about to change the host.",
+    {
+        "action": "switch, boot, test or dry-activate",
+        "toplevel": "store path of the system",
+        "reasons": "what each gate said",
+    },
+)
+ACTIVATION_FINISHED = Event(
+    "activation.finished",
+    "info",
+    "nixos-rebuild has ended; what the host shows afterwards.",
+    {
+        "action": "what it did",
+        "returncode": "its exit code, negative for a signal",
+        "running": "running system",
+        "profile": "profile's system",
+    },
+)
+REBOOT_NEEDED = Event(
+    "reboot.needed", "info", "Only a reboot completes the upgrade.", {"reason": "what differs"}
+)
+REBOOT_REQUESTED = Event(
+    "reboot.requested", "info", "The host is asked to reboot.", {"reason": "why"}
+)
+PROGRAM_STARTED = Event(
+    "process.started", "debug", "A program was started.", {"argv": "its arguments"}
+)
+PROGRAM_SPOKE = Event(
+    "process.output",
+    "info",
+    "A line that a program printed.",
+    {"program": "its name", "stream": "stdout or stderr", "line": "the line, cut at 4 KiB"},
+)
+PROGRAM_ENDED = Event(
+    "process.finished",
+    "debug",
+    "A program has ended.",
+    {"program": "its name", "returncode": "negative for a signal", "seconds": "how long it ran"},
+)
+JOURNAL_SET_ASIDE = Event(
+    "journal.set_aside",
+    "error",
+    "The history file was damaged; it was renamed and a new one begun.",
+    {"path": "where it is now", **_ERROR},
+)
+RECORD_FAILED = Event(
+    "journal.record_failed",
+    "warning",
+    "A run that had failed already could not be added to the history.",
+    _ERROR,
+)
+IDLE_NOTE_FAILED = Event(
+    "idle.note_failed",
+    "warning",
+    "The note for the idle path could not be written: every run will be a full one.",
+    _ERROR,
+)
+
+ALL: Final[tuple[Event, ...]] = tuple(
+    sorted(
+        (value for value in list(globals().values()) if isinstance(value, Event)),
+        key=lambda event: event.name,
+    )
+)

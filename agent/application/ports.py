@@ -1,0 +1,323 @@
+"""The ports: what the use cases need of the world. Adapters implement them, and so do the fakes.
+
+Every port that can fail raises the `AgentError` its docstring names, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from datetime import datetime
+
+    from agent.application.events import Event
+    from agent.domain.build import Build
+    from agent.domain.candidate import Candidate
+    from agent.domain.check import Check, CheckResult
+    from agent.domain.decide import History
+    from agent.domain.errors import AgentError
+    from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.gates import FetchPlan, FreeSpace
+    from agent.domain.job import Job, Select
+    from agent.domain.policy import Action
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import BootArtifacts, Systems
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> datetime:
+        """Return the present instant, aware, in UTC."""
+        ...
+
+    def elapsed(self) -> float:
+        """Return seconds on a clock that never jumps."""
+        ...
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event, /, **fields: object) -> None:
+        """Log `event`; a field's name may have dots in the log (`error_kind` is `error.kind`)."""
+        ...
+
+    def bind(self, **fields: object) -> None:
+        """Add `fields` to every later event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What Hydra says about builds to come; None where it does not say."""
+
+    newer_build_failed: bool | None = None
+    gone_since_eval: int | None = None
+    """The newest finished eval, when it has no such job any more."""
+    is_jobset_disabled: bool | None = None
+    evaluation_error: str | None = None
+    """First line of the jobset's evaluation error; empty when there is none."""
+    fault: AgentError | None = None
+    """Why not everything could be asked."""
+
+
+class Hydra(Protocol):
+    """A Hydra instance. Everything raises HydraError."""
+
+    async def newest_good_build(self, job: Job, select: Select) -> int:
+        """Return the id of the job's newest good build.
+
+        Where there is none, the error's kind says why as far as Hydra tells: JOBSET_MISSING,
+        JOBSET_RENAMED, JOBSET_DISABLED, JOBSET_NEVER_EVALUATED, JOB_MISSING, JOB_NEVER_GOOD,
+        JOB_NOT_BUILT_YET.
+        """
+        ...
+
+    async def build(self, build_id: int) -> Build:
+        """Return a build as Hydra describes it."""
+        ...
+
+    async def locked_flake(self, build: Build) -> tuple[int, LockedFlakeReference]:
+        """Return the newest existing eval of a build, and the flake it evaluated."""
+        ...
+
+    async def outlook(self, job: Job, build: Build | None) -> Outlook:
+        """Return what can be known about builds to come; never raises."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how a substitution goes."""
+
+    def update(self, paths: int, paths_expected: int, size: int, size_expected: int) -> None:
+        """Note paths and bytes done, and how many there will be as far as is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a substitution brought: number of paths, and their bytes in the store."""
+
+    paths: int
+    size: int
+
+
+class Nix(Protocol):
+    """nix itself. Everything raises NixError."""
+
+    async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
+        """Return the output path of the host's toplevel; nothing is built.
+
+        Kinds: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        """
+        ...
+
+    async def plan_fetch(self, path: StorePath) -> FetchPlan:
+        """Return what substituting the closure of `path` would bring; nothing is fetched.
+
+        Where the host may build, a path in no cache is an empty plan.
+
+        Kinds: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, FETCH_FAILED, NIX_TIMEOUT.
+        """
+        ...
+
+    async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
+        """Bring the closure of `path` into the store, and keep it from the garbage collector.
+
+        Kinds: as `plan_fetch`, and SIGNATURE_UNTRUSTED, STORE_FULL.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationExit:
+    """How `nixos-rebuild ACTION` ended; it does not tell how far it got.
+
+    `returncode` is switch-to-configuration's own where it ran, negative for a signal. `tail` is
+    the end of stderr.
+    """
+
+    returncode: int
+    tail: str
+    timed_out: bool = False
+    refused: str = ""
+    """The options that it did not know: it has done nothing then."""
+
+
+class NixosRebuild(Protocol):
+    """nixos-rebuild."""
+
+    async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
+        """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.
+
+        Raises NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR, NIX_TIMEOUT,
+        NIX_NONSENSE.
+        """
+        ...
+
+    async def activate_flake(
+        self, action: Action, flake: LockedFlakeReference, host: str
+    ) -> ActivationExit:
+        """Run `nixos-rebuild ACTION --flake`; raises only for NIXOS_REBUILD_MISSING."""
+        ...
+
+    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+        """Run `nixos-rebuild ACTION --store-path`; raises only for NIXOS_REBUILD_MISSING."""
+        ...
+
+
+class Host(Protocol):
+    """The host's own files and links. Everything raises HostError."""
+
+    def systems(self) -> Systems:
+        """Return running, booted and profile as they are now. HOST_UNREADABLE."""
+        ...
+
+    def platform(self) -> str | None:
+        """Return nix's name of this host's platform, as its running system says."""
+        ...
+
+    def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
+        """Return what only a reboot can change, None if `toplevel` is not (wholly) there."""
+        ...
+
+    def counterpart(self, toplevel: StorePath) -> StorePath:
+        """Return the specialisation of `toplevel` that the host has booted, or `toplevel`."""
+        ...
+
+    def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
+        """Return `toplevel` and its specialisations, as far as they are in the store."""
+        ...
+
+    def hostname_of(self, toplevel: StorePath) -> str | None:
+        """Return the host name that a system would set, None where it sets none."""
+        ...
+
+    def free_space(self) -> FreeSpace:
+        """Return the room in the store's file system and on the boot partition."""
+        ...
+
+    async def reboot(self) -> None:
+        """Ask for a reboot and return at once. REBOOT_FAILED."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One notable run, as the journal keeps it. Instants are aware, in UTC."""
+
+    run_id: str
+    started_at: datetime
+    host: str
+    job: str
+    """`Job.key`"""
+    outcome: str
+    """As in the `run.finished` event, or `activating` while that is under way; what was reached,
+    such as `staged`, where only something after it failed."""
+    finished_at: datetime | None = None
+    decision: str | None = None
+    action: str | None = None
+    build_id: int | None = None
+    eval_id: int | None = None
+    flake: str | None = None
+    toplevel: str | None = None
+    boot_id: str | None = None
+    """The boot in which the host was touched."""
+    previous: str | None = None
+    """The running system before; None if nothing on the host was touched."""
+    reasons: tuple[tuple[str, str], ...] = ()
+    error_kind: str | None = None
+    error_message: str | None = None
+    exit_code: int | None = None
+    repeats: int = 0
+    """How many later runs ended in the very same way, and were not given a row."""
+
+
+class Journal(Protocol):
+    """The history of this host. Everything raises JournalError.
+
+    Kinds: STATE_READ_ONLY, STATE_FULL, STATE_UNUSABLE, JOURNAL_TOO_NEW.
+    """
+
+    def note_contact(self, now: datetime) -> None:
+        """Leave the time of the last answer of Hydra, outside the history."""
+        ...
+
+    def prepare(self) -> None:
+        """Make sure that the history can be written; a damaged file is set aside."""
+        ...
+
+    def record(self, run: RunRecord) -> None:
+        """Write or rewrite the row of `run.run_id`; on disk when this returns.
+
+        A finished run that ended exactly as the last row did, without an effect on the host,
+        only raises that row's `repeats` and `finished_at`.
+        """
+        ...
+
+    def last_run(self) -> RunRecord | None:
+        """Return the newest row."""
+        ...
+
+    def highest_build(self, job: Job) -> int | None:
+        """Return the highest build id of `job` that this host has activated or staged."""
+        ...
+
+    def history_of(self, candidate: Candidate) -> History:
+        """Return what was done with a candidate, or built in its place, on this host."""
+        ...
+
+
+class Prober(Protocol):
+    """Runs health checks."""
+
+    def room_for(self, check: Check) -> AbstractAsyncContextManager[None]:
+        """Wait for room to run `check`: sockets are not without number. Its time begins inside."""
+        ...
+
+    async def probe(self, check: Check) -> CheckResult:
+        """Return what came of one check; never raises, never takes longer than its timeout."""
+        ...
+
+
+class Lock(Protocol):
+    """One agent at a time."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Hold the lock; LockedError (LOCKED) says who has it, HostError why it can't be taken."""
+        ...
+
+
+class IdleNote(Protocol):
+    """What lets the next run find out with one request that there is nothing to do."""
+
+    def forget(self) -> None:
+        """Let the next run be a full one; HostError if that cannot be made sure."""
+        ...
+
+    def write(self, build_id: int, systems: Systems) -> None:
+        """Note that nothing is to do while Hydra's newest build and the host's links are these.
+
+        HostError if that can't be written.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that a use case may need of the world."""
+
+    clock: Clock
+    sink: EventSink
+    hydra: Hydra
+    nix: Nix
+    nixos_rebuild: NixosRebuild
+    host: Host
+    journal: Journal
+    prober: Prober
+    lock: Lock
+    progress: Progress
+    idle_note: IdleNote

@@ -1,0 +1,101 @@
+"""What a run has to say for itself at its end."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.domain.errors import AgentError, ExitCode
+from agent.domain.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.application.ports import Clock, Fetched
+    from agent.domain.candidate import Candidate
+    from agent.domain.gates import Judgement
+    from agent.domain.policy import Action
+    from agent.domain.systems import Systems
+
+_EXIT_CODES = {Outcome.HELD: ExitCode.HELD, Outcome.FAILED: ExitCode.FAILED}
+
+
+@dataclass
+class Report:
+    """Grows as the run goes on; instants are kept by the journal, durations are seconds by step."""
+
+    decision: str | None = None
+    outcome: Outcome | None = None
+    reasons: tuple[tuple[str, str], ...] = ()
+    action: Action | None = None
+    candidate: Candidate | None = None
+    systems: Systems | None = None
+    gates: list[Judgement] = field(default_factory=list)
+    durations: dict[str, float] = field(default_factory=dict)
+    fetched: Fetched | None = None
+    error: AgentError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code that the run's outcome asks for."""
+        if self.error is not None:
+            return self.error.exit_code
+        return _EXIT_CODES.get(self.outcome or Outcome.FAILED, ExitCode.DONE)
+
+    @contextmanager
+    def step(self, name: str, clock: Clock) -> Iterator[None]:
+        """Add the time of a `with` block to the step's duration."""
+        began = clock.elapsed()
+        try:
+            yield
+        finally:
+            spent = self.durations.get(name, 0.0) + clock.elapsed() - began
+            self.durations[name] = round(spent, 3)
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields of the `run.finished` event."""
+        said: dict[str, object] = {
+            "decision": self.decision,
+            "outcome": self.outcome,
+            "reasons": [{"name": name, "reason": reason} for name, reason in self.reasons],
+            "exit_code": int(self.exit_code),
+            "durations": self.durations,
+            "bytes_fetched": self.fetched.size if self.fetched else 0,
+            "paths_fetched": self.fetched.paths if self.fetched else 0,
+            "action": self.action,
+        }
+        if self.systems is not None:
+            said |= {
+                "running": self.systems.running,
+                "booted": self.systems.booted,
+                "profile": self.systems.profile,
+            }
+        if self.candidate is not None:
+            said |= candidate_fields(self.candidate)
+        if self.gates:
+            said["gates"] = [
+                {"gate": told.gate, "open": told.is_open, "reason": told.reason}
+                for told in self.gates
+            ]
+        if self.error is not None:
+            said |= error_fields(self.error)
+        return said
+
+
+def candidate_fields(candidate: Candidate) -> dict[str, object]:
+    """Return the fields that describe a candidate in events."""
+    return {
+        "build_id": candidate.build_id,
+        "eval_id": candidate.eval_id,
+        "flake": candidate.flake,
+        "toplevel": candidate.toplevel,
+    }
+
+
+def error_fields(error: AgentError) -> dict[str, object]:
+    """Return the fields that describe a fault in events."""
+    said: dict[str, object] = {"error_kind": error.kind, "error_message": error.message}
+    if error.hint:
+        said["error_hint"] = error.hint
+    return said

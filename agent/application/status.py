@@ -1,0 +1,104 @@
+"""What a run would do now, and why: everything is asked, nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.application.gatekeeper import ask_gates
+from agent.application.observe import find_candidate, look_at_host
+from agent.application.ports import Outlook
+from agent.application.report import candidate_fields, error_fields
+from agent.domain.decide import Decision, Hold, decide, held_by
+from agent.domain.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.application.ports import Ports, RunRecord
+    from agent.domain.candidate import Candidate
+    from agent.domain.gates import Judgement
+    from agent.domain.policy import Policy
+    from agent.domain.systems import Systems
+
+
+@dataclass
+class Status:
+    """What is known; a part that could not be asked is missing, and `error` says why."""
+
+    systems: Systems | None = None
+    last_run: RunRecord | None = None
+    candidate: Candidate | None = None
+    decision: Decision | None = None
+    gates: list[Judgement] = field(default_factory=list)
+    outlook: Outlook = field(default_factory=Outlook)
+    error: AgentError | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """The name of what a run would do, gates included."""
+        if self.decision is None:
+            return None
+        return Hold.name if held_by(self.decision, self.gates) else self.decision.name
+
+    def fields(self) -> dict[str, object]:
+        """Return the status for a program."""
+        said: dict[str, object] = {
+            "running": self.systems.running if self.systems else None,
+            "booted": self.systems.booted if self.systems else None,
+            "profile": self.systems.profile if self.systems else None,
+            "candidate": candidate_fields(self.candidate) if self.candidate else None,
+            "decision": self.verdict,
+            "reason": getattr(self.decision, "reason", None),
+            "gates": [
+                {"gate": told.gate, "open": told.is_open, "reason": told.reason}
+                for told in self.gates
+            ],
+            "newer_build_failed": self.outlook.newer_build_failed,
+            "job_gone_since_eval": self.outlook.gone_since_eval,
+            "jobset_disabled": self.outlook.is_jobset_disabled,
+            "evaluation_error": self.outlook.evaluation_error,
+            "last_run": _run_fields(self.last_run) if self.last_run else None,
+        }
+        if isinstance(self.decision, Hold):
+            said["reasons"] = [
+                {"name": name, "reason": reason} for name, reason in self.decision.reasons
+            ]
+        if self.error is not None:
+            said["error"] = {
+                name.removeprefix("error_"): value
+                for name, value in error_fields(self.error).items()
+            }
+        return said
+
+
+async def take_status(ports: Ports, policy: Policy, store_dir: str) -> Status:
+    """Return the status; a fault ends the questions, and is in it."""
+    status = Status()
+    try:
+        status.systems = ports.host.systems()
+        status.last_run = ports.journal.last_run()
+        found = await find_candidate(ports.hydra, ports.host, policy, store_dir)
+        status.candidate = found.candidate
+        status.outlook = await ports.hydra.outlook(policy.job, found.build)
+        seen = look_at_host(ports.host, found.candidate)
+        history = ports.journal.history_of(found.candidate)
+        status.decision = decide(seen, history, policy)
+        status.gates = await ask_gates(ports, policy, found.candidate, every=True)
+    except AgentError as error:
+        status.error = error
+    return status
+
+
+def _run_fields(run: RunRecord) -> dict[str, object]:
+    return {
+        "run_id": run.run_id,
+        "started_at": run.started_at.isoformat(),
+        "finished_at": run.finished_at and run.finished_at.isoformat(),
+        "outcome": run.outcome,
+        "decision": run.decision,
+        "action": run.action,
+        "build_id": run.build_id,
+        "toplevel": run.toplevel,
+        "error_kind": run.error_kind,
+        "error_message": run.error_message,
+        "repeats": run.repeats,
+    }

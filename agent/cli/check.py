@@ -1,0 +1,55 @@
+"""`agent check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import canary_option, config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.cli.event_loop import Stopped
+    from agent.config.settings import Settings
+    from agent.domain.check import CheckResult
+
+# The checks need no Hydra, so that `agent check --canary HOST` works on any machine.
+_ANY_HYDRA = {"hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}}
+
+
+@click.command("check")
+@config_option
+@canary_option
+@json_option
+def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) -> int:
+    """Run the health checks, and nothing else.
+
+    Exits with 0 when all are well that are not merely wanted, and with 1 otherwise.
+    """
+    from agent.cli.check_report import for_person, for_program  # noqa: PLC0415
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
+    from agent.config.load import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config_file, canaries=canaries, fallback=_ANY_HYDRA)
+    results = run_async(lambda stopped: _checked(settings, stopped))
+    if as_json:
+        click.echo(for_program(results))
+    elif results:
+        click.echo(for_person(results, is_tty=sys.stdout.isatty()))
+    else:
+        click.echo("no checks are configured")
+    return 1 if any(result.holds for result in results) else 0
+
+
+async def _checked(settings: Settings, _stopped: Stopped) -> tuple[CheckResult, ...]:
+    from agent.adapters.probes import Probes  # noqa: PLC0415
+    from agent.application.check import run_checks  # noqa: PLC0415
+    from agent.config.policy import checks_of  # noqa: PLC0415
+    from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
+
+    sink = StructlogSink(standard_error(), level="warning", format="console")
+    async with Probes() as prober:
+        return await run_checks(prober, checks_of(settings.health), settings.health.deadline, sink)

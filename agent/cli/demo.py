@@ -1,0 +1,118 @@
+"""`agent demo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from agent.cli.options import json_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.demo.scenes import Played, Scene
+
+
+@click.command("demo")
+@json_option
+def command(as_json: bool) -> int:
+    """Watch the agent upgrade a throw-away host.
+
+    An embedded Hydra, a signed binary cache and a host with real nix are made below a temporary
+    directory, and removed again. Exits with 0 only if every scene ended as told.
+    """
+    from rich.console import Console  # noqa: PLC0415 - only for a person
+
+    from agent.adapters.process import (  # noqa: PLC0415
+        ProgramFailedError,
+        ProgramMissingError,
+    )
+    from agent.domain.errors import AgentError, Kind  # noqa: PLC0415
+
+    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, quiet=as_json)
+    _handle_signals()
+    try:
+        played = _play_all(console)
+    except (ProgramMissingError, ProgramFailedError, OSError) as error:
+        raise AgentError(
+            Kind.DEMO_IMPOSSIBLE,
+            f"the demo's stage cannot be made: {error}",
+            hint="it needs nix, git and room for temporary files",
+        ) from error
+    if as_json:
+        click.echo(json.dumps({"scenes": [_object(scene) for scene in played]}))
+    else:
+        _print_table(console, played)
+    return 0 if all(scene.is_ok for scene in played) else 1
+
+
+def _handle_signals() -> None:
+    """Let the signals that ask for the end remove everything on the way out."""
+    from agent.adapters.process import ENDING_SIGNALS  # noqa: PLC0415
+
+    def end(number: int, _frame: object) -> NoReturn:
+        for handled in ENDING_SIGNALS:
+            signal.signal(handled, _stay)
+        sys.exit(128 + number)
+
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+
+
+def _stay(_number: int, _frame: object) -> None:
+    """Do nothing: a second signal would cut the end short, and leave things behind."""
+
+
+def _play_all(console: Console) -> list[Played]:
+    from agent.demo.scenes import SCENES, play  # noqa: PLC0415
+    from agent.demo.stage import open_stage  # noqa: PLC0415
+
+    console.print("[bold]Preparing[/] a Hydra, a signed binary cache and a host, with real nix …")
+    played = []
+    with open_stage() as stage:
+        console.print(f"The host runs {stage.running()}; everything is below {stage.layout.root}.")
+        for number, scene in enumerate(SCENES, start=1):
+            _announce(console, number, scene)
+            result = play(stage, scene)
+            for line in result.details:
+                console.print(f"   {line}", style="dim", markup=False, soft_wrap=True)
+            mark = "[green]✓[/]" if result.is_ok else "[red]✗[/]"
+            console.print(f" {mark} {result.outcome}")
+            if not result.is_ok:
+                console.print(f"   [red]expected: {scene.expected}[/]")
+            played.append(result)
+    return played
+
+
+def _announce(console: Console, number: int, scene: Scene) -> None:
+    from rich.padding import Padding  # noqa: PLC0415
+
+    console.print()
+    console.print(f"[bold]{number}. {scene.name}[/]")
+    console.print(Padding(scene.story, (0, 0, 0, 3), expand=False))
+
+
+def _print_table(console: Console, played: list[Played]) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("", "scene", "outcome")
+    for result in played:
+        mark = "[green]✓[/]" if result.is_ok else "[red]✗[/]"
+        told = "" if result.is_ok else f"\n[red]expected: {result.scene.expected}[/]"
+        table.add_row(mark, result.scene.name, f"{result.outcome}{told}")
+    console.print()
+    console.print(table)
+
+
+def _object(played: Played) -> dict[str, object]:
+    return {
+        "name": played.scene.name,
+        "expected": played.scene.expected,
+        "outcome": played.outcome,
+        "ok": played.is_ok,
+    }

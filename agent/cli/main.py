@@ -1,0 +1,140 @@
+"""The command line: loads one command, and turns what it raises into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final
+
+import click
+from typing_extensions import override
+
+from agent import __version__
+from agent.domain.errors import AgentError, ConfigError, ExitCode, Kind
+from agent.domain.secrets import hide_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS: Final = {
+    "check": "Run the health checks, and nothing else.",
+    "config": "Check, show and describe the settings.",
+    "demo": "Watch the agent upgrade a throw-away host.",
+    "status": "Tell what a run would do now, and why.",
+    "upgrade": "Bring this host to Hydra's newest good build, once.",
+}
+
+_STANDARD_ERROR: Final = 2
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"agent.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 - our own modules
+        return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nixos-hydra-agent", message="%(prog)s %(version)s")
+def agent() -> None:
+    """Upgrade this NixOS host to the newest good build of its own Hydra job."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        _check_streams()
+        code = agent.main(args=list(arguments), prog_name="agent", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
+        return _end_with(error)
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _check_streams() -> None:
+    """Refuse to begin what could not be told; keep the numbers of closed streams from other files.
+
+    Python has None for a stream that was closed when it started.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process
+    if sys.stdout is None:
+        raise AgentError(
+            Kind.OUTPUT_CLOSED,
+            "standard output is closed",
+            hint="let it lead to a file, or to /dev/null",
+        )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a mark that the locale lacks is no fault
+
+
+def _end_with(error: BaseException) -> int:
+    """Tell what happened, once, and return the exit code for it."""
+    code: int
+    match error:
+        case click.UsageError():
+            _tell_usage(error)
+            code = ExitCode.USAGE
+        case click.ClickException():
+            error.show()
+            code = ExitCode.FAILED
+        case AgentError():
+            tell(error)
+            code = error.exit_code
+        case BrokenPipeError():
+            # The reader has gone; nothing more can be told, not even at the interpreter's end.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = ExitCode.FAILED
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
+            # Every file of the agent's own has its faults translated: this is standard output.
+            click.echo(f"agent: cannot write the output: {error.strerror}", err=True)
+            code = ExitCode.FAILED
+        case click.Abort() | KeyboardInterrupt():
+            code = ExitCode.INTERRUPTED
+        case _:
+            traceback.print_exception(error)
+            code = ExitCode.BUG
+    return code
+
+
+def _tell_usage(error: click.UsageError) -> None:
+    """Print what is wrong with the command line in one line, or the help that was asked for."""
+    if "\n" in error.format_message() or error.ctx is None:
+        error.show()
+        return
+    command = error.ctx.command_path
+    click.echo(f"Error: {error.format_message()} Try '{command} --help'.", err=True)
+
+
+def tell(error: AgentError) -> None:
+    """Print a fault for a person, to standard error."""
+    if isinstance(error, ConfigError) and error.problems and error.kind is Kind.CONFIG_INVALID:
+        click.echo(f"agent: the settings from {error.source} cannot be used:", err=True)
+        for key, wrong in error.problems:
+            click.echo(f"  {key}: {wrong}" if key else f"  {wrong}", err=True)
+        return
+    click.echo(f"agent: {hide_secrets(str(error))} [{error.kind}]", err=True)

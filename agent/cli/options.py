@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.decorators import FC
+
+config_option: Callable[[FC], FC] = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, readable=False),  # unreadable is a fault of its own
+    envvar="NIXOS_HYDRA_AGENT_CONFIG",
+    metavar="FILE",
+    help="TOML file to read instead of /etc/nixos-hydra-agent/config.toml.",
+)
+canary_option: Callable[[FC], FC] = click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    metavar="HOST",
+    help="Host, address or URL that must be well, besides the configured ones; repeatable.",
+)
+json_option: Callable[[FC], FC] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON for a program."
+)
+action_option: Callable[[FC], FC] = click.option(
+    "--action",
+    type=click.Choice(["switch", "boot", "test", "dry-activate"]),
+    help="What nixos-rebuild is to do, instead of the configured action.",
+)

@@ -1,0 +1,58 @@
+"""`agent status`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import action_option, canary_option, config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.application.status import Status
+    from agent.cli.event_loop import Stopped
+    from agent.config.settings import Settings
+
+
+@click.command("status")
+@config_option
+@canary_option
+@action_option
+@json_option
+def command(
+    config_file: Path | None, canaries: tuple[str, ...], action: str | None, as_json: bool
+) -> int:
+    """Tell what a run would do now, and which gate says why.
+
+    Exits with 0 when that could be told, and otherwise with the fault's code.
+    """
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
+    from agent.config.load import load_settings  # noqa: PLC0415
+    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+
+    overrides = {"action": action} if action else {}
+    settings = load_settings(config_file, overrides=overrides, canaries=canaries)
+    status = run_async(lambda stopped: _taken(settings, stopped))
+    if as_json:
+        fields = {"host": settings.host, **status.fields()}
+        click.echo(json.dumps(hide_secrets(fields)))
+    else:
+        from agent.cli.status_report import for_person  # noqa: PLC0415
+
+        click.echo(hide_secrets(for_person(status, settings.host)))
+    return status.error.exit_code if status.error else 0
+
+
+async def _taken(settings: Settings, _stopped: Stopped) -> Status:
+    from agent.application.status import take_status  # noqa: PLC0415
+    from agent.cli.progress import LoggedProgress  # noqa: PLC0415
+    from agent.config.policy import policy_of  # noqa: PLC0415
+    from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
+    from agent.wiring import open_ports  # noqa: PLC0415
+
+    sink = StructlogSink(standard_error(), level="warning", format="console")
+    async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
+        return await take_status(ports, policy_of(settings), str(settings.paths.store_dir))

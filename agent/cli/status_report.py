@@ -1,0 +1,83 @@
+"""Renders a status for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.domain.decide import Hold
+
+if TYPE_CHECKING:
+    from agent.application.status import Status
+
+_VERDICTS = {
+    "done": "do nothing",
+    "hold": "hold",
+    "upgrade": "upgrade",
+    "await-reboot": "wait for a reboot",
+    "reboot": "reboot",
+}
+
+
+def for_person(status: Status, host: str) -> str:
+    """Return the status as lines of facts; the last says what a run would do now."""
+    rows = _rows(status, host)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {_printable(value)}" for name, value in rows)
+
+
+def _printable(text: str) -> str:
+    """Return `text` without what could move a terminal's cursor: Hydra had a say in it."""
+    return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)
+
+
+def _rows(status: Status, host: str) -> list[tuple[str, str]]:
+    rows = [("host", host)]
+    if status.systems is not None:
+        rows += [
+            ("running", status.systems.running or "unknown"),
+            ("booted", status.systems.booted or "unknown"),
+            ("profile", status.systems.profile or "unknown"),
+        ]
+    found = status.candidate
+    if found is not None:
+        rows.append(("candidate", f"{found.toplevel} (build {found.build_id} of {found.job})"))
+        if found.flake is not None:
+            rows.append(("flake", f"{found.flake} (eval {found.eval_id})"))
+    rows += [("Hydra", told) for told in _outlook(status)]
+    rows += [
+        (f"gate {told.gate}", f"{'open' if told.is_open else 'HELD'}: {told.reason}")
+        for told in status.gates
+    ]
+    last = status.last_run
+    if last is not None:
+        when = (last.finished_at or last.started_at).isoformat(timespec="seconds")
+        what = f"{last.outcome} {last.toplevel or ''}".strip()
+        why = f": {last.error_message}" if last.error_message else ""
+        rows.append(("last run", f"{when} {what}{why}"))
+    rows.append(("a run would", _verdict(status)))
+    return rows
+
+
+def _outlook(status: Status) -> list[str]:
+    told = []
+    if status.outlook.newer_build_failed:
+        told.append("the job's newest build failed; this is an older one")
+    if status.outlook.gone_since_eval is not None:
+        told.append(f"the job is gone since eval {status.outlook.gone_since_eval}")
+    if status.outlook.is_jobset_disabled:
+        told.append("the jobset is disabled")
+    if status.outlook.evaluation_error:
+        told.append(f"evaluation fails: {status.outlook.evaluation_error}")
+    return told
+
+
+def _verdict(status: Status) -> str:
+    if status.error is not None:
+        return f"fail: {status.error} [{status.error.kind}]"
+    said = _VERDICTS.get(status.verdict or "", "fail")
+    why = getattr(status.decision, "reason", "")
+    if isinstance(status.decision, Hold):
+        why = "; ".join(reason for _, reason in status.decision.reasons)
+    elif status.verdict == Hold.name:
+        why = "; ".join(told.gate for told in status.gates if not told.is_open)
+    return f"{said}: {why}" if why else said

@@ -1,0 +1,128 @@
+"""Reads the settings: command line over environment over file; every problem at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, InitSettingsSource
+from typing_extensions import override
+
+from agent.config.problems import problem_of, unknown_variables
+from agent.config.settings import ENVIRONMENT_PREFIX, Settings
+from agent.domain.errors import ConfigError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+DEFAULT_FILE: Final = Path("/etc/nixos-hydra-agent/config.toml")
+_MAX_FILE: Final = 1 << 20
+
+
+def load_settings(
+    file: Path | None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    canaries: tuple[str, ...] = (),
+    fallback: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Return the merged settings.
+
+    Args:
+        file: the TOML file; None for the usual place, where it may be missing.
+        overrides: what the command line says, over everything else.
+        canaries: canaries of the command line, in addition to the configured ones.
+        fallback: what holds where neither file nor environment says anything.
+
+    Raises:
+        ConfigError: with every problem and its key.
+    """
+    content = _read(file)
+    overrides = dict(overrides or {})
+    settings = _merge(overrides, content, fallback or {}, file)
+    if canaries:
+        both = (*settings.health.canary_hosts, *canaries)
+        overrides["health"] = {**overrides.get("health", {}), "canary_hosts": both}
+        settings = _merge(overrides, content, fallback or {}, file)
+    return settings
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    path = file or DEFAULT_FILE
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_FILE + 1)
+    except FileNotFoundError as error:
+        if file is None:
+            return {}
+        raise ConfigError(Kind.CONFIG_MISSING, f"there is no file {path}") from error
+    except OSError as error:
+        raise ConfigError(
+            Kind.CONFIG_UNREADABLE,
+            f"cannot read {path}: {os.strerror(error.errno or errno.EIO)}",
+        ) from error
+    if len(text) > _MAX_FILE:
+        raise ConfigError(Kind.CONFIG_UNREADABLE, f"{path} is larger than 1 MiB")
+    try:
+        return tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # too long a number is a plain ValueError
+        raise ConfigError(Kind.CONFIG_SYNTAX, f"{path} is not TOML: {error}") from error
+
+
+class _Variables(EnvSettingsSource):
+    """The environment; a value that ought to be JSON and is not is left for validation to tell."""
+
+    @override
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
+            return value
+
+
+def _merge(
+    overrides: Mapping[str, Any],
+    content: dict[str, Any],
+    fallback: Mapping[str, Any],
+    file: Path | None,
+) -> Settings:
+    class Merged(Settings):
+        @classmethod
+        @override
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # None of these has a user here.
+            del env_settings, dotenv_settings, file_secret_settings
+            in_file = InitSettingsSource(settings_cls, content)
+            last = InitSettingsSource(settings_cls, dict(fallback))
+            return (init_settings, _Variables(settings_cls), in_file, last)
+
+    problems = list(unknown_variables())
+    settings = None
+    try:
+        settings = Merged(**overrides)
+    except ValidationError as error:
+        problems += [problem_of(details) for details in error.errors(include_url=False)]
+    if settings is None or problems:
+        where = file or (DEFAULT_FILE if content else f"{DEFAULT_FILE} (which does not exist)")
+        told = "; ".join(f"{key}: {wrong}" if key else wrong for key, wrong in problems)
+        raise ConfigError(
+            Kind.CONFIG_INVALID,
+            f"the settings from {where} and {ENVIRONMENT_PREFIX}* cannot be used: {told}",
+            problems=tuple(problems),
+            source=str(where),
+        )
+    return settings

@@ -1,0 +1,75 @@
+"""Turns settings into the domain's policy and checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.config.settings import DEFAULT_TIMEOUT, HttpCheckSection, IcmpCheckSection
+from agent.domain.check import Check, HttpCheck, IcmpCheck, StatusRange
+from agent.domain.job import Job
+from agent.domain.policy import Policy
+
+if TYPE_CHECKING:
+    from agent.config.settings import HealthSection, Settings
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the administrator wants, in the domain's words."""
+    hydra = settings.hydra
+    return Policy(
+        host=settings.host,
+        job=Job(hydra.instance, hydra.project, hydra.jobset, settings.job_name),
+        select=hydra.select,
+        action=settings.action,
+        strategy=settings.strategy,
+        verify=settings.verify,
+        reboot_mode=settings.reboot.mode,
+        local_builds=settings.fetch.local_builds,
+        store_reserve=settings.disk.store_reserve,
+        boot_reserve=settings.disk.boot_reserve,
+        checks=checks_of(settings.health),
+        health_deadline=settings.health.deadline,
+    )
+
+
+def checks_of(health: HealthSection) -> tuple[Check, ...]:
+    """Return the canaries' checks, then those written out."""
+    timeout = min(DEFAULT_TIMEOUT, health.deadline)
+    canaries: list[Check] = [
+        HttpCheck(name=canary, url=canary, timeout=timeout)
+        if "://" in canary
+        else IcmpCheck(name=canary, host=canary, timeout=timeout)
+        for canary in dict.fromkeys(health.canary_hosts)
+    ]
+    return (*canaries, *(_check(section) for section in health.checks))
+
+
+def _check(section: IcmpCheckSection | HttpCheckSection) -> Check:
+    match section:
+        case IcmpCheckSection():
+            return IcmpCheck(
+                name=section.name or section.host,
+                host=section.host,
+                timeout=section.timeout,
+                count=section.count,
+                required_replies=section.required_replies,
+                is_wanted=section.wanted,
+            )
+        case HttpCheckSection():
+            return HttpCheck(
+                name=section.name or section.url,
+                url=section.url,
+                timeout=section.timeout,
+                method=section.method,
+                status=tuple(_range(bounds) for bounds in section.status),
+                body=section.body,
+                body_regex=section.body_regex,
+                max_latency=section.max_latency,
+                ca_file=str(section.ca_file) if section.ca_file else None,
+                is_wanted=section.wanted,
+            )
+
+
+def _range(bounds: str) -> StatusRange:
+    first, _, last = bounds.partition("-")
+    return StatusRange(int(first), int(last or first))

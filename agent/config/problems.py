@@ -1,0 +1,109 @@
+"""Says what is wrong with settings: each problem with its key, in the words of the file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Final
+
+from agent.config.settings import (
+    ENVIRONMENT_PREFIX,
+    HttpCheckSection,
+    IcmpCheckSection,
+    Section,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
+_CHECK_TYPES: Final[dict[str, type[Section]]] = {
+    "icmp": IcmpCheckSection,
+    "http": HttpCheckSection,
+}
+_UNKNOWN: Final = "is not a known setting"
+
+# What the NixOS module calls a setting of another name.
+_NAMES_OF_THE_MODULE: Final = {
+    "operation": "action",
+    "allowReboot": "reboot.mode",
+    "healthChecks": "health",
+    "canaryHosts": "canary_hosts",
+}
+
+
+def problem_of(details: ErrorDetails) -> tuple[str, str]:
+    """Return (key, what is wrong) for one error of pydantic's.
+
+    The value is left out because it may be a secret in the wrong place.
+    """
+    key, model = _place(details["loc"])
+    types = " or ".join(f"'{name}'" for name in _CHECK_TYPES)
+    match details["type"]:
+        case "missing":
+            wrong = "is required"
+        case "extra_forbidden":
+            wrong = _unknown(str(details["loc"][-1]), model)
+        case "union_tag_not_found":
+            key, wrong = f"{key}.type", f"is required: {types}"
+        case "union_tag_invalid":
+            key, wrong = f"{key}.type", f"must be {types}"
+        case "tuple_type":
+            wrong = "must be a list (written as JSON if it comes from a variable)"
+        case "model_type" | "model_attributes_type":
+            wrong = "must be a table (written as JSON if it comes from a variable)"
+        case _:
+            wrong = details["msg"].removeprefix("Value error, ")
+            wrong = wrong.replace("Input should be", "must be")
+    return key, wrong
+
+
+def unknown_variables() -> Iterator[tuple[str, str]]:
+    """Yield the problems with names of variables, which pydantic-settings passes over.
+
+    What does not exist within a table it does tell.
+    """
+    for name in sorted(os.environ):
+        if not name.upper().startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:
+            continue
+        first, _, rest = name[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
+        field = Settings.model_fields.get(first)
+        is_table = field is not None and _section(field.annotation) is not None
+        if field is None or (rest and not is_table):
+            yield name, _unknown(first, Settings)
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
+    """Return the key as the file has it, and the model that the last part should belong to."""
+    key = ""
+    parent: type[BaseModel] = Settings
+    model: type[BaseModel] | None = None
+    for part in location:
+        if isinstance(part, int):
+            key += f"[{part}]"
+            continue
+        if part in _CHECK_TYPES and key.endswith("]"):
+            model = _CHECK_TYPES[part]  # the tag of a tagged union is no part of the key
+            continue
+        key += f".{part}" if key else part
+        parent = model or parent
+        field = parent.model_fields.get(part)
+        model = _section(field.annotation) if field else None
+    return key, parent
+
+
+def _section(annotation: object) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return None
+
+
+def _unknown(name: str, model: type[BaseModel]) -> str:
+    near = difflib.get_close_matches(name, model.model_fields, n=1)
+    meant = _NAMES_OF_THE_MODULE.get(name) or next(iter(near), None)
+    is_told = meant not in (None, name)  # a setting that is no table has no settings of its own
+    return f"{_UNKNOWN}; did you mean {meant!r}?" if is_told else _UNKNOWN

@@ -1,0 +1,40 @@
+"""Prints settings: the merged values with secrets hidden, and the JSON schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PlainSerializer
+
+from agent.config.settings import Section, Settings
+from agent.domain.secrets import hide_secrets
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def shown(settings: Settings) -> str:
+    """Return the settings as JSON, in the words of the file, with secrets hidden."""
+    return json.dumps(hide_secrets(settings.model_dump(mode="json")), indent=2)
+
+
+def schema() -> str:
+    """Return the JSON schema of the configuration file."""
+    made = Settings.model_json_schema()
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    made["properties"]["hydra"].pop("default", None)
+    made["required"] = ["hydra"]
+    _write_defaults(made, Settings)
+    for section in Section.__subclasses__():
+        _write_defaults(made["$defs"][section.__name__], section)
+    return json.dumps(made, indent=2)
+
+
+def _write_defaults(table: dict[str, Any], model: type[BaseModel]) -> None:
+    """Give durations and sizes their defaults as a file has them, such as "30m"."""
+    for name, field in model.model_fields.items():
+        facts = table["properties"][name]
+        for note in field.metadata:
+            if isinstance(note, PlainSerializer) and facts.get("default") is not None:
+                facts["default"] = note.func(field.default)  # type: ignore[call-arg]

@@ -1,0 +1,193 @@
+"""A throw-away host and the farm that builds its systems: real nix in a store of its own.
+
+Everything lies below one root. Store paths depend on the store's directory, so farm and host use
+the same one, one after the other: the farm builds, signs and publishes all systems to a binary
+cache and is closed, which empties the store; the host begins with its first system, substituted
+from that cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.process import run_now
+from agent.demo.layout import Layout, copy_files, remove_tree
+from agent.domain.store_path import StorePath, parse_store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Fleet = Mapping[str, Mapping[str, object]]
+    """Host name to parameters: see `files/base/system.nix` for what each may set."""
+
+__all__ = ["Farm", "Layout", "ThrowawayHost", "remove_tree"]
+
+_FLAKES: Final = ("--extra-experimental-features", "nix-command flakes")
+_BUILDERS_TOOLS: Final = ("sh", "mkdir", "ln", "sed", "chmod", "head")
+_GIT: Final = ("git", "-c", "user.name=demo", "-c", "user.email=demo@localhost")
+
+
+class Farm:
+    """What Hydra has: the fleet's flake in git, builders, and a signed binary cache.
+
+    `root` is made; all programs run synchronously.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(root)
+        self._repositories = root / "repos"
+        self.hosts = self._repositories / "hosts"
+        """The fleet's git repository."""
+        self._key = root / "etc/cache.secret-key"
+        self._prepare()
+
+    def _prepare(self) -> None:
+        layout = self.layout
+        layout.make()
+        layout.write_nix_conf((), ())
+        self._key.write_text(
+            self._nix("key", "generate-secret", "--key-name", "demo-farm-1").strip()
+        )
+        self._key.chmod(0o600)
+        self.public_key = run_now(
+            ("nix", *_FLAKES, "key", "convert-secret-to-public"),
+            env=self._environment(),
+            stdin=self._key.read_text(),
+        ).strip()
+        files = resources.files(__package__) / "files"
+        for name in ("base", "hosts"):
+            copy_files(files / name, self._repositories / name, mode=0o644)
+            self._git(name, "init", "--quiet", "--initial-branch=main")
+        flake = self.hosts / "flake.nix"
+        flake.write_text(flake.read_text().replace("@repositories@", str(self._repositories)))
+        self._commit_all("base", "The shape of a system")
+
+    def commit(self, fleet: Fleet, message: str = "Change the fleet") -> str:
+        """Commit the fleet's parameters and return the revision; the lock file is made at first."""
+        directories = {os.path.dirname(_find(tool)) for tool in _BUILDERS_TOOLS}  # noqa: PTH120
+        content = {
+            "platform": f"{platform.machine()}-linux",
+            "path": ":".join(sorted(directories)),
+            "hosts": fleet,
+        }
+        (self.hosts / "fleet.json").write_text(json.dumps(content, indent=2) + "\n")
+        self._git("hosts", "add", "--all")
+        if not (self.hosts / "flake.lock").exists():
+            self._nix("flake", "lock", str(self.hosts))
+        return self.commit_hosts(message)
+
+    def commit_hosts(self, message: str = "Change the fleet") -> str:
+        """Commit whatever was changed in the fleet's repository."""
+        return self._commit_all("hosts", message)
+
+    def commit_base(self, message: str = "Change the base") -> str:
+        """Commit whatever was changed in the input `base`; the fleet's lock file stays behind."""
+        return self._commit_all("base", message)
+
+    def reference(self, revision: str) -> str:
+        """Return the locked flake reference of a revision, in the form that Hydra records."""
+        return f"git+file://{self.hosts}?ref=main&rev={revision}"
+
+    def derivation(self, revision: str, host: str) -> str:
+        """Return the derivation of a host's toplevel."""
+        return self._nix("eval", "--raw", self._attribute(revision, host) + ".drvPath")
+
+    def build(self, revision: str, host: str) -> StorePath:
+        """Build the toplevel of a host."""
+        told = json.loads(
+            self._nix("build", "--no-link", "--json", self._attribute(revision, host))
+        )
+        path = parse_store_path(told[0]["outputs"]["out"], str(self.layout.store_dir))
+        assert path is not None  # noqa: S101 - nix itself says so
+        return path
+
+    def publish(self, *paths: StorePath) -> None:
+        """Sign the closures of store paths and add them to the binary cache."""
+        cache = f"file://{self.layout.cache}?compression=none&secret-key={self._key}"
+        self._nix("copy", "--to", cache, *paths)
+
+    def close(self) -> None:
+        """Empty the store, so that the host can begin in it."""
+        self.layout.empty_store()
+
+    def _attribute(self, revision: str, host: str) -> str:
+        name = f'nixosConfigurations."{host}".config.system.build.toplevel'
+        return f"{self.reference(revision)}#{name}"
+
+    def _commit_all(self, repository: str, message: str) -> str:
+        self._git(repository, "add", "--all")
+        self._git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
+        return self._git(repository, "rev-parse", "HEAD").strip()
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.layout.environment()}
+
+    def _git(self, repository: str, *arguments: str) -> str:
+        return run_now(
+            (*_GIT, "-C", str(self._repositories / repository), *arguments),
+            env=self._environment(),
+        )
+
+    def _nix(self, *arguments: str) -> str:
+        return run_now(("nix", *_FLAKES, *arguments), env=self._environment())
+
+
+class ThrowawayHost:
+    """A host that runs, has booted, and boots by default one system, below a farm's root."""
+
+    def __init__(
+        self, layout: Layout, *, substituters: tuple[str, ...], trusted_keys: tuple[str, ...]
+    ) -> None:
+        self.paths = layout
+        layout.write_nix_conf(substituters, trusted_keys)
+
+    def environment(self) -> dict[str, str]:
+        """Return what is to be added to the environment of a process on this host."""
+        return self.paths.environment()
+
+    def begin(self, toplevel: StorePath) -> None:
+        """Forget everything that ever happened here, and install a system."""
+        self.paths.forget()
+        self.install(toplevel)
+
+    def install(self, toplevel: StorePath) -> None:
+        """Substitute a system and make it the running, booted and profile's one."""
+        env = {**os.environ, **self.environment()}
+        run_now(("nix-env", "-p", str(self.paths.profile), "--set", toplevel), env=env)
+        _point(self.paths.boot / "default", toplevel)
+        self.power_cycle()
+
+    def power_cycle(self) -> None:
+        """Boot what the boot loader has as its default."""
+        system = (self.paths.boot / "default").readlink()
+        _point(self.paths.booted_system, system)
+        _point(self.paths.current_system, system)
+
+    def inject(self, name: str, content: str = "") -> None:
+        """Make something fail from now on; see the scripts below `files` for the names."""
+        (self.paths.root / "inject" / name).write_text(content)
+
+    def mend(self) -> None:
+        """Undo all of `inject`."""
+        for file in (self.paths.root / "inject").iterdir():
+            file.unlink()
+
+
+def _point(link: Path, target: Path | str) -> None:
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+
+
+def _find(tool: str) -> str:
+    found = shutil.which(tool)
+    if found is None:
+        raise FileNotFoundError(f"the demo's builders need {tool}, which is not on PATH")
+    return found

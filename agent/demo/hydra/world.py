@@ -1,0 +1,321 @@
+"""Owns what the embedded Hydra knows: jobsets, evals and builds, and how Hydra chooses among them.
+
+What is chosen how: Hydra's ListBuilds.pm (latest, latest-for, latest-finished), CatalystUtils.pm
+(the latest finished eval), Helper/Nix.pm (restart) and API.pm (the lists), of August 2026.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_NIX_ALPHABET: Final = "0123456789abcdfghijklmnpqrsvwxyz"
+_HASH_LENGTH: Final = 32
+
+
+@dataclass(slots=True)
+class Jobset:
+    """A jobset; `errormsg` is the text of its last failed evaluation. Times are Unix seconds."""
+
+    project: str
+    name: str
+    flake: str = ""
+    enabled: int = 1
+    errormsg: str = ""
+    fetcherrormsg: str = ""
+    lastcheckedtime: int | None = None
+    errortime: int | None = None
+    type: int = 1
+    """1 for a flake, 0 for a legacy expression."""
+    nixexprinput: str = ""
+    nixexprpath: str = ""
+
+
+@dataclass(slots=True)
+class Eval:
+    """An evaluation; one that brought nothing new (`hasnewbuilds` 0) has no builds."""
+
+    id: int
+    jobset: Jobset
+    flake: str | None
+    timestamp: int
+    builds: list[int] = field(default_factory=list)
+    hasnewbuilds: int = 1
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Build:
+    """A build as Hydra's table has it: `buildstatus` is None until it has finished once."""
+
+    id: int
+    jobset: Jobset
+    job: str
+    nixname: str
+    system: str
+    drvpath: str
+    outputs: dict[str, str]
+    timestamp: int
+    finished: int = 0
+    buildstatus: int | None = None
+    starttime: int | None = None
+    stoptime: int | None = None
+    priority: int = 100
+    releasename: str | None = None
+    products: Mapping[str, Any] = field(default_factory=dict)
+    constituents: tuple[int, ...] = ()
+    closuresize: int | None = None
+    size: int | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether Hydra would redirect to it."""
+        return self.finished == 1 and self.buildstatus == 0
+
+
+class World:
+    """Everything one Hydra knows. Every method may be called from any thread.
+
+    `lock` may be held to change several things at once; answers are made under it. `now` gives
+    Unix seconds. With `is_private` only users are answered; with `is_database_down` nobody is.
+    """
+
+    def __init__(
+        self, *, store_dir: str = "/nix/store", now: Callable[[], float] = time.time
+    ) -> None:
+        self.lock = threading.RLock()
+        self.store_dir = store_dir
+        self.now = now
+        self.is_private = False
+        self.is_database_down = False
+        self.projects: set[str] = set()
+        self.jobsets: dict[tuple[str, str], Jobset] = {}
+        self.renames: dict[tuple[str, str], str] = {}
+        self.evals: dict[int, Eval] = {}
+        self.builds: dict[int, Build] = {}
+        self.narinfos: dict[str, str] = {}
+        """By the hash part of the store path; used unless a directory is served as the cache."""
+
+    # Changing it
+
+    def add_project(self, project: str) -> None:
+        """Add a project; one that exists stays as it is."""
+        with self.lock:
+            self.projects.add(project)
+
+    def add_jobset(self, project: str, name: str, *, flake: str = "") -> Jobset:
+        """Add a jobset, and its project where that is new."""
+        return self.put_jobset(Jobset(project, name, flake))
+
+    def put_jobset(self, jobset: Jobset) -> Jobset:
+        """Add or replace a jobset as it stands."""
+        with self.lock:
+            self.projects.add(jobset.project)
+            self.jobsets[jobset.project, jobset.name] = jobset
+            return jobset
+
+    def disable_jobset(self, project: str, name: str) -> None:
+        """Disable a jobset: its builds stay, and `latest` goes on answering the last good one."""
+        with self.lock:
+            self.jobsets[project, name].enabled = 0
+
+    def rename_jobset(self, project: str, old: str, new: str) -> None:
+        """Rename a jobset; requests for the old name are redirected from now on."""
+        with self.lock:
+            jobset = self.jobsets.pop((project, old))
+            jobset.name = new
+            self.jobsets[project, new] = jobset
+            self.renames[project, old] = new
+
+    def fail_evaluation(self, project: str, name: str, errormsg: str) -> None:
+        """Fail an evaluation: it leaves no eval, only the jobset's error text ("" lifts it)."""
+        with self.lock:
+            jobset = self.jobsets[project, name]
+            jobset.errormsg = errormsg
+            jobset.errortime = jobset.lastcheckedtime = self._seconds()
+
+    def add_eval(
+        self,
+        project: str,
+        jobset: str,
+        *,
+        flake: str | None = None,
+        builds: Iterable[int] = (),
+        is_cached: bool = False,
+    ) -> int:
+        """Evaluate a jobset and return the eval's id; `builds` are older builds still current.
+
+        `flake` is the locked reference, None for a legacy jobset. A cached eval changed nothing:
+        it has no builds, and no list of evals shows it.
+        """
+        with self.lock:
+            here = self.jobsets[project, jobset]
+            here.lastcheckedtime = here.errortime = self._seconds()
+            here.errormsg = ""
+            new = Eval(
+                id=max(self.evals, default=0) + 1,
+                jobset=here,
+                flake=flake,
+                timestamp=self._seconds(),
+                builds=[] if is_cached else list(builds),
+                hasnewbuilds=0 if is_cached else 1,
+            )
+            self.evals[new.id] = new
+            return new.id
+
+    def add_build(
+        self,
+        job: str,
+        out_path: str,
+        *,
+        eval_id: int,
+        status: int | None = 0,
+        finished: bool | None = None,
+        system: str = "x86_64-linux",
+        outputs: Mapping[str, str] | None = None,
+        constituents: Iterable[int] = (),
+    ) -> int:
+        """Add a build to an eval and return its id.
+
+        `status` None is queued; otherwise it has finished, unless `finished` says it is being
+        built again. `job` stands as Hydra stores it: a dotted name in double quotes. `outputs`
+        are further ones, by name.
+        """
+        with self.lock:
+            build_id = max(self.builds, default=0) + 1
+            is_finished = status is not None if finished is None else finished
+            now = self._seconds()
+            nixname = out_path.rpartition("/")[2][_HASH_LENGTH + 1 :]
+            self.put_build(
+                Build(
+                    id=build_id,
+                    jobset=self.evals[eval_id].jobset,
+                    job=job,
+                    nixname=nixname,
+                    system=system,
+                    drvpath=self._derivation(nixname, f"{build_id} {out_path}"),
+                    outputs={"out": out_path, **(outputs or {})},
+                    timestamp=now,
+                    finished=int(is_finished),
+                    buildstatus=status,
+                    starttime=None if status is None else now,
+                    stoptime=None if status is None else now,
+                    constituents=tuple(constituents),
+                )
+            )
+            self.evals[eval_id].builds.append(build_id)
+            return build_id
+
+    def put_build(self, build: Build) -> None:
+        """Add or replace a build as it stands; it is in the evals that list it."""
+        with self.lock:
+            self.builds[build.id] = build
+
+    def put_eval(self, new: Eval) -> None:
+        """Add or replace an eval as it stands."""
+        with self.lock:
+            self.evals[new.id] = new
+
+    def finish(self, build_id: int, status: int = 0) -> None:
+        """End a queued or restarted build now."""
+        with self.lock:
+            now = self._seconds()
+            self._update(build_id, finished=1, buildstatus=status, starttime=now, stoptime=now)
+
+    def restart(self, build_id: int) -> bool:
+        """Build a finished build again; its old status and times stay. False: it is not finished.
+
+        Recorded restart-3.
+        """
+        with self.lock:
+            was_finished = self.builds[build_id].finished == 1
+            self._update(build_id, finished=0)
+            return was_finished
+
+    def repoint(self, build_id: int) -> None:
+        """Give a build another derivation of the same output: it is unfinished once more.
+
+        Recorded build-repointed-unfinished-again: times and products stay, the status goes.
+        """
+        with self.lock:
+            build = self.builds[build_id]
+            drvpath = self._derivation(build.nixname, f"again {build.drvpath}")
+            self._update(build_id, finished=0, buildstatus=None, drvpath=drvpath)
+
+    # Asking it
+
+    def jobset(self, project: str, name: str) -> Jobset | None:
+        """Return a jobset by its present name."""
+        return self.jobsets.get((project, name))
+
+    def evals_of(self, build_id: int) -> list[int]:
+        """Return a build's evals as Hydra does: in an order that promises nothing.
+
+        The newest comes second where there are two or more, as recorded ([17, 18, 15, 14, 11]).
+        """
+        ids = [e.id for e in self._evals_newest_first() if build_id in e.builds]
+        return [*ids[1::-1], *ids[2:]]
+
+    def evals_with_news(self, jobset: Jobset) -> list[Eval]:
+        """Return a jobset's evals that brought new builds, newest first."""
+        return [e for e in self._evals_newest_first() if e.jobset is jobset and e.hasnewbuilds]
+
+    def latest_finished_eval(self, jobset: Jobset) -> Eval | None:
+        """Return the newest eval with news and no unfinished build."""
+        finished = (e for e in self.evals_with_news(jobset) if not self._is_unfinished(e))
+        return next(finished, None)
+
+    def builds_of(self, jobset: Jobset, job: str) -> list[Build]:
+        """Return a job's builds, newest first."""
+        return [b for b in self.builds_newest_first() if b.jobset is jobset and b.job == job]
+
+    def latest(self, jobset: Jobset, job: str, system: str | None = None) -> Build | None:
+        """Return the good build of the highest id, of one system or any."""
+        for build in self.builds_of(jobset, job):
+            if build.is_good and system in (None, build.system):
+                return build
+        return None
+
+    def latest_finished(self, jobset: Jobset, job: str) -> Build | None:
+        """Return the newest good build that is in an eval without unfinished builds, or in none."""
+        for build in self.builds_of(jobset, job):
+            evals = [e for e in self.evals.values() if build.id in e.builds]
+            if build.is_good and (not evals or not all(map(self._is_unfinished, evals))):
+                return build
+        return None
+
+    def last_finished(self, jobset: Jobset, job: str) -> Build | None:
+        """Return the newest finished build, good or not."""
+        return next((b for b in self.builds_of(jobset, job) if b.finished), None)
+
+    def queue(self) -> list[Build]:
+        """Return the unfinished builds in Hydra's order."""
+        waiting = (b for b in self.builds.values() if not b.finished)
+        return sorted(waiting, key=lambda build: (-build.priority, build.id))
+
+    def builds_newest_first(self) -> list[Build]:
+        """Return all builds."""
+        return [self.builds[build_id] for build_id in sorted(self.builds, reverse=True)]
+
+    def _evals_newest_first(self) -> list[Eval]:
+        return [self.evals[eval_id] for eval_id in sorted(self.evals, reverse=True)]
+
+    def _is_unfinished(self, one: Eval) -> bool:
+        return any(not self.builds[b].finished for b in one.builds if b in self.builds)
+
+    def _update(self, build_id: int, **changes: Any) -> None:
+        self.builds[build_id] = replace(self.builds[build_id], **changes)
+
+    def _seconds(self) -> int:
+        return int(self.now())
+
+    def _derivation(self, nixname: str, seed: str) -> str:
+        digest = hashlib.sha256(seed.encode()).digest()
+        text = "".join(_NIX_ALPHABET[byte % len(_NIX_ALPHABET)] for byte in digest)
+        return f"{self.store_dir}/{text[:_HASH_LENGTH]}-{nixname}.drv"

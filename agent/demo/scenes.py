@@ -1,0 +1,139 @@
+"""The demo's scenes: what is arranged, what the agent should do, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.demo.stage import AgentRun, Stage
+
+_FAILED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One scene: `arrange` prepares the stage, then the agent runs `runs` times."""
+
+    name: str
+    story: str
+    expected: str
+    arrange: Callable[[Stage], None]
+    runs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a scene: `outcome` is in the words of `expected`."""
+
+    scene: Scene
+    outcome: str
+    details: tuple[str, ...]
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it ended as told."""
+        return self.outcome == self.scene.expected
+
+
+def play(stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None = None) -> Played:
+    """Play one scene and look what came of it; `sabotage` disturbs it after its arrangement."""
+    scene.arrange(stage)
+    if sabotage is not None:
+        sabotage(stage)
+    runs = [stage.upgrade() for _ in range(scene.runs)]
+    told = "; ".join(_told(run) for run in runs)
+    return Played(scene, f"{told}; running {stage.running()}", _details(runs[0]))
+
+
+def _told(run: AgentRun) -> str:
+    summary = run.summary
+    if summary.get("event") == "run.idle":
+        return f"exit {run.exit_code}: idle"
+    reasons = summary.get("reasons")
+    names = [str(reason["name"]) for reason in reasons] if isinstance(reasons, list) else []
+    names += [str(summary["error.kind"])] if summary.get("error.kind") else []
+    why = f" ({', '.join(dict.fromkeys(names))})" if names else ""
+    return f"exit {run.exit_code}: {summary.get('outcome')}{why}"
+
+
+def _details(run: AgentRun) -> tuple[str, ...]:
+    """Return what the first run said on its way that a person would want to see."""
+    shown = {
+        "hydra.build_selected": "build {build_id} of eval {eval_id}: {toplevel}",
+        "hydra.newer_build_failed": "a newer build of the job failed",
+        "gate.held": "gate {gate}: {reason}",
+        "verify.passed": "the flake evaluates to the very path that Hydra built",
+        "fetch.finished": "{paths} paths ({bytes} bytes) substituted from the signed cache",
+        "activation.started": "nixos-rebuild {action}",
+        "run.failed": "{error.message}",
+    }
+    lines = []
+    for event in run.events:
+        template = shown.get(str(event.get("event")))
+        if template is not None:
+            line = template.replace("{error.message}", str(event.get("error.message")))
+            lines.append(line.format_map(event))
+    return tuple(lines or run.stderr.splitlines()[-3:])
+
+
+def _good_build(stage: Stage) -> None:
+    stage.build(stage.releases[1])
+
+
+def _nothing_new(_stage: Stage) -> None:
+    """Hydra and the host stay as they are."""
+
+
+def _ill_canary(stage: Stage) -> None:
+    stage.build(stage.releases[2])
+    stage.canary.is_well = False
+
+
+def _red_build(stage: Stage) -> None:
+    stage.canary.is_well = True
+    stage.build(stage.releases[3], status=_FAILED)
+
+
+def _other_flake(stage: Stage) -> None:
+    stage.build(stage.releases[3], flake=stage.releases[0].flake)
+
+
+SCENES: Final = (
+    Scene(
+        "good-build",
+        "Hydra has built 26.05.2 green. The agent finds it, proves that the locked flake gives"
+        " that very path, substitutes it and switches.",
+        "exit 0: activated; running 26.05.2",
+        _good_build,
+    ),
+    Scene(
+        "nothing-to-do",
+        "Nothing new. The first run asks Hydra everything, the second is idle: one request.",
+        "exit 0: nothing-to-do; exit 0: idle; running 26.05.2",
+        _nothing_new,
+        runs=2,
+    ),
+    Scene(
+        "unhealthy-canary",
+        "Hydra has 26.05.3, but a service that this host depends on is ill. The agent holds.",
+        "exit 75: held (health); running 26.05.2",
+        _ill_canary,
+    ),
+    Scene(
+        "failed-build",
+        "The canary is well again, and the build of 26.05.4 failed in Hydra. The agent takes"
+        " the newest good build, 26.05.3, and never considers the failed one.",
+        "exit 0: activated; running 26.05.3",
+        _red_build,
+    ),
+    Scene(
+        "other-flake",
+        "A further build of 26.05.4 is green, but the flake that Hydra names for it evaluates to"
+        " another path. The agent refuses.",
+        "exit 1: failed (path-mismatch); running 26.05.3",
+        _other_flake,
+    ),
+)

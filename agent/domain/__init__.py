@@ -1,0 +1,1 @@
+"""Pure decisions and their words: no input, no output, no clock."""

@@ -1,0 +1,122 @@
+"""Tells how far an activation got, from what the host shows and not from the exit code alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.domain.errors import ActivationError, Kind
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+
+if TYPE_CHECKING:
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
+
+# switch-to-configuration's exit codes. 100: `init-interface-version` differs; 4 hides a 2.
+_NEEDS_REBOOT: Final = 100
+_KINDS: Final = {
+    2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"),
+    4: (Kind.UNITS_FAILED, "units failed"),
+}
+_ANY_TROUBLE: Final = 255
+_SIGNALS: Final = range(1, 65)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How nixos-rebuild ended, and where the host's links point before and after."""
+
+    action: Action
+    toplevel: StorePath
+    equivalents: frozenset[StorePath]
+    before: Systems
+    after: Systems
+    returncode: int
+    tail: str
+    timed_out: bool = False
+    refused: str = ""
+    """The options that nixos-rebuild did not know: it has done nothing then."""
+
+
+def judge_activation(ended: Ended) -> Outcome:
+    """Return what was reached.
+
+    Raises:
+        ActivationError: the action was not completed; the message says what the host shows.
+    """
+    if ended.timed_out:
+        raise _fault(
+            ended,
+            Kind.ACTIVATION_TIMEOUT,
+            "it did not end in time, and may still be going on in"
+            " nixos-rebuild-switch-to-configuration.service",
+        )
+    if ended.returncode == 0:
+        return _success(ended)
+    if ended.returncode == _NEEDS_REBOOT:
+        if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:
+            return Outcome.STAGED
+        raise _fault(ended, Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot can start this system")
+    signal = _signal(ended.returncode)
+    if signal is not None:
+        raise _fault(ended, Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}")
+    if ended.refused:
+        told = f"nixos-rebuild does not know {ended.refused}"
+        raise _fault(ended, Kind.NIXOS_REBUILD_OPTIONS, told)
+    kind, what = _KINDS.get(
+        ended.returncode, (Kind.ACTIVATION_FAILED, "switch-to-configuration refused or broke off")
+    )
+    if kind is Kind.UNITS_FAILED and "Failed to run activate script" in ended.tail:
+        what = "units and the activation script failed"
+    raise _fault(ended, kind, what)
+
+
+def _signal(returncode: int) -> int | None:
+    """Return the signal that an exit code tells of.
+
+    Our own child's is negative; a shell's child gives 128 + N, and nixos-rebuild, which passes a
+    negative code to `exit`, 256 - N. But 255 is what ssh and others say of any trouble.
+    """
+    if returncode == _ANY_TROUBLE:
+        return None
+    for number in (-returncode, returncode - 128, 256 - returncode):
+        if number in _SIGNALS:
+            return number
+    return None
+
+
+def _success(ended: Ended) -> Outcome:
+    is_running = ended.after.running in ended.equivalents
+    is_profile = ended.after.profile == ended.toplevel
+    match ended.action:
+        case Action.SWITCH if is_running and is_profile:
+            return Outcome.ACTIVATED
+        case Action.BOOT if is_profile:
+            return Outcome.STAGED
+        case Action.TEST if is_running:
+            return Outcome.ACTIVATED
+        case Action.DRY_ACTIVATE:
+            return Outcome.DRY_ACTIVATED
+        case _:
+            raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
+
+
+def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
+    running = _told(ended.after.running, ended.before.running, ended)
+    profile = _told(ended.after.profile, ended.before.profile, ended)
+    last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
+    said = f" (last line: {last.strip()[:300]})" if last else ""
+    return ActivationError(
+        kind,
+        f"nixos-rebuild {ended.action} of {ended.toplevel} ended with {ended.returncode}:"
+        f" {what}{said}; the running system is {running}, the profile is {profile}",
+    )
+
+
+def _told(now: StorePath | None, before: StorePath | None, ended: Ended) -> str:
+    if now in ended.equivalents:
+        return "the candidate"
+    if now is None:
+        return "unknown"
+    return f"unchanged ({now})" if now == before else f"now {now}"

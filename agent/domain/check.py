@@ -1,0 +1,93 @@
+"""Health checks: what is asked, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRange:
+    """HTTP status codes from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, status: int) -> bool:
+        return self.first <= status <= self.last
+
+    @override
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpCheck:
+    """Echo requests to one host: well when `required_replies` of `count` are answered in time.
+
+    `timeout` bounds the whole check, the name's resolution included.
+    """
+
+    name: str
+    host: str
+    timeout: timedelta
+    count: int = 3
+    required_replies: int = 1
+    is_wanted: bool = False
+
+    type = "icmp"
+
+    @property
+    def target(self) -> str:
+        """What is probed, for a person."""
+        return self.host
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    """One HTTP request: well when the answer is as described, in time.
+
+    `body` must occur in the answer's first MiB, `body_regex` (Python's `re`) must match somewhere
+    in it. `max_latency` bounds the time to the end of the headers. `timeout` bounds everything.
+    """
+
+    name: str
+    url: str
+    timeout: timedelta
+    method: str = "GET"
+    status: tuple[StatusRange, ...] = (StatusRange(200, 399),)
+    body: str | None = None
+    body_regex: str | None = None
+    max_latency: timedelta | None = None
+    ca_file: str | None = None
+    is_wanted: bool = False
+
+    type = "http"
+
+    @property
+    def target(self) -> str:
+        """What is probed, for a person."""
+        return self.url
+
+
+Check = IcmpCheck | HttpCheck
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of one check; `reason` is empty when it is well."""
+
+    check: Check
+    is_well: bool
+    reason: str = ""
+    latency: timedelta | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps the host from upgrading: a failed check that is not merely wanted."""
+        return not self.is_well and not self.check.is_wanted

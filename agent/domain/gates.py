@@ -1,0 +1,112 @@
+"""Gates: the reasons not to upgrade now, each a pure judgement of observed facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.domain.candidate import Candidate
+    from agent.domain.check import CheckResult
+    from agent.domain.policy import Policy
+
+
+_KIB: Final = 1024
+_TOLD: Final = 5
+"""How many failed checks a reason names."""
+
+
+class Gate(StrEnum):
+    """The gates, in the order in which they are asked: cheap and local first."""
+
+    DOWNGRADE = "downgrade"
+    BOOT_SPACE = "boot-space"
+    STORE_SPACE = "store-space"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one gate says: open, or held with a reason for a person."""
+
+    gate: Gate
+    is_open: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """Bytes an unprivileged program may still write; `boot` is None without a boot partition."""
+
+    store: int
+    boot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPlan:
+    """What substituting a candidate would bring: paths, bytes over the wire and on disk."""
+
+    paths: int
+    download_bytes: int
+    unpacked_bytes: int
+
+
+def judge_downgrade(candidate: Candidate, highest_build: int | None) -> Judgement:
+    """Hold a build older than the newest one this host has already taken from the same job.
+
+    Hydra's `latest` can go backwards when an administrator restarts a build (recorded
+    `restart-4-latest-regressed.json`).
+    """
+    if highest_build is not None and candidate.build_id < highest_build:
+        reason = f"build {candidate.build_id} is older than build {highest_build}, taken before"
+        return Judgement(Gate.DOWNGRADE, is_open=False, reason=reason)
+    return Judgement(Gate.DOWNGRADE, is_open=True, reason="not older than what this host had")
+
+
+def judge_store_space(plan: FetchPlan, space: FreeSpace, policy: Policy) -> Judgement:
+    """Hold when fetching would leave less than the reserve in the store's file system."""
+    left = space.store - plan.unpacked_bytes
+    told = f"{_size(plan.unpacked_bytes)} to fetch, {_size(space.store)} free"
+    if left < policy.store_reserve:
+        reserve = _size(policy.store_reserve)
+        reason = f"{told}: less than disk.store_reserve ({reserve}) would be left"
+        return Judgement(Gate.STORE_SPACE, is_open=False, reason=reason)
+    return Judgement(Gate.STORE_SPACE, is_open=True, reason=told)
+
+
+def judge_boot_space(space: FreeSpace, policy: Policy) -> Judgement:
+    """Hold when the boot partition has less room than its reserve; `test` leaves it alone."""
+    if space.boot is None:
+        return Judgement(Gate.BOOT_SPACE, is_open=True, reason="no boot partition")
+    if not policy.action.moves_profile:
+        reason = f"{policy.action} does not write to it"
+        return Judgement(Gate.BOOT_SPACE, is_open=True, reason=reason)
+    told = f"{_size(space.boot)} free"
+    if space.boot < policy.boot_reserve:
+        reason = f"{told}: less than disk.boot_reserve ({_size(policy.boot_reserve)})"
+        return Judgement(Gate.BOOT_SPACE, is_open=False, reason=reason)
+    return Judgement(Gate.BOOT_SPACE, is_open=True, reason=told)
+
+
+def judge_health(results: Sequence[CheckResult]) -> Judgement:
+    """Hold when a check has failed that is not merely wanted."""
+    held = [result for result in results if result.holds]
+    if held:
+        told = "; ".join(f"{result.check.name}: {result.reason}" for result in held[:_TOLD])
+        more = f"; and {len(held) - _TOLD} more" if len(held) > _TOLD else ""
+        return Judgement(Gate.HEALTH, is_open=False, reason=told + more)
+    reason = f"{len(results)} checks well" if results else "no checks"
+    return Judgement(Gate.HEALTH, is_open=True, reason=reason)
+
+
+def _size(count: int) -> str:
+    """Return bytes for a person, in binary units with one decimal."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < _KIB:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _KIB
+    return f"{size:.1f} TiB"

@@ -1,0 +1,105 @@
+"""Puts the parts together: settings become adapters, and adapters the ports of the use cases."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agent.adapters.clock import SystemClock
+from agent.adapters.host import HostFiles
+from agent.adapters.hydra.client import HydraClient
+from agent.adapters.idle_note import IdleNote
+from agent.adapters.journal import SqliteJournal
+from agent.adapters.lock import FileLock
+from agent.adapters.nix import NixCommand
+from agent.adapters.nixos_rebuild import NixosRebuildCommand
+from agent.adapters.probes import Probes
+from agent.adapters.process import Runner
+from agent.application.ports import Ports
+from agent.config.policy import policy_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.application.ports import EventSink, Progress
+    from agent.config.settings import Settings
+
+
+@asynccontextmanager
+async def open_ports(
+    settings: Settings,
+    sink: EventSink,
+    progress: Progress,
+    *,
+    fingerprint: str | None = None,
+) -> AsyncIterator[Ports]:
+    """Yield the ports that `settings` describe; connections are closed at the end.
+
+    `fingerprint` is of where the settings came from, for the idle path's note.
+    """
+    paths, fetch = settings.paths, settings.fetch
+    clock = SystemClock()
+    job = policy_of(settings).job
+    runner = Runner(sink, clock)
+    store_dir = str(paths.store_dir)
+    async with (
+        HydraClient(
+            settings.hydra.instance,
+            timeout=settings.hydra.timeout.total_seconds(),
+            deadline=settings.hydra.deadline.total_seconds(),
+            sink=sink,
+            clock=clock,
+        ) as hydra,
+        Probes() as prober,
+    ):
+        yield Ports(
+            clock=clock,
+            sink=sink,
+            hydra=hydra,
+            nix=NixCommand(
+                runner,
+                store_dir=store_dir,
+                gc_root=paths.marks_dir / "candidate",
+                substituters=fetch.substituters,
+                trusted_public_keys=fetch.trusted_public_keys,
+                local_builds=fetch.local_builds,
+                flags=settings.flags,
+                deadline=fetch.deadline.total_seconds(),
+            ),
+            nixos_rebuild=NixosRebuildCommand(
+                runner,
+                scratch=paths.state_dir,
+                flags=settings.flags,
+                local_builds=fetch.local_builds,
+                substituters=fetch.substituters,
+                trusted_public_keys=fetch.trusted_public_keys,
+                build_deadline=fetch.deadline.total_seconds(),
+                activate_deadline=settings.activate.deadline.total_seconds(),
+                store_dir=store_dir,
+            ),
+            host=HostFiles(
+                runner,
+                current_system=paths.current_system,
+                booted_system=paths.booted_system,
+                profile=paths.profile,
+                store_dir=paths.store_dir,
+                boot=paths.boot,
+            ),
+            journal=SqliteJournal(paths.state_dir, sink),
+            prober=prober,
+            lock=FileLock(paths.state_dir),
+            progress=progress,
+            idle_note=IdleNote(
+                state_dir=paths.state_dir,
+                job=job,
+                select=settings.hydra.select,
+                host=settings.host,
+                current_system=paths.current_system,
+                booted_system=paths.booted_system,
+                profile=paths.profile,
+                timeout=settings.hydra.timeout,
+                interval=settings.hydra.refresh,
+                is_told=settings.log.level in ("debug", "info"),
+                fingerprint=fingerprint,
+            ),
+        )

@@ -1,0 +1,139 @@
+"""Writes the reference pages that come from the code; `--check` says which have drifted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.application import events
+from agent.cli.main import agent
+from agent.domain.errors import KINDS
+from settings_page import settings_page, table_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def events_page() -> str:
+    """Return `docs/reference/events.md`."""
+    lines = [
+        "# Events",
+        "",
+        "Made from `agent/application/events.py` by `make docs`; do not edit.",
+        "",
+        "Every line that the agent logs is one event: a JSON object with `event`, `level` and",
+        "`timestamp` (ISO 8601, UTC), the fields bound to the run (`host`, `run_id`, `job`, and",
+        "`build_id` once a build is chosen) and the fields below.",
+        "",
+    ]
+    for event in events.ALL:
+        lines += [f"## `{event.name}`", "", f"*{event.level}*: {event.meaning}", ""]
+        if event.fields:
+            lines += ["| field | meaning |", "|---|---|"]
+            lines += [f"| `{name}` | {meaning} |" for name, meaning in event.fields.items()]
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def errors_page() -> str:
+    """Return `docs/reference/errors.md`."""
+    lines = [
+        "# Faults and exit codes",
+        "",
+        "Made from `agent/domain/errors.py` by `make docs`; do not edit.",
+        "",
+        "`error.kind` is stable: scripts and alerts may rely on it. *Retried* faults are tried",
+        "again within the run; after any other fault the next run starts afresh.",
+        "",
+        "| `error.kind` | exit code | retried | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{kind}` | {facts.exit_code.value} | {'yes' if facts.retryable else ''} |"
+        f" {facts.meaning} |"
+        for kind, facts in KINDS.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """Return `docs/reference/commands.md`."""
+    lines = [
+        "# Commands",
+        "",
+        "Made from the commands' own help by `make docs`; do not edit.",
+        "",
+        "Exit codes are in [faults and exit codes](errors.md).",
+        "",
+    ]
+    for context in _commands(click.Context(agent, info_name="agent")):
+        usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+        lines += [f"## `{usage}`", "", *_paragraphs(context.command.help or "")]
+        records = [
+            record
+            for option in context.command.params
+            if (record := option.get_help_record(context)) is not None
+        ]
+        if records:
+            lines += ["| option | meaning |", "|---|---|"]
+            lines += [f"| `{table_cell(name)}` | {table_cell(told)} |" for name, told in records]
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(context: click.Context) -> Iterator[click.Context]:
+    """Yield a context for every command that does something, however deep."""
+    group = context.command
+    if not isinstance(group, click.Group):
+        yield context
+        return
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None  # noqa: S101 - it was listed
+        yield from _commands(click.Context(command, info_name=name, parent=context))
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        yield " ".join(paragraph.split())
+        yield ""
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "events.md": events_page,
+    "errors.md": errors_page,
+}
+
+
+def main() -> int:
+    """Write every page, or with `--check` compare them with what is there.
+
+    A directory may be named in place of `docs/reference`.
+    """
+    check = "--check" in sys.argv[1:]
+    named = [argument for argument in sys.argv[1:] if argument != "--check"]
+    reference = Path(named[0]) if named else REFERENCE
+    reference.mkdir(exist_ok=True)
+    drifted = []
+    for name, make in PAGES.items():
+        page = reference / name
+        text = make()
+        if not page.exists() or page.read_text() != text:
+            drifted.append(name)
+            if not check:
+                page.write_text(text)
+    if check and drifted:
+        print(f"out of date, run `make docs`: {', '.join(drifted)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+# `agent demo` with all that it needs on PATH.
+{
+  writeShellApplication,
+  git,
+  nix,
+  nixos-hydra-agent,
+}:
+writeShellApplication {
+  name = "agent-demo";
+  runtimeInputs = [
+    git
+    nix
+    nixos-hydra-agent
+  ];
+  text = ''exec agent demo "$@"'';
+}

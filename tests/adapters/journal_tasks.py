@@ -1,0 +1,89 @@
+"""What the journal's tests do in processes of their own: prints one word a line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from agent.adapters.journal import SqliteJournal
+from agent.domain.errors import JournalError
+from fakes import runs
+from fakes.telling import RememberedEvents
+
+
+def _tell(word):
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def tell_last_run(state_dir):
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    try:
+        last = journal.last_run()
+    except JournalError as error:
+        _tell(error.kind)
+    else:
+        _tell(last and last.run_id)
+
+
+def tell_what_writing_gives(state_dir):
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    for use in (journal.prepare, lambda: journal.note_contact(runs.NOW)):
+        try:
+            use()
+        except JournalError as error:
+            _tell(error.kind)
+
+
+def write_for_ever(state_dir):
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    for number in range(1_000_000):
+        journal.record(runs.an_arrival(number, error_message=f"{number} " * 2000))
+        _tell(number)
+
+
+def write_some(state_dir, name):
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    for number in range(25):
+        journal.record(replace(runs.an_arrival(number), run_id=f"{name}-{number}"))
+
+
+def fill_then_free(state_dir):
+    """Fill the file system to the last byte, then make room again."""
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    journal.record(runs.a_run(1, error_message="x" * 100_000))
+    filler = Path(state_dir, "filler")
+    with filler.open("wb", buffering=0) as stream:
+        for size in (4096, 1):
+            try:
+                while stream.write(b"x" * size):
+                    pass
+            except OSError:
+                pass
+    for use in (
+        lambda: journal.record(runs.a_run(2, outcome="activated", error_message="y" * 100_000)),
+        lambda: journal.note_contact(runs.NOW),
+    ):
+        try:
+            use()
+            _tell("written")
+        except JournalError as error:
+            _tell(error.kind)
+    filler.unlink()
+    _tell(journal.last_run().run_id)
+    journal.record(runs.a_run(3, outcome="activated"))
+    _tell(journal.last_run().run_id)
+
+
+def as_nobody(task, state_dir):
+    """Do a task as an ordinary user."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    globals()[task](state_dir)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

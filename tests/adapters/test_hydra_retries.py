@@ -1,0 +1,214 @@
+"""When a request is made again, how long is waited, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from agent.adapters.hydra.client import HydraClient
+from agent.adapters.hydra.conversation import Retries
+from agent.application import events
+from agent.domain.errors import HydraError, Kind
+from agent.domain.job import Job, Select
+from fakes.telling import RememberedEvents, SteppedClock
+
+JOB = Job("http://hydra.test", "p", "j", "x")
+GOOD = httpx.Response(302, headers={"Location": "/build/7"})
+
+
+class Scripted(httpx.AsyncBaseTransport):
+    """Gives one answer after another, the last for ever, and lets time pass at each request."""
+
+    def __init__(self, clock, *answers, seconds=0.0):
+        self.clock = clock
+        self.answers = list(answers)
+        self.seconds = seconds
+        self.paths = []
+        self.is_asked = asyncio.Event()
+
+    async def handle_async_request(self, request):
+        self.paths.append(request.url.path)
+        self.is_asked.set()
+        self.clock.move(self.seconds)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, Exception):
+            raise found
+        if found is None:
+            await asyncio.Event().wait()
+        return httpx.Response(found.status_code, headers=found.headers, content=found.content)
+
+
+class Scene:
+    """A client whose waits move its clock instead of taking time."""
+
+    def __init__(self, *answers, seconds=0.0):
+        self.clock = SteppedClock()
+        self.sink = RememberedEvents()
+        self.waits = []
+        self.server = Scripted(self.clock, *answers, seconds=seconds)
+
+    async def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.clock.move(seconds)
+
+    def ask(self, question=None, *, timeout=10.0, deadline=60.0):
+        async def run():
+            async with HydraClient(
+                JOB.instance,
+                timeout=timeout,
+                deadline=deadline,
+                sink=self.sink,
+                clock=self.clock,
+                transport=self.server,
+                retries=Retries(attempts=5, first=1.0, longest=4.0, sleep=self.sleep),
+            ) as client:
+                if question is not None:
+                    return await question(client)
+                return await client.newest_good_build(JOB, Select.LATEST)
+
+        return asyncio.run(run())
+
+    def fault(self, *arguments, **limits):
+        with pytest.raises(HydraError) as caught:
+            self.ask(*arguments, **limits)
+        return caught.value
+
+
+def test_a_fault_that_passes_is_overcome_and_each_further_attempt_is_told():
+    scene = Scene(httpx.Response(502), httpx.Response(503), GOOD)
+    assert scene.ask() == 7
+    assert scene.sink.names() == ["hydra.request_retried"] * 2
+    told = scene.sink.fields_of(events.REQUEST_RETRIED)
+    assert told["path"] == "/job/p/j/x/latest"
+    assert told["attempt"] == 2
+    assert told["wait"] == round(scene.waits[1], 3)
+    assert told["error.kind"] is Kind.HYDRA_SERVER_ERROR
+    assert "503" in told["error.message"]
+
+
+def test_waits_double_up_to_the_longest_with_some_jitter_on_top():
+    scene = Scene(httpx.Response(500))
+    assert scene.fault().kind is Kind.HYDRA_SERVER_ERROR
+    assert len(scene.server.paths) == 5
+    for wait, least in zip(scene.waits, (1, 2, 4, 4), strict=True):
+        assert least <= wait <= least + 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_what_cannot_pass_is_asked_once(status):
+    scene = Scene(httpx.Response(status))
+    scene.fault()
+    assert (len(scene.server.paths), scene.waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"null", b"[" * 1000, b"x"], ids=["empty", "html", "null", "deep", "x"]
+)
+def test_an_answer_of_no_sense_is_asked_once(body):
+    scene = Scene(httpx.Response(200, content=body))
+    scene.fault(lambda client: client.build(7))
+    assert len(scene.server.paths) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_seconds_that_a_server_asks_for_are_waited(status):
+    scene = Scene(httpx.Response(status, headers={"Retry-After": "17"}), GOOD)
+    assert scene.ask() == 7
+    assert scene.waits == [17.0]
+
+
+def test_the_date_that_a_server_names_is_waited_for():
+    scene = Scene(GOOD)
+    until = format_datetime(scene.clock.now() + timedelta(seconds=23), usegmt=True)
+    scene.server.answers.insert(0, httpx.Response(429, headers={"Retry-After": until}))
+    assert scene.ask() == 7
+    assert scene.waits == [23.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["soon", "", "-5", "1.5", "Sat, 99 Nov 2026 04:40:00 GMT", "Sat, 21 Nov 2020 04:40:00 GMT",
+     "Sat, 21 Nov 2026 23:40:00 -0000", "9" * 400 + "x"],
+)  # fmt: skip
+def test_what_a_server_asks_for_in_vain_leaves_the_usual_wait(text):
+    scene = Scene(httpx.Response(429, headers={"Retry-After": text}), GOOD)
+    assert scene.ask() == 7
+    assert 1 <= scene.waits[0] <= 2
+
+
+@pytest.mark.parametrize("text", ["60", "3600", "999999999999"])
+def test_a_server_that_asks_for_more_than_is_left_is_left_alone_at_once(text):
+    scene = Scene(httpx.Response(429, headers={"Retry-After": text}), GOOD)
+    error = scene.fault(deadline=60)
+    assert error.kind is Kind.HYDRA_RATE_LIMITED
+    assert error.retry_after == float(text)
+    assert text in error.message
+    assert (scene.waits, scene.sink.said) == ([], [])
+
+
+def test_when_the_deadline_would_end_during_the_wait_the_real_fault_is_told():
+    scene = Scene(httpx.Response(500), seconds=2.0)
+    error = scene.fault(deadline=6)
+    # 2 s asked, 1 to 2 s waited, 2 s asked: another wait of at least 2 s is too much.
+    assert error.kind is Kind.HYDRA_SERVER_ERROR
+    assert len(scene.server.paths) == 2
+
+
+def test_when_the_deadline_ends_a_retry_the_real_fault_is_told():
+    scene = Scene(httpx.Response(500), None)
+    error = scene.fault(timeout=10, deadline=2.05)
+    assert error.kind is Kind.HYDRA_SERVER_ERROR
+
+
+def test_the_deadline_counts_from_the_first_request_over_all_of_them():
+    scene = Scene(httpx.Response(404, json={"error": "Evaluation 1 doesn't exist."}), seconds=4.0)
+
+    async def long_talk(client):
+        for _ in range(3):
+            with pytest.raises(HydraError, match="does not exist"):
+                await client.build(7)
+        await client.build(8)
+
+    error = scene.fault(long_talk, deadline=12)
+    assert error.kind is Kind.HYDRA_DEADLINE
+    assert "/build/8" in error.message
+    assert len(scene.server.paths) == 3
+
+
+def test_time_before_the_first_request_does_not_count():
+    scene = Scene(GOOD)
+    scene.clock.move(1000)
+    assert scene.ask(deadline=1) == 7
+
+
+def test_a_request_never_takes_longer_than_what_is_left():
+    scene = Scene(None)
+    error = scene.fault(timeout=10, deadline=0.05)
+    assert error.kind is Kind.HYDRA_DEADLINE
+    assert len(scene.server.paths) == 1
+
+
+def test_an_outlook_makes_each_request_once():
+    scene = Scene(httpx.Response(500))
+    outlook = scene.ask(lambda client: client.outlook(JOB, None))
+    assert outlook.fault.kind is Kind.HYDRA_SERVER_ERROR
+    assert len(scene.server.paths) == 2
+    assert scene.waits == []
+
+
+def test_a_cancelled_question_is_not_asked_again():
+    scene = Scene(None)
+
+    async def cancelled(client):
+        task = asyncio.ensure_future(client.build(7))
+        await scene.server.is_asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    scene.ask(cancelled)
+    assert len(scene.server.paths) == 1

@@ -1,0 +1,534 @@
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.adapters.journal import SqliteJournal
+from agent.application import events
+from agent.application.ports import RunRecord
+from agent.domain.decide import History
+from agent.domain.errors import JournalError, Kind
+from fakes.journal import FakeJournal
+from fakes.runs import NOW, a_run, an_arrival
+from fakes.samples import JOB, NEW, OLD, OTHER, a_candidate
+from fakes.telling import RememberedEvents
+
+ROOT = Path(__file__).parents[2]
+PYTHON = [sys.executable, "-P", str(Path(__file__).with_name("journal_tasks.py"))]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+ELSEWHERE = replace(JOB, jobset="other")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def sink():
+    return RememberedEvents()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def real(tmp_path, sink):
+    return SqliteJournal(tmp_path, sink)
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def journal(request):
+    return FakeJournal() if request.param == "fake" else request.getfixturevalue("real")
+
+
+# What every journal does.
+
+
+def test_a_new_journal_knows_nothing(journal):
+    assert journal.last_run() is None
+    assert journal.highest_build(JOB) is None
+    assert journal.history_of(a_candidate(NEW)) == History()
+
+
+def test_what_is_recorded_is_read_back_whole(journal):
+    run = an_arrival(
+        7,
+        decision="upgrade",
+        action="switch",
+        eval_id=18,
+        flake="github:o/r/abc",
+        reasons=(("health", "a: no answer; b: 500"), ("x", "“é”\0\n")),
+        error_kind="locked",
+        error_message="why",
+        exit_code=75,
+    )
+    journal.record(run)
+    assert journal.last_run() == run
+
+
+def test_a_run_is_rewritten_as_it_goes_on(journal):
+    journal.record(an_arrival(1, outcome="activating"))
+    journal.record(an_arrival(1, outcome="activated"))
+    journal.record(an_arrival(2, outcome="activating"))
+    assert journal.last_run().outcome == "activating"
+    assert journal.highest_build(JOB) == 1
+
+
+def test_a_run_that_ends_as_the_last_one_did_is_only_counted(journal):
+    held = (("health", "a: no answer within 5 s"),)
+    journal.record(a_run(1, reasons=held, build_id=7, toplevel=NEW))
+    journal.record(
+        a_run(2, reasons=(("health", "a: other words"),), build_id=7, toplevel=NEW, eval_id=9)
+    )
+    journal.record(a_run(3, reasons=held, build_id=7, toplevel=NEW, flake="x"))
+    last = journal.last_run()
+    assert (last.run_id, last.repeats) == ("run-1", 2)
+    assert last.finished_at == a_run(3).finished_at
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"outcome": "failed"},
+        {"reasons": (("disk", "full"),)},
+        {"build_id": 8},
+        {"toplevel": OTHER},
+        {"action": "boot"},
+        {"decision": "upgrade"},
+        {"error_kind": "locked"},
+        {"job": ELSEWHERE.key},
+        {"host": "other"},
+        {"previous": OLD},
+        {"outcome": "activated"},
+    ],
+)
+def test_a_run_that_ended_otherwise_has_a_row_of_its_own(journal, other):
+    journal.record(a_run(1, build_id=7, toplevel=NEW))
+    journal.record(a_run(2, **({"build_id": 7, "toplevel": NEW} | other)))
+    assert journal.last_run().run_id == "run-2"
+    assert journal.last_run().repeats == 0
+
+
+def test_two_activations_of_one_system_are_never_one_row(journal):
+    journal.record(an_arrival(1, outcome="failed"))
+    journal.record(an_arrival(2, outcome="failed"))
+    assert journal.last_run().run_id == "run-2"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counts"),
+    [
+        ("activated", True),
+        ("staged", True),
+        ("rebooting", True),
+        ("held", False),
+        ("failed", False),
+        ("activating", False),
+        ("dry-activated", False),
+    ],
+)
+def test_only_systems_that_came_count_as_the_highest_build(journal, outcome, counts):
+    journal.record(an_arrival(3))
+    journal.record(an_arrival(9, OTHER, outcome))
+    journal.record(an_arrival(5))
+    journal.record(an_arrival(11, job=ELSEWHERE.key))
+    assert journal.highest_build(JOB) == (9 if counts else 5)
+    assert journal.highest_build(ELSEWHERE) == 11
+
+
+@pytest.mark.parametrize(
+    ("outcome", "history"),
+    [
+        ("activated", History()),
+        ("staged", History(is_staged=True)),
+        ("rebooting", History(is_staged=True, reboot_asked_in="boot-1")),
+        ("failed", History(has_failed=True)),
+        ("activating", History(has_failed=True)),
+        ("dry-activated", History(is_dry_activated=True)),
+        ("awaits-reboot", History()),
+    ],
+)
+def test_the_history_of_a_system_is_what_last_came_of_it(journal, outcome, history):
+    journal.record(an_arrival(1, outcome=outcome))
+    journal.record(a_run(2, outcome="held", toplevel=NEW))
+    assert journal.history_of(a_candidate(NEW)) == history
+    assert journal.history_of(a_candidate(OTHER)) == History()
+
+
+@pytest.mark.parametrize("outcome", ["staged", "rebooting", "failed", "activating"])
+def test_it_counts_only_until_another_system_came(journal, outcome):
+    journal.record(an_arrival(1, NEW, outcome))
+    journal.record(an_arrival(2, OTHER, "activated"))
+    assert journal.history_of(a_candidate(NEW)) == History()
+
+
+def test_a_dry_activation_stays_known_and_hides_nothing(journal):
+    journal.record(an_arrival(1, OTHER, "staged"))
+    journal.record(an_arrival(2, NEW, "dry-activated"))
+    journal.record(an_arrival(3, OLD, "dry-activated"))
+    assert journal.history_of(a_candidate(NEW)).is_dry_activated
+    assert journal.history_of(a_candidate(OTHER)).is_staged
+
+
+def test_a_dry_activation_that_failed_hides_nothing_either(journal):
+    journal.record(an_arrival(1, NEW, "staged"))
+    journal.record(an_arrival(2, OTHER, "failed", action="dry-activate"))
+    assert journal.history_of(a_candidate(NEW)).is_staged
+    assert not journal.history_of(a_candidate(OTHER)).has_failed
+
+
+def test_what_was_built_in_place_of_a_build_is_that_builds_history(journal):
+    journal.record(an_arrival(4, OTHER, "rebooting"))
+    history = journal.history_of(a_candidate(NEW, build_id=4))
+    assert history == History(is_staged=True, reboot_asked_in="boot-1", activated_as=OTHER)
+    assert journal.history_of(a_candidate(NEW, build_id=5)) == History()
+
+
+def test_no_password_of_a_flake_is_kept(tmp_path, real):
+    url = "git+https://bob:hunter2@forge.example.org/r"
+    real.record(a_run(flake=url, error_message=f"cannot {url}", reasons=(("x", url),)))
+    kept = real.last_run()
+    assert "forge.example.org" in kept.flake
+    assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_failure_before_anything_was_touched_is_no_failed_activation(journal):
+    journal.record(a_run(1, outcome="failed", toplevel=NEW))
+    assert not journal.history_of(a_candidate(NEW)).has_failed
+
+
+@pytest.mark.parametrize("made", ["prepare", "nothing"])
+def test_preparing_is_possible_any_time(journal, made):
+    if made == "prepare":
+        journal.prepare()
+    journal.record(a_run())
+    journal.prepare()
+    assert journal.last_run() == a_run()
+
+
+# What the file does.
+
+_text = st.none() | st.text()
+_instants = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
+_numbers = st.none() | st.integers(-(2**63), 2**63 - 1)
+_runs = st.builds(
+    RunRecord,
+    run_id=st.text(),
+    started_at=_instants,
+    host=st.text(),
+    job=st.text(),
+    outcome=st.text(),
+    finished_at=st.none() | _instants,
+    decision=_text,
+    action=_text,
+    build_id=_numbers,
+    eval_id=_numbers,
+    flake=_text,
+    toplevel=_text,
+    previous=_text,
+    reasons=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
+    error_kind=_text,
+    error_message=_text,
+    exit_code=_numbers,
+    repeats=st.integers(0, 1000),
+)
+
+
+@given(run=_runs)
+@settings(max_examples=50, deadline=None)
+def test_any_run_is_read_back_as_it_was(run):
+    with TemporaryDirectory() as state_dir:
+        journal = SqliteJournal(Path(state_dir), RememberedEvents())
+        journal.record(run)
+        assert journal.last_run() == run
+
+
+def test_every_field_of_a_run_has_a_column(real, file):
+    real.prepare()
+    with closing(sqlite3.connect(file)) as db:
+        columns = [name for _, name, *_ in db.execute("PRAGMA table_info(runs)")]
+    assert set(columns) == {"id", *(field.name for field in fields(RunRecord))}
+
+
+def test_text_that_is_none_is_kept_readable(real):
+    real.record(a_run(1, error_message="/x/\udcff"))
+    assert real.last_run().error_message == r"/x/\udcff"
+
+
+def test_old_runs_are_pruned_but_not_what_decisions_stand_on(real, file):
+    real.record(an_arrival(900, OTHER))
+    real.record(an_arrival(800, OTHER, job=ELSEWHERE.key))
+    real.record(an_arrival(700, OTHER))
+    real.record(an_arrival(600, OTHER, "dry-activated"))
+    real.record(an_arrival(500, NEW, "failed"))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.executemany(
+            "INSERT INTO runs (id, run_id, started_at, host, job, outcome)"
+            " VALUES (?, ?, '2026-01-01T00:00:00+00:00', 'h', 'j', 'held')",
+            [(n, f"filler-{n}") for n in range(1000, 3000)],
+        )
+    real.record(a_run(9999, outcome="failed"))
+    with closing(sqlite3.connect(file)) as db:
+        kept = [row for (row,) in db.execute("SELECT build_id FROM runs WHERE id < 100")]
+        (count,) = db.execute("SELECT count(*) FROM runs").fetchone()
+    assert kept == [900, 800, 600, 500]
+    assert count == 1000 + len(kept)
+    assert real.highest_build(JOB) == 900
+    assert real.highest_build(ELSEWHERE) == 800
+    assert real.history_of(a_candidate(NEW)).has_failed
+    assert real.history_of(a_candidate(OTHER)).is_dry_activated
+
+
+def names_in(directory):
+    """Return its files but those that SQLite itself keeps beside its own."""
+    return {path.name.removesuffix("-shm").removesuffix("-wal") for path in directory.iterdir()}
+
+
+def test_a_reader_makes_no_journal(real, tmp_path):
+    assert real.last_run() is None
+    assert real.highest_build(JOB) is None
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_a_file_without_a_table_is_a_new_journal(real, file, sink, content):
+    if content is None:
+        with closing(sqlite3.connect(file)) as db:
+            db.execute("VACUUM")
+    else:
+        file.write_bytes(content)
+    assert real.last_run() is None
+    assert real.history_of(a_candidate(NEW)) == History()
+    real.prepare()
+    real.record(a_run())
+    assert real.last_run() == a_run()
+    assert sink.said == []
+
+
+def test_a_newer_agents_journal_is_left_alone(real, file, sink):
+    real.record(a_run())
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("PRAGMA user_version = 99")
+    before = file.read_bytes()
+    for use in (real.prepare, real.last_run, lambda: real.record(a_run(2))):
+        with pytest.raises(JournalError, match="version 99") as caught:
+            use()
+        assert caught.value.kind is Kind.JOURNAL_TOO_NEW
+    assert file.read_bytes() == before
+    assert sink.said == []
+
+
+def garbage(file):
+    file.write_bytes(b"no database at all " * 1000)
+
+
+def truncated(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def damaged_within(file):
+    """Every page but the first is overwritten."""
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def without_its_table(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("DROP TABLE runs")
+
+
+def with_another_table(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("ALTER TABLE runs DROP COLUMN reasons")
+
+
+@pytest.mark.parametrize(
+    "damage", [garbage, truncated, damaged_within, without_its_table, with_another_table]
+)
+@pytest.mark.parametrize("use", ["prepare", "record"])
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(real, file, sink, damage, use):
+    for number in range(30):
+        real.record(an_arrival(number))
+    damage(file)
+    damaged = file.read_bytes()
+    if use == "prepare":
+        real.prepare()
+        assert real.last_run() is None
+    real.record(a_run(99))
+    assert real.last_run() == a_run(99)
+    aside = file.with_name("journal.damaged")
+    assert len(aside.read_bytes()) == len(damaged)
+    assert sink.names() == ["journal.set_aside"]
+    told = sink.fields_of(events.JOURNAL_SET_ASIDE)
+    assert (told["path"], told["error.kind"]) == (str(aside), Kind.JOURNAL_CORRUPT)
+
+
+def test_a_damaged_file_is_only_told_by_a_reader(real, file, sink):
+    garbage(file)
+    with pytest.raises(JournalError) as caught:
+        real.last_run()
+    assert caught.value.kind is Kind.JOURNAL_CORRUPT
+    assert sink.said == []
+    assert file.exists()
+
+
+def test_a_directory_in_the_files_place_is_told(real, file):
+    file.mkdir()
+    with pytest.raises(JournalError, match=str(file)):
+        real.prepare()
+
+
+def test_a_file_in_the_state_directorys_place_is_told(tmp_path, sink):
+    (tmp_path / "state").write_text("")
+    journal = SqliteJournal(tmp_path / "state", sink)
+    for use in (journal.prepare, lambda: journal.note_contact(NOW)):
+        with pytest.raises(JournalError) as caught:
+            use()
+        assert caught.value.kind is Kind.STATE_UNUSABLE
+    assert journal.last_run() is None
+
+
+def test_the_last_contact_is_a_time_for_people_and_programs(real, tmp_path):
+    real.note_contact(NOW)
+    assert (tmp_path / "last-contact").read_text() == "2026-11-21T04:40:00Z\n"
+
+
+def in_child(*arguments):
+    return subprocess.run(
+        [*PYTHON, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=ENVIRONMENT,
+    )
+
+
+def as_nobody(task, state_dir):
+    """Do a task as an ordinary user and return what it prints."""
+    done = in_child("as_nobody", task, state_dir)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def open_to_all():
+    """A directory that any user can reach, unlike those of pytest."""
+    with TemporaryDirectory(prefix="journal-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@as_root
+def test_an_ordinary_user_may_look_but_not_write(open_to_all, sink):
+    journal = SqliteJournal(open_to_all, sink)
+    journal.record(a_run(1))
+    assert as_nobody("tell_last_run", open_to_all) == "run-1"
+    assert as_nobody("tell_what_writing_gives", open_to_all).split() == ["state-read-only"] * 2
+    assert names_in(open_to_all) == {"journal.sqlite"}
+    open_to_all.chmod(0o700)
+    assert as_nobody("tell_last_run", open_to_all) == "state-read-only"
+
+
+@as_root
+def test_an_ordinary_user_may_look_while_another_process_writes(open_to_all):
+    with writer(open_to_all) as child:
+        child.stdout.readline()
+        assert as_nobody("tell_last_run", open_to_all).startswith("run-")
+
+
+def in_small_file_system(task, directory, size):
+    """Run `task` with a small file system of its own at `directory`."""
+    script = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@" "$0"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, str(directory), *PYTHON, task],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=ENVIRONMENT,
+    )
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare here")
+def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+    done = in_small_file_system("fill_then_free", tmp_path, "1m")
+    if "mount:" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.stderr == ""
+    assert done.stdout.split() == ["state-full", "state-full", "run-1", "run-3"]
+
+
+def test_two_processes_may_write_to_a_new_journal_at_once(tmp_path, real):
+    children = [
+        subprocess.Popen(
+            [*PYTHON, "write_some", str(tmp_path), f"w{n}"],
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+        )
+        for n in range(3)
+    ]
+    for child in children:
+        _, said = child.communicate(timeout=60)
+        assert said == b""
+        assert child.returncode == 0
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        (count,) = db.execute("SELECT count(*) FROM runs").fetchone()
+    assert count == 75
+    assert real.highest_build(JOB) == 24
+
+
+class writer:  # noqa: N801 - used as a function
+    """A process that writes rows until it is killed, and tells each one that is written."""
+
+    def __init__(self, state_dir):
+        self.state_dir = state_dir
+
+    def __enter__(self):
+        self.child = subprocess.Popen(
+            [*PYTHON, "write_for_ever", str(self.state_dir)],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+        )
+        return self.child
+
+    def __exit__(self, *_error):
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait()
+        self.child.stdout.close()
+
+
+def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, sink, file):
+    chance = random.Random(7)
+    last_told = -1
+    for _ in range(20):
+        with writer(tmp_path) as child:
+            os.set_blocking(child.stdout.fileno(), True)
+            for _ in range(chance.randrange(1, 6)):
+                told = int(child.stdout.readline())
+            # Somewhere within the next write: how far it gets differs from time to time.
+            for _ in range(chance.randrange(20_000)):
+                pass
+        real.prepare()
+        with closing(sqlite3.connect(file)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            for number, text in db.execute("SELECT build_id, error_message FROM runs"):
+                assert text == f"{number} " * 2000
+        last_told = max(last_told, told)
+        assert real.highest_build(JOB) >= last_told
+    assert sink.said == []

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.lock import FileLock
+from agent.domain.errors import ExitCode, HostError, Kind, LockedError
+from fakes.lock import FakeLock
+
+ROOT = Path(__file__).parents[2]
+HOLDER = """
+import sys
+from pathlib import Path
+from agent.adapters.lock import FileLock
+with FileLock(Path(sys.argv[1])).hold():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class Holder:
+    """Another process, which holds the lock until it is told to end, or killed."""
+
+    def __init__(self, state_dir):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(state_dir)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        assert self.process.stdout.readline() == "held\n"
+        return self.process
+
+    def __exit__(self, *_error):
+        with self.process:
+            self.process.kill()
+
+
+@pytest.fixture(params=["flock", "fake"])
+def lock(request, tmp_path):
+    return FakeLock() if request.param == "fake" else FileLock(tmp_path / "state")
+
+
+def test_a_lock_is_held_by_one_at_a_time(lock):
+    with lock.hold():
+        with pytest.raises(LockedError, match="another agent is at work") as caught, lock.hold():
+            pytest.fail("it was held twice")
+        assert caught.value.kind is Kind.LOCKED
+        assert caught.value.exit_code is ExitCode.HELD
+    with lock.hold():
+        pass
+
+
+def test_a_lock_is_given_back_after_a_fault(lock):
+    with pytest.raises(ZeroDivisionError), lock.hold():
+        raise ZeroDivisionError
+    with lock.hold():
+        pass
+
+
+def test_the_holder_is_named(tmp_path):
+    with Holder(tmp_path) as other:
+        with pytest.raises(LockedError, match=rf"process {other.pid} \(") as caught:
+            FileLock(tmp_path).hold().__enter__()
+        assert str(tmp_path / "agent.lock") in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_holder_holds_nothing(tmp_path, number):
+    with Holder(tmp_path) as other:
+        other.send_signal(number)
+        other.wait()
+        with FileLock(tmp_path).hold():
+            assert (tmp_path / "agent.lock").read_text() == f"process {os.getpid()}\n"
+
+
+def test_a_child_of_the_holder_does_not_inherit_the_lock(tmp_path):
+    with FileLock(tmp_path).hold():
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
+    with child:
+        with FileLock(tmp_path).hold():
+            pass
+        child.stdin.close()
+
+
+def test_a_note_of_an_earlier_holder_is_not_left(tmp_path):
+    with FileLock(tmp_path).hold():
+        pass
+    assert (tmp_path / "agent.lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("garbage", "told"),
+    [
+        (b"", "its process is unknown"),
+        (b"\xff\x00\x1b[2J\n", "\ufffd[2J"),
+        (b"x" * 100_000, "x" * 200),
+        (b"\x00\x01\n\n", "its process is unknown"),
+    ],
+)
+def test_garbage_in_the_lock_file_harms_nobody(tmp_path, garbage, told):
+    file = tmp_path / "agent.lock"
+    file.write_bytes(garbage)
+    with FileLock(tmp_path).hold():
+        file.write_bytes(garbage)
+        with pytest.raises(LockedError) as caught:
+            FileLock(tmp_path).hold().__enter__()
+        assert caught.value.message == f"another agent is at work: {told}"
+
+
+def test_the_state_directory_is_made(tmp_path):
+    with FileLock(tmp_path / "a" / "b").hold():
+        assert (tmp_path / "a" / "b" / "agent.lock").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["file", "directory"])
+def test_what_is_no_lock_file_is_told(tmp_path, obstacle):
+    state_dir = tmp_path / "state"
+    if obstacle == "file":
+        state_dir.write_text("")
+    else:
+        (state_dir / "agent.lock").mkdir(parents=True)
+    with pytest.raises(HostError, match=r"agent\.lock") as caught:
+        FileLock(state_dir).hold().__enter__()
+    assert caught.value.kind is Kind.STATE_UNUSABLE
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_may_not_be_written_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(HostError) as caught:
+        FileLock(tmp_path).hold().__enter__()
+    assert caught.value.kind is Kind.STATE_READ_ONLY
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_directory_in_which_nothing_can_be_made_is_told():
+    with pytest.raises(HostError, match="/proc/self"):
+        FileLock(Path("/proc/self/none")).hold().__enter__()
+
+
+@pytest.mark.parametrize("before", [None, 0o644, 0o666])
+def test_nobody_else_may_open_the_file_and_so_hold_the_lock(tmp_path, before):
+    file = tmp_path / "agent.lock"
+    if before is not None:
+        file.touch()
+        file.chmod(before)
+    with FileLock(tmp_path).hold():
+        assert file.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,142 @@
+"""What everybody may rely on of a Prober, be it real or fake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import threading
+from datetime import timedelta
+
+import pytest
+
+from agent.adapters.probes import Probes
+from agent.domain.check import HttpCheck, IcmpCheck
+from fakes.prober import FakeProber
+
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture
+def service():
+    """Give the URL of a service that answers every request with 200."""
+
+    def serve():
+        with contextlib.suppress(OSError):  # the end: the listener was shut down
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.fixture
+def nobody():
+    """Give a URL where nothing listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
+
+
+@pytest.fixture(params=["real", "fake"])
+def prober(request, nobody):
+    """Give a context manager of the prober."""
+    if request.param == "real":
+        return Probes()
+    reasons = {nobody: "connection refused", "no..name": "name does not resolve"}
+    return contextlib.nullcontext(FakeProber(reasons))
+
+
+def probe(prober, check):
+    async def play():
+        async with prober as opened, opened.room_for(check):
+            return await opened.probe(check)
+
+    return asyncio.run(play())
+
+
+def test_a_well_check_has_a_latency_and_no_reason(prober, service):
+    result = probe(prober, HttpCheck("service", service, LONG))
+    assert (result.is_well, result.reason) == (True, "")
+    assert timedelta(0) < result.latency < LONG
+
+
+def test_a_failed_check_has_a_reason(prober, nobody):
+    result = probe(prober, HttpCheck("service", nobody, LONG))
+    assert (result.is_well, result.reason) == (False, "connection refused")
+
+
+def test_a_ping_that_cannot_even_begin_is_a_failed_check(prober):
+    result = probe(prober, IcmpCheck("canary", "no..name", LONG))
+    assert (result.is_well, result.reason) == (False, "name does not resolve")
+
+
+def test_the_result_is_of_the_check_that_was_asked(prober, service):
+    check = HttpCheck("service", service, LONG, is_wanted=True)
+    assert probe(prober, check).check is check
+
+
+def test_the_fake_remembers_what_it_was_asked(nobody):
+    fake, check = FakeProber(), HttpCheck("service", nobody, LONG)
+    probe(contextlib.nullcontext(fake), check)
+    assert fake.asked == [check]
+
+
+def test_a_hundred_http_checks_have_room_at_once():
+    async def play():
+        room = Probes().room_for(HttpCheck("service", "http://localhost/", LONG))
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(100):
+                await stack.enter_async_context(room)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await stack.enter_async_context(room)
+
+    asyncio.run(play())
+
+
+def test_there_is_room_for_a_ping_even_where_descriptors_are_scarce():
+    async def play():
+        async with Probes().room_for(IcmpCheck("canary", "192.0.2.1", LONG)):
+            return True
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        assert asyncio.run(play())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("check", "library", "other"),
+    [
+        ('IcmpCheck("n", "no..name", timedelta(1))', "icmplib", "httpx"),
+        ('HttpCheck("n", "no-url", timedelta(1))', "httpx", "icmplib"),
+    ],
+)
+def test_only_the_library_that_a_check_needs_is_loaded(check, library, other):
+    import subprocess
+    import sys
+
+    code = f"""
+import asyncio, sys
+from datetime import timedelta
+from agent.adapters.probes import Probes
+from agent.domain.check import HttpCheck, IcmpCheck
+async def play():
+    async with Probes() as prober:
+        await prober.probe({check})
+assert "httpx" not in sys.modules and "icmplib" not in sys.modules
+asyncio.run(play())
+assert {library!r} in sys.modules and {other!r} not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""The embedded Hydra answers every recorded request as the real one did."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from demo.asking import Answered, ask
+from demo.recorded_world import Recording, all_recordings, hydra_of, load
+
+# Of all that was recorded only this differs: what Perl says about its own process.
+PERLS_OWN = re.compile("(# (HELP|TYPE) )?(perl|process)_")
+
+
+def replay(hydra, one: Recording) -> Answered:
+    """Send exactly what was sent, the `Host` included."""
+    sent = {"Host": one.host, **one.sent}
+    return ask(hydra.port, one.path, sent, method=one.method, body=one.sent_body)
+
+
+def canonical(body: object) -> object:
+    """JSON as text, so that 1 is not true, with the lists sorted that come in no order."""
+    if isinstance(body, dict):
+        return {
+            key: sorted(value) if key in {"jobsetevals", "builds"} else canonical(value)
+            for key, value in body.items()
+        }
+    return [canonical(value) for value in body] if isinstance(body, list) else body
+
+
+def as_text(body: object) -> str:
+    return json.dumps(canonical(body), sort_keys=True, indent=1)
+
+
+def assert_alike(one: Recording, answered: Answered) -> None:
+    assert answered.status == one.status
+    assert set(answered.headers) == set(one.headers)
+    for name in ("Location", "Vary", "Content-Type", "Connection"):
+        assert answered.headers.get(name) == one.headers.get(name), name
+    _assert_cookie_alike(one, answered.headers.get("Set-Cookie", ""))
+    text = answered.body.decode()
+    if one.method == "HEAD":
+        assert text == ""
+        assert answered.headers["Content-Length"] == one.headers["Content-Length"]
+    elif one.headers["Content-Type"] == "application/json":
+        assert as_text(json.loads(text)) == as_text(one.body)
+        assert answered.headers["Content-Length"] == one.headers["Content-Length"]
+    elif one.headers["Content-Type"] == "text/html; charset=UTF-8":
+        title = re.search("<title>.*</title>", one.body)
+        assert text.startswith("<!DOCTYPE html>")
+        assert title
+        assert title[0] in text
+    elif one.path.endswith("/prometheus"):
+        _assert_metrics_alike(one.body, text)
+    else:
+        assert text == one.body
+
+
+def _assert_cookie_alike(one: Recording, cookie: str) -> None:
+    if one.session is None:
+        assert cookie == ""
+        return
+    shape = r"hydra_session=([0-9a-f]{40}); path=/; expires=\w{3}, \d\d-\w{3}-\d{4} [\d:]{8} GMT; HttpOnly; SameSite=Lax"
+    found = re.fullmatch(shape, cookie)
+    assert found, cookie
+    assert re.fullmatch(shape, one.headers["Set-Cookie"])
+    assert (f"={found[1]}" in one.sent.get("Cookie", "")) == (one.known_session is not None)
+
+
+def _assert_metrics_alike(recorded: str, text: str) -> None:
+    def of_job(lines: str) -> list[str]:
+        return [line for line in lines.splitlines() if not PERLS_OWN.match(line)]
+
+    assert of_job(text) == of_job(recorded)
+    names = {line.split(" ")[2] for line in recorded.splitlines() if line.startswith("#")}
+    assert {line.split(" ")[2] for line in text.splitlines() if line.startswith("#")} <= names
+
+
+@pytest.mark.parametrize("one", all_recordings(), ids=lambda one: one.name)
+def test_a_recorded_exchange_is_answered_alike(one):
+    with hydra_of(one) as hydra:
+        assert_alike(one, replay(hydra, one))
+
+
+def test_there_are_recordings():
+    assert len(all_recordings()) > 80
+
+
+def test_a_restart_regresses_latest_as_recorded():
+    steps = [
+        load(name)
+        for name in ("restart-2-admin-GET", "restart-3-build-after", "restart-4-latest-regressed")
+    ]
+    with hydra_of(steps[0]) as hydra:
+        for one in steps:
+            assert_alike(one, replay(hydra, one))
+
+
+def test_the_session_of_a_recorded_login_opens_a_private_hydra():
+    login, latest = load("private-login"), load("private-cookie-job-latest")
+    with hydra_of(latest) as hydra:
+        hydra.accounts.end_sessions()
+        assert replay(hydra, latest).status == 403
+        cookie = replay(hydra, login).headers["Set-Cookie"].partition(";")[0]
+        signed_in = replace(latest, sent={**latest.sent, "Cookie": cookie})
+        assert replay(hydra, signed_in).headers["Location"] == latest.location

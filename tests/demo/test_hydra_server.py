@@ -1,0 +1,267 @@
+"""How the embedded Hydra answers where no recording says it, and how it follows its world."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from agent.demo.hydra import EmbeddedHydra
+from agent.demo.hydra.accounts import User
+from agent.demo.hydra.replies import accepts_json
+from demo.asking import JSON, Answered, ask
+
+PATH = "/nix/store/00000000000000000000000000000000-nixos-system-alpha-1"
+LATEST = "/job/p/j/alpha/latest"
+ADMIN = User("admin", "secret", roles=("admin",))
+
+
+@pytest.fixture
+def hydra():
+    with EmbeddedHydra() as hydra:
+        hydra.world.add_jobset("p", "j", flake="git+file:///srv/x?ref=main")
+        hydra.world.add_build("alpha", PATH, eval_id=hydra.world.add_eval("p", "j", flake="f"))
+        yield hydra
+
+
+def sign_in(hydra, username="admin", **headers) -> Answered:
+    sent = {"Content-Type": "application/json", "Origin": hydra.url, **JSON, **headers}
+    body = f'{{"username": "{username}", "password": "secret"}}'
+    return ask(hydra.port, "/login", sent, method="POST", body=body)
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("application/json", True),
+        ("application/json;q=0.9", True),
+        ("application/json, */*;q=0.1", True),
+        ("text/html;q=0.5, application/json", True),
+        ("text/html, application/json", False),
+        ("application/json;q=0.5, text/html", False),
+        ("application/json;q=high, text/html", False),
+        ("application/*", False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("", False),
+    ],
+)
+def test_only_who_names_json_gets_it(accept, is_json):
+    assert accepts_json(accept) is is_json
+
+
+def test_a_state_changed_meanwhile_is_answered_at_once(hydra):
+    assert ask(hydra.port, LATEST).headers["Location"] == f"{hydra.url}/build/1"
+    hydra.world.add_build("alpha", PATH, eval_id=hydra.world.add_eval("p", "j", flake="f"))
+    assert ask(hydra.port, LATEST).headers["Location"] == f"{hydra.url}/build/2"
+
+
+def test_a_session_is_kept_for_who_sends_it_back_and_begun_for_who_does_not(hydra):
+    first = ask(hydra.port, LATEST)
+    again = ask(hydra.port, LATEST, {"Cookie": f"other=1; {first.session}"})
+    assert again.session == first.session
+    assert hydra.accounts.sessions_begun == 1
+    assert ask(hydra.port, LATEST).session != first.session
+    assert hydra.accounts.sessions_begun == 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "base"),
+    [
+        ({"Host": "hydra.example.org"}, "http://hydra.example.org"),
+        ({"X-Forwarded-Proto": "https", "Host": "h"}, "https://h"),
+        ({"X-Forwarded-Host": "a, b"}, "http://b"),
+        ({"X-Forwarded-Host": "b", "X-Forwarded-Port": "8443"}, "http://b:8443"),
+        ({"X-Forwarded-Host": "b", "X-Forwarded-Port": "443"}, "http://b"),
+    ],
+)
+def test_a_location_is_built_from_what_the_request_says(hydra, sent, base):
+    assert ask(hydra.port, LATEST, sent).headers["Location"] == f"{base}/build/1"
+
+
+def test_a_redirect_drops_the_query_and_keeps_further_segments(hydra):
+    found = ask(hydra.port, f"{LATEST}/download/1?x=y").headers["Location"]
+    assert found == f"{hydra.url}/build/1/download/1"
+
+
+def test_a_renamed_jobset_is_redirected_with_its_job_still_quoted(hydra):
+    hydra.world.rename_jobset("p", "j", "k")
+    found = ask(hydra.port, "/job/p/j/%22a.b%22/latest?x=y")
+    assert found.status == 301
+    assert found.headers["Location"] == f"{hydra.url}/job/p/k/%22a.b%22/latest?x=y"
+    found = ask(hydra.port, "/jobset/p/j/evals")
+    assert (found.status, found.headers["Location"]) == (301, f"{hydra.url}/jobset/p/k/evals")
+
+
+def test_a_dotted_job_is_found_by_its_quoted_name(hydra):
+    hydra.world.add_build('"a.b"', PATH, eval_id=1)
+    assert ask(hydra.port, "/job/p/j/%22a.b%22/latest").status == 302
+    assert ask(hydra.port, "/job/p/j/a.b/latest").status == 404
+
+
+def test_evals_come_in_pages_of_twenty(hydra):
+    for _ in range(44):
+        hydra.world.add_eval("p", "j", flake="f")
+    pages = [ask(hydra.port, f"/jobset/p/j/evals?page={n}", JSON).json for n in (1, 2, 3)]
+    assert [len(page["evals"]) for page in pages] == [20, 20, 5]
+    assert pages[0]["evals"][0]["id"] == 45
+    assert [page.get("next") for page in pages] == ["?page=2", "?page=3", None]
+    assert [page.get("previous") for page in pages] == [None, "?page=1", "?page=2"]
+    assert {page["last"] for page in pages} == {"?page=3"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/nosuch", 404, "Page not found."),
+        ("/api/nosuch", 404, "Page not found."),
+        ("/job/p/j/alpha/nosuch", 404, "Page not found."),
+        ("/jobset/p/j/nosuch", 404, "Page not found."),
+        ("/build/1/nosuch", 404, "Page not found."),
+        ("/eval/1/nosuch", 404, "Page not found."),
+        ("/jobset/q/j", 404, "Project"),
+        ("/job/p/j/beta/shield", 404, "No latest build"),
+        ("/job/p/j/beta/prometheus", 500, "undefined value"),
+        ("/api/latestbuilds", 500, "Parameter not defined!"),
+        ("/api/queue?nr=x", 500, "SELECT"),
+        ("/eval/abc", 500, "SELECT"),
+        ("/build/99999999999", 500, "out of range for type integer"),
+        ("/eval/99999999999", 500, "out of range for type integer"),
+    ],
+)
+def test_a_request_without_an_answer_is_refused_in_hydras_words(hydra, path, status, text):
+    found = ask(hydra.port, path, JSON)
+    assert found.status == status
+    assert text in found.json["error"]
+
+
+def test_a_jobset_that_never_finished_an_eval_has_no_latest_eval(hydra):
+    hydra.world.add_jobset("p", "new")
+    assert ask(hydra.port, "/jobset/p/new/latest-eval", JSON).json == {
+        "error": "No evaluation found."
+    }
+
+
+@pytest.mark.parametrize(("status", "color"), [(0, "green"), (1, "red"), (4, "yellow")])
+def test_the_shield_shows_how_the_last_build_ended(hydra, status, color):
+    hydra.world.add_build("alpha", PATH, eval_id=1, status=status)
+    assert ask(hydra.port, "/job/p/j/alpha/shield").json["color"] == color
+
+
+def test_metrics_say_whether_the_last_finished_build_failed(hydra):
+    def is_failed() -> bool:
+        text = ask(hydra.port, "/job/p/j/alpha/prometheus").body.decode()
+        return 'hydra_job_failed{project="p",jobset="j",job="alpha"} 1\n' in text
+
+    assert not is_failed()
+    hydra.world.add_build("alpha", PATH, eval_id=1, status=2)
+    hydra.world.add_build("alpha", PATH, eval_id=1, status=None)
+    assert is_failed()
+
+
+def test_the_list_of_builds_is_narrowed_by_every_parameter(hydra):
+    hydra.world.add_build("alpha", PATH, eval_id=1, system="aarch64-linux")
+    hydra.world.add_build("beta", PATH, eval_id=1)
+    hydra.world.add_build("alpha", PATH, eval_id=1, status=None)
+
+    def ids(query: str) -> list[int]:
+        return [build["id"] for build in ask(hydra.port, f"/api/latestbuilds?{query}").json]
+
+    assert ids("nr=9") == [3, 2, 1]
+    assert ids("nr=2&job=") == [3, 2]
+    assert ids("nr=9&project=p&jobset=j&job=alpha&system=aarch64-linux") == [2]
+    assert ids("nr=9&jobset=other") == []
+
+
+def test_a_login_from_elsewhere_is_refused(hydra):
+    hydra.accounts.add_user(ADMIN)
+    found = sign_in(hydra, Origin="http://evil.example.org")
+    assert found.status == 500
+    assert found.json["error"] == f"POST requests should come from ‘{hydra.url}/’."  # noqa: RUF001
+
+
+def test_a_form_signs_in_too(hydra):
+    hydra.accounts.add_user(ADMIN)
+    sent = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Referer": f"{hydra.url}/x",
+        **JSON,
+    }
+    found = ask(hydra.port, "/login", sent, method="POST", body="username=admin&password=secret")
+    me = ask(hydra.port, "/current-user", {**JSON, "Cookie": found.session})
+    assert me.json["username"] == "admin"
+
+
+@pytest.mark.parametrize("body", ["{}", '{"username": "admin"}', "[]", "{"])
+def test_a_login_without_what_it_needs_is_a_bad_request(hydra, body):
+    sent = {"Content-Type": "application/json", "Origin": hydra.url, **JSON}
+    assert ask(hydra.port, "/login", sent, method="POST", body=body).status == 400
+
+
+def test_a_private_hydra_answers_users_only_its_cache_included(hydra):
+    hydra.accounts.add_user(ADMIN)
+    hydra.world.is_private = True
+    assert ask(hydra.port, LATEST).status == 403
+    assert ask(hydra.port, "/nix-cache-info").status == 403
+    cookie = {"Cookie": sign_in(hydra).session}
+    assert ask(hydra.port, LATEST, cookie).status == 302
+    assert ask(hydra.port, "/nix-cache-info", cookie).status == 200
+    hydra.accounts.end_sessions()
+    assert ask(hydra.port, LATEST, cookie).status == 403
+
+
+@pytest.mark.parametrize(
+    ("roles", "status"), [(("admin",), 302), (("restart-jobs",), 302), ((), 403)]
+)
+def test_only_some_may_restart_a_build(hydra, roles, status):
+    hydra.accounts.add_user(User("u", "secret", roles=roles))
+    cookie = {"Cookie": sign_in(hydra, "u").session}
+    assert ask(hydra.port, "/build/1/restart", {**JSON, **cookie}).status == status
+    assert hydra.world.builds[1].finished == (0 if status == 302 else 1)
+
+
+def test_nobody_restarts_a_build_unasked_or_twice(hydra):
+    assert ask(hydra.port, "/build/1/restart").status == 403
+    hydra.accounts.add_user(ADMIN)
+    cookie = {"Cookie": sign_in(hydra).session}
+    assert [ask(hydra.port, "/build/1/restart", cookie).status for _ in range(2)] == [302, 500]
+
+
+def test_a_directory_is_served_as_the_cache_of_a_hydra(hydra, tmp_path):
+    (tmp_path / "nix-cache-info").write_text("StoreDir: /elsewhere\n")
+    (tmp_path / f"{'1' * 32}.narinfo").write_text("StorePath: x\n")
+    assert ask(hydra.port, "/nix-cache-info").body.startswith(b"StoreDir: /nix/store\n")
+    cache = hydra.serve_cache(tmp_path)
+    assert ask(hydra.port, "/nix-cache-info").body == b"StoreDir: /elsewhere\n"
+    assert ask(hydra.port, f"/{'1' * 32}.narinfo").body == b"StorePath: x\n"
+    cache.missing.add("1" * 32)
+    assert ask(hydra.port, f"/{'1' * 32}.narinfo").status == 404
+    assert ask(hydra.port, LATEST).status == 302
+    hydra.world.is_database_down = True
+    assert ask(hydra.port, "/nix-cache-info").status == 500
+
+
+def test_a_world_that_changes_is_never_seen_half_changed(hydra):
+    """Each eval has exactly two builds whenever it is seen, since the lock is held over both."""
+    done = threading.Event()
+
+    def evaluate() -> None:
+        for _ in range(60):
+            with hydra.world.lock:
+                eval_id = hydra.world.add_eval("p", "j", flake="f")
+                for job in ("alpha", "beta"):
+                    hydra.world.add_build(job, PATH, eval_id=eval_id)
+        done.set()
+
+    writer = threading.Thread(target=evaluate)
+    writer.start()
+    sizes = set()
+    while True:
+        is_last = done.is_set()
+        sizes |= {
+            len(e["builds"]) for e in ask(hydra.port, "/jobset/p/j/evals", JSON).json["evals"]
+        }
+        if is_last:
+            break
+    writer.join()
+    assert sizes - {1} == {2}

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+
+from agent.adapters.process import watch_now
+from agent.demo.scenes import SCENES, play
+from agent.demo.stage import open_stage
+
+EARLIER = {scene.name: SCENES[:number] for number, scene in enumerate(SCENES)}
+
+
+def fail_activation(stage):
+    stage.host.inject("stc-exit", "1")
+
+
+def build_something_newer(stage):
+    stage.build(stage.releases[2])
+
+
+def heal_canary(stage):
+    stage.canary.is_well = True
+
+
+def let_red_build_be_good(stage):
+    newest = max(stage.hydra.world.builds)
+    stage.hydra.world.finish(newest, 0)
+
+
+def let_the_flake_fit(stage):
+    newest = max(stage.hydra.world.evals)
+    evaluation = stage.hydra.world.evals[newest]
+    stage.hydra.world.put_eval(replace(evaluation, flake=stage.releases[3].flake))
+
+
+SABOTAGE = {
+    "good-build": fail_activation,
+    "nothing-to-do": build_something_newer,
+    "unhealthy-canary": heal_canary,
+    "failed-build": let_red_build_be_good,
+    "other-flake": let_the_flake_fit,
+}
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_a_scene_that_is_broken_is_seen_to_fail(scene, tmp_path):
+    with open_stage(tmp_path) as stage:
+        for earlier in EARLIER[scene.name]:
+            assert play(stage, earlier).is_ok
+        broken = play(stage, scene, sabotage=SABOTAGE[scene.name])
+    assert not broken.is_ok
+    assert broken.outcome != scene.expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_ends_well_and_leaves_nothing_behind(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    ended = watch_now(
+        (sys.executable, "-m", "agent", "demo", "--json"),
+        env={**os.environ, "TMPDIR": str(tmp_path), "HOME": str(home)},
+    )
+    assert ended.returncode == 0, ended.tail
+    scenes = json.loads(ended.stdout)["scenes"]
+    assert [scene["name"] for scene in scenes] == [scene.name for scene in SCENES]
+    assert all(set(scene) == {"name", "expected", "outcome", "ok"} for scene in scenes)
+    assert all(scene["ok"] is True for scene in scenes)
+    assert list(tmp_path.rglob("*")) == [home]
+
+
+def test_the_demo_tells_a_person_what_happens(tmp_path):
+    ended = watch_now(
+        (sys.executable, "-m", "agent", "demo"), env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert ended.returncode == 0, ended.tail
+    for scene in SCENES:
+        assert scene.name in ended.stdout
+        assert scene.expected in ended.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs this is an ordinary user already")
+def test_the_demo_works_as_an_ordinary_user(tmp_path):
+    """Without any capability, and seen as user 1000 by nix and by all else."""
+    ended = watch_now(
+        (
+            *("unshare", "--user", "--map-user=1000", "--map-group=1000"),
+            *(sys.executable, "-m", "agent", "demo", "--json"),
+        ),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    if "Operation not permitted" in ended.tail:
+        pytest.skip("user namespaces are refused here")
+    assert ended.returncode == 0, ended.tail
+    assert list(tmp_path.iterdir()) == []

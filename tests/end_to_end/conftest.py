@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.demo.hydra import EmbeddedHydra
+from end_to_end.machine import Machine
+
+
+@pytest.fixture
+def machine(farm):
+    """A machine that has just been installed with the farm's first system, and an empty Hydra."""
+    with EmbeddedHydra() as hydra:
+        yield Machine(farm, hydra)
+
+
+@pytest.fixture
+def offered(machine):
+    """The same, and Hydra has built its system and a newer one: builds 1 and 2."""
+    machine.offer(machine.farm.first)
+    machine.offer(machine.farm.second)
+    return machine

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from agent.cli.main import run
+from end_to_end.command_line import HYDRA, agent
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in list(os.environ):
+        if name.upper().startswith("NIXOS_HYDRA_AGENT_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('host = "web-1"\n' + HYDRA)
+    return file
+
+
+def test_valid_settings_are_told_so(capsys, config):
+    assert run(["config", "check", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == f"{config}: the settings are valid\n"
+
+
+def test_the_file_may_be_named_by_a_variable(capsys, config, monkeypatch):
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_CONFIG", str(config))
+    assert run(["config", "check"]) == 0
+    assert str(config) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_every_problem_is_one_line_with_its_key(capsys, config, command):
+    config.write_text('bogus = 1\naction = "test"\n' + HYDRA + '[reboot]\nmode = "always"\n')
+    assert run(["config", command, "--config", str(config)]) == 78
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, *problems = said.err.splitlines()
+    assert first == f"agent: the settings from {config} cannot be used:"
+    assert [line.split(":")[0].strip() for line in problems] == ["reboot", "bogus"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(None, "config-missing"), (b"\xff", "config-syntax")]
+)
+def test_a_file_that_is_none_is_told_in_one_line(capsys, config, content, kind):
+    config.unlink()
+    if content is not None:
+        config.write_bytes(content)
+    assert run(["config", "check", "--config", str(config)]) == 78
+    said = capsys.readouterr().err
+    assert str(config) in said
+    assert said.endswith(f"[{kind}]\n")
+    assert said.count("\n") == 1
+
+
+def test_a_directory_is_told_in_one_line(capsys, tmp_path):
+    assert run(["config", "check", "--config", str(tmp_path)]) == 78
+    assert capsys.readouterr().err.endswith("[config-unreadable]\n")
+
+
+def test_merged_settings_are_shown_in_the_words_of_the_file(capsys, config, monkeypatch):
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_HYDRA__TIMEOUT", "7")
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_FLAGS", '["--option", "access-tokens", "x=hunter2"]')
+    assert run(["config", "show", "--config", str(config)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["hydra"]["timeout"] == "7s"
+    assert shown["disk"]["store_reserve"] == "1GiB"
+    assert shown["flags"] == ["--option", "access-tokens", "***"]
+    assert shown["host"] == "web-1"
+
+
+def test_the_schema_is_shown_without_any_settings(capsys, monkeypatch):
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_CONFIG", "/nonexistent")
+    assert run(["config", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "nixos-hydra-agent"
+
+
+def test_the_log_format_of_the_file_arrives(config, tmp_path):
+    """The one key that reaches neither the policy nor an adapter."""
+    config.write_text(
+        'host = "web-1"\n' + HYDRA
+        + f'deadline = "1s"\ntimeout = "1s"\n[paths]\nstate_dir = "{tmp_path}/state"\n'
+        + f'store_dir = "{tmp_path}"\n'
+    )  # fmt: skip
+    as_json = agent("upgrade", "--config", str(config))
+    as_text = agent("upgrade", "--config", str(config), NIXOS_HYDRA_AGENT_LOG__FORMAT="console")
+    assert as_json.returncode == as_text.returncode == 69
+    assert json.loads(as_json.stdout.splitlines()[-1])["event"] == "run.finished"
+    assert "run.finished" in as_text.stdout
+    assert "{" not in as_text.stdout.splitlines()[-1][:1]

@@ -1,0 +1,54 @@
+"""What ends the idle path on a host that has changed, or is about to."""
+
+from __future__ import annotations
+
+import pytest
+
+from end_to_end.machine import settle
+
+
+@pytest.fixture(name="settled")
+def _settled(machine):
+    """A machine whose next run is an idle one."""
+    settle(machine)
+    return machine
+
+
+def test_a_newer_build_is_taken(settled):
+    settled.offer(settled.farm.first)
+    run = settled.upgrade()
+    assert run.outcome == (0, "activated")
+    assert run.after.running == settled.farm.first
+
+
+def test_a_link_that_somebody_moved_is_noticed(settled):
+    path = settled.layout.profile
+    path.unlink()
+    path.symlink_to(settled.farm.first)
+    run = settled.upgrade()
+    assert run.outcome == (0, "activated")
+    assert (run.after.running, run.after.profile) == (settled.farm.second,) * 2
+
+
+def test_a_failure_after_a_quiet_time_ends_it(settled):
+    # The links are where they were, and yet it is not done: units have failed.
+    settled.host.inject("stc-exit", "4")
+    settled.layout.profile.unlink()
+    settled.layout.profile.symlink_to(settled.farm.first)
+    assert settled.upgrade().summary["error.kind"] == "units-failed"
+    settled.host.mend()
+    run = settled.upgrade()
+    assert run.outcome == (0, "activated")
+
+
+def test_other_arguments_are_other_settings(settled):
+    settled.configure(reboot={"mode": "never"})
+    run = settled.upgrade("--action", "boot")
+    assert run.summary["event"] == "run.finished"
+    assert settled.upgrade("--dry-run").outcome == (0, "dry-run")
+
+
+def test_a_failed_run_leaves_no_note(offered):
+    offered.host.inject("stc-exit", "4")
+    assert offered.upgrade().exit_code == 1
+    assert not (offered.layout.state_dir / "idle.json").exists()

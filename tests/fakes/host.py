@@ -1,0 +1,93 @@
+"""A host in memory: three links, some systems, two file systems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import Host
+from agent.domain.gates import FreeSpace
+from agent.domain.systems import BootArtifacts, Systems
+
+if TYPE_CHECKING:
+    from agent.domain.errors import HostError
+    from agent.domain.store_path import StorePath
+
+PLAIN = BootArtifacts("/k/1", "/i/1", "/m/1", "quiet")
+
+
+@dataclass
+class FakeSystem:
+    """What a toplevel holds; `specialisations` maps names to their own toplevels."""
+
+    artifacts: BootArtifacts | None = PLAIN
+    hostname: str | None = None
+    specialisations: dict[str, StorePath] = field(default_factory=dict)
+
+
+class FakeHost(Host):
+    """Shows what a test sets; `fault` ends every question about links, `reboot_fault` a reboot.
+
+    What is in `contents` is in the store.
+    """
+
+    def __init__(self) -> None:
+        self.running: StorePath | None = None
+        self.booted: StorePath | None = None
+        self.profile: StorePath | None = None
+        self.is_container = False
+        self.boot_id = "boot-0"
+        self.platform_name: str | None = "x86_64-linux"
+        self.contents: dict[StorePath, FakeSystem] = {}
+        self.space = FreeSpace(store=100 << 30, boot=1 << 30)
+        self.reboots = 0
+        self.fault: HostError | None = None
+        self.reboot_fault: HostError | None = None
+
+    @override
+    def systems(self) -> Systems:
+        if self.fault is not None:
+            raise self.fault
+        return Systems(self.running, self.booted, self.profile, self.is_container, self.boot_id)
+
+    @override
+    def platform(self) -> str | None:
+        return self.platform_name
+
+    @override
+    def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
+        found = self.contents.get(toplevel)
+        return None if found is None else found.artifacts
+
+    @override
+    def counterpart(self, toplevel: StorePath) -> StorePath:
+        for system in self.contents.values():
+            for name, path in system.specialisations.items():
+                if path == self.booted:
+                    return self._specialisations(toplevel).get(name, toplevel)
+        return toplevel
+
+    @override
+    def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
+        return frozenset({toplevel, *self._specialisations(toplevel).values()})
+
+    @override
+    def hostname_of(self, toplevel: StorePath) -> str | None:
+        found = self.contents.get(toplevel)
+        return None if found is None else found.hostname
+
+    @override
+    def free_space(self) -> FreeSpace:
+        return self.space
+
+    @override
+    async def reboot(self) -> None:
+        if self.reboot_fault is not None:
+            raise self.reboot_fault
+        self.reboots += 1
+
+    def _specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
+        found = self.contents.get(toplevel)
+        return {} if found is None else found.specialisations

@@ -1,0 +1,39 @@
+"""A lock that another agent may hold."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import Lock
+from agent.domain.errors import Kind, LockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.domain.errors import AgentError
+
+
+class FakeLock(Lock):
+    """Remembers in `is_held` whether it is held; `fault`, while set, keeps it from being taken."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.times = 0
+        self.fault: AgentError | None = None
+
+    @override
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        if self.fault is not None:
+            raise self.fault
+        if self.is_held:
+            raise LockedError(Kind.LOCKED, "another agent is at work: process 1")
+        self.is_held = True
+        self.times += 1
+        try:
+            yield
+        finally:
+            self.is_held = False

@@ -1,0 +1,32 @@
+"""Sample systems, a job and a policy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from agent.domain.candidate import Candidate
+from agent.domain.job import Job, Select
+from agent.domain.policy import Action, Policy, RebootMode, Strategy
+from agent.domain.store_path import StorePath
+
+OLD, NEW, SPECIAL, OTHER = (StorePath(f"/nix/store/{c * 32}-nixos") for c in "abcd")
+JOB = Job("https://hydra.example.org", "p", "j", "h")
+POLICY = Policy(
+    host="h",
+    job=JOB,
+    select=Select.LATEST,
+    action=Action.SWITCH,
+    strategy=Strategy.FLAKE,
+    verify=True,
+    reboot_mode=RebootMode.NEVER,
+    local_builds=False,
+    store_reserve=1 << 30,
+    boot_reserve=64 << 20,
+    checks=(),
+    health_deadline=timedelta(seconds=30),
+)
+
+
+def a_candidate(toplevel: StorePath = NEW, build_id: int = 0) -> Candidate:
+    """Return a system that the job offers; no sample row is of build 0."""
+    return Candidate(JOB, build_id, toplevel, "x86_64-linux", None)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.process import ProgramFailedError, run_now
+from agent.config.load import load_settings
+from agent.demo.host import Layout, remove_tree
+
+HERE = Path(__file__).parent
+SEED = """
+{
+  enable = true;
+  operation = "boot";
+  host = "hostname";
+  hydra = {
+    instance = "https://your.hydra.example.com";
+    project = "nix-config";
+    jobset = "main";
+    job = "hostname";
+  };
+  healthChecks.canaryHosts = [ "yourcanaryhostname" ];
+  flags = [ ];
+  dates = "*-*-* 04:40:00";
+  allowReboot = false;
+}
+"""
+LEAST = """
+{
+  enable = true;
+  hydra = { instance = "https://hydra.example.org"; project = "p"; jobset = "j"; };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def settings_of(tmp_path_factory):
+    """The settings that the module makes of options, through the agent's own validation."""
+    root = tmp_path_factory.mktemp("module").resolve()
+    layout = Layout(root)
+    layout.make()
+    layout.write_nix_conf((), ())
+
+    def evaluated(options):
+        expression = (
+            f"import {HERE}/settings-of-module.nix"
+            f" {{ module = {HERE.parents[1]}/module.nix; options = {options}; }}"
+        )
+        argv = ("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
+        made = json.loads(run_now(argv, env={**os.environ, **layout.environment()}))
+        nothing = root / "nothing.toml"
+        nothing.write_text("")
+        return load_settings(nothing, overrides=made)
+
+    yield evaluated
+    remove_tree(root)
+
+
+def test_a_whole_configuration_arrives_at_the_agent(settings_of):
+    settings = settings_of(SEED)
+    assert settings.host == "hostname"
+    assert settings.action == "boot"
+    assert settings.hydra.instance == "https://your.hydra.example.com"
+    assert settings.job_name == "hostname"
+    assert settings.health.canary_hosts == ("yourcanaryhostname",)
+    assert settings.reboot.mode == "never"
+    assert settings.log.format == "json"
+
+
+def test_the_least_configuration_takes_the_hosts_own_name(settings_of):
+    settings = settings_of(LEAST)
+    assert settings.host == "from-networking"
+    assert settings.action == "switch"
+    assert settings.verify
+
+
+def test_a_reboot_that_is_allowed_is_one_that_is_needed(settings_of):
+    assert settings_of(f"{LEAST} // {{ allowReboot = true; }}").reboot.mode == "when-needed"
+
+
+def test_a_host_without_hydra_is_no_host_of_ours(settings_of):
+    with pytest.raises(ProgramFailedError, match=r"instance|default"):
+        settings_of("{ enable = true; }")

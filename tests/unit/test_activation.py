@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.domain.activation import Ended, judge_activation
+from agent.domain.errors import ActivationError, Kind
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+from agent.domain.systems import Systems
+from fakes.samples import NEW, OLD, OTHER, SPECIAL
+
+
+def ended(action=Action.SWITCH, code=0, *, running=NEW, profile=NEW, tail="", **facts):
+    return Ended(
+        action=action,
+        toplevel=NEW,
+        equivalents=frozenset({NEW, SPECIAL}),
+        before=Systems(OLD, OLD, OLD),
+        after=Systems(running, OLD, profile),
+        returncode=code,
+        tail=tail,
+        **facts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        (ended(), Outcome.ACTIVATED),
+        (ended(running=SPECIAL), Outcome.ACTIVATED),
+        (ended(Action.BOOT, running=OLD), Outcome.STAGED),
+        (ended(Action.TEST, profile=OLD), Outcome.ACTIVATED),
+        (ended(Action.DRY_ACTIVATE, running=OLD, profile=OLD), Outcome.DRY_ACTIVATED),
+        (ended(code=100, running=OLD), Outcome.STAGED),
+    ],
+)
+def test_what_was_reached_is_told(how, outcome):
+    assert judge_activation(how) is outcome
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "told"),
+    [
+        (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "running system is unchanged"),
+        (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "profile is the candidate"),
+        (ended(code=2), Kind.ACTIVATION_SCRIPT_FAILED, "running system is the candidate"),
+        (ended(code=4), Kind.UNITS_FAILED, "units failed"),
+        (
+            ended(code=4, tail="Failed to run activate script\nwarning: units failed: a.service"),
+            Kind.UNITS_FAILED,
+            "units and the activation script failed",
+        ),
+        (ended(code=4, tail="x\nwarning: a.service\n\n"), Kind.UNITS_FAILED, "warning: a.service"),
+        (
+            ended(code=2, running=OLD, profile=OLD, refused="--foo"),
+            Kind.NIXOS_REBUILD_OPTIONS,
+            "does not know --foo",
+        ),
+        (
+            ended(code=4, tail="sshd[1]: unknown option -z"),
+            Kind.UNITS_FAILED,
+            "running system is the candidate",
+        ),
+        (ended(code=255, running=OLD), Kind.ACTIVATION_FAILED, "ended with 255"),
+        (ended(code=77, running=OLD), Kind.ACTIVATION_FAILED, "ended with 77"),
+        (ended(code=-9, running=OTHER), Kind.ACTIVATION_KILLED, f"now {OTHER}"),
+        (ended(code=137, running=None), Kind.ACTIVATION_KILLED, "running system is unknown"),
+        (ended(code=137), Kind.ACTIVATION_KILLED, "signal 9"),
+        (ended(code=247), Kind.ACTIVATION_KILLED, "signal 9"),
+        (ended(code=-15, timed_out=True), Kind.ACTIVATION_TIMEOUT, "did not end in time"),
+        (ended(code=100, profile=OLD), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
+        (ended(Action.TEST, code=100), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
+        (ended(Action.DRY_ACTIVATE, code=100), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
+        (ended(running=OLD), Kind.ACTIVATION_INEFFECTIVE, "reported success"),
+        (ended(profile=OLD), Kind.ACTIVATION_INEFFECTIVE, "profile is unchanged"),
+        (ended(Action.BOOT, profile=OLD), Kind.ACTIVATION_INEFFECTIVE, "profile is unchanged"),
+        (ended(Action.TEST, running=OLD), Kind.ACTIVATION_INEFFECTIVE, "running system is unch"),
+    ],
+)
+def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
+    with pytest.raises(ActivationError) as caught:
+        judge_activation(how)
+    assert caught.value.kind is kind
+    assert told in caught.value.message

@@ -1,0 +1,155 @@
+"""Every key arrives: changing it changes what the policy or an adapter holds."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agent.cli.progress import LoggedProgress
+from agent.config.load import load_settings
+from agent.config.policy import policy_of
+from agent.config.settings import HttpCheckSection, IcmpCheckSection, Settings
+from agent.domain.check import StatusRange
+from agent.wiring import open_ports
+from fakes.telling import RememberedEvents
+
+BASE = """
+host = "h"
+[hydra]
+instance = "http://127.0.0.1:1"
+project = "p"
+jobset = "j"
+"""
+PING = BASE + '[[health.checks]]\ntype = "icmp"\nhost = "a"\ncount = 9\n'
+GET = BASE + '[[health.checks]]\ntype = "http"\nurl = "http://a"\n'
+
+# key: (base, TOML value, what the policy or an adapter then holds)
+ROWS: dict[str, tuple[str, str, Any]] = {
+    "host": (BASE, '"other"', "other"),
+    "action": (BASE, '"boot"', "boot"),
+    "strategy": (BASE, '"store-path"', "store-path"),
+    "verify": (BASE, "false", False),
+    "flags": (BASE, '["--show-trace"]', "--show-trace"),
+    "hydra.instance": (BASE, '"http://127.0.0.1:2/sub"', "http://127.0.0.1:2/sub"),
+    "hydra.project": (BASE, '"q"', "q"),
+    "hydra.jobset": (BASE, '"k"', "k"),
+    "hydra.job": (BASE, '"other"', "other"),
+    "hydra.select": (BASE, '"latest-finished"', "latest-finished"),
+    "hydra.timeout": (BASE, '"7s"', 7.0),
+    "hydra.deadline": (BASE, '"77s"', 77.0),
+    "hydra.refresh": (BASE, '"7h"', timedelta(hours=7)),
+    "fetch.substituters": (BASE, '["https://c"]', "https://c"),
+    "fetch.trusted_public_keys": (BASE, '["k:AAAA"]', "k:AAAA"),
+    "fetch.local_builds": (BASE, "true", True),
+    "fetch.deadline": (BASE, '"7h"', 25200.0),
+    "activate.deadline": (BASE, '"7m"', 420.0),
+    "disk.store_reserve": (BASE, '"7GiB"', 7 << 30),
+    "disk.boot_reserve": (BASE, '"7MiB"', 7 << 20),
+    "health.deadline": (BASE, '"70s"', timedelta(seconds=70)),
+    "health.canary_hosts": (BASE, '["canary"]', "canary"),
+    "health.checks": (BASE, '[{type = "icmp", host = "target"}]', "target"),
+    "reboot.mode": (BASE, '"always"', "always"),
+    "paths.current_system": (BASE, '"/x/current"', Path("/x/current")),
+    "paths.booted_system": (BASE, '"/x/booted"', Path("/x/booted")),
+    "paths.profile": (BASE, '"/x/profile"', Path("/x/profile")),
+    "paths.store_dir": (BASE, '"/x/store"', Path("/x/store")),
+    "paths.state_dir": (BASE, '"/x/state"', Path("/x/state/journal.sqlite")),
+    "paths.marks_dir": (BASE, '"/x/marks"', Path("/x/marks/candidate")),
+    "paths.boot": (BASE, '"/x/boot"', Path("/x/boot")),
+    "log.level": (BASE, '"warning"', False),  # no line for an idle run
+    "icmp.host": (PING, '"b"', "b"),
+    "icmp.name": (PING, '"named"', "named"),
+    "icmp.timeout": (PING, '"7s"', timedelta(seconds=7)),
+    "icmp.count": (PING, "7", 7),
+    "icmp.required_replies": (PING, "7", 7),
+    "icmp.wanted": (PING, "true", True),
+    "http.url": (GET, '"http://b"', "http://b"),
+    "http.name": (GET, '"named"', "named"),
+    "http.timeout": (GET, '"7s"', timedelta(seconds=7)),
+    "http.method": (GET, '"POST"', "POST"),
+    "http.status": (GET, '"204-206"', StatusRange(204, 206)),
+    "http.body": (GET, '"fine"', "fine"),
+    "http.body_regex": (GET, '"^fine"', "^fine"),
+    "http.max_latency": (GET, '"700ms"', timedelta(milliseconds=700)),
+    "http.ca_file": (GET, '"/x/ca.pem"', "/x/ca.pem"),
+    "http.wanted": (GET, "true", True),
+}
+ELSEWHERE = {
+    "log.format": "the end-to-end tests see it arrive",
+    "icmp.type": "it selects the kind of check",
+    "http.type": "it selects the kind of check",
+}
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= keys_of(kind, f"{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def test_every_key_of_the_settings_has_a_row():
+    keys = (
+        keys_of(Settings) | keys_of(IcmpCheckSection, "icmp.") | keys_of(HttpCheckSection, "http.")
+    )
+    assert keys == set(ROWS) | set(ELSEWHERE)
+
+
+def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return every plain value that policy and ports hold, by where it is held."""
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    settings = load_settings(file, overrides=content)
+    sink = RememberedEvents()
+
+    async def look() -> dict[str, Any]:
+        async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
+            leaves: dict[str, Any] = {}
+            _walk("policy", policy_of(settings), leaves, set())
+            for name in ports.__slots__:
+                _walk(name, getattr(ports, name), leaves, set())
+            return leaves
+
+    return asyncio.run(look())
+
+
+def _walk(place: str, value: Any, leaves: dict[str, Any], seen: set[int]) -> None:
+    if value is None or isinstance(value, str | int | float | PurePath | timedelta | StatusRange):
+        leaves[place] = value
+    elif isinstance(value, tuple | list):
+        for number, item in enumerate(value):
+            _walk(f"{place}[{number}]", item, leaves, seen)
+    elif type(value).__module__.startswith("agent.") and id(value) not in seen:
+        seen.add(id(value))
+        names = [*getattr(value, "__slots__", ()), *getattr(value, "__dict__", ())]
+        for name in names:
+            _walk(f"{place}.{name}", getattr(value, name), leaves, seen)
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_the_key_reaches_the_policy_or_an_adapter(tmp_path, key):
+    base, text, expected = ROWS[key]
+    value = tomllib.loads(f"x = {text}")["x"]
+    before, after = tomllib.loads(base), tomllib.loads(base)
+    table, _, name = key.rpartition(".")
+    if table in ("icmp", "http"):
+        after["health"]["checks"][0][name] = value
+    else:
+        (after.setdefault(table, {}) if table else after)[name] = value
+    held_before, held_after = held(tmp_path, before), held(tmp_path, after)
+    changed = {
+        place: now
+        for place, now in held_after.items()
+        if place not in held_before or held_before[place] != now
+    }
+    assert expected in changed.values(), changed

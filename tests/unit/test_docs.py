@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.application import events
+from agent.cli.main import agent
+from agent.domain.errors import KINDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("commands.md", "errors.md", "events.md", "settings.md")
+
+
+def generate(*arguments):
+    return subprocess.run(
+        [sys.executable, "docs/generate.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Freshly made pages, by name."""
+    directory = tmp_path_factory.mktemp("reference")
+    done = generate(directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+def test_the_pages_in_the_repository_are_those_that_the_code_makes(pages):
+    assert sorted(pages) == sorted(PAGES)
+    for name, text in pages.items():
+        kept = ROOT / "docs" / "reference" / name
+        assert kept.exists(), "run `make docs`"
+        assert kept.read_text() == text, f"{name} is out of date: run `make docs`"
+
+
+@pytest.mark.parametrize("damage", ["edited", "missing"])
+def test_a_check_names_what_has_drifted_and_changes_nothing(tmp_path, damage):
+    generate(tmp_path)
+    assert generate("--check", tmp_path).returncode == 0
+    page = tmp_path / "settings.md"
+    page.unlink()
+    if damage == "edited":
+        page.write_text("by hand")
+    done = generate("--check", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "out of date, run `make docs`: settings.md\n"
+    assert page.exists() is (damage == "edited")
+
+
+def test_every_setting_has_a_row_with_type_and_meaning(pages):
+    from agent.config.settings import HttpCheckSection, IcmpCheckSection, Settings
+
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| (.+?) \| (.*?) \| (.+?) \|$", pages["settings.md"], re.MULTILINE
+    )
+    keys = [key for key, *_ in rows]
+    expected = {
+        f"{table}.{name}"
+        for table, field in Settings.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+        for name in field.annotation.model_fields
+    }
+    expected |= {
+        name
+        for name, field in Settings.model_fields.items()
+        if not hasattr(field.annotation, "model_fields")
+    }
+    expected |= {*HttpCheckSection.model_fields, *IcmpCheckSection.model_fields}
+    assert set(keys) == expected
+    assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
+    assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]
+    assert ("hydra.instance", "text", "required") in [row[:3] for row in rows]
+
+
+def test_every_command_and_option_is_told(pages):
+    page = pages["commands.md"]
+    for command in ("upgrade", "status", "check", "config show", "config schema", "demo"):
+        assert f"## `agent {command} [OPTIONS]`" in page
+    for option in ("--config FILE", "--canary HOST", "--dry-run", "--json", "--action"):
+        assert f"| `{option}" in page
+    assert agent.help is not None
+
+
+def test_every_event_and_fault_is_told(pages):
+    for event in events.ALL:
+        assert f"## `{event.name}`" in pages["events.md"]
+    for kind in KINDS:
+        assert f"| `{kind}` |" in pages["errors.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(pages, name):
+    cells = 0
+    for line in pages[name].splitlines():
+        found = len(re.findall(r"(?<!\\)\|", line))
+        if not line.startswith("|"):
+            cells = 0
+        elif not cells:
+            cells = found
+        else:
+            assert found == cells, line

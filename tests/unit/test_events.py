@@ -1,0 +1,98 @@
+"""Every event that is declared is emitted somewhere, with the fields it declares."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from agent.application import events
+
+AGENT = Path(events.__file__).parents[1]
+CONSTANTS = {name: value for name, value in vars(events).items() if isinstance(value, events.Event)}
+# What the functions that are expanded into an event's fields return.
+HELPERS = {
+    "error_fields": {"error_kind", "error_message", "error_hint"},
+    "candidate_fields": {"build_id", "eval_id", "flake", "toplevel"},
+    "fields": None,  # Report.fields: judged where reports are tested
+}
+
+
+def emits():
+    """Return (place, event constants, fields, functions expanded) of every emit call."""
+    return [
+        (f"{file.relative_to(AGENT)}:{node.lineno}", *_parts(node))
+        for file in sorted(AGENT.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "emit"
+        and node.args
+    ]
+
+
+def _parts(call):
+    chosen = [
+        part.attr
+        for part in ast.walk(call.args[0])
+        if isinstance(part, ast.Attribute)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == "events"
+    ]
+    fields = {keyword.arg for keyword in call.keywords if keyword.arg}
+    expanded = [keyword.value for keyword in call.keywords if keyword.arg is None]
+    return chosen, fields, expanded
+
+
+EMITS = emits()
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_every_event_is_emitted_somewhere(name):
+    if CONSTANTS[name] is events.RUN_IDLE:
+        assert '"event": "run.idle"' in (AGENT / "idle.py").read_text()
+        return
+    # Some pass through a variable or a table first.
+    used = {
+        part.attr
+        for file in AGENT.rglob("*.py")
+        for part in ast.walk(ast.parse(file.read_text()))
+        if isinstance(part, ast.Attribute)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == "events"
+    }
+    assert name in used, f"nothing emits {name}"
+
+
+@pytest.mark.parametrize(
+    ("place", "chosen", "fields", "expanded"), EMITS, ids=[str(emit[0]) for emit in EMITS]
+)
+def test_every_field_that_is_emitted_is_declared(place, chosen, fields, expanded):
+    for part in expanded:
+        if isinstance(part, ast.Call):
+            name = part.func.attr if isinstance(part.func, ast.Attribute) else part.func.id
+            assert name in HELPERS, f"{place}: nobody knows the fields of {name}()"
+            fields |= (HELPERS[name] or set()) - {"error_hint"}
+    for name in chosen:
+        declared = CONSTANTS[name].fields
+        unknown = {field.replace("error_", "error.", 1) for field in fields} - set(declared)
+        assert not unknown, f"{place}: {name} does not declare {unknown}"
+
+
+def test_emit_calls_are_found_at_all():
+    assert len(EMITS) > 25
+
+
+@pytest.mark.parametrize("event", events.ALL, ids=lambda event: event.name)
+def test_an_event_has_a_name_in_the_past_and_a_meaning(event):
+    area, _, what = event.name.partition(".")
+    assert area.isidentifier()
+    assert what.isidentifier()
+    assert event.meaning.endswith(".")
+    assert all(meaning.strip() for meaning in event.fields.values())
+    assert not {"event", "level", "timestamp"} & set(event.fields)
+
+
+def test_names_of_events_are_unique():
+    assert len({event.name for event in events.ALL}) == len(CONSTANTS) == len(events.ALL)

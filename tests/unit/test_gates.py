@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from agent.domain.candidate import Candidate
+from agent.domain.check import CheckResult, IcmpCheck, StatusRange
+from agent.domain.gates import (
+    FetchPlan,
+    FreeSpace,
+    judge_boot_space,
+    judge_downgrade,
+    judge_health,
+    judge_store_space,
+)
+from agent.domain.policy import Action
+from fakes.samples import JOB, NEW, POLICY
+
+MIB = 1 << 20
+CANDIDATE = Candidate(JOB, 28, NEW, "x86_64-linux", None)
+
+
+@pytest.mark.parametrize(
+    ("highest", "is_open"), [(None, True), (27, True), (28, True), (32, False)]
+)
+def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
+    judgement = judge_downgrade(CANDIDATE, highest)
+    assert judgement.is_open is is_open
+    assert is_open or "28 is older than build 32" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("free", "unpacked", "is_open"),
+    [(1024 * MIB, 0, True), (1024 * MIB, 1, False), (2048 * MIB, 1024 * MIB, True)],
+)
+def test_the_store_keeps_its_reserve(free, unpacked, is_open):
+    judgement = judge_store_space(FetchPlan(3, 10, unpacked), FreeSpace(free, None), POLICY)
+    assert judgement.is_open is is_open
+
+
+@pytest.mark.parametrize(
+    ("boot", "action", "is_open"),
+    [
+        (None, Action.SWITCH, True),
+        (64 * MIB, Action.SWITCH, True),
+        (64 * MIB - 1, Action.SWITCH, False),
+        (64 * MIB - 1, Action.BOOT, False),
+        (64 * MIB - 1, Action.TEST, True),
+        (0, Action.DRY_ACTIVATE, True),
+    ],
+)
+def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, is_open):
+    wanted = replace(POLICY, action=action)
+    assert judge_boot_space(FreeSpace(0, boot), wanted).is_open is is_open
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (84 * MIB, "84.0 MiB"), (5 << 40, "5.0 TiB")],
+)
+def test_room_is_told_in_units_that_people_read(free, told):
+    reason = judge_store_space(FetchPlan(0, 0, 0), FreeSpace(free, None), POLICY).reason
+    assert f"0 B to fetch, {told} free" in reason
+
+
+def result(name, *, well, wanted=False):
+    check = IcmpCheck(name, name, timedelta(seconds=1), is_wanted=wanted)
+    return CheckResult(check, well, "" if well else "no reply")
+
+
+def test_all_checks_well_is_open():
+    assert judge_health([result("a", well=True), result("b", well=True)]).reason == "2 checks well"
+
+
+def test_no_checks_is_open():
+    assert judge_health([]).is_open
+
+
+def test_a_failed_check_holds_and_is_named():
+    judgement = judge_health([result("a", well=True), result("b", well=False)])
+    assert not judgement.is_open
+    assert judgement.reason == "b: no reply"
+
+
+def test_a_failed_check_that_is_merely_wanted_does_not_hold():
+    assert judge_health([result("a", well=False, wanted=True)]).is_open
+
+
+def test_of_many_failed_checks_the_first_are_named_and_the_rest_counted():
+    judgement = judge_health([result(f"h{n}", well=False) for n in range(8)])
+    assert judgement.reason.count("no reply") == 5
+    assert judgement.reason.endswith("; and 3 more")
+
+
+def test_a_status_range_holds_both_its_ends():
+    bounds = StatusRange(200, 299)
+    assert 200 in bounds
+    assert 299 in bounds
+    assert 300 not in bounds
+    assert str(bounds) == "200-299"
+    assert str(StatusRange(204, 204)) == "204"
+
+
+def test_targets_are_told_for_both_kinds_of_check():
+    from agent.domain.check import HttpCheck
+
+    assert IcmpCheck("n", "192.0.2.1", timedelta(seconds=1)).target == "192.0.2.1"
+    assert HttpCheck("n", "http://x/", timedelta(seconds=1)).target == "http://x/"

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from agent.application import events
+from agent.application.observe import find_candidate, look_at_host, tell_candidate, tell_outlook
+from agent.application.ports import Outlook
+from agent.domain.errors import HydraError, Kind
+from agent.domain.policy import Strategy
+from agent.domain.systems import Systems
+from fakes.samples import OLD, POLICY
+from fakes.telling import RememberedEvents
+from fakes.world import STORE, World, candidate_of, flake_of, system
+
+NEW = system(1)
+
+
+@pytest.fixture
+def world():
+    """A host on OLD, and a good build of NEW."""
+    world = World()
+    world.publish(1, NEW)
+    return world
+
+
+def find(world, policy=POLICY):
+    return asyncio.run(find_candidate(world.hydra, world.host, policy, STORE))
+
+
+# The candidate
+
+
+def test_the_candidate_is_the_newest_good_build_and_the_flake_of_its_eval(world):
+    build = world.publish(2, system(2))
+    found = find(world)
+    assert found.build == build
+    assert found.candidate == candidate_of(build)
+    assert found.candidate.flake == flake_of(1002)
+
+
+def test_the_flake_is_that_of_the_newest_eval_that_still_exists(world):
+    world.change(1, evals=(1001, 3000, 2000))
+    world.jobset.evals[2000] = flake_of(2000)
+    assert find(world).candidate.eval_id == 2000
+
+
+def test_by_store_path_no_eval_is_asked_for(world):
+    world.jobset.evals.clear()
+    candidate = find(world, replace(POLICY, strategy=Strategy.STORE_PATH)).candidate
+    assert (candidate.toplevel, candidate.eval_id, candidate.flake) == (NEW, None, None)
+    assert "locked_flake" not in world.steps
+
+
+def test_a_build_for_another_platform_is_no_candidate(world):
+    world.change(1, system="aarch64-linux")
+    with pytest.raises(HydraError) as caught:
+        find(world)
+    assert caught.value.kind is Kind.BUILD_OTHER_SYSTEM
+    assert "locked_flake" not in world.steps
+
+
+def test_an_output_outside_the_store_is_no_candidate(world):
+    world.change(1, outputs={"out": "/etc/passwd"})
+    with pytest.raises(HydraError) as caught:
+        find(world)
+    assert caught.value.kind is Kind.BUILD_OUTPUT_INVALID
+
+
+def test_an_unlocked_flake_is_no_candidate(world):
+    world.jobset.evals[1001] = "git+https://git.example.org/hosts?ref=main"
+    with pytest.raises(HydraError) as caught:
+        find(world)
+    assert caught.value.kind is Kind.FLAKE_UNLOCKED
+
+
+# The host
+
+
+def look(world, candidate=None):
+    return look_at_host(world.host, candidate or candidate_of(world.hydra.builds[1]))
+
+
+def test_the_host_is_seen_with_its_three_systems(world):
+    world.host.running, world.host.profile = system(3), system(4)
+    assert look(world).systems == Systems(system(3), OLD, system(4), boot_id="boot-0")
+
+
+def test_the_candidates_specialisations_count_as_the_candidate(world):
+    world.host.specialise(NEW, "gaming", system(5), "k1")
+    assert look(world).equivalents == {NEW, system(5)}
+
+
+def test_the_need_for_a_reboot_is_between_the_booted_system_and_the_profile(world):
+    world.publish(1, NEW, kernel="k2")
+    assert look(world).need == ()
+    world.host.profile = NEW
+    assert look(world).need == ("kernel",)
+
+
+def test_the_profiles_counterpart_of_a_booted_specialisation_is_compared(world):
+    world.publish(1, NEW, kernel="k2")
+    special = {OLD: system(8), NEW: system(9)}
+    for path, variant in special.items():
+        world.host.specialise(path, "gaming", variant, "k3")
+    world.host.booted, world.host.profile = special[OLD], NEW
+    assert look(world).need == ()
+
+
+@pytest.mark.parametrize("link", ["booted", "profile"])
+def test_no_need_for_a_reboot_is_seen_where_a_link_is_missing(world, link):
+    world.publish(1, NEW, kernel="k2")
+    world.host.profile = NEW
+    setattr(world.host, link, None)
+    assert look(world).need == ()
+
+
+# What is told
+
+
+def test_a_candidate_without_a_finish_time_is_told_without_one(world):
+    sink = RememberedEvents()
+    tell_candidate(sink, replace(candidate_of(world.hydra.builds[1]), finished_at=None))
+    assert sink.fields_of(events.BUILD_SELECTED)["finished_at"] is None
+    assert sink.bound == {"build_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("outlook", "names"),
+    [
+        (Outlook(), []),
+        (Outlook(newer_build_failed=False, is_jobset_disabled=False, evaluation_error=""), []),
+        (Outlook(newer_build_failed=True), ["hydra.newer_build_failed"]),
+        (Outlook(gone_since_eval=7), ["hydra.job_gone"]),
+        (Outlook(is_jobset_disabled=True), ["hydra.jobset_disabled"]),
+        (Outlook(evaluation_error="error: x"), ["hydra.evaluation_failed"]),
+        (Outlook(fault=HydraError(Kind.HYDRA_TIMEOUT, "slow")), ["hydra.outlook_unknown"]),
+        (
+            Outlook(newer_build_failed=True, is_jobset_disabled=True),
+            ["hydra.newer_build_failed", "hydra.jobset_disabled"],
+        ),
+    ],
+)
+def test_an_outlook_is_told_as_far_as_it_is_bleak(outlook, names):
+    sink = RememberedEvents()
+    tell_outlook(sink, outlook)
+    assert sink.names() == names

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.application.ports import Outlook
+from agent.application.status import Status
+from agent.cli.status_report import for_person
+from agent.domain.candidate import Candidate
+from agent.domain.decide import AwaitReboot, Done, Hold, Reboot, Upgrade
+from agent.domain.errors import HydraError, Kind
+from agent.domain.flake_reference import LockedFlakeReference
+from agent.domain.gates import Gate, Judgement
+from agent.domain.systems import Systems
+from fakes.runs import an_arrival
+from fakes.samples import JOB, NEW, OLD
+
+CANDIDATE = Candidate(
+    job=JOB,
+    build_id=7,
+    toplevel=NEW,
+    system="x86_64-linux",
+    finished_at=None,
+    eval_id=18,
+    flake=LockedFlakeReference("github:o/r/abc"),
+)
+
+
+def rows(status):
+    """Return {name: text}; of a name that comes twice, both texts."""
+    found = {}
+    for line in for_person(status, "web-1").splitlines():
+        name, _, text = line.partition("  ")
+        found[name] = f"{found[name]}; {text.strip()}" if name in found else text.strip()
+    return found
+
+
+def test_all_that_is_known_is_told():
+    told = rows(
+        Status(
+            systems=Systems(OLD, None, NEW),
+            candidate=CANDIDATE,
+            decision=Upgrade(),
+            last_run=an_arrival(3, error_message="why", outcome="failed"),
+            gates=[Judgement(Gate.HEALTH, is_open=True, reason="2 checks well")],
+        )
+    )
+    assert told["host"] == "web-1"
+    assert (told["running"], told["booted"], told["profile"]) == (OLD, "unknown", NEW)
+    assert told["candidate"] == f"{NEW} (build 7 of p:j:h)"
+    assert told["flake"] == "github:o/r/abc (eval 18)"
+    assert told["gate health"] == "open: 2 checks well"
+    assert told["last run"] == f"2026-11-21T07:45:00+00:00 failed {NEW}: why"
+    assert told["a run would"] == "upgrade"
+
+
+@pytest.mark.parametrize(
+    ("decision", "verdict"),
+    [
+        (Done(), "do nothing"),
+        (Upgrade(), "upgrade"),
+        (AwaitReboot("kernel differs"), "wait for a reboot: kernel differs"),
+        (Reboot("kernel differs"), "reboot: kernel differs"),
+        (Hold((("a", "one"), ("b", "two"))), "hold: one; two"),
+    ],
+)
+def test_the_last_line_is_what_a_run_would_do(decision, verdict):
+    status = Status(decision=decision)
+    assert for_person(status, "web-1").splitlines()[-1].endswith(f"  {verdict}")
+
+
+def test_a_gate_that_holds_is_named_in_the_verdict():
+    gates = [
+        Judgement(Gate.HEALTH, is_open=False, reason="a: refused"),
+        Judgement(Gate.STORE_SPACE, is_open=True, reason="room"),
+    ]
+    told = rows(Status(decision=Upgrade(), gates=gates))
+    assert told["gate health"] == "HELD: a: refused"
+    assert told["a run would"] == "hold: health"
+
+
+def test_a_fault_is_the_verdict_and_the_rest_is_left_out():
+    told = rows(Status(error=HydraError(Kind.HYDRA_REFUSED, "nobody answers")))
+    assert set(told) == {"host", "a run would"}
+    assert told["a run would"].startswith("fail: nobody answers")
+    assert told["a run would"].endswith("[hydra-refused]")
+
+
+def test_what_hydra_says_of_builds_to_come_is_told():
+    told = rows(
+        Status(
+            decision=Done(),
+            outlook=Outlook(
+                newer_build_failed=True,
+                gone_since_eval=21,
+                is_jobset_disabled=True,
+                evaluation_error="syntax error",
+            ),
+        )
+    )
+    for words in ("newest build failed", "gone since eval 21", "disabled", "fails: syntax error"):
+        assert words in told["Hydra"]
+
+
+def test_an_unknown_outlook_says_nothing():
+    assert "Hydra" not in rows(Status(decision=Done(), outlook=Outlook()))
+
+
+def test_foreign_text_neither_breaks_a_line_nor_moves_the_cursor():
+    outlook = Outlook(evaluation_error="a\x1b[2J\nb")
+    text = for_person(Status(decision=Done(), outlook=outlook), "web-1")
+    assert text.splitlines()[1].endswith("evaluation fails: a�[2J b")

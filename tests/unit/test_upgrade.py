@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.application import events
+from agent.application.ports import ActivationExit
+from agent.domain.build import Build
+from agent.domain.errors import ExitCode, HostError, HydraError, Kind
+from agent.domain.gates import FreeSpace
+from agent.domain.job import Select
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action, RebootMode
+from fakes.samples import OLD
+from fakes.world import WATCHFUL, World, flake_of, system
+
+NEW, NEWER = system(1), system(2)
+BOOT = replace(WATCHFUL, action=Action.BOOT)
+REBOOTS = replace(WATCHFUL, reboot_mode=RebootMode.WHEN_NEEDED)
+
+
+@pytest.fixture
+def world():
+    """A host on OLD, and a good, cached build of NEW."""
+    world = World()
+    world.publish(1, NEW)
+    return world
+
+
+@pytest.fixture
+def settled(world):
+    """A host that the agent has brought to NEW."""
+    world.run()
+    assert world.host.running == NEW
+    return world
+
+
+# Nothing to do
+
+
+def test_a_host_on_the_newest_good_build_has_nothing_to_do(settled):
+    report = settled.run()
+    assert (report.decision, report.outcome) == ("done", Outcome.NOTHING_TO_DO)
+    assert report.exit_code is ExitCode.DONE
+    assert "switch" not in settled.steps
+
+
+def test_a_run_with_nothing_to_do_adds_no_row_and_asks_no_gate(settled):
+    before = list(settled.journal.written)
+    settled.run()
+    assert settled.journal.written == before
+    assert settled.steps.among("plan_fetch", "free-space", "probe canary") == []
+    assert settled.told.names() == [
+        "run.started", "hydra.build_selected", "run.decided", "run.finished"
+    ]  # fmt: skip
+
+
+def test_a_host_is_not_taken_back_before_the_build_it_was_found_on(world):
+    world.publish(2, NEWER)
+    world.host.running = world.host.profile = NEWER
+    assert world.run().outcome is Outcome.NOTHING_TO_DO
+    world.change(2, is_finished=False)
+    report = world.run()
+    assert [name for name, _ in report.reasons] == ["downgrade"]
+    assert world.host.running == NEWER
+
+
+def test_a_revert_that_changed_nothing_here_still_counts_as_the_newest_build(settled):
+    settled.publish(2, NEWER)
+    settled.publish(3, NEW)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+    settled.change(3, is_finished=False)
+    assert [name for name, _ in settled.run().reasons] == ["downgrade"]
+
+
+def test_a_run_with_nothing_to_do_leaves_the_note_for_the_idle_path(settled):
+    settled.run()
+    assert settled.idle_note.build_id == 1
+
+
+def test_a_run_that_has_upgraded_leaves_no_note_for_the_idle_path(world):
+    world.run()
+    assert world.idle_note.build_id is None
+
+
+def test_a_note_does_not_outlive_a_run_that_finds_something_to_do(settled):
+    settled.run()
+    settled.publish(2, NEWER)
+    settled.run()
+    assert settled.idle_note.build_id is None
+
+
+def test_the_note_of_an_earlier_run_is_forgotten_before_the_host_is_touched(settled):
+    settled.run()
+    settled.publish(2, NEWER)
+    settled.nixos_rebuild.ends = ActivationExit(1, "")
+    assert settled.run().outcome is Outcome.FAILED
+    assert settled.idle_note.build_id is None
+    assert settled.steps.among("idle-note forgotten", "switch") == ["idle-note forgotten", "switch"]
+
+
+def test_where_the_note_cannot_be_forgotten_nothing_is_done(world):
+    world.steps.at("idle-note forgotten", HostError(Kind.STATE_READ_ONLY, "read-only"))
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.STATE_READ_ONLY)
+    assert "newest_good_build" not in world.steps
+
+
+def test_a_note_that_cannot_be_written_is_a_warning(settled):
+    settled.steps.at("idle-note", HostError(Kind.STATE_FULL, "full"))
+    report = settled.run()
+    assert (report.outcome, report.exit_code) == (Outcome.NOTHING_TO_DO, ExitCode.DONE)
+    assert settled.told.fields_of(events.IDLE_NOTE_FAILED)["error.kind"] == "state-full"
+
+
+def test_the_same_system_from_a_newer_build_is_nothing_to_do(settled):
+    settled.publish(2, NEW)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+    assert settled.idle_note.build_id == 2
+
+
+def test_the_last_contact_is_noted_even_when_nothing_is_to_do(settled):
+    settled.clock.move(3600)
+    settled.run()
+    assert settled.journal.contact == settled.clock.now()
+
+
+# The outlook
+
+
+def test_a_host_with_nothing_to_do_is_told_that_the_newest_build_is_red(settled):
+    settled.publish(2, NEWER)
+    settled.change(2, status=1)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+    assert "hydra.newer_build_failed" in settled.told.names()
+
+
+def test_a_host_with_nothing_to_do_is_told_that_its_job_is_gone(settled):
+    settled.jobset.evals[2000] = flake_of(2000)
+    settled.run()
+    assert settled.told.fields_of(events.JOB_GONE) == {"eval_id": 2000}
+
+
+def test_a_host_with_nothing_to_do_is_told_that_the_jobset_is_disabled(settled):
+    settled.jobset.is_enabled = False
+    settled.run()
+    assert "hydra.jobset_disabled" in settled.told.names()
+
+
+def test_a_host_with_nothing_to_do_is_told_that_evaluation_is_broken(settled):
+    settled.jobset.error = "error: undefined variable 'pkgs'"
+    settled.run()
+    said = settled.told.fields_of(events.EVALUATION_BROKEN)
+    assert said == {"message": "error: undefined variable 'pkgs'"}
+
+
+def test_an_outlook_that_hydra_does_not_give_spoils_nothing(settled):
+    def goes_away():
+        settled.hydra.fault = HydraError(Kind.HYDRA_TIMEOUT, "slow")
+
+    settled.steps.at("outlook", goes_away)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+    assert settled.told.fields_of(events.OUTLOOK_UNKNOWN)["error.kind"] == "hydra-timeout"
+    assert settled.idle_note.build_id == 1
+
+
+def test_no_outlook_is_asked_for_when_there_is_something_to_do(world):
+    world.run()
+    assert "outlook" not in world.steps
+
+
+# What a newer build does
+
+
+def test_a_newer_good_build_is_taken(settled):
+    settled.publish(2, NEWER)
+    assert settled.run().outcome is Outcome.ACTIVATED
+    assert settled.host.running == NEWER
+
+
+def test_a_newer_unfinished_build_is_left_alone(settled):
+    settled.publish(2, NEWER)
+    settled.change(2, is_finished=False, status=None)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+
+
+def test_latest_finished_waits_for_the_whole_eval(settled):
+    settled.publish(2, NEWER)
+    waits = Build(3, "p", "j", "other", "x86_64-linux", False, None, {}, (1002,), None)  # noqa: FBT003
+    settled.hydra.add(waits)
+    patient = replace(WATCHFUL, select=Select.LATEST_FINISHED)
+    assert settled.run(patient).outcome is Outcome.NOTHING_TO_DO
+    assert settled.run().outcome is Outcome.ACTIVATED
+
+
+def test_the_system_of_a_build_that_was_taken_back_is_not_downgraded_from(settled):
+    settled.publish(2, NEWER)
+    settled.run()
+    settled.change(2, is_finished=False)
+    report = settled.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert [name for name, _ in report.reasons] == ["downgrade"]
+    assert settled.host.running == NEWER
+
+
+def test_a_system_that_a_person_brought_is_replaced(settled):
+    person = system(77)
+    settled.host.activate(Action.SWITCH, person)
+    assert settled.run().outcome is Outcome.ACTIVATED
+    assert settled.last_row().previous == person
+
+
+# Gates
+
+
+def test_a_dead_canary_holds_the_upgrade_before_anything_is_evaluated(world):
+    world.canary_dies()
+    report = world.run()
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert report.exit_code is ExitCode.HELD
+    assert report.reasons == (("health", "canary: no reply"),)
+    assert world.steps.among("evaluate_toplevel", "substitute", "switch") == []
+    row = world.last_row()
+    assert (row.outcome, row.decision, row.previous) == ("held", "hold", None)
+    assert row.reasons == report.reasons
+
+
+def test_nothing_is_asked_after_the_first_gate_that_holds(world):
+    world.host.space = FreeSpace(store=100 << 30, boot=1)
+    report = world.run()
+    assert [name for name, _ in report.reasons] == ["boot-space"]
+    assert world.steps.among("plan_fetch", "probe canary") == []
+
+
+def test_a_hold_that_lasts_is_one_row_that_counts(world):
+    world.canary_dies()
+    for _ in range(3):
+        world.run()
+    assert len(world.journal.rows) == 1
+    assert world.last_row().repeats == 2
+
+
+def test_a_path_that_is_not_cached_yet_is_waited_for(world):
+    world.nix.cached.clear()
+    report = world.run()
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert report.exit_code is ExitCode.HELD
+    assert world.told.fields_of(events.RUN_HELD)["error.kind"] == "path-not-cached"
+    assert "run.failed" not in world.told.names()
+    assert world.last_row().outcome == "held"
+
+
+# Waiting for a reboot
+
+
+def test_a_staged_system_awaits_its_reboot(world):
+    assert world.run(BOOT).outcome is Outcome.STAGED
+    report = world.run(BOOT)
+    assert (report.decision, report.outcome) == ("await-reboot", Outcome.AWAITS_REBOOT)
+    assert report.exit_code is ExitCode.DONE
+    reason = "the running system is not the profile's"
+    assert report.reasons == (("reboot", reason),)
+    assert world.told.fields_of(events.REBOOT_NEEDED) == {"reason": reason}
+    assert world.steps.among("boot", "reboot", "idle-note") == []
+    assert world.last_row().outcome == "awaits-reboot"
+
+
+def test_a_staged_system_is_rebooted_into_once_that_is_allowed(world):
+    world.run(BOOT)
+    report = world.run(replace(BOOT, reboot_mode=RebootMode.WHEN_NEEDED))
+    assert (report.decision, report.outcome) == ("reboot", Outcome.REBOOTING)
+    assert world.steps.among("journal rebooting", "reboot", "boot") == [
+        "journal rebooting", "reboot", "journal rebooting"
+    ]  # fmt: skip
+    assert world.told.fields_of(events.REBOOT_REQUESTED)["reason"] == report.reasons[0][1]
+    row = world.last_row()
+    assert (row.outcome, row.previous, row.decision) == ("rebooting", OLD, "reboot")
+
+
+def test_health_is_asked_before_a_reboot_too(world):
+    world.run(BOOT)
+    world.canary_dies()
+    report = world.run(replace(BOOT, reboot_mode=RebootMode.WHEN_NEEDED))
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert report.reasons == (("health", "canary: no reply"),)
+    assert "reboot" not in world.steps
+
+
+def test_a_reboot_from_an_unknown_system_is_recorded_as_one(world):
+    world.run(BOOT)
+    world.host.running = None
+    world.run(replace(BOOT, reboot_mode=RebootMode.WHEN_NEEDED))
+    assert world.last_row().previous == "unknown"
+
+
+def test_a_reboot_that_did_not_help_is_held_and_not_done_again(world):
+    world.publish(1, NEW, kernel="k2")
+    world.run(REBOOTS)
+    world.host.boot()
+    world.host.running = world.host.booted = OLD  # the loader chose an older entry
+    report = world.run(REBOOTS)
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert [name for name, _ in report.reasons] == ["reboot-ineffective"]
+    assert report.exit_code is ExitCode.HELD
+    assert world.host.reboots == 1
+
+
+def test_a_host_whose_profile_was_set_back_is_not_rebooted_into_the_same_again(world):
+    world.publish(1, NEW, kernel="k2")
+    world.run(REBOOTS)
+    world.host.boot()
+    world.host.running = world.host.booted = world.host.profile = OLD
+    report = world.run(REBOOTS)
+    assert [name for name, _ in report.reasons] == ["reboot-ineffective"]
+    assert world.host.reboots == 1
+
+
+def test_a_reboot_that_never_happened_is_asked_for_again(world):
+    world.publish(1, NEW, kernel="k2")
+    world.run(REBOOTS)
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    assert world.host.reboots == 2
+
+
+def test_without_verification_another_path_than_hydras_is_activated_and_rebooted_into_once(world):
+    policy = replace(REBOOTS, verify=False, reboot_mode=RebootMode.ALWAYS)
+    world.nixos_rebuild.builds[flake_of(1001), "h"] = system(9)
+    world.run(policy)
+    assert world.host.profile == system(9)
+    world.host.boot()
+    assert world.run(policy).outcome is Outcome.NOTHING_TO_DO
+    assert world.host.reboots == 1
+
+
+# What is recorded
+
+
+def test_a_failure_is_recorded_with_what_was_known_by_then(world):
+    world.change(1, system="aarch64-linux")
+    report = world.run()
+    assert report.error.kind is Kind.BUILD_OTHER_SYSTEM
+    row = world.last_row()
+    assert (row.outcome, row.error_kind, row.exit_code) == ("failed", "build-other-system", 65)
+    assert (row.decision, row.build_id, row.previous) == (None, None, None)
+    assert row.error_message == report.error.message
+
+
+def test_the_candidate_is_bound_to_every_later_event(world):
+    world.run()
+    assert world.told.bound == {"build_id": 1}
+
+
+def test_the_run_says_at_its_beginning_what_it_is_to_do(world):
+    world.run(BOOT)
+    said = world.told.fields_of(events.RUN_STARTED)
+    assert said == {"action": "boot", "strategy": "flake", "dry_run": False}
+
+
+def test_the_selected_build_is_told_with_the_time_it_was_finished(world):
+    world.run()
+    said = world.told.fields_of(events.BUILD_SELECTED)
+    assert said["finished_at"] == "2026-11-21T04:40:00+00:00"
+    assert (said["build_id"], said["toplevel"]) == (1, NEW)

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from agent.application import events
+from agent.domain.errors import ExitCode, HostError, HydraError, JournalError, Kind
+from agent.domain.outcome import Outcome
+from agent.domain.policy import RebootMode
+from fakes.samples import OLD
+from fakes.world import WATCHFUL, World, system
+
+NEW = system(1)
+ALWAYS = replace(WATCHFUL, reboot_mode=RebootMode.ALWAYS)
+FULL = JournalError(Kind.STATE_FULL, "no room")
+BUG = RuntimeError("a port with a fault")
+STEPS = [
+    "lock", "journal prepare", "idle-note forgotten", "systems", "newest_good_build", "build",
+    "locked_flake", "journal contact", "highest-build", "free-space", "plan_fetch", "evaluate_toplevel",
+    "substitute", "nixos-rebuild build", "journal activating", "activate-flake", "boot",
+    "journal staged", "journal rebooting", "reboot",
+]  # fmt: skip
+"""Every step of an upgrade with a reboot."""
+
+
+@pytest.fixture
+def world():
+    """A host on OLD, and a good, cached build of NEW."""
+    world = World()
+    world.publish(1, NEW)
+    return world
+
+
+def cancel():
+    """Ask the run to end, as a signal does."""
+    asyncio.current_task().cancel()
+
+
+def test_the_steps_of_an_upgrade_with_a_reboot_are_known(world):
+    assert world.run(ALWAYS).outcome is Outcome.REBOOTING
+    assert list(dict.fromkeys(step for step in world.steps if step != "probe canary")) == STEPS
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (Kind.HYDRA_REFUSED, ExitCode.UNREACHABLE),
+        (Kind.HYDRA_UNAUTHORISED, ExitCode.UNAUTHORISED),
+        (Kind.HYDRA_NOT_JSON, ExitCode.BAD_ANSWER),
+        (Kind.JOB_MISSING, ExitCode.NOT_FOUND),
+        (Kind.JOB_NOT_BUILT_YET, ExitCode.NOT_FOUND),
+    ],
+)
+def test_a_fault_of_hydra_ends_the_run_with_its_own_code_and_changes_nothing(world, kind, code):
+    world.hydra.fault = HydraError(kind, "sorry", hint="look there")
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, code)
+    said = {"error.kind": kind, "error.message": "sorry", "error.hint": "look there"}
+    assert world.told.fields_of(events.RUN_FAILED) == said
+    assert said.items() <= world.summary().items()
+    assert world.summary()["running"] == OLD
+    assert world.summary()["decision"] is None
+    assert world.host.running == OLD
+
+
+def test_a_build_that_is_being_built_again_is_waited_for(world):
+    def is_restarted():
+        world.change(1, is_finished=False)
+
+    world.steps.at("build", is_restarted)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert (report.decision, report.reasons[0][0]) == ("hold", "build-unfinished")
+    assert world.last_row().outcome == "held"
+
+
+def test_a_host_whose_links_cannot_be_read_is_a_failure(world):
+    world.steps.at("systems", HostError(Kind.HOST_UNREADABLE, "a loop"))
+    assert world.run().error.kind is Kind.HOST_UNREADABLE
+    assert "running" not in world.summary()
+
+
+def test_a_fault_while_a_gate_is_asked_ends_the_run(world):
+    world.steps.at("free-space", HostError(Kind.HOST_UNREADABLE, "no such directory"))
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.HOST_UNREADABLE)
+
+
+# Another agent, and the history
+
+
+def test_while_another_agent_is_at_work_the_run_is_held_and_not_recorded(world):
+    world.lock.is_taken_by_another()
+    report = world.run()
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert report.exit_code is ExitCode.HELD
+    assert report.reasons == (("locked", "another agent is at work: process 42"),)
+    assert world.steps == ["lock"]
+
+
+def test_a_lock_that_cannot_be_made_is_a_failure_and_not_recorded(world):
+    world.steps.at("lock", HostError(Kind.STATE_READ_ONLY, "read-only"))
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.STATE_READ_ONLY)
+    assert world.steps == ["lock"]
+
+
+def test_a_history_that_cannot_be_written_ends_the_run_before_hydra_is_asked(world):
+    world.steps.at("journal prepare", FULL)
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.STATE_FULL)
+    assert "newest_good_build" not in world.steps
+    assert world.journal.written == []
+
+
+def test_a_contact_that_cannot_be_noted_is_a_failure_of_the_history(world):
+    world.steps.at("journal contact", FULL)
+    assert world.run().error.kind is Kind.STATE_FULL
+    assert world.journal.written == []
+
+
+def test_a_hold_that_cannot_be_recorded_is_a_failure(world):
+    world.canary_dies()
+    world.steps.at("journal held", FULL)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.FAILED)
+    assert world.summary()["error.kind"] == "state-full"
+
+
+def test_an_upgrade_whose_last_row_cannot_be_written_is_a_failure(world):
+    def fails_the_second_time():
+        if world.steps.count("journal activated") == 2:
+            raise FULL
+
+    world.steps.at("journal activated", fails_the_second_time)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.FAILED)
+    assert world.last_row().outcome == "activated"
+
+
+def test_a_failure_that_cannot_be_recorded_keeps_its_own_cause(world):
+    world.hydra.fault = HydraError(Kind.HYDRA_REFUSED, "refused")
+    world.steps.at("journal failed", FULL)
+    report = world.run()
+    assert (report.error.kind, report.exit_code) == (Kind.HYDRA_REFUSED, ExitCode.UNREACHABLE)
+    assert world.summary()["error.kind"] == "hydra-refused"
+    assert world.told.names().count("run.failed") == 1
+    assert world.told.fields_of(events.RECORD_FAILED)["error.kind"] == "state-full"
+
+
+# Bugs
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_bug_in_a_port_ends_in_a_traceback_and_one_summary(world, step):
+    def breaks_once():
+        world.steps.calm()
+        raise BUG
+
+    world.steps.at(step, breaks_once)
+    report = world.run(ALWAYS)
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.BUG)
+    assert world.summary()["error.kind"] == "bug"
+    assert world.told.names().count("run.crashed") == 1
+    assert "a port with a fault" in world.told.fields_of(events.BUG_FOUND)["exception"]
+    assert "Traceback" in world.told.fields_of(events.BUG_FOUND)["exception"]
+
+
+def test_a_bug_during_activation_is_recorded_as_its_failure(world):
+    world.steps.at("switch", BUG)
+    world.run()
+    row = world.last_row()
+    assert (row.outcome, row.error_kind, row.exit_code) == ("failed", "bug", 70)
+    assert row.previous == OLD
+    assert row.error_message == "RuntimeError: a port with a fault"
+
+
+def test_a_bug_while_the_last_row_is_written_still_ends_in_a_summary(world):
+    world.canary_dies()
+    world.steps.at("journal held", BUG)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.BUG)
+    assert world.told.names().count("run.crashed") == 1
+
+
+def test_a_bug_while_the_host_is_looked_at_once_more_still_ends_in_a_summary(world):
+    def breaks_from_now_on():
+        world.steps.at("systems", BUG)
+
+    world.steps.at("switch", breaks_from_now_on)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.BUG)
+    assert (world.last_row().outcome, world.last_row().error_kind) == ("failed", "bug")
+
+
+def test_a_bug_while_an_interrupted_host_is_looked_at_still_ends_in_a_summary(world):
+    def breaks_from_now_on():
+        world.steps.at("systems", BUG)
+        cancel()
+
+    world.steps.at("switch", breaks_from_now_on)
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    assert "run.crashed" in world.told.names()
+    assert world.last_row().previous == OLD
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(Kind.INTERRUPTED, ExitCode.INTERRUPTED), (Kind.TERMINATED, ExitCode.TERMINATED)],
+)
+def test_a_run_that_is_asked_to_end_records_how_far_it_got_and_ends(world, kind, code):
+    world.steps.at("switch", cancel)
+    with pytest.raises(asyncio.CancelledError):
+        world.run(ended_by=lambda: kind)
+    assert world.summary()["exit_code"] == code
+    assert world.summary()["outcome"] == "failed"
+    row = world.last_row()
+    assert (row.outcome, row.error_kind, row.exit_code) == ("failed", kind, code)
+    assert (row.previous, row.toplevel) == (OLD, NEW)
+
+
+def test_what_was_cut_short_is_done_again(world):
+    world.steps.at("switch", cancel)
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    world.steps.calm()
+    assert world.run().decision == "upgrade"
+
+
+def test_the_summary_of_a_run_that_was_cut_short_tells_where_the_host_is(world):
+    def moves_on_and_is_cancelled():
+        world.host.profile = NEW
+        cancel()
+
+    world.steps.at("switch", moves_on_and_is_cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    assert (world.summary()["running"], world.summary()["profile"]) == (OLD, NEW)
+
+
+def test_links_that_cannot_be_read_at_the_end_do_not_hide_the_cause(world):
+    def fails_from_now_on():
+        world.steps.at("systems", HostError(Kind.HOST_UNREADABLE, "gone"))
+        cancel()
+
+    world.steps.at("switch", fails_from_now_on)
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    assert world.summary()["error.kind"] == "terminated"
+    assert "running" not in world.summary()
+
+
+def test_a_run_that_its_own_reboot_ends_leaves_no_failed_activation_behind(world):
+    world.publish(1, NEW, kernel="k2")
+    world.steps.at("reboot", cancel)
+    with pytest.raises(asyncio.CancelledError):
+        world.run(ALWAYS)
+    assert world.last_row().outcome == "rebooting"
+    world.host.boot()
+    world.steps.calm()
+    assert world.run(ALWAYS).outcome is Outcome.NOTHING_TO_DO
+    assert "boot" not in world.steps
+
+
+def test_a_run_that_is_cut_short_before_it_did_anything_is_recorded_too(world):
+    world.steps.at("newest_good_build", asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    row = world.last_row()
+    assert (row.outcome, row.previous) == ("failed", None)

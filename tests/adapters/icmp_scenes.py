@@ -180,10 +180,9 @@ async def some_dead_among_many():
 
 
 async def scoped():
-    ip("link add link0 type veth peer name link1")
-    ip("link set link0 up")
-    ip("address add fe80::77/64 dev link0 nodad")
-    return await reasons_of(ping("fe80::77%link0"), ping("fe80::77%none"))
+    # On lo, whose carrier never changes: the address of a veth end can be asked too early.
+    ip("address add fe80::77/64 dev lo nodad")
+    return await reasons_of(ping("fe80::77%lo"), ping("fe80::77%none"))
 
 
 async def some_replies_lost():

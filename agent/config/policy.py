@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from agent.config.settings import DEFAULT_TIMEOUT, HttpCheckSection, IcmpCheckSection
 from agent.domain.check import Check, HttpCheck, IcmpCheck, StatusRange
 from agent.domain.job import Job
-from agent.domain.policy import Policy
+from agent.domain.policy import ConfirmPolicy, Policy
 
 if TYPE_CHECKING:
-    from agent.config.settings import HealthSection, Settings
+    from agent.config.settings import ConfirmSection, HealthSection, Settings
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -29,6 +29,23 @@ def policy_of(settings: Settings) -> Policy:
         boot_reserve=settings.disk.boot_reserve,
         checks=checks_of(settings.health),
         health_deadline=settings.health.deadline,
+        confirm=_confirm_policy(settings.confirm),
+        foreign_hold=settings.upgrade.foreign_hold,
+        activate_deadline=settings.activate.deadline,
+        substituters=settings.fetch.substituters,
+    )
+
+
+def _confirm_policy(confirm: ConfirmSection) -> ConfirmPolicy:
+    return ConfirmPolicy(
+        checks=tuple(_check(section) for section in confirm.checks),
+        settle=confirm.settle,
+        deadline=confirm.deadline,
+        patience=confirm.patience,
+        on_failure=confirm.on_failure,
+        asks_hydra=confirm.hydra,
+        asks_gateway=confirm.gateway,
+        ignored_units=confirm.ignore_units,
     )
 
 

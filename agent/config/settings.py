@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.domain.job import Select, default_job_name
-from agent.domain.policy import Action, RebootMode, Strategy
+from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
 DEFAULT_TIMEOUT: Final = timedelta(seconds=5)
@@ -166,6 +166,13 @@ class ActivateSection(Section):
 
     deadline: Duration = timedelta(minutes=30)
     """Time limit of the activation."""
+
+
+class UpgradeSection(Section):
+    """When this host may upgrade."""
+
+    foreign_hold: Duration = timedelta(days=3)
+    """How long a system that somebody else has brought here is left alone."""
 
 
 class DiskSection(Section):
@@ -314,6 +321,43 @@ class HealthSection(Section):
         return value
 
 
+class ConfirmSection(Section):
+    """How an activated system is confirmed, and what happens if it is broken."""
+
+    checks: tuple[CheckSection, ...] = ()
+    """What must be well after an upgrade if it was before."""
+    settle: Duration = timedelta(seconds=30)
+    """Time between the activation and the first judgement."""
+    deadline: Duration = timedelta(minutes=10)
+    """How long the checks are repeated until they are well."""
+    patience: Duration = timedelta(days=1)
+    """How long a system that cannot be judged is tried again before a person is asked."""
+    hydra: StrictBool = True
+    """Whether Hydra must be reachable afterwards if it was before; false for laptops."""
+    gateway: StrictBool = True
+    """Whether an answer of the default gateway tells an outage of Hydra from one of this host."""
+    on_failure: OnFailure = OnFailure.ROLL_BACK
+    """`roll-back`; `hold`: keep the broken system, and wait for a person."""
+    ignore_units: tuple[str, ...] = ()
+    """Units whose failure proves nothing; shell patterns such as `backup-*.service`."""
+
+    @field_validator("deadline")
+    @classmethod
+    def _lets_checks_end(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        checks: tuple[CheckSection, ...] = info.data.get("checks", ())
+        late = [i for i, check in enumerate(checks) if check.timeout > value]
+        if late:
+            raise ValueError(f"the timeout of check {late[0]} is longer than confirm.deadline")
+        return value
+
+    @field_validator("patience")
+    @classmethod
+    def _outlasts_the_deadline(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value < info.data.get("deadline", value):
+            raise ValueError("confirm.patience is shorter than confirm.deadline")
+        return value
+
+
 class RebootSection(Section):
     """Whether and when the host reboots."""
 
@@ -374,8 +418,10 @@ class Settings(BaseSettings):
     hydra: HydraSection = Field(default={}, validate_default=True)
     fetch: FetchSection = FetchSection()
     activate: ActivateSection = ActivateSection()
+    upgrade: UpgradeSection = UpgradeSection()
     disk: DiskSection = DiskSection()
     health: HealthSection = HealthSection()
+    confirm: ConfirmSection = ConfirmSection()
     reboot: RebootSection = RebootSection()
     paths: PathsSection = PathsSection()
     log: LogSection = LogSection()

@@ -122,7 +122,18 @@ class Kind(StrEnum):
     ACTIVATION_KILLED = "activation-killed"
     ACTIVATION_TIMEOUT = "activation-timeout"
     ACTIVATION_INEFFECTIVE = "activation-ineffective"
+    ACTIVATION_BUSY = "activation-busy"
     REBOOT_FAILED = "reboot-failed"
+
+    # Confirmation and roll-back
+    DEAD_MAN_UNARMED = "dead-man-unarmed"
+    CONFIRM_UNIT_FAILED = "confirm-unit-failed"
+    CONFIRMATION_FAILED = "confirmation-failed"
+    CONFIRMATION_OVERDUE = "confirmation-overdue"
+    UNCONFIRMED = "unconfirmed"
+    ROLLED_BACK = "rolled-back"
+    ROLL_BACK_FAILED = "roll-back-failed"
+    NO_CONFIRMED_SYSTEM = "no-confirmed-system"
 
     # The host
     HOST_UNREADABLE = "host-unreadable"
@@ -130,6 +141,7 @@ class Kind(StrEnum):
     STATE_READ_ONLY = "state-read-only"
     STATE_FULL = "state-full"
     STATE_UNUSABLE = "state-unusable"
+    MARKS_UNUSABLE = "marks-unusable"
     JOURNAL_CORRUPT = "journal-corrupt"
     JOURNAL_TOO_NEW = "journal-too-new"
     LOCKED = "locked"
@@ -255,12 +267,29 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.ACTIVATION_INEFFECTIVE: _facts(
         _C.FAILED, "activation reported success, but the host shows another system"
     ),
+    Kind.ACTIVATION_BUSY: _facts(_C.HELD, "another activation is at work on this host"),
     Kind.REBOOT_FAILED: _facts(_C.FAILED, "the reboot could not be asked for"),
+    Kind.DEAD_MAN_UNARMED: _facts(_C.FAILED, "the dead-man's timer could not be set"),
+    Kind.CONFIRM_UNIT_FAILED: _facts(
+        _C.FAILED, "the new system's agent could not do its confirmation"
+    ),
+    Kind.CONFIRMATION_FAILED: _facts(
+        _C.FAILED,
+        "the new system is broken, and stays: `confirm.on_failure`, or no second roll-back",
+    ),
+    Kind.CONFIRMATION_OVERDUE: _facts(
+        _C.FAILED, "the new system could not be judged within `confirm.patience`"
+    ),
+    Kind.UNCONFIRMED: _facts(_C.HELD, "the last upgrade is still to be confirmed"),
+    Kind.ROLLED_BACK: _facts(_C.FAILED, "the new system was broken, and the old one runs again"),
+    Kind.ROLL_BACK_FAILED: _facts(_C.FAILED, "the confirmed system could not be activated again"),
+    Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),
     Kind.HOST_UNREADABLE: _facts(_C.FAILED, "a system link of this host cannot be read"),
     Kind.HOST_WITHOUT_STORE: _facts(_C.FAILED, "this host has no nix store"),
     Kind.STATE_READ_ONLY: _facts(_C.FAILED, "the state directory cannot be written"),
     Kind.STATE_FULL: _facts(_C.FAILED, "the state directory's file system is full"),
     Kind.STATE_UNUSABLE: _facts(_C.FAILED, "the state directory cannot be used"),
+    Kind.MARKS_UNUSABLE: _facts(_C.FAILED, "the marks in `paths.marks_dir` cannot be used"),
     Kind.JOURNAL_CORRUPT: _facts(_C.FAILED, "the history file is damaged"),
     Kind.JOURNAL_TOO_NEW: _facts(_C.FAILED, "a newer agent wrote the history file"),
     Kind.LOCKED: _facts(_C.HELD, "another agent is at work"),

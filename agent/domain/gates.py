@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.standing import suspect_until
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from agent.domain.candidate import Candidate
     from agent.domain.check import CheckResult
     from agent.domain.policy import Policy
+    from agent.domain.standing import Standing
+    from agent.domain.store_path import StorePath
 
 
 _KIB: Final = 1024
@@ -22,10 +27,19 @@ _TOLD: Final = 5
 class Gate(StrEnum):
     """The gates, in the order in which they are asked: cheap and local first."""
 
+    FOREIGN_SYSTEM = "foreign-system"
+    DENIED = "denied"
+    SUSPECT = "suspect"
     DOWNGRADE = "downgrade"
     BOOT_SPACE = "boot-space"
     STORE_SPACE = "store-space"
     HEALTH = "health"
+    AGENT_REMOVED = "agent-removed"
+    """Asked once the candidate is in the store."""
+
+
+IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
+"""The gates that a person can pass; a denial is lifted instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,57 @@ class FetchPlan:
     paths: int
     download_bytes: int
     unpacked_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A system that somebody else has brought here: which, and when its link was made."""
+
+    what: str
+    path: StorePath | None
+    since: datetime
+
+
+def judge_foreign(foreign: Foreign | None, now: datetime, policy: Policy) -> Judgement:
+    """Hold while somebody else's system is younger than `upgrade.foreign_hold`."""
+    if foreign is None:
+        reason = "the agent itself has brought what is here"
+        return Judgement(Gate.FOREIGN_SYSTEM, is_open=True, reason=reason)
+    told = (
+        f"the {foreign.what} is {foreign.path or 'unknown'}, which somebody else has brought here"
+    )
+    until = foreign.since + policy.foreign_hold
+    if now < until:
+        reason = f"{told}: held until {_instant(until)}"
+        return Judgement(Gate.FOREIGN_SYSTEM, is_open=False, reason=reason)
+    return Judgement(Gate.FOREIGN_SYSTEM, is_open=True, reason=f"{told} long enough ago")
+
+
+def judge_denied(standing: Standing) -> Judgement:
+    """Hold what is denied on this host."""
+    denial = standing.denial
+    if denial is None:
+        return Judgement(Gate.DENIED, is_open=True, reason="not denied")
+    ends = f"until {_instant(denial.until)}" if denial.until else "until it is allowed"
+    reason = f"{denial.toplevel} is denied {ends} (by {denial.by}: {denial.reason})"
+    return Judgement(Gate.DENIED, is_open=False, reason=reason)
+
+
+def judge_suspect(standing: Standing, now: datetime) -> Judgement:
+    """Hold what has failed for a reason that may pass, longer each time."""
+    until = suspect_until(standing)
+    if until is not None and now < until:
+        reason = f"failed here {standing.suspicions} times: tried again from {_instant(until)} on"
+        return Judgement(Gate.SUSPECT, is_open=False, reason=reason)
+    return Judgement(Gate.SUSPECT, is_open=True, reason="not suspect")
+
+
+def judge_agent_removed(*, has_it: bool, would_have_it: bool) -> Judgement:
+    """Hold a system without the confirm unit that the running one has."""
+    if has_it and not would_have_it:
+        reason = "the candidate has no unit of this agent: nothing would confirm or upgrade it"
+        return Judgement(Gate.AGENT_REMOVED, is_open=False, reason=reason)
+    return Judgement(Gate.AGENT_REMOVED, is_open=True, reason="the agent stays")
 
 
 def judge_downgrade(candidate: Candidate, highest_build: int | None) -> Judgement:
@@ -100,6 +165,10 @@ def judge_health(results: Sequence[CheckResult]) -> Judgement:
         return Judgement(Gate.HEALTH, is_open=False, reason=told + more)
     reason = f"{len(results)} checks well" if results else "no checks"
     return Judgement(Gate.HEALTH, is_open=True, reason=reason)
+
+
+def _instant(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _size(count: int) -> str:

@@ -1,21 +1,50 @@
-"""How a run ended."""
+"""How far a run has got, and how it ended."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Outcome(StrEnum):
-    """What came of a run, as logs, reports and history tell it."""
+    """What came of a run, as logs, reports and history tell it.
 
+    An upgrade's row in the history goes through phases, each on disk before its effect. A row that
+    still shows one of `UNDER_WAY` is of a run that was cut short there, or is at work.
+    """
+
+    SELECTED = "selected"
+    """The gates are open; the flake is about to be evaluated."""
+    VERIFIED = "verified"
+    """The candidate is this host's; its closure is about to be fetched."""
+    FETCHED = "fetched"
+    """The closure is in the store; nixos-rebuild is about to build."""
+    ARMED = "armed"
+    """The mark `pending` and the dead-man's timer are about to be set."""
+    ACTIVATING = "activating"
+    """nixos-rebuild is about to change the host."""
+    PENDING = "pending"
+    """Activated; the new system is about to be confirmed, or still could not be judged."""
+    ROLLING_BACK = "rolling-back"
+    """The confirmed system is about to be activated again."""
+    REBOOTING = "rebooting"
+
+    CONFIRMED = "confirmed"
+    ROLLED_BACK = "rolled-back"
+    STAGED = "staged"
+    DRY_ACTIVATED = "dry-activated"
     NOTHING_TO_DO = "nothing-to-do"
     HELD = "held"
     DRY_RUN = "dry-run"
-    ACTIVATING = "activating"
-    """Under way; in the history, of a run that was cut short there."""
-    ACTIVATED = "activated"
-    STAGED = "staged"
-    DRY_ACTIVATED = "dry-activated"
     AWAITS_REBOOT = "awaits-reboot"
-    REBOOTING = "rebooting"
     FAILED = "failed"
+
+
+HARMLESS: Final = frozenset({Outcome.SELECTED, Outcome.VERIFIED, Outcome.FETCHED})
+"""Phases in which nothing of the host has been touched but its store."""
+UNDER_WAY: Final = HARMLESS | {
+    Outcome.ARMED,
+    Outcome.ACTIVATING,
+    Outcome.PENDING,
+    Outcome.ROLLING_BACK,
+}

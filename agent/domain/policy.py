@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from agent.domain.check import Check
     from agent.domain.job import Job, Select
+
+
+DEAD_MAN_MARGIN: Final = timedelta(seconds=5)
+"""For starting programs."""
 
 
 class Action(StrEnum):
@@ -44,6 +47,31 @@ class RebootMode(StrEnum):
     ALWAYS = "always"
 
 
+class OnFailure(StrEnum):
+    """What follows when an activated system proves broken."""
+
+    ROLL_BACK = "roll-back"
+    HOLD = "hold"
+    """It stays, for a person to decide: its data may have migrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPolicy:
+    """How an activated system is confirmed."""
+
+    checks: tuple[Check, ...]
+    settle: timedelta
+    """Between the activation and the first judgement."""
+    deadline: timedelta
+    """How long the checks are repeated until they are well."""
+    patience: timedelta
+    """How long an inconclusive system stays pending before a person is asked."""
+    on_failure: OnFailure
+    asks_hydra: bool
+    asks_gateway: bool
+    ignored_units: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything that decides what a run does; sizes are bytes."""
@@ -60,3 +88,14 @@ class Policy:
     boot_reserve: int
     checks: tuple[Check, ...]
     health_deadline: timedelta
+    confirm: ConfirmPolicy
+    foreign_hold: timedelta
+    activate_deadline: timedelta
+    substituters: tuple[str, ...]
+    """Those of the settings; empty: nix's own."""
+
+    @property
+    def dead_man_delay(self) -> timedelta:
+        """From arming the timer until it fires: later than any run that goes on by itself."""
+        confirm = self.confirm
+        return self.activate_deadline + confirm.settle + confirm.deadline + DEAD_MAN_MARGIN

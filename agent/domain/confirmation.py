@@ -1,0 +1,193 @@
+"""Judges an activated system: healthy, broken or inconclusive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.domain.check import CheckResult
+
+Reason = tuple[str, str]
+"""A machine-readable name and a sentence."""
+
+
+class Verdict(StrEnum):
+    """What the checks after an activation say."""
+
+    HEALTHY = "healthy"
+    BROKEN = "broken"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """How things were before the activation; None, or a check not named, is unknown.
+
+    What was ill already is not the upgrade's fault, and what is unknown proves nothing.
+    """
+
+    checks: dict[str, bool] = field(default_factory=dict)
+    """Whether each check was well, by its name."""
+    failed_units: frozenset[str] | None = None
+    hydra: bool | None = None
+    """Whether Hydra gave any answer."""
+    control: bool | None = None
+    """Whether the default gateway or a substituter gave any."""
+    clock: bool | None = None
+    """Whether the clock was synchronised."""
+
+    def serialise(self) -> str:
+        """Return the baseline as one line of JSON."""
+        units = None if self.failed_units is None else sorted(self.failed_units)
+        return json.dumps(
+            {
+                "checks": self.checks,
+                "failed_units": units,
+                "hydra": self.hydra,
+                "control": self.control,
+                "clock": self.clock,
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str | None) -> Baseline:
+        """Return what `text` tells; what cannot be read in it is unknown.
+
+        It may have been written by another version of the agent.
+        """
+        try:
+            said = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            said = {}
+        if not isinstance(said, dict):
+            said = {}
+        checks, units = said.get("checks"), said.get("failed_units")
+        known = checks.items() if isinstance(checks, dict) else ()
+        return cls(
+            checks={name: well for name, well in known if isinstance(well, bool)},
+            failed_units=(
+                frozenset(unit for unit in units if isinstance(unit, str))
+                if isinstance(units, list)
+                else None
+            ),
+            hydra=_truth(said.get("hydra")),
+            control=_truth(said.get("control")),
+            clock=_truth(said.get("clock")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """How things are after the activation; None is unknown, or was not asked."""
+
+    checks: tuple[CheckResult, ...] = ()
+    failed_units: frozenset[str] | None = frozenset()
+    touched_units: frozenset[str] = frozenset()
+    """Units that differ between the system before and this one."""
+    hydra: bool | None = None
+    control: bool | None = None
+    clock: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, why, and what is not well without changing it."""
+
+    verdict: Verdict
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()
+
+
+def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) -> Judged:
+    """Return what the findings prove; `ignored_units` are shell patterns.
+
+    A system is broken by a required check that was well before and is ill, by a unit that this
+    switch touched and that has newly failed, or when nobody outside answers any more who did
+    before. Anything short of that proof is a doubt, and a doubt is never a reason to roll back.
+    """
+    failed = new_failures(baseline, seen.failed_units, ignored_units)
+    notes = (*_excused(baseline, seen), *_untouched(failed, seen))
+    doubts = tuple(_doubts(baseline, seen, ignored_units))
+    broken = (*_ill_checks(baseline, seen), *_broken_units(failed, seen), *_cut_off(baseline, seen))
+    if broken and baseline.clock and seen.clock is False:
+        lost = ("clock-unsynchronised", "the clock is not synchronised any more")
+        return Judged(Verdict.INCONCLUSIVE, (lost, *broken), notes)
+    if broken:
+        return Judged(Verdict.BROKEN, broken, (*doubts, *notes))
+    if doubts:
+        return Judged(Verdict.INCONCLUSIVE, doubts, notes)
+    return Judged(Verdict.HEALTHY, (), notes)
+
+
+def new_failures(
+    baseline: Baseline, failed: frozenset[str] | None, ignored: tuple[str, ...]
+) -> frozenset[str]:
+    """Return the units that have failed since the baseline; none where either side is unknown."""
+    if failed is None or baseline.failed_units is None:
+        return frozenset()
+    return _heeded(failed - baseline.failed_units, ignored)
+
+
+def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
+    for result in seen.checks:
+        name = result.check.name
+        if result.holds and result.is_conclusive and baseline.checks.get(name) is True:
+            yield "check-failed", f"{name}: {result.reason}"
+
+
+def _broken_units(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
+    for unit in sorted(failed & seen.touched_units):
+        yield "unit-failed", f"{unit} has failed, and this switch has changed it"
+
+
+def _cut_off(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
+    was_connected = baseline.hydra is True and baseline.control is True
+    if was_connected and seen.hydra is False and seen.control is False:
+        yield "cut-off", "neither Hydra nor the default gateway nor any substituter answers"
+
+
+def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Iterator[Reason]:
+    for result in seen.checks:
+        name, before = result.check.name, baseline.checks.get(result.check.name)
+        if not result.holds or before is False:
+            continue
+        if not result.is_conclusive:
+            yield "check-impossible", f"{name}: {result.reason}"
+        elif before is None:
+            yield "check-new", f"{name}: {result.reason}; it was not asked before the switch"
+    if seen.failed_units is None:
+        yield "units-unknown", "systemd did not tell which units have failed"
+    elif baseline.failed_units is None:
+        for unit in sorted(_heeded(seen.failed_units & seen.touched_units, ignored)):
+            yield "units-unknown", f"{unit} has failed, perhaps before the switch already"
+    if seen.hydra is False and not list(_cut_off(baseline, seen)):
+        yield "hydra-unreachable", "Hydra gives no answer, which proves nothing about this host"
+
+
+def _excused(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
+    for result in seen.checks:
+        if not result.is_well and (
+            result.check.is_wanted or baseline.checks.get(result.check.name) is False
+        ):
+            yield "check-excused", f"{result.check.name}: {result.reason}"
+
+
+def _untouched(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
+    for unit in sorted(failed - seen.touched_units):
+        yield "unit-excused", f"{unit} has failed, and this switch has not changed it"
+
+
+def _heeded(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(
+        unit for unit in units if not any(fnmatchcase(unit, pattern) for pattern in ignored)
+    )
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None

@@ -1,0 +1,133 @@
+"""Decides how a run or a boot goes on from where an earlier run was cut short.
+
+The marks say what was under way, the history in which phase, the host how far it got. One step is
+taken at a time, and the next is decided from what is found then, until `NOTHING` is left to do.
+`docs/design/recovery.md` has the table; a test holds it against this code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.domain.outcome import HARMLESS, Outcome
+
+if TYPE_CHECKING:
+    from agent.domain.marks import Marks
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
+
+
+class Step(StrEnum):
+    """What recovery does next."""
+
+    NOTHING = "nothing"
+    """Nothing is under way."""
+    ADOPT = "adopt"
+    """Take the running system as confirmed: the agent has never acted on this host."""
+    WAIT = "wait"
+    """Leave it to the activation that still runs, and hold."""
+    CONFIRM = "confirm"
+    """The new system runs: confirm it, or roll back."""
+    PROMOTE = "promote"
+    """The staged system has been booted: it is pending now."""
+    RESTORE = "restore"
+    """The activation did not end: activate the confirmed system again, and suspect the new one."""
+    ROLL_BACK = "roll-back"
+    """A roll-back was begun: do it again, from its beginning."""
+    CLOSE_ROLL_BACK = "close-roll-back"
+    """The roll-back is done: write it into the history, then remove its mark."""
+    REPAIR = "repair"
+    """Somebody else's system runs: give the profile back to the generation before, and no more."""
+    FORGET = "forget"
+    """The activation never began: remove the mark `pending`, disarm, close the row as failed."""
+    UNSTAGE = "unstage"
+    """The profile holds another system by now: remove the mark `staged`."""
+    REMARK = "remark"
+    """The marks are lost, the history is not: set `confirmed` and `pending` again."""
+    CLOSE_CONFIRMED = "close-confirmed"
+    """Confirmed, but the history does not say so yet: close the row."""
+    CLOSE_FAILED = "close-failed"
+    """Cut short before the host was touched: close the row as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The newest row of the history that has not ended."""
+
+    phase: Outcome
+    toplevel: StorePath
+    previous: StorePath | None
+    """What ran before, once the host was about to be touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that recovery decides on."""
+
+    marks: Marks
+    systems: Systems
+    row: UnderWay | None
+    is_pending_running: bool = False
+    """The running system is the pending one, or a specialisation of it."""
+    is_running_known: bool = True
+    """The running system is one that the agent has marked, or found before it began."""
+    is_staged_booted: bool = False
+    """The booted and running system is the staged one, or a specialisation of it."""
+    is_activating: bool = False
+    """switch-to-configuration is at work."""
+
+
+def recover(memory: Memory) -> Step:
+    """Return the next step."""
+    marks = memory.marks
+    if memory.is_activating and (marks.pending or marks.rolling_back):
+        return Step.WAIT
+    if marks.rolling_back:
+        return Step.ROLL_BACK
+    if marks.rolled_back:
+        return Step.CLOSE_ROLL_BACK
+    if marks.pending:
+        return _pending(memory)
+    if memory.row is not None:
+        return _row_alone(memory.row, memory)
+    if marks.confirmed is None:
+        return Step.ADOPT
+    if marks.staged is not None:
+        return _staged(memory)
+    return Step.NOTHING
+
+
+def _pending(memory: Memory) -> Step:
+    if memory.marks.confirmed is None and memory.row is not None and memory.row.previous:
+        return Step.REMARK
+    if memory.is_pending_running:
+        return Step.CONFIRM
+    is_in_profile = memory.systems.profile == memory.marks.pending
+    if not memory.is_running_known:
+        return Step.REPAIR if is_in_profile else Step.FORGET
+    if is_in_profile:
+        return Step.RESTORE
+    if memory.row is None or memory.row.phase is Outcome.ARMED:
+        return Step.FORGET
+    return Step.RESTORE
+
+
+def _row_alone(row: UnderWay, memory: Memory) -> Step:
+    """Return the step where the history names what no mark does."""
+    marks, systems = memory.marks, memory.systems
+    is_here = row.toplevel in (systems.running, systems.profile)
+    if row.phase in HARMLESS or row.previous is None or not is_here:
+        return Step.CLOSE_FAILED
+    if row.toplevel in (marks.confirmed, marks.tested):
+        return Step.CLOSE_CONFIRMED
+    return Step.REMARK
+
+
+def _staged(memory: Memory) -> Step:
+    if memory.is_staged_booted:
+        return Step.PROMOTE
+    if memory.systems.profile != memory.marks.staged:
+        return Step.UNSTAGE
+    return Step.NOTHING

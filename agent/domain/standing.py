@@ -1,0 +1,67 @@
+"""What a store path has earned on this host: denied, suspect, or neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent.domain.store_path import StorePath
+
+_FIRST_WAIT: Final = timedelta(minutes=10)
+_LONGEST_WAIT: Final = timedelta(hours=24)
+_MOST_DOUBLINGS: Final = 10
+
+
+class Fault(StrEnum):
+    """Where the cause of a failed upgrade lies."""
+
+    BROKEN = "broken"
+    """In the system itself: it is denied."""
+    SUSPECT = "suspect"
+    """Perhaps outside of it: it is tried again, later and later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A store path that is not to be activated; instants are aware, in UTC."""
+
+    toplevel: StorePath
+    reason: str
+    denied_at: datetime
+    by: str
+    """`agent`, or the name of the person who said so."""
+    build_id: int | None = None
+    until: datetime | None = None
+    """None: until a person lifts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the history says about one path since it was last confirmed here, or allowed."""
+
+    denial: Denial | None = None
+    """The denial in force, if there is one."""
+    suspicions: int = 0
+    """How often it has failed for a reason that may lie outside of it."""
+    suspected_at: datetime | None = None
+    """When it did so last."""
+    roll_backs: int = 0
+    """How often the host was rolled back from it."""
+
+
+def suspect_until(standing: Standing) -> datetime | None:
+    """Return until when a suspect path is left alone: 10 minutes, doubled up to a day."""
+    if standing.suspected_at is None or standing.suspicions == 0:
+        return None
+    doublings = min(standing.suspicions - 1, _MOST_DOUBLINGS)
+    return standing.suspected_at + min(_FIRST_WAIT * 2**doublings, _LONGEST_WAIT)
+
+
+def fault_of(cause: Fault, standing: Standing) -> Fault:
+    """Return how a path that is rolled back from is held: one is rolled back from only once."""
+    return Fault.BROKEN if standing.roll_backs else cause

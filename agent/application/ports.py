@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from agent.application.events import Event
     from agent.domain.build import Build
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.gates import FetchPlan, FreeSpace
     from agent.domain.job import Job, Select
+    from agent.domain.marks import Mark, Marks
     from agent.domain.policy import Action
+    from agent.domain.standing import Denial, Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
 
@@ -35,6 +37,10 @@ class Clock(Protocol):
 
     def elapsed(self) -> float:
         """Return seconds on a clock that never jumps."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
         ...
 
 
@@ -124,6 +130,10 @@ class Nix(Protocol):
         """
         ...
 
+    async def substituters(self) -> tuple[str, ...]:
+        """Return the URLs of the substituters that are in force; never raises."""
+        ...
+
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
         """Bring the closure of `path` into the store, and keep it from the garbage collector.
 
@@ -200,8 +210,128 @@ class Host(Protocol):
         """Return the room in the store's file system and on the boot partition."""
         ...
 
+    def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
+        """Return the names of the units that are new or different in the system `new`."""
+        ...
+
+    def has_unit(self, toplevel: StorePath, unit: str) -> bool:
+        """Return whether a system has a unit file of that name."""
+        ...
+
+    def changed_at(self) -> datetime | None:
+        """Return when the links to the running system and the profile were made; the later."""
+        ...
+
+    def boot_default(self) -> StorePath | None:
+        """Return the system that the boot loader starts by default, None where that is unknown."""
+        ...
+
+    def default_gateways(self) -> tuple[str, ...]:
+        """Return the addresses of the default gateways, IPv4 first; none without a route."""
+        ...
+
     async def reboot(self) -> None:
         """Ask for a reboot and return at once. REBOOT_FAILED."""
+        ...
+
+
+class Profile(Protocol):
+    """The system profile. Everything raises HostError (ROLL_BACK_FAILED)."""
+
+    async def set(self, toplevel: StorePath) -> None:
+        """Make `toplevel` the newest generation, unless it is the profile already."""
+        ...
+
+    async def remove_generations(self, toplevel: StorePath) -> int:
+        """Remove all generations but the present one that are `toplevel`; return how many."""
+        ...
+
+    def generation_before(self) -> StorePath | None:
+        """Return the system of the newest generation older than the present one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """What systemd says of a unit, in its own words; `exit_status` is of its main process."""
+
+    load_state: str = "not-found"
+    active_state: str = "inactive"
+    sub_state: str = "dead"
+    result: str = "success"
+    exit_status: int = 0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its program runs, or is about to."""
+        is_waiting = self.sub_state == "auto-restart"
+        return self.active_state in ("active", "activating", "reloading") and not is_waiting
+
+
+class Systemd(Protocol):
+    """The service manager. What raises, raises HostError."""
+
+    async def failed_units(self) -> frozenset[str] | None:
+        """Return the units that have failed, or restart after a failure; None if unknown."""
+        ...
+
+    async def status(self, unit: str) -> UnitStatus:
+        """Return the state of a unit; one that systemd does not know, or tell, is not found."""
+        ...
+
+    async def start(self, unit: str) -> None:
+        """Start a unit again, without waiting for it. CONFIRM_UNIT_FAILED."""
+        ...
+
+    async def is_clock_synchronised(self) -> bool | None:
+        """Return whether the clock is synchronised, None where nobody knows."""
+        ...
+
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        """Let the dead-man look at this upgrade after `delay`; replaces an earlier timer.
+
+        It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED.
+        """
+        ...
+
+    async def disarm(self) -> None:
+        """Remove the dead-man's timer; never raises."""
+        ...
+
+    async def is_activating(self) -> bool:
+        """Return whether a switch-to-configuration is at work, whoever started it."""
+        ...
+
+    async def stop_activation(self) -> None:
+        """Stop a switch-to-configuration that hangs in its transient unit; never raises."""
+        ...
+
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        """Run a system's switch-to-configuration as nixos-rebuild does. ROLL_BACK_FAILED."""
+        ...
+
+
+class MarkKeeper(Protocol):
+    """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
+
+    def read(self) -> Marks:
+        """Return where the marks point."""
+        ...
+
+    def pending_since(self) -> datetime | None:
+        """Return when `pending` was set; None if it is not."""
+        ...
+
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        """Let a mark point to `toplevel`, whatever it was."""
+        ...
+
+    def remove(self, mark: Mark) -> None:
+        """Remove a mark; one that is not there is no error."""
+        ...
+
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        """Rename a mark that points to `toplevel`; of several who try, exactly one is told True."""
         ...
 
 
@@ -215,8 +345,8 @@ class RunRecord:
     job: str
     """`Job.key`"""
     outcome: str
-    """As in the `run.finished` event, or `activating` while that is under way; what was reached,
-    such as `staged`, where only something after it failed."""
+    """As in the `run.finished` event, or the phase that is under way; what was reached, such as
+    `staged`, where only something after it failed."""
     finished_at: datetime | None = None
     decision: str | None = None
     action: str | None = None
@@ -229,6 +359,10 @@ class RunRecord:
     previous: str | None = None
     """The running system before; None if nothing on the host was touched."""
     reasons: tuple[tuple[str, str], ...] = ()
+    baseline: str | None = None
+    """`Baseline.serialise()`: how things were just before the activation."""
+    fault: str | None = None
+    """`Fault` of a failed or rolled-back upgrade that had touched the host."""
     error_kind: str | None = None
     error_message: str | None = None
     exit_code: int | None = None
@@ -258,8 +392,35 @@ class Journal(Protocol):
         """
         ...
 
-    def last_run(self) -> RunRecord | None:
-        """Return the newest row."""
+    def runs(self, limit: int) -> tuple[RunRecord, ...]:
+        """Return the newest rows, the newest first."""
+        ...
+
+    def under_way(self) -> RunRecord | None:
+        """Return the newest row whose outcome is one of `UNDER_WAY`."""
+        ...
+
+    def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
+        """Return what a path has earned here.
+
+        Suspicions and roll-backs count since it was last confirmed, or a person allowed it.
+        """
+        ...
+
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        """Deny a path; with the row of its run, both are written or neither."""
+        ...
+
+    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
+        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
+        ...
+
+    def denials(self, now: datetime) -> tuple[Denial, ...]:
+        """Return the denials in force, the newest first."""
+        ...
+
+    def toplevel_of(self, build_id: int) -> StorePath | None:
+        """Return the path of a build that the history knows."""
         ...
 
     def highest_build(self, job: Job) -> int | None:
@@ -321,3 +482,6 @@ class Ports:
     lock: Lock
     progress: Progress
     idle_note: IdleNote
+    marks: MarkKeeper
+    systemd: Systemd
+    profile: Profile

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
+from agent.domain.standing import Fault
 
 if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
@@ -19,6 +20,8 @@ _KINDS: Final = {
     2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"),
     4: (Kind.UNITS_FAILED, "units failed"),
 }
+# Of systemd-run and of switch-to-configuration itself.
+_BUSY: Final = ("was already loaded", "Could not acquire lock")
 _ANY_TROUBLE: Final = 255
 _SIGNALS: Final = range(1, 65)
 
@@ -37,6 +40,8 @@ class Ended:
     timed_out: bool = False
     refused: str = ""
     """The options that nixos-rebuild did not know: it has done nothing then."""
+    new_failures: frozenset[str] | None = None
+    """Units that this switch touched and that have failed since; None if that is unknown."""
 
 
 def judge_activation(ended: Ended) -> Outcome:
@@ -46,12 +51,9 @@ def judge_activation(ended: Ended) -> Outcome:
         ActivationError: the action was not completed; the message says what the host shows.
     """
     if ended.timed_out:
-        raise _fault(
-            ended,
-            Kind.ACTIVATION_TIMEOUT,
-            "it did not end in time, and may still be going on in"
-            " nixos-rebuild-switch-to-configuration.service",
-        )
+        if _reached(ended) is None:
+            raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
+        return _success(ended)
     if ended.returncode == 0:
         return _success(ended)
     if ended.returncode == _NEEDS_REBOOT:
@@ -64,12 +66,25 @@ def judge_activation(ended: Ended) -> Outcome:
     if ended.refused:
         told = f"nixos-rebuild does not know {ended.refused}"
         raise _fault(ended, Kind.NIXOS_REBUILD_OPTIONS, told)
+    if ended.returncode == 1 and any(words in ended.tail for words in _BUSY):
+        raise _fault(ended, Kind.ACTIVATION_BUSY, "another activation was at work")
     kind, what = _KINDS.get(
         ended.returncode, (Kind.ACTIVATION_FAILED, "switch-to-configuration refused or broke off")
     )
-    if kind is Kind.UNITS_FAILED and "Failed to run activate script" in ended.tail:
-        what = "units and the activation script failed"
+    if kind is Kind.UNITS_FAILED:
+        if "Failed to run activate script" in ended.tail:
+            what = "units and the activation script failed"
+        elif ended.new_failures == frozenset() and _reached(ended) is not None:
+            return _success(ended)  # whatever has failed had failed before, or for itself
+        elif ended.new_failures:
+            what = f"units failed: {', '.join(sorted(ended.new_failures))}"
     raise _fault(ended, kind, what)
+
+
+def fault_of_activation(kind: Kind) -> Fault:
+    """Return where the cause of a failed activation lies."""
+    is_broken = kind in (Kind.ACTIVATION_SCRIPT_FAILED, Kind.UNITS_FAILED)
+    return Fault.BROKEN if is_broken else Fault.SUSPECT
 
 
 def _signal(returncode: int) -> int | None:
@@ -87,19 +102,27 @@ def _signal(returncode: int) -> int | None:
 
 
 def _success(ended: Ended) -> Outcome:
+    reached = _reached(ended)
+    if reached is None:
+        raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
+    return reached
+
+
+def _reached(ended: Ended) -> Outcome | None:
+    """Return what the host shows to have been reached; None if it is not what was wanted."""
     is_running = ended.after.running in ended.equivalents
     is_profile = ended.after.profile == ended.toplevel
     match ended.action:
         case Action.SWITCH if is_running and is_profile:
-            return Outcome.ACTIVATED
+            return Outcome.PENDING
         case Action.BOOT if is_profile:
             return Outcome.STAGED
         case Action.TEST if is_running:
-            return Outcome.ACTIVATED
+            return Outcome.PENDING
         case Action.DRY_ACTIVATE:
             return Outcome.DRY_ACTIVATED
         case _:
-            raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
+            return None
 
 
 def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:

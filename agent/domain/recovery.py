@@ -83,20 +83,22 @@ def recover(memory: Memory) -> Step:
     """Return the next step."""
     marks = memory.marks
     if memory.is_activating and (marks.pending or marks.rolling_back):
-        return Step.WAIT
-    if marks.rolling_back:
-        return Step.ROLL_BACK
-    if marks.rolled_back:
-        return Step.CLOSE_ROLL_BACK
-    if marks.pending:
-        return _pending(memory)
-    if memory.row is not None:
-        return _row_alone(memory.row, memory)
-    if marks.confirmed is None:
-        return Step.ADOPT
-    if marks.staged is not None:
-        return _staged(memory)
-    return Step.NOTHING
+        step = Step.WAIT
+    elif marks.rolling_back:
+        step = Step.ROLL_BACK
+    elif marks.rolled_back:
+        step = Step.CLOSE_ROLL_BACK
+    elif marks.pending:
+        step = _pending(memory)
+    elif memory.row is not None:
+        step = _row_alone(memory.row, memory)
+    elif marks.confirmed is None:
+        step = Step.ADOPT
+    elif marks.staged is not None:
+        step = _staged(memory)
+    else:
+        step = Step.NOTHING
+    return step
 
 
 def _pending(memory: Memory) -> Step:

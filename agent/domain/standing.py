@@ -59,7 +59,8 @@ def suspect_until(standing: Standing) -> datetime | None:
     if standing.suspected_at is None or standing.suspicions == 0:
         return None
     doublings = min(standing.suspicions - 1, _MOST_DOUBLINGS)
-    return standing.suspected_at + min(_FIRST_WAIT * 2**doublings, _LONGEST_WAIT)
+    wait: timedelta = _FIRST_WAIT * 2**doublings
+    return standing.suspected_at + min(wait, _LONGEST_WAIT)
 
 
 def fault_of(cause: Fault, standing: Standing) -> Fault:

@@ -47,12 +47,12 @@ RUN_FINISHED = Event(
     "The run's summary: exactly one a run, and always its last event.",
     {
         "decision": "done, hold, upgrade, await-reboot or reboot; null if it failed before",
-        "outcome": "nothing-to-do, held, activated, staged, dry-activated, dry-run, awaits-reboot,"
-        " rebooting or failed",
-        "reasons": "list of {name, reason}: why it was held, or why it waits",
+        "outcome": "nothing-to-do, held, confirmed, pending, rolled-back, staged, dry-activated,"
+        " dry-run, awaits-reboot, rebooting or failed",
+        "reasons": "list of {name, reason}: why it was held, waits or was rolled back",
         "exit_code": "exit code of the process",
-        "durations": "seconds by step: observe, gates, verify, fetch, build, recheck, activate,"
-        " total",
+        "durations": "seconds by step: recover, observe, gates, verify, fetch, build, recheck,"
+        " baseline, activate, confirm, roll-back, total",
         "bytes_fetched": "bytes added to the store by substitution",
         "paths_fetched": "store paths substituted",
         "action": "the action performed, if any",
@@ -142,6 +142,12 @@ GATE_HELD = Event(
 GATE_PASSED = Event(
     "gate.passed", "info", "A gate lets the upgrade pass.", {"gate": "its name", "reason": "why"}
 )
+GATE_IGNORED = Event(
+    "gate.ignored",
+    "warning",
+    "A person lets the upgrade pass a gate that holds it.",
+    {"gate": "its name", "reason": "what it says", "given_reason": "why the person does so"},
+)
 CHECK_FINISHED = Event(
     "check.finished",
     "info",
@@ -216,6 +222,155 @@ ACTIVATION_FINISHED = Event(
         "returncode": "its exit code, negative for a signal",
         "running": "running system",
         "profile": "profile's system",
+    },
+)
+DEAD_MAN_ARMED = Event(
+    "deadman.armed",
+    "info",
+    "Should nobody confirm the upgrade, the dead-man's timer will end it.",
+    {"seconds": "when it fires", "toplevel": "the system to be confirmed"},
+)
+DEAD_MAN_FIRED = Event(
+    "deadman.fired",
+    "warning",
+    "The upgrade was not confirmed in time: the old system's agent looks at it.",
+    {"toplevel": "the system to be confirmed"},
+)
+ACTIVATION_AWAITED = Event(
+    "activation.awaited",
+    "warning",
+    "nixos-rebuild has ended, and its activation goes on: it is waited for, then stopped.",
+)
+ACTIVATION_STOPPED = Event(
+    "activation.stopped", "warning", "An activation that did not end was stopped."
+)
+BASELINE_TAKEN = Event(
+    "confirmation.baseline_taken",
+    "info",
+    "How things are just before the activation.",
+    {
+        "checks": "whether each of confirm.checks is well, by name",
+        "failed_units": "units that have failed already",
+        "hydra": "whether Hydra answers",
+        "control": "whether the default gateway or a substituter answers",
+    },
+)
+CONFIRMATION_JUDGED = Event(
+    "confirmation.judged",
+    "info",
+    "The activated system was examined once.",
+    {
+        "toplevel": "store path of the system",
+        "verdict": "healthy, broken or inconclusive, should the deadline end now",
+        "reasons": "list of {name, reason} for the verdict",
+        "notes": "list of {name, reason} of what is not well without changing it",
+    },
+)
+SYSTEM_CONFIRMED = Event(
+    "confirmation.confirmed",
+    "info",
+    "The system has proved healthy: roll-backs go to it from now on.",
+    {"toplevel": "store path of the system"},
+)
+CONFIRMATION_INCONCLUSIVE = Event(
+    "confirmation.inconclusive",
+    "warning",
+    "The system could not be judged: it stays pending and is examined again.",
+    {"toplevel": "store path of the system", "reasons": "list of {name, reason}"},
+)
+CONFIRMATION_OVERDUE = Event(
+    "confirmation.overdue",
+    "error",
+    "The system could not be judged within confirm.patience: a person has to decide.",
+    {"toplevel": "store path of the system", "reasons": "list of {name, reason}"},
+)
+CONFIRMATION_BROKEN = Event(
+    "confirmation.broken",
+    "error",
+    "The system has proved broken.",
+    {
+        "toplevel": "store path of the system",
+        "reasons": "list of {name, reason}",
+        "rolls_back": "false: it stays until a person decides",
+    },
+)
+CONFIRMATION_HANDED_OVER = Event(
+    "confirmation.handed_over",
+    "info",
+    "The new system's agent is asked to confirm its own system.",
+    {"unit": "the systemd unit", "toplevel": "store path of the system"},
+)
+CONFIRM_UNIT_ENDED = Event(
+    "confirmation.unit_failed",
+    "error",
+    "The new system's agent could not do its confirmation.",
+    {"unit": "the systemd unit", "result": "systemd's result", "exit_status": "its exit code"},
+)
+ROLL_BACK_STARTED = Event(
+    "rollback.started",
+    "warning",
+    "The confirmed system is about to be activated again.",
+    {
+        "toplevel": "the system that is left",
+        "target": "the confirmed system",
+        "fault": "broken: it is denied; suspect: it is tried again later",
+        "reasons": "list of {name, reason}",
+    },
+)
+ROLL_BACK_FINISHED = Event(
+    "rollback.finished",
+    "warning",
+    "The confirmed system runs again.",
+    {"toplevel": "the system that was left", "target": "the confirmed system"},
+)
+ROLL_BACK_INCOMPLETE = Event(
+    "rollback.incomplete",
+    "error",
+    "The confirmed system runs again, but not all of it is as it was.",
+    {
+        "target": "the confirmed system",
+        "boot_default": "the system that the boot loader starts by default, if that is another",
+        "returncode": "exit code of switch-to-configuration, if it was not 0",
+    },
+)
+GENERATIONS_REMOVED = Event(
+    "rollback.generations_removed",
+    "warning",
+    "The boot partition needs the room: generations of the failed system were removed.",
+    {"toplevel": "the failed system", "count": "how many"},
+)
+CLAIM_LOST = Event(
+    "confirmation.decided_elsewhere",
+    "info",
+    "Another process has decided about the pending system first.",
+    {"toplevel": "store path of the system"},
+)
+SYSTEM_ADOPTED = Event(
+    "system.adopted",
+    "info",
+    "The system found here is taken as confirmed.",
+    {"toplevel": "store path of the system"},
+)
+SYSTEM_DENIED = Event(
+    "system.denied",
+    "warning",
+    "A store path is denied on this host.",
+    {"toplevel": "store path of the system", "reason": "why", "by": "agent, or a person"},
+)
+DENIAL_LIFTED = Event(
+    "system.allowed",
+    "info",
+    "A store path may be activated again.",
+    {"toplevel": "store path of the system", "reason": "why", "by": "the person"},
+)
+RECOVERY_STEP = Event(
+    "recovery.step",
+    "warning",
+    "An earlier run was cut short; this is done about it.",
+    {
+        "step": "as in docs/design/recovery.md",
+        "phase": "the phase in which the history left it",
+        "toplevel": "the system it was about",
     },
 )
 REBOOT_NEEDED = Event(

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from agent.domain.policy import Action
     from agent.domain.systems import Systems
 
-_EXIT_CODES = {Outcome.HELD: ExitCode.HELD, Outcome.FAILED: ExitCode.FAILED}
+_EXIT_CODES = {
+    Outcome.HELD: ExitCode.HELD,
+    Outcome.PENDING: ExitCode.HELD,
+    Outcome.ROLLED_BACK: ExitCode.FAILED,
+    Outcome.FAILED: ExitCode.FAILED,
+}
 
 
 @dataclass

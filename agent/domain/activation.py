@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 # switch-to-configuration's exit codes. 100: `init-interface-version` differs; 4 hides a 2.
 _NEEDS_REBOOT: Final = 100
-_KINDS: Final = {
-    2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"),
-    4: (Kind.UNITS_FAILED, "units failed"),
-}
+_UNITS_FAILED: Final = 4
+_SCRIPT_FAILED: Final = "Failed to run activate script"
+_KINDS: Final = {2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed")}
 # Of systemd-run and of switch-to-configuration itself.
 _BUSY: Final = ("was already loaded", "Could not acquire lock")
 _ANY_TROUBLE: Final = 255
@@ -50,35 +49,46 @@ def judge_activation(ended: Ended) -> Outcome:
     Raises:
         ActivationError: the action was not completed; the message says what the host shows.
     """
-    if ended.timed_out:
-        if _reached(ended) is None:
-            raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
-        return _success(ended)
-    if ended.returncode == 0:
-        return _success(ended)
+    reached = _reached(ended)
+    if ended.timed_out and reached is None:
+        raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
+    if ended.timed_out or ended.returncode == 0 or _is_excused(ended):
+        if reached is None:
+            raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
+        return reached
     if ended.returncode == _NEEDS_REBOOT:
         if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:
             return Outcome.STAGED
         raise _fault(ended, Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot can start this system")
+    raise _fault(ended, *_trouble(ended))
+
+
+def _is_excused(ended: Ended) -> bool:
+    """Whether nothing but units failed, and none that this switch can have broken."""
+    return (
+        ended.returncode == _UNITS_FAILED
+        and ended.new_failures == frozenset()
+        and _SCRIPT_FAILED not in ended.tail
+        and _reached(ended) is not None
+    )
+
+
+def _trouble(ended: Ended) -> tuple[Kind, str]:
     signal = _signal(ended.returncode)
     if signal is not None:
-        raise _fault(ended, Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}")
+        return Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}"
     if ended.refused:
-        told = f"nixos-rebuild does not know {ended.refused}"
-        raise _fault(ended, Kind.NIXOS_REBUILD_OPTIONS, told)
+        return Kind.NIXOS_REBUILD_OPTIONS, f"nixos-rebuild does not know {ended.refused}"
     if ended.returncode == 1 and any(words in ended.tail for words in _BUSY):
-        raise _fault(ended, Kind.ACTIVATION_BUSY, "another activation was at work")
-    kind, what = _KINDS.get(
-        ended.returncode, (Kind.ACTIVATION_FAILED, "switch-to-configuration refused or broke off")
-    )
-    if kind is Kind.UNITS_FAILED:
-        if "Failed to run activate script" in ended.tail:
-            what = "units and the activation script failed"
-        elif ended.new_failures == frozenset() and _reached(ended) is not None:
-            return _success(ended)  # whatever has failed had failed before, or for itself
-        elif ended.new_failures:
-            what = f"units failed: {', '.join(sorted(ended.new_failures))}"
-    raise _fault(ended, kind, what)
+        return Kind.ACTIVATION_BUSY, "another activation was at work"
+    if ended.returncode != _UNITS_FAILED:
+        return _KINDS.get(
+            ended.returncode,
+            (Kind.ACTIVATION_FAILED, "switch-to-configuration refused or broke off"),
+        )
+    what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
+    named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
+    return Kind.UNITS_FAILED, f"{what} failed{named}"
 
 
 def fault_of_activation(kind: Kind) -> Fault:
@@ -99,13 +109,6 @@ def _signal(returncode: int) -> int | None:
         if number in _SIGNALS:
             return number
     return None
-
-
-def _success(ended: Ended) -> Outcome:
-    reached = _reached(ended)
-    if reached is None:
-        raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
-    return reached
 
 
 def _reached(ended: Ended) -> Outcome | None:

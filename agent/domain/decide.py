@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from agent.domain.gates import Gate
+from agent.domain.gates import Gate, judge_denied
 from agent.domain.policy import Action, Policy, RebootMode
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.gates import Judgement
+    from agent.domain.standing import Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
@@ -91,8 +92,15 @@ class Reboot:
 Decision = Done | Hold | Upgrade | AwaitReboot | Reboot
 
 
-def decide(seen: Observation, history: History, policy: Policy) -> Decision:
-    """Return what to do about the candidate, gates aside."""
+def decide(seen: Observation, history: History, policy: Policy, standing: Standing) -> Decision:
+    """Return what to do about the candidate, gates aside; what is denied is never completed."""
+    decision = _decide(seen, history, policy)
+    if standing.denial is not None and isinstance(decision, Done | AwaitReboot | Reboot):
+        return Hold(((Gate.DENIED, judge_denied(standing).reason),))
+    return decision
+
+
+def _decide(seen: Observation, history: History, policy: Policy) -> Decision:
     goal = _goal(seen, history, policy)
     has_rebooted = history.reboot_asked_in not in (None, seen.systems.boot_id)
     if _is_reached(seen, history, policy.action, goal):

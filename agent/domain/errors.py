@@ -128,9 +128,6 @@ class Kind(StrEnum):
     # Confirmation and roll-back
     DEAD_MAN_UNARMED = "dead-man-unarmed"
     CONFIRM_UNIT_FAILED = "confirm-unit-failed"
-    CONFIRMATION_FAILED = "confirmation-failed"
-    CONFIRMATION_OVERDUE = "confirmation-overdue"
-    UNCONFIRMED = "unconfirmed"
     ROLLED_BACK = "rolled-back"
     ROLL_BACK_FAILED = "roll-back-failed"
     NO_CONFIRMED_SYSTEM = "no-confirmed-system"
@@ -273,14 +270,6 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.CONFIRM_UNIT_FAILED: _facts(
         _C.FAILED, "the new system's agent could not do its confirmation"
     ),
-    Kind.CONFIRMATION_FAILED: _facts(
-        _C.FAILED,
-        "the new system is broken, and stays: `confirm.on_failure`, or no second roll-back",
-    ),
-    Kind.CONFIRMATION_OVERDUE: _facts(
-        _C.FAILED, "the new system could not be judged within `confirm.patience`"
-    ),
-    Kind.UNCONFIRMED: _facts(_C.HELD, "the last upgrade is still to be confirmed"),
     Kind.ROLLED_BACK: _facts(_C.FAILED, "the new system was broken, and the old one runs again"),
     Kind.ROLL_BACK_FAILED: _facts(_C.FAILED, "the confirmed system could not be activated again"),
     Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),

@@ -373,6 +373,18 @@ RECOVERY_STEP = Event(
         "toplevel": "the system it was about",
     },
 )
+PROFILE_GIVEN_BACK = Event(
+    "recovery.profile_given_back",
+    "warning",
+    "Another activation was at work: the profile is what it was before this one.",
+    {"toplevel": "the candidate", "profile": "the profile's system now"},
+)
+LOCK_IGNORED = Event(
+    "deadman.lock_ignored",
+    "warning",
+    "An agent that should have ended long ago holds the lock: the dead-man goes on without it.",
+    _ERROR,
+)
 REBOOT_NEEDED = Event(
     "reboot.needed", "info", "Only a reboot completes the upgrade.", {"reason": "what differs"}
 )

@@ -8,31 +8,40 @@ from agent.application import events
 from agent.application.check import run_checks
 from agent.domain.errors import AgentError
 from agent.domain.gates import (
+    Foreign,
     Gate,
     Judgement,
     judge_boot_space,
+    judge_denied,
     judge_downgrade,
+    judge_foreign,
     judge_health,
     judge_store_space,
+    judge_suspect,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.application.ports import Ports
+    from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
 
 
-async def ask_gates(
-    ports: Ports, policy: Policy, candidate: Candidate, *, every: bool
-) -> list[Judgement]:
+async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
     """Return what the gates say, up to the first that holds, or of `every` one.
 
     With `every`, a gate that cannot be asked is held with the fault as its reason; otherwise the
-    fault is raised.
+    fault is raised. The gate `agent-removed` is asked once the candidate is in the store.
     """
+    ports, policy = run.ports, run.policy
+    now = ports.clock.now()
+    standing = ports.journal.standing_of(candidate.toplevel, now)
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
+        (Gate.FOREIGN_SYSTEM, _answered(lambda: judge_foreign(find_foreign(ports), now, policy))),
+        (Gate.DENIED, _answered(lambda: judge_denied(standing))),
+        (Gate.SUSPECT, _answered(lambda: judge_suspect(standing, now))),
         (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
         (Gate.BOOT_SPACE, lambda: _boot_space(ports, policy)),
         (Gate.STORE_SPACE, lambda: _store_space(ports, policy, candidate)),
@@ -46,12 +55,50 @@ async def ask_gates(
             if not every:
                 raise
             judgement = Judgement(gate, is_open=False, reason=str(fault))
+        judgement = pass_by_hand(run, judgement)
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
         ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
         judgements.append(judgement)
         if not judgement.is_open and not every:
             break
     return judgements
+
+
+def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
+    """Open a gate that the person who started this run ignores."""
+    settings = run.settings
+    if judgement.is_open or judgement.gate not in settings.ignored_gates:
+        return judgement
+    run.ports.sink.emit(
+        events.GATE_IGNORED,
+        gate=judgement.gate,
+        reason=judgement.reason,
+        given_reason=settings.ignored_because,
+    )
+    told = f"ignored by {settings.by} ({settings.ignored_because}): {judgement.reason}"
+    return Judgement(judgement.gate, is_open=True, reason=told)
+
+
+def find_foreign(ports: Ports) -> Foreign | None:
+    """Return the system that somebody else has brought here, None where the agent knows all.
+
+    Before the agent has marked anything there is nothing to compare with.
+    """
+    marks, systems = ports.marks.read(), ports.host.systems()
+    if not marks.known:
+        return None
+    known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
+    for what, path in (("running system", systems.running), ("profile", systems.profile)):
+        if path is not None and path not in known:
+            return Foreign(what, path, ports.host.changed_at() or ports.clock.now())
+    return None
+
+
+def _answered(judge: Callable[[], Judgement]) -> Callable[[], Awaitable[Judgement]]:
+    async def ask() -> Judgement:
+        return judge()
+
+    return ask
 
 
 async def ask_health(ports: Ports, policy: Policy) -> Judgement:

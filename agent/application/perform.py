@@ -1,192 +1,334 @@
-"""Brings a candidate to the host: verify, fetch, build, check again, activate, look, reboot.
+"""Brings a candidate to the host: verify, fetch, build, check again, activate, look.
 
 This is the part that changes the host. It is handed a serialised `Request` and trusts nothing
-that it cannot check in it. Confirmation will stand between looking and rebooting.
+that it cannot check in it. What follows, the confirmation, is the new system's own task.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.gatekeeper import ask_health
+from agent.application.examine import take_baseline
+from agent.application.gatekeeper import ask_health, pass_by_hand
+from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
-from agent.domain.activation import Ended, judge_activation
+from agent.application.roll_back import roll_back
+from agent.domain.activation import Ended, fault_of_activation, judge_activation
+from agent.domain.confirmation import Baseline, new_failures
 from agent.domain.decide import Hold, Plan, plan
-from agent.domain.errors import HostError, Kind, NixError
+from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
+from agent.domain.gates import judge_agent_removed
+from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.policy import Policy, Strategy
+from agent.domain.policy import Action, Policy, Strategy
 from agent.domain.request import Request
-from agent.domain.systems import reboot_need
+from agent.domain.standing import Fault
+from agent.domain.systems import Systems, reboot_need
+from agent.domain.units import CONFIRM_UNIT
 
 if TYPE_CHECKING:
-    from agent.application.ports import ActivationExit, Ports, RunRecord
+    from agent.application.ports import ActivationExit, Ports
     from agent.application.report import Report
+    from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.flake_reference import LockedFlakeReference
-    from agent.domain.policy import Action
+    from agent.domain.gates import Judgement
     from agent.domain.store_path import StorePath
 
+_POLL = 1.0
+_BEGUN = ("stopping the following units", "activating the configuration")
 
-@dataclass
-class Performance:
-    """One request on its way through the host; `record` is its row, rewritten before effects."""
 
-    ports: Ports
-    policy: Policy
-    report: Report
-    record: RunRecord
+async def perform(run: Run, text: str) -> StorePath | None:
+    """Carry out a serialised request; return the system that is pending now, if one is.
 
-    async def upgrade(self, text: str, store_dir: str) -> None:
-        """Carry out a serialised request; the report tells what came of it.
+    Raises:
+        AgentError: what went wrong; what the host shows then is in its message.
+    """
+    request = Request.parse(text, store_dir=run.settings.store_dir)
+    found = request.candidate
+    run.note(Outcome.SELECTED)
+    await verify(run.ports, run.policy, found, run.report)
+    run.note(Outcome.VERIFIED)
+    await _fetch(run, found)
+    run.note(Outcome.FETCHED)
+    toplevel = await _build(run, found)
+    if not (await is_still_healthy(run) and _keeps_the_agent(run, toplevel)):
+        return None
+    _check_hostname(run, toplevel)
+    chosen = _plan(run, request, toplevel)
+    await _activate(run, request, toplevel, chosen)
+    if chosen.reboots:
+        await reboot(run, chosen.reason)
+    return toplevel if run.record.outcome == Outcome.PENDING else None
 
-        Raises:
-            AgentError: what went wrong; what the host shows then is in its message.
-        """
-        request = Request.parse(text, store_dir=store_dir)
-        found = request.candidate
-        await verify(self.ports, self.policy, found, self.report)
-        await self._fetch(found)
-        toplevel = await self._build(found)
-        if not await self.is_still_healthy():
-            return
-        self._check_hostname(toplevel)
-        chosen = self._plan(request, toplevel)
-        await self._activate(request, toplevel, chosen)
-        if chosen.reboots:
-            await self.reboot(chosen.reason)
 
-    async def reboot(self, reason: str) -> None:
-        """Record the reboot, then ask for it.
+async def reboot(run: Run, reason: str) -> None:
+    """Record the reboot, then ask for it.
 
-        A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
-        """
-        self.ports.sink.emit(events.REBOOT_REQUESTED, reason=reason)
-        self._note(Outcome.REBOOTING)
+    A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
+    """
+    run.ports.sink.emit(events.REBOOT_REQUESTED, reason=reason)
+    run.note(Outcome.REBOOTING)
+    try:
+        await run.ports.host.reboot()
+    except HostError:
+        run.record = replace(run.record, outcome=Outcome.STAGED)
+        raise
+    run.report.outcome = Outcome.REBOOTING
+    run.report.reasons = (("reboot", reason),)
+
+
+async def is_still_healthy(run: Run) -> bool:
+    """Ask just before the host is changed or rebooted: building may have taken hours."""
+    with run.report.step("recheck", run.ports.clock):
+        return _is_passed(run, await ask_health(run.ports, run.policy))
+
+
+def _is_passed(run: Run, judgement: Judgement) -> bool:
+    """Return whether a gate that is asked late lets the run go on."""
+    judgement = pass_by_hand(run, judgement)
+    if judgement.is_open:
+        return True
+    run.ports.sink.emit(events.GATE_HELD, gate=judgement.gate, reason=judgement.reason)
+    run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
+    run.report.reasons = ((judgement.gate, judgement.reason),)
+    return False
+
+
+def _keeps_the_agent(run: Run, toplevel: StorePath) -> bool:
+    host = run.ports.host
+    running = host.systems().running
+    return _is_passed(
+        run,
+        judge_agent_removed(
+            has_it=running is not None and host.has_unit(running, CONFIRM_UNIT),
+            would_have_it=host.has_unit(toplevel, CONFIRM_UNIT),
+        ),
+    )
+
+
+async def _fetch(run: Run, found: Candidate) -> None:
+    ports = run.ports
+    with run.report.step("fetch", ports.clock):
         try:
-            await self.ports.host.reboot()
-        except HostError:
-            self.record = replace(self.record, outcome=Outcome.STAGED)
+            ports.sink.emit(events.FETCH_STARTED, toplevel=found.toplevel)
+            fetched = await ports.nix.substitute(found.toplevel, ports.progress)
+        except NixError as error:
+            if run.policy.local_builds and error.kind is Kind.PATH_NOT_CACHED:
+                return
             raise
-        self.report.outcome = Outcome.REBOOTING
-        self.report.reasons = (("reboot", reason),)
+    run.report.fetched = fetched
+    ports.sink.emit(events.FETCH_FINISHED, paths=fetched.paths, bytes=fetched.size)
 
-    async def _fetch(self, found: Candidate) -> None:
-        with self.report.step("fetch", self.ports.clock):
-            try:
-                self.ports.sink.emit(events.FETCH_STARTED, toplevel=found.toplevel)
-                fetched = await self.ports.nix.substitute(found.toplevel, self.ports.progress)
-            except NixError as error:
-                if self.policy.local_builds and error.kind is Kind.PATH_NOT_CACHED:
-                    return
-                raise
-        self.report.fetched = fetched
-        self.ports.sink.emit(events.FETCH_FINISHED, paths=fetched.paths, bytes=fetched.size)
 
-    async def _build(self, found: Candidate) -> StorePath:
-        """Return the path to activate: Hydra's, unless verification is off and it differs."""
-        if self.policy.strategy is Strategy.STORE_PATH:
-            return found.toplevel
-        with self.report.step("build", self.ports.clock):
-            built = await self.ports.nixos_rebuild.build(_flake(found), self.policy.host)
-        self.ports.sink.emit(events.BUILD_FINISHED, toplevel=built)
-        if built != found.toplevel:
-            if self.policy.verify:
-                raise _mismatch("nixos-rebuild builds", built, found)
-            self.ports.sink.emit(events.BUILD_DIFFERS, toplevel=found.toplevel, built=built)
-        return built
+async def _build(run: Run, found: Candidate) -> StorePath:
+    """Return the path to activate: Hydra's, unless verification is off and it differs."""
+    if run.policy.strategy is Strategy.STORE_PATH:
+        return found.toplevel
+    with run.report.step("build", run.ports.clock):
+        built = await run.ports.nixos_rebuild.build(_flake(found), run.policy.host)
+    run.ports.sink.emit(events.BUILD_FINISHED, toplevel=built)
+    if built != found.toplevel:
+        if run.policy.verify:
+            raise _mismatch("nixos-rebuild builds", built, found)
+        run.ports.sink.emit(events.BUILD_DIFFERS, toplevel=found.toplevel, built=built)
+    return built
 
-    async def is_still_healthy(self) -> bool:
-        """Ask just before the host is changed or rebooted: building may have taken hours."""
-        with self.report.step("recheck", self.ports.clock):
-            judgement = await ask_health(self.ports, self.policy)
-        if judgement.is_open:
-            return True
-        self.ports.sink.emit(events.GATE_HELD, gate=judgement.gate, reason=judgement.reason)
-        self.report.decision, self.report.outcome = Hold.name, Outcome.HELD
-        self.report.reasons = ((judgement.gate, judgement.reason),)
-        return False
 
-    def _check_hostname(self, toplevel: StorePath) -> None:
-        """Without an evaluation, the host name is what tells another host's system from ours."""
-        if self.policy.strategy is Strategy.FLAKE or not self.policy.verify:
+def _check_hostname(run: Run, toplevel: StorePath) -> None:
+    """Without an evaluation, the host name is what tells another host's system from ours."""
+    host = run.ports.host
+    if run.policy.strategy is Strategy.FLAKE or not run.policy.verify:
+        return
+    running = host.systems().running
+    ours = running and host.hostname_of(running)
+    theirs = host.hostname_of(toplevel)
+    if ours is None or ours != theirs:
+        raise NixError(
+            Kind.HOST_MISMATCH,
+            f"{toplevel} is for the host {theirs or 'without a name'}, this host is"
+            f" {ours or 'without a name'}",
+            hint="check hydra.job; verify = false takes it as it is",
+        )
+
+
+def _plan(run: Run, request: Request, toplevel: StorePath) -> Plan:
+    host = run.ports.host
+    systems = host.systems()
+    booted = host.boot_artifacts(systems.booted) if systems.booted else None
+    need = reboot_need(booted, host.boot_artifacts(host.counterpart(toplevel)))
+    policy = replace(run.policy, action=request.action)
+    chosen = plan(policy, need, is_container=systems.is_container)
+    if chosen.reason and not chosen.reboots:
+        run.ports.sink.emit(events.REBOOT_NEEDED, reason=chosen.reason)
+    run.report.action = chosen.action
+    return chosen
+
+
+async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> None:
+    ports, action = run.ports, chosen.action
+    if await ports.systemd.is_activating():
+        raise ActivationError(
+            Kind.ACTIVATION_BUSY,
+            "a switch-to-configuration that this run has not started is at work",
+            hint="the next run tries again",
+        )
+    before = ports.host.systems()
+    baseline = await _announce(run, toplevel, action, before)
+    run.note(Outcome.ACTIVATING)
+    ports.sink.emit(
+        events.ACTIVATION_STARTED,
+        action=action,
+        toplevel=toplevel,
+        reasons=list(request.reasons),
+    )
+    with run.report.step("activate", ports.clock):
+        ended = await _start(run, action, request.candidate, toplevel)
+        if ended.timed_out:
+            await _await_activation(run)
+    after = ports.host.systems()
+    ports.sink.emit(
+        events.ACTIVATION_FINISHED,
+        action=action,
+        returncode=ended.returncode,
+        running=after.running,
+        profile=after.profile,
+    )
+    told = Ended(
+        action=action,
+        toplevel=toplevel,
+        equivalents=ports.host.equivalents(toplevel),
+        before=before,
+        after=after,
+        returncode=ended.returncode,
+        tail=ended.tail,
+        timed_out=ended.timed_out,
+        refused=ended.refused,
+        new_failures=await _newly_failed(run, ended, baseline, before, toplevel),
+    )
+    try:
+        reached = judge_activation(told)
+    except ActivationError as error:
+        if action is not Action.DRY_ACTIVATE:
+            await _undo(run, told, error)
+        raise
+    await _arrive(run, toplevel, reached)
+
+
+async def _announce(run: Run, toplevel: StorePath, action: Action, before: Systems) -> Baseline:
+    """Leave behind all that somebody else needs to end this upgrade, before it begins."""
+    ports = run.ports
+    is_lasting = action is not Action.DRY_ACTIVATE
+    baseline = Baseline()
+    if is_lasting:
+        with run.report.step("baseline", ports.clock):
+            baseline = await take_baseline(ports, run.policy)
+    run.record = replace(
+        run.record,
+        action=action,
+        toplevel=toplevel,
+        previous=before.running or "unknown",
+        boot_id=before.boot_id,
+        baseline=baseline.serialise() if is_lasting else None,
+    )
+    if is_lasting:
+        run.note(Outcome.ARMED)
+        ports.marks.set(Mark.PENDING, toplevel)
+        delay = run.policy.dead_man_delay
+        try:
+            await ports.systemd.arm(delay, run.settings.run_id, toplevel)
+        except HostError:
+            ports.marks.remove(Mark.PENDING)
+            run.record = replace(run.record, outcome=Outcome.FAILED)
+            raise
+        ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)
+    return baseline
+
+
+async def _start(run: Run, action: Action, found: Candidate, toplevel: StorePath) -> ActivationExit:
+    """Run nixos-rebuild; where it cannot even be started, take the announcement back."""
+    rebuild = run.ports.nixos_rebuild
+    try:
+        if run.policy.strategy is Strategy.STORE_PATH:
+            return await rebuild.activate_store_path(action, toplevel)
+        return await rebuild.activate_flake(action, _flake(found), run.policy.host)
+    except AgentError:
+        await forget(run.ports)
+        run.record = replace(run.record, outcome=Outcome.FAILED)
+        raise
+
+
+async def _await_activation(run: Run) -> None:
+    """Wait for an activation that outlives nixos-rebuild, then stop it."""
+    ports = run.ports
+    if not await ports.systemd.is_activating():
+        return
+    ports.sink.emit(events.ACTIVATION_AWAITED)
+    end = ports.clock.elapsed() + run.policy.confirm.deadline.total_seconds()
+    while await ports.systemd.is_activating():
+        if ports.clock.elapsed() >= end:
+            ports.sink.emit(events.ACTIVATION_STOPPED)
+            await ports.systemd.stop_activation()
             return
-        running = self.ports.host.systems().running
-        ours = running and self.ports.host.hostname_of(running)
-        theirs = self.ports.host.hostname_of(toplevel)
-        if ours is None or ours != theirs:
-            raise NixError(
-                Kind.HOST_MISMATCH,
-                f"{toplevel} is for the host {theirs or 'without a name'}, this host is"
-                f" {ours or 'without a name'}",
-                hint="check hydra.job; verify = false takes it as it is",
-            )
+        await ports.clock.sleep(_POLL)
 
-    def _plan(self, request: Request, toplevel: StorePath) -> Plan:
-        host = self.ports.host
-        systems = host.systems()
-        booted = host.boot_artifacts(systems.booted) if systems.booted else None
-        need = reboot_need(booted, host.boot_artifacts(host.counterpart(toplevel)))
-        policy = replace(self.policy, action=request.action)
-        chosen = plan(policy, need, is_container=systems.is_container)
-        if chosen.reason and not chosen.reboots:
-            self.ports.sink.emit(events.REBOOT_NEEDED, reason=chosen.reason)
-        self.report.action = chosen.action
-        return chosen
 
-    async def _activate(self, request: Request, toplevel: StorePath, chosen: Plan) -> None:
-        ports = self.ports
-        before = ports.host.systems()
-        self.record = replace(
-            self.record,
-            action=chosen.action,
-            toplevel=toplevel,
-            previous=before.running or "unknown",
-            boot_id=before.boot_id,
-        )
-        self._note(Outcome.ACTIVATING)
-        ports.sink.emit(
-            events.ACTIVATION_STARTED,
-            action=chosen.action,
-            toplevel=toplevel,
-            reasons=list(request.reasons),
-        )
-        with self.report.step("activate", ports.clock):
-            ended = await self._run(chosen.action, request.candidate)
-        after = ports.host.systems()
-        ports.sink.emit(
-            events.ACTIVATION_FINISHED,
-            action=chosen.action,
-            returncode=ended.returncode,
-            running=after.running,
-            profile=after.profile,
-        )
-        self.report.outcome = judge_activation(
-            Ended(
-                action=chosen.action,
-                toplevel=toplevel,
-                equivalents=ports.host.equivalents(toplevel),
-                before=before,
-                after=after,
-                returncode=ended.returncode,
-                tail=ended.tail,
-                timed_out=ended.timed_out,
-                refused=ended.refused,
-            )
-        )
-        self._note(self.report.outcome)
+async def _newly_failed(
+    run: Run, ended: ActivationExit, baseline: Baseline, before: Systems, toplevel: StorePath
+) -> frozenset[str] | None:
+    if ended.returncode == 0 or before.running is None or baseline.failed_units is None:
+        return None
+    failed = await run.ports.systemd.failed_units()
+    if failed is None:
+        return None
+    touched = run.ports.host.touched_units(before.running, toplevel)
+    return new_failures(baseline, failed, run.policy.confirm.ignored_units) & touched
 
-    async def _run(self, action: Action, found: Candidate) -> ActivationExit:
-        if self.policy.strategy is Strategy.STORE_PATH:
-            return await self.ports.nixos_rebuild.activate_store_path(action, found.toplevel)
-        return await self.ports.nixos_rebuild.activate_flake(
-            action, _flake(found), self.policy.host
-        )
 
-    def _note(self, outcome: Outcome) -> None:
-        self.record = replace(self.record, outcome=outcome)
-        self.ports.journal.record(self.record)
+async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
+    """Bring the host back to where it was, as far as the activation has changed it."""
+    ports, toplevel = run.ports, ended.toplevel
+    if error.kind is Kind.ACTIVATION_BUSY:
+        await give_back(ports, toplevel)
+        run.record = replace(run.record, outcome=Outcome.FAILED)
+        return
+    is_unmoved = (ended.after.running, ended.after.profile) == (
+        ended.before.running,
+        ended.before.profile,
+    )
+    if is_unmoved and (ended.refused or ended.returncode == 1):
+        await forget(ports)
+        run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
+        return
+    await roll_back(
+        run,
+        toplevel,
+        _action_back(ended),
+        fault_of_activation(error.kind),
+        ((error.kind, error.message),),
+    )
+
+
+def _action_back(ended: Ended) -> Action:
+    """Return how to undo: the services are left alone where the activation has not begun."""
+    has_begun = any(words in ended.tail for words in _BEGUN)
+    is_running = ended.after.running in ended.equivalents
+    if ended.action is Action.SWITCH and ended.returncode == 1 and not (has_begun or is_running):
+        return Action.BOOT
+    return ended.action
+
+
+async def _arrive(run: Run, toplevel: StorePath, reached: Outcome) -> None:
+    """Commit what was reached."""
+    ports = run.ports
+    if reached is Outcome.STAGED:
+        ports.marks.move(Mark.PENDING, toplevel, Mark.STAGED)
+        await ports.systemd.disarm()
+    run.report.outcome = reached
+    run.note(reached)
 
 
 async def verify(ports: Ports, policy: Policy, found: Candidate, report: Report) -> None:

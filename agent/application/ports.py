@@ -218,6 +218,10 @@ class Host(Protocol):
         """Return whether a system has a unit file of that name."""
         ...
 
+    def exists(self, toplevel: StorePath) -> bool:
+        """Return whether a system is in the store."""
+        ...
+
     def changed_at(self) -> datetime | None:
         """Return when the links to the running system and the profile were made; the later."""
         ...

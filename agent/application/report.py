@@ -40,6 +40,8 @@ class Report:
     durations: dict[str, float] = field(default_factory=dict)
     fetched: Fetched | None = None
     error: AgentError | None = None
+    is_recorded_elsewhere: bool = False
+    """Another process has written the row of what this run has begun."""
 
     @property
     def exit_code(self) -> ExitCode:

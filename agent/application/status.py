@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 from agent.application.gatekeeper import ask_gates
 from agent.application.observe import find_candidate, look_at_host
 from agent.application.ports import Outlook
+from agent.application.recover import next_step
 from agent.application.report import candidate_fields, error_fields
+from agent.application.run import begin
 from agent.domain.decide import Decision, Hold, decide, held_by
 from agent.domain.errors import AgentError
+from agent.domain.marks import Marks
+from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
+    from agent.application.run import RunSettings
     from agent.domain.candidate import Candidate
     from agent.domain.gates import Judgement
     from agent.domain.policy import Policy
@@ -25,7 +30,10 @@ class Status:
     """What is known; a part that could not be asked is missing, and `error` says why."""
 
     systems: Systems | None = None
+    marks: Marks = field(default_factory=Marks)
     last_run: RunRecord | None = None
+    recovery: Step = Step.NOTHING
+    """What an earlier run has left to be done first."""
     candidate: Candidate | None = None
     decision: Decision | None = None
     gates: list[Judgement] = field(default_factory=list)
@@ -45,6 +53,10 @@ class Status:
             "running": self.systems.running if self.systems else None,
             "booted": self.systems.booted if self.systems else None,
             "profile": self.systems.profile if self.systems else None,
+            "confirmed": self.marks.confirmed,
+            "pending": self.marks.pending,
+            "staged": self.marks.staged,
+            "recovery": self.recovery,
             "candidate": candidate_fields(self.candidate) if self.candidate else None,
             "decision": self.verdict,
             "reason": getattr(self.decision, "reason", None),
@@ -70,19 +82,23 @@ class Status:
         return said
 
 
-async def take_status(ports: Ports, policy: Policy, store_dir: str) -> Status:
+async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> Status:
     """Return the status; a fault ends the questions, and is in it."""
     status = Status()
+    run = begin(ports, policy, settings)
     try:
         status.systems = ports.host.systems()
-        status.last_run = ports.journal.last_run()
+        status.marks = ports.marks.read()
+        status.last_run = next(iter(ports.journal.runs(1)), None)
+        status.recovery = await next_step(run)
         found = await find_candidate(ports.hydra, ports.host, policy, store_dir)
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
         seen = look_at_host(ports.host, found.candidate)
         history = ports.journal.history_of(found.candidate)
-        status.decision = decide(seen, history, policy)
-        status.gates = await ask_gates(ports, policy, found.candidate, every=True)
+        standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())
+        status.decision = decide(seen, history, policy, standing)
+        status.gates = await ask_gates(run, found.candidate, every=True)
     except AgentError as error:
         status.error = error
     return status

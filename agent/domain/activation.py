@@ -79,7 +79,7 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
         return Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}"
     if ended.refused:
         return Kind.NIXOS_REBUILD_OPTIONS, f"nixos-rebuild does not know {ended.refused}"
-    if ended.returncode == 1 and any(words in ended.tail for words in _BUSY):
+    if is_busy(ended.returncode, ended.tail):
         return Kind.ACTIVATION_BUSY, "another activation was at work"
     if ended.returncode != _UNITS_FAILED:
         return _KINDS.get(
@@ -89,6 +89,11 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
     what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
     named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
     return Kind.UNITS_FAILED, f"{what} failed{named}"
+
+
+def is_busy(returncode: int, tail: str) -> bool:
+    """Whether another activation kept this one from beginning; the profile may have moved."""
+    return returncode == 1 and any(words in tail for words in _BUSY)
 
 
 def fault_of_activation(kind: Kind) -> Fault:

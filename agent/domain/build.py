@@ -86,10 +86,15 @@ def admit(build: Build, asked: Job, *, store_dir: str, system: str | None) -> St
             f"build {build.id} of {asked} is for {build.system}, this host is {system}",
             hint="check hydra.job",
         )
-    return _toplevel(build, store_dir)
+    return toplevel_of(build, store_dir)
 
 
-def _toplevel(build: Build, store_dir: str) -> StorePath:
+def toplevel_of(build: Build, store_dir: str) -> StorePath:
+    """Return the output `out` of a build, good or not.
+
+    Raises:
+        HydraError: BUILD_WITHOUT_OUTPUT, BUILD_OUTPUT_INVALID.
+    """
     text = build.outputs.get("out")
     if text is None:
         raise HydraError(

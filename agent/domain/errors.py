@@ -129,6 +129,8 @@ class Kind(StrEnum):
     DEAD_MAN_UNARMED = "dead-man-unarmed"
     CONFIRM_UNIT_FAILED = "confirm-unit-failed"
     ROLLED_BACK = "rolled-back"
+    CUT_SHORT = "cut-short"
+    NOTHING_HELD = "nothing-held"
     ROLL_BACK_FAILED = "roll-back-failed"
     NO_CONFIRMED_SYSTEM = "no-confirmed-system"
 
@@ -271,6 +273,8 @@ KINDS: Final[dict[Kind, KindFacts]] = {
         _C.FAILED, "the new system's agent could not do its confirmation"
     ),
     Kind.ROLLED_BACK: _facts(_C.FAILED, "the new system was broken, and the old one runs again"),
+    Kind.CUT_SHORT: _facts(_C.FAILED, "an earlier run was killed, or the power failed"),
+    Kind.NOTHING_HELD: _facts(_C.FAILED, "there is nothing pending, denied or to roll back"),
     Kind.ROLL_BACK_FAILED: _facts(_C.FAILED, "the confirmed system could not be activated again"),
     Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),
     Kind.HOST_UNREADABLE: _facts(_C.FAILED, "a system link of this host cannot be read"),

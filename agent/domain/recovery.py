@@ -92,7 +92,7 @@ def recover(memory: Memory) -> Step:
         step = _pending(memory)
     elif memory.row is not None:
         step = _row_alone(memory.row, memory)
-    elif marks.confirmed is None:
+    elif marks.confirmed is None and memory.systems.running:
         step = Step.ADOPT
     elif marks.staged is not None:
         step = _staged(memory)

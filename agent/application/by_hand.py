@@ -1,0 +1,172 @@
+"""A person's part: confirm, roll back, deny, allow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.confirm import confirm_pending, take_as_confirmed
+from agent.application.recover import record_of, recover_all
+from agent.application.roll_back import roll_back
+from agent.application.run import begin, carry_out
+from agent.domain.build import toplevel_of
+from agent.domain.errors import ActivationError, HostError, Kind
+from agent.domain.marks import Mark
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+from agent.domain.recovery import Step
+from agent.domain.standing import Denial, Fault
+from agent.domain.store_path import parse_store_path
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from agent.application.ports import Ports
+    from agent.application.report import Report
+    from agent.application.run import Run, RunSettings
+    from agent.domain.policy import Policy
+    from agent.domain.store_path import StorePath
+
+_LOOKED_THROUGH = 1000
+
+
+async def confirm(
+    ports: Ports, policy: Policy, settings: RunSettings, *, force: bool = False
+) -> Report:
+    """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
+
+    async def body(run: Run) -> None:
+        with ports.lock.hold():
+            await _confirm(run, force=force)
+
+    return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _confirm(run: Run, *, force: bool) -> None:
+    step = await recover_all(run)
+    _refuse_to_wait(step)
+    pending = run.ports.marks.read().pending
+    if step is not Step.CONFIRM or pending is None:
+        run.report.outcome = Outcome.NOTHING_TO_DO
+        return
+    run.record = record_of(run, pending)
+    if force:
+        await take_as_confirmed(run, pending)
+    else:
+        await confirm_pending(run, pending)
+
+
+async def roll_back_by_hand(
+    ports: Ports, policy: Policy, settings: RunSettings, reason: str
+) -> Report:
+    """Go back to the last confirmed system, and deny the present one.
+
+    From a confirmed system it goes back to the one that was confirmed before it.
+    """
+
+    async def body(run: Run) -> None:
+        with ports.lock.hold():
+            _refuse_to_wait(await recover_all(run))
+            failed = _to_leave(run)
+            await roll_back(
+                run, failed, Action.SWITCH, Fault.BROKEN, (("by-hand", f"{settings.by}: {reason}"),)
+            )
+
+    return await carry_out(begin(ports, policy, settings), body)
+
+
+def _to_leave(run: Run) -> StorePath:
+    """Return the system to leave, with the marks and the row ready for it."""
+    ports = run.ports
+    marks, systems = ports.marks.read(), ports.host.systems()
+    if marks.pending is not None:
+        run.record = record_of(run, marks.pending)
+        return marks.pending
+    if marks.confirmed is None or systems.running is None:
+        raise HostError(
+            Kind.NO_CONFIRMED_SYSTEM, "no system is confirmed, so there is none to go back to"
+        )
+    failed = systems.running
+    if systems.running in ports.host.equivalents(marks.confirmed):
+        failed = systems.profile or systems.running
+    if failed == marks.confirmed:
+        ports.marks.set(Mark.CONFIRMED, _confirmed_before(run, failed))
+    ports.marks.set(Mark.ROLLING_BACK, failed)
+    run.record = replace(
+        run.record, toplevel=failed, previous=systems.running, action=Action.SWITCH
+    )
+    return failed
+
+
+def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
+    for row in run.ports.journal.runs(_LOOKED_THROUGH):
+        if row.toplevel == confirmed and row.outcome == Outcome.CONFIRMED:
+            previous = parse_store_path(row.previous, run.settings.store_dir)
+            if previous not in (None, confirmed) and run.ports.host.exists(previous):
+                return previous
+    raise HostError(
+        Kind.NO_CONFIRMED_SYSTEM,
+        f"{confirmed} is confirmed, and none that was confirmed before it is in the store",
+        hint="`nixos-rebuild switch --rollback` goes back by a generation",
+    )
+
+
+def _refuse_to_wait(step: Step) -> None:
+    if step is Step.WAIT:
+        raise ActivationError(Kind.ACTIVATION_BUSY, "a switch-to-configuration is at work")
+
+
+async def deny(
+    ports: Ports,
+    settings: RunSettings,
+    what: str,
+    reason: str,
+    length: timedelta | None = None,
+) -> Denial:
+    """Deny a store path, or a build's; until it is allowed, or for `length`.
+
+    Raises:
+        AgentError: it is neither, or the history cannot be written.
+    """
+    now = ports.clock.now()
+    denial = Denial(
+        toplevel=await _path_of(ports, settings, what),
+        reason=reason,
+        denied_at=now,
+        by=settings.by,
+        build_id=int(what) if what.isdecimal() else None,
+        until=None if length is None else now + length,
+    )
+    ports.journal.deny(denial)
+    ports.idle_note.forget()
+    ports.sink.emit(events.SYSTEM_DENIED, toplevel=denial.toplevel, reason=reason, by=settings.by)
+    return denial
+
+
+async def allow(ports: Ports, settings: RunSettings, what: str, reason: str) -> StorePath:
+    """Lift what is held against a store path, or a build's.
+
+    Raises:
+        AgentError: nothing is held against it (NOTHING_HELD), or it is neither.
+    """
+    toplevel = await _path_of(ports, settings, what)
+    if not ports.journal.allow(toplevel, reason, settings.by, ports.clock.now()):
+        raise HostError(Kind.NOTHING_HELD, f"nothing is held against {toplevel}")
+    ports.idle_note.forget()
+    ports.sink.emit(events.DENIAL_LIFTED, toplevel=toplevel, reason=reason, by=settings.by)
+    return toplevel
+
+
+async def _path_of(ports: Ports, settings: RunSettings, what: str) -> StorePath:
+    if what.isdecimal():
+        build_id = int(what)
+        known = ports.journal.toplevel_of(build_id)
+        return known or toplevel_of(await ports.hydra.build(build_id), settings.store_dir)
+    path = parse_store_path(what, settings.store_dir)
+    if path is None:
+        raise HostError(
+            Kind.NOTHING_HELD,
+            f"{what[:200]!r} is no path of {settings.store_dir} and no number of a build",
+        )
+    return path

@@ -1,0 +1,164 @@
+"""Confirms the pending system, or rolls back from it: `agent confirm`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.examine import examine
+from agent.application.report import error_fields
+from agent.application.roll_back import roll_back
+from agent.domain.confirmation import Baseline, Judged, Verdict, judge
+from agent.domain.errors import AgentError, JournalError, Kind
+from agent.domain.marks import Mark
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action, OnFailure
+from agent.domain.standing import Fault
+
+if TYPE_CHECKING:
+    from agent.application.ports import RunRecord
+    from agent.application.run import Run
+    from agent.domain.confirmation import Reason
+    from agent.domain.store_path import StorePath
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 15.0
+
+
+async def confirm_pending(run: Run, toplevel: StorePath) -> None:
+    """Judge the pending `toplevel` until it is healthy or the deadline ends, and act on that.
+
+    `run.record` is the row of its upgrade. The report tells what came of it: `confirmed`,
+    `rolled-back` (with its error), or `pending`.
+
+    Raises:
+        AgentError: the roll-back did not succeed.
+    """
+    with run.report.step("confirm", run.ports.clock):
+        judged = await _judge(run, toplevel)
+    match judged.verdict:
+        case Verdict.HEALTHY:
+            await take_as_confirmed(run, toplevel)
+        case Verdict.BROKEN:
+            await _break(run, toplevel, judged.reasons)
+        case Verdict.INCONCLUSIVE:
+            _stay_pending(run, toplevel, judged.reasons)
+
+
+async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
+    """Make the pending system the confirmed one, unless somebody else has decided already."""
+    ports = run.ports
+    is_tested = action_of(run.record) is Action.TEST
+    if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
+        ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
+        tell_decided(run, toplevel)
+        return
+    if not is_tested:
+        ports.marks.remove(Mark.TESTED)
+    ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
+    run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
+    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
+    await ports.systemd.disarm()
+
+
+def tell_decided(run: Run, toplevel: StorePath) -> None:
+    """Report what somebody else has decided about a system that was pending."""
+    marks = run.ports.marks.read()
+    run.report.is_recorded_elsewhere = True
+    if toplevel in (marks.confirmed, marks.tested):
+        run.report.outcome = Outcome.CONFIRMED
+        return
+    run.report.outcome = Outcome.ROLLED_BACK
+    run.report.error = AgentError(
+        Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
+    )
+
+
+def action_of(record: RunRecord) -> Action:
+    """Return the action of a row; a roll-back of an unknown one is a `switch`."""
+    try:
+        return Action(record.action or Action.SWITCH)
+    except ValueError:
+        return Action.SWITCH
+
+
+async def _judge(run: Run, toplevel: StorePath) -> Judged:
+    ports, wanted = run.ports, run.policy.confirm
+    baseline = Baseline.parse(run.record.baseline)
+    old = ports.marks.read().confirmed
+    touched = ports.host.touched_units(old, toplevel) if old else frozenset()
+    await ports.clock.sleep(wanted.settle.total_seconds())
+    end = ports.clock.elapsed() + wanted.deadline.total_seconds()
+    pause = _FIRST_PAUSE
+    while True:
+        judged = judge(baseline, await examine(ports, run.policy, touched), wanted.ignored_units)
+        ports.sink.emit(
+            events.CONFIRMATION_JUDGED,
+            toplevel=toplevel,
+            verdict=judged.verdict,
+            reasons=_told(judged.reasons),
+            notes=_told(judged.notes),
+        )
+        left = end - ports.clock.elapsed()
+        if judged.verdict is Verdict.HEALTHY or left <= 0:
+            return judged
+        await ports.clock.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+    """Roll back, unless the settings or an earlier roll-back leave that to a person."""
+    ports = run.ports
+    held = _why_held(run, toplevel)
+    ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=_told(reasons),
+        rolls_back=not held,
+    )
+    if held:
+        run.report.outcome = Outcome.PENDING
+        run.report.reasons = (("confirmation-failed", held), *reasons)
+        run.try_note(Outcome.PENDING, reasons=run.report.reasons)
+        return
+    if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
+        tell_decided(run, toplevel)
+        return
+    told = "; ".join(sentence for _, sentence in reasons)
+    run.report.error = AgentError(
+        Kind.ROLLED_BACK,
+        f"{toplevel} proved broken and was rolled back from: {told}",
+        hint="it is denied: a newer build goes through, `agent allow` lifts it",
+    )
+    ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
+
+
+def _why_held(run: Run, toplevel: StorePath) -> str:
+    if run.policy.confirm.on_failure is OnFailure.HOLD:
+        return "confirm.on_failure is 'hold': a person decides"
+    try:
+        standing = run.ports.journal.standing_of(toplevel, run.ports.clock.now())
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return ""
+    if standing.denial is not None:
+        return "it was denied before, and is rolled back from only once: a person decides"
+    return ""
+
+
+def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+    ports = run.ports
+    event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
+    ports.sink.emit(event, toplevel=toplevel, reasons=_told(reasons))
+    run.report.outcome, run.report.reasons = Outcome.PENDING, reasons
+    run.try_note(Outcome.PENDING, reasons=reasons)
+
+
+def is_overdue(run: Run) -> bool:
+    """Whether a system has been pending for longer than `confirm.patience`."""
+    since = run.ports.marks.pending_since()
+    return since is not None and run.ports.clock.now() - since > run.policy.confirm.patience
+
+
+def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in reasons]

@@ -1,0 +1,79 @@
+"""The old system's last word on an upgrade that nobody has confirmed: `agent dead-man`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.confirm import is_overdue, tell_decided
+from agent.application.hand_over import lock_if_free, see_through
+from agent.application.recover import recover_all
+from agent.application.run import begin, carry_out
+from agent.domain.errors import ActivationError, AgentError, Kind
+from agent.domain.outcome import Outcome
+from agent.domain.recovery import Step
+
+if TYPE_CHECKING:
+    from agent.application.ports import Ports
+    from agent.application.report import Report
+    from agent.application.run import Run, RunSettings
+    from agent.domain.policy import Policy
+    from agent.domain.store_path import StorePath
+
+
+async def dead_man(
+    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath
+) -> Report:
+    """End the upgrade to `toplevel`, if it is still pending: confirmed, rolled back, or later.
+
+    It needs neither the history nor the new system's agent. While the system cannot be judged, or
+    the roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
+    """
+
+    async def body(run: Run) -> None:
+        marks = ports.marks.read()
+        if toplevel not in (marks.pending, marks.rolling_back):
+            run.report.outcome = Outcome.NOTHING_TO_DO
+            return
+        ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=toplevel)
+        try:
+            await _end(run, toplevel)
+        except AgentError:
+            await _arm_again(run, toplevel)
+            raise
+        if run.report.outcome is Outcome.PENDING:
+            await _arm_again(run, toplevel)
+
+    return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _end(run: Run, toplevel: StorePath) -> None:
+    ports = run.ports
+    if await ports.systemd.is_activating():
+        ports.sink.emit(events.ACTIVATION_STOPPED)
+        await ports.systemd.stop_activation()
+    with lock_if_free(run, waits=False):
+        step = await recover_all(run)
+    if step is Step.WAIT:
+        raise ActivationError(
+            Kind.ACTIVATION_BUSY, "switch-to-configuration is at work, and could not be stopped"
+        )
+    if step is Step.CONFIRM:
+        await see_through(run, toplevel, starts=1, waits=False)
+    else:
+        tell_decided(run, toplevel)
+
+
+async def _arm_again(run: Run, toplevel: StorePath) -> None:
+    """Set the timer again, unless it is a person's turn by now."""
+    wanted = run.policy.confirm
+    if is_overdue(run):
+        run.ports.sink.emit(
+            events.CONFIRMATION_OVERDUE,
+            toplevel=toplevel,
+            reasons=[{"name": name, "reason": told} for name, told in run.report.reasons],
+        )
+        return
+    delay = wanted.settle + wanted.deadline
+    await run.ports.systemd.arm(delay, run.settings.run_id, toplevel)
+    run.ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)

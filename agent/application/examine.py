@@ -1,0 +1,90 @@
+"""Looks at what confirmation stands on: checks, units, Hydra, the world outside, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from agent.application import events
+from agent.application.check import run_checks
+from agent.domain.check import HttpCheck, IcmpCheck, StatusRange
+from agent.domain.confirmation import Baseline, Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.application.ports import Ports
+    from agent.domain.check import Check, CheckResult
+    from agent.domain.policy import Policy
+
+_ANY_STATUS: Final = (StatusRange(100, 599),)
+_TIMEOUT: Final = timedelta(seconds=5)
+_SLACK: Final = timedelta(seconds=1)
+
+
+async def take_baseline(ports: Ports, policy: Policy) -> Baseline:
+    """Return how things are before an activation."""
+    seen = await examine(ports, policy, frozenset())
+    baseline = Baseline(
+        checks={told.check.name: told.is_well for told in seen.checks if told.is_conclusive},
+        failed_units=seen.failed_units,
+        hydra=seen.hydra,
+        control=seen.control,
+        clock=seen.clock,
+    )
+    ports.sink.emit(
+        events.BASELINE_TAKEN,
+        checks=baseline.checks,
+        failed_units=None if baseline.failed_units is None else sorted(baseline.failed_units),
+        hydra=baseline.hydra,
+        control=baseline.control,
+    )
+    return baseline
+
+
+async def examine(ports: Ports, policy: Policy, touched_units: frozenset[str]) -> Findings:
+    """Return how things are now; everything is asked at once."""
+    checks, failed, clock, (hydra, control) = await asyncio.gather(
+        _run(ports, policy.confirm.checks),
+        ports.systemd.failed_units(),
+        ports.systemd.is_clock_synchronised(),
+        _look_outside(ports, policy),
+    )
+    return Findings(
+        checks=checks,
+        failed_units=failed,
+        touched_units=touched_units,
+        hydra=hydra,
+        control=control,
+        clock=clock,
+    )
+
+
+async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool | None]:
+    """Return whether Hydra answers, and whether anybody else does; None where it is not asked.
+
+    Any HTTP answer counts: a server that fails is there.
+    """
+    if not policy.confirm.asks_hydra:
+        return None, None
+    substituters = policy.substituters or await ports.nix.substituters()
+    hydra = HttpCheck("hydra", policy.job.instance, _TIMEOUT, status=_ANY_STATUS)
+    controls: list[Check] = [
+        HttpCheck(url, f"{url.partition('?')[0].rstrip('/')}/nix-cache-info", _TIMEOUT,
+                  status=_ANY_STATUS)
+        for url in substituters
+        if url.startswith(("http://", "https://"))
+    ]  # fmt: skip
+    if policy.confirm.asks_gateway:
+        controls += [
+            IcmpCheck(f"gateway {address}", address, _TIMEOUT)
+            for address in ports.host.default_gateways()
+        ]
+    answered, *others = await _run(ports, (hydra, *controls))
+    return answered.is_well, any(told.is_well for told in others)
+
+
+async def _run(ports: Ports, checks: Sequence[Check]) -> tuple[CheckResult, ...]:
+    deadline = max((check.timeout for check in checks), default=_TIMEOUT) + _SLACK
+    return await run_checks(ports.prober, checks, deadline, ports.sink)

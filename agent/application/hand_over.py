@@ -1,0 +1,147 @@
+"""Lets the new system's agent confirm its own system, and ends what that agent cannot."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.confirm import action_of, confirm_pending, tell_decided
+from agent.application.recover import record_of
+from agent.application.report import error_fields
+from agent.application.roll_back import roll_back
+from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
+from agent.domain.outcome import Outcome
+from agent.domain.policy import OnFailure
+from agent.domain.standing import Fault
+from agent.domain.units import CONFIRM_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.application.ports import UnitStatus
+    from agent.application.run import Run
+    from agent.domain.store_path import StorePath
+
+_POLL = 0.5
+_SLACK = 30.0
+"""Seconds that a confirmation may take beyond its own limits, before it counts as hung."""
+
+
+async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
+    """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
+
+    The running system's confirm unit is started up to `starts` times; where that system has none,
+    this process judges it itself. The lock must be free. With `waits` false a lock that somebody
+    holds does not keep the roll-back from an agent that cannot confirm.
+
+    Raises:
+        AgentError: a roll-back did not succeed, or the lock is held.
+    """
+    ports = run.ports
+    running = ports.host.systems().running
+    if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):
+        with ports.lock.hold():
+            run.record = record_of(run, toplevel)
+            await confirm_pending(run, toplevel)
+        return
+    run.report.is_recorded_elsewhere = True
+    trouble = ""
+    for _ in range(starts):
+        ports.sink.emit(events.CONFIRMATION_HANDED_OVER, unit=CONFIRM_UNIT, toplevel=toplevel)
+        try:
+            await ports.systemd.start(CONFIRM_UNIT)
+        except HostError as error:
+            trouble = error.message
+            continue
+        with run.report.step("confirm", ports.clock):
+            status = await _ended(run, toplevel)
+        if _is_decided(run, toplevel):
+            tell_decided(run, toplevel)
+            return
+        if status.exit_status == ExitCode.HELD:
+            _tell_pending(run, toplevel)
+            return
+        trouble = f"{CONFIRM_UNIT} ended with {status.exit_status} ({status.result})"
+        ports.sink.emit(
+            events.CONFIRM_UNIT_ENDED,
+            unit=CONFIRM_UNIT,
+            result=status.result,
+            exit_status=status.exit_status,
+        )
+    with lock_if_free(run, waits=waits):
+        await _end_it(run, toplevel, trouble)
+
+
+async def _ended(run: Run, toplevel: StorePath) -> UnitStatus:
+    """Wait until the unit has decided or ended; a hung one is given up."""
+    ports, wanted = run.ports, run.policy.confirm
+    limit = (wanted.settle + wanted.deadline + run.policy.activate_deadline).total_seconds()
+    end = ports.clock.elapsed() + limit + _SLACK
+    while True:
+        status = await ports.systemd.status(CONFIRM_UNIT)
+        if _is_decided(run, toplevel) or not status.is_at_work:
+            return status
+        if ports.clock.elapsed() >= end:
+            return status
+        await ports.clock.sleep(_POLL)
+
+
+def _is_decided(run: Run, toplevel: StorePath) -> bool:
+    marks = run.ports.marks.read()
+    return toplevel not in (marks.pending, marks.rolling_back)
+
+
+def _tell_pending(run: Run, toplevel: StorePath) -> None:
+    run.report.outcome = Outcome.PENDING
+    run.report.reasons = record_of(run, toplevel).reasons or (
+        ("inconclusive", "the new system's agent could not judge it yet"),
+    )
+
+
+async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
+    """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
+    ports = run.ports
+    if _is_decided(run, toplevel):
+        tell_decided(run, toplevel)
+        return
+    run.report.is_recorded_elsewhere = False
+    run.record = record_of(run, toplevel)
+    reasons = ((Kind.CONFIRM_UNIT_FAILED, trouble),)
+    is_held = run.policy.confirm.on_failure is OnFailure.HOLD
+    ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        rolls_back=not is_held,
+    )
+    if is_held:
+        run.report.outcome, run.report.reasons = Outcome.PENDING, reasons
+        return
+    if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
+        tell_decided(run, toplevel)
+        return
+    run.report.error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")
+    ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
+
+
+@contextmanager
+def lock_if_free(run: Run, *, waits: bool) -> Iterator[None]:
+    """Hold the lock; without `waits`, go on where an agent that hangs has it.
+
+    Raises:
+        LockedError: somebody has it, with `waits`.
+    """
+    held = run.ports.lock.hold()
+    try:
+        held.__enter__()
+    except LockedError as error:
+        if waits:
+            raise
+        run.ports.sink.emit(events.LOCK_IGNORED, **error_fields(error))
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)

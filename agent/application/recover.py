@@ -1,0 +1,223 @@
+"""Finishes or undoes what an earlier run has left under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.confirm import action_of
+from agent.application.report import Report, error_fields
+from agent.application.roll_back import close, roll_back
+from agent.domain.errors import JournalError, Kind
+from agent.domain.marks import Mark
+from agent.domain.outcome import Outcome
+from agent.domain.recovery import Memory, Step, UnderWay, recover
+from agent.domain.standing import Fault
+from agent.domain.store_path import StorePath, parse_store_path
+
+if TYPE_CHECKING:
+    from agent.application.ports import Ports, RunRecord
+    from agent.application.run import Run
+    from agent.domain.confirmation import Reason
+    from agent.domain.marks import Marks
+
+_MOST_STEPS = 12
+_LOOKED_THROUGH = 50
+_LEFT_TO_OTHERS = (Step.NOTHING, Step.WAIT, Step.CONFIRM)
+
+
+async def recover_all(run: Run) -> Step:
+    """Take recovery's steps and return the one that is left: NOTHING, WAIT or CONFIRM.
+
+    Raises:
+        AgentError: a step failed; the next run begins with it.
+    """
+    step = Step.NOTHING
+    with run.report.step("recover", run.ports.clock):
+        for _ in range(_MOST_STEPS):
+            row = _row_under_way(run)
+            memory = await _look(run, row)
+            step = recover(memory)
+            if step in _LEFT_TO_OTHERS:
+                break
+            run.ports.sink.emit(
+                events.SYSTEM_ADOPTED if step is Step.ADOPT else events.RECOVERY_STEP,
+                **_fields(step, memory),
+            )
+            await _take(run, step, memory.marks, row)
+        else:
+            raise AssertionError(f"recovery does not end, with {step} again and again")
+    return step
+
+
+async def next_step(run: Run) -> Step:
+    """Return what recovery would begin with; nothing is changed."""
+    return recover(await _look(run, _row_under_way(run)))
+
+
+def record_of(run: Run, toplevel: StorePath) -> RunRecord:
+    """Return the row of the upgrade to `toplevel`; a new one where the history has lost it."""
+    if run.record.toplevel == toplevel and run.record.previous is not None:
+        return run.record
+    try:
+        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        rows = ()
+    for row in rows:
+        if row.toplevel == toplevel and row.previous is not None:
+            return row
+    previous = run.ports.marks.read().confirmed
+    return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
+
+
+async def give_back(ports: Ports, toplevel: StorePath) -> None:
+    """Undo what a lost race has done: the profile becomes what it was before `toplevel`."""
+    if ports.host.systems().profile == toplevel:
+        before = ports.profile.generation_before()
+        if before is not None:
+            await ports.profile.set(before)
+            ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=toplevel, profile=before)
+    await forget(ports)
+
+
+async def forget(ports: Ports) -> None:
+    """Take back the announcement of an upgrade that has not begun."""
+    ports.marks.remove(Mark.PENDING)
+    await ports.systemd.disarm()
+
+
+def _row_under_way(run: Run) -> RunRecord | None:
+    try:
+        return run.ports.journal.under_way()
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return None
+
+
+async def _look(run: Run, row: RunRecord | None) -> Memory:
+    ports = run.ports
+    marks, systems = ports.marks.read(), ports.host.systems()
+    known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
+    under_way = _under_way(row, run.settings.store_dir)
+    if under_way is not None and marks.pending not in (None, under_way.toplevel):
+        under_way = None  # of an upgrade before that one; its turn comes when nothing is pending
+    if under_way is not None and under_way.previous is not None:
+        known.add(under_way.previous)
+    is_touching = marks.pending is not None or marks.rolling_back is not None
+    return Memory(
+        marks=marks,
+        systems=systems,
+        row=under_way,
+        is_pending_running=_is_one_of(ports, systems.running, marks.pending),
+        is_running_known=systems.running is None or systems.running in known,
+        is_staged_booted=(
+            systems.running == systems.booted and _is_one_of(ports, systems.booted, marks.staged)
+        ),
+        is_activating=is_touching and await ports.systemd.is_activating(),
+    )
+
+
+def _is_one_of(ports: Ports, path: StorePath | None, mark: StorePath | None) -> bool:
+    return path is not None and mark is not None and path in ports.host.equivalents(mark)
+
+
+def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
+    if row is None:
+        return None
+    toplevel = parse_store_path(row.toplevel, store_dir)
+    if toplevel is None:
+        return UnderWay(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
+    return UnderWay(Outcome(row.outcome), toplevel, parse_store_path(row.previous, store_dir))
+
+
+async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> None:
+    ports = run.ports
+    match step:
+        case Step.ADOPT:
+            ports.marks.set(Mark.CONFIRMED, _to_adopt(ports))
+        case Step.PROMOTE if marks.staged:
+            ports.marks.move(Mark.STAGED, marks.staged, Mark.PENDING)
+        case Step.UNSTAGE:
+            ports.marks.remove(Mark.STAGED)
+        case Step.RESTORE if marks.pending:
+            await _roll_back(run, marks.pending, Fault.SUSPECT)
+        case Step.ROLL_BACK if marks.rolling_back:
+            await _roll_back(run, marks.rolling_back, Fault.SUSPECT)
+        case Step.CLOSE_ROLL_BACK if marks.rolled_back:
+            _close_roll_back(run, marks.rolled_back)
+        case Step.REPAIR if marks.pending:
+            await give_back(ports, marks.pending)
+        case Step.FORGET:
+            await forget(ports)
+        case Step.REMARK if row is not None:
+            _mark_again(run, row)
+        case Step.CLOSE_CONFIRMED if row is not None:
+            _end(run, row, Outcome.CONFIRMED)
+        case Step.CLOSE_FAILED if row is not None:
+            _end(run, row, Outcome.FAILED)
+        case _:
+            raise AssertionError(step)
+
+
+def _to_adopt(ports: Ports) -> StorePath:
+    """Return the running system, or the profile's if that is a specialisation of it."""
+    systems = ports.host.systems()
+    assert systems.running is not None  # noqa: S101 - there is nothing to adopt without one
+    if systems.profile and systems.running in ports.host.equivalents(systems.profile):
+        return systems.profile
+    return systems.running
+
+
+async def _roll_back(run: Run, failed: StorePath, cause: Fault) -> None:
+    row = record_of(run, failed)
+    reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
+    if row.outcome == Outcome.ROLLING_BACK:
+        reasons = row.reasons or reasons
+        cause = Fault.BROKEN if row.fault == Fault.BROKEN else cause
+    aside = replace(run, record=row, report=Report())
+    await roll_back(aside, failed, action_of(row), cause, reasons)
+
+
+def _close_roll_back(run: Run, failed: StorePath) -> None:
+    row = record_of(run, failed)
+    if row.outcome == Outcome.ROLLED_BACK:
+        run.ports.marks.remove(Mark.ROLLED_BACK)
+        return
+    close(run.of(row))
+
+
+def _mark_again(run: Run, row: RunRecord) -> None:
+    marks, store_dir = run.ports.marks, run.settings.store_dir
+    toplevel = parse_store_path(row.toplevel, store_dir)
+    previous = parse_store_path(row.previous, store_dir)
+    assert toplevel is not None  # noqa: S101 - `recover` has seen both
+    assert previous is not None  # noqa: S101
+    if marks.read().confirmed is None:
+        marks.set(Mark.CONFIRMED, previous)
+    is_going_back = row.outcome == Outcome.ROLLING_BACK
+    marks.set(Mark.ROLLING_BACK if is_going_back else Mark.PENDING, toplevel)
+
+
+def _end(run: Run, row: RunRecord, outcome: Outcome) -> None:
+    ended = replace(row, outcome=outcome, finished_at=run.ports.clock.now())
+    if outcome is Outcome.FAILED:
+        ended = replace(
+            ended,
+            error_kind=row.error_kind or Kind.CUT_SHORT,
+            error_message=row.error_message or f"the run was cut short when it was {row.outcome}",
+        )
+    run.ports.journal.record(ended)
+
+
+def _fields(step: Step, memory: Memory) -> dict[str, object]:
+    if step is Step.ADOPT:
+        return {"toplevel": memory.systems.running}
+    marks, row = memory.marks, memory.row
+    about = marks.pending or marks.rolling_back or marks.rolled_back or marks.staged
+    return {
+        "step": step,
+        "phase": row.phase if row else None,
+        "toplevel": about or (row.toplevel if row else None),
+    }

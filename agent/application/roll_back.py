@@ -1,0 +1,171 @@
+"""Brings the confirmed system back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.report import error_fields
+from agent.domain.activation import is_busy
+from agent.domain.errors import HostError, JournalError, Kind
+from agent.domain.marks import Mark
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+from agent.domain.standing import Denial, Fault, Standing, fault_of
+
+if TYPE_CHECKING:
+    from agent.application.ports import ActivationExit, Ports
+    from agent.application.run import Run
+    from agent.domain.confirmation import Reason
+    from agent.domain.store_path import StorePath
+
+_ATTEMPTS = 3
+"""How often a roll-back waits for somebody else's activation to end."""
+
+
+async def roll_back(
+    run: Run, failed: StorePath, action: Action, cause: Fault, reasons: tuple[Reason, ...]
+) -> bool:
+    """Activate the confirmed system in place of `failed`; False if somebody else has decided.
+
+    `run.record` is the row of the upgrade. The history is written where it can be: a full disk
+    does not keep a broken system. Until all is done the mark `rolling-back` stays, and whoever
+    comes next begins again.
+
+    Raises:
+        HostError: NO_CONFIRMED_SYSTEM, before anything is changed; ROLL_BACK_FAILED, with what the
+            host shows.
+    """
+    ports = run.ports
+    marks = ports.marks.read()
+    target = marks.confirmed
+    if target is None or target == failed:
+        raise HostError(
+            Kind.NO_CONFIRMED_SYSTEM,
+            f"{failed} should be rolled back from, and there is no other confirmed system",
+            hint="activate a good system by hand, then `agent confirm --force`",
+        )
+    if marks.rolling_back != failed and not ports.marks.move(
+        Mark.PENDING, failed, Mark.ROLLING_BACK
+    ):
+        ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
+        return False
+    _write_down(run, failed, cause, reasons, target)
+    await _activate(run, failed, target, action)
+    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.ROLLED_BACK)
+    run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
+    close(run)
+    await ports.systemd.disarm()
+    ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
+    return True
+
+
+def close(run: Run) -> None:
+    """Let the history tell that the roll-back is done; its mark stays until it does."""
+    if run.try_note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now()):
+        run.ports.marks.remove(Mark.ROLLED_BACK)
+
+
+def _write_down(
+    run: Run, failed: StorePath, cause: Fault, reasons: tuple[Reason, ...], target: StorePath
+) -> None:
+    """Commit the phase, and with it the denial if there is to be one."""
+    ports, now = run.ports, run.ports.clock.now()
+    fault = fault_of(cause, _standing(ports, failed))
+    told = "; ".join(sentence for _, sentence in reasons)
+    ports.sink.emit(
+        events.ROLL_BACK_STARTED,
+        toplevel=failed,
+        target=target,
+        fault=fault,
+        reasons=_told(reasons),
+    )
+    changes: dict[str, object] = {"fault": fault, "toplevel": failed, "reasons": reasons}
+    if run.record.previous is None:
+        changes["previous"] = target
+    run.try_note(Outcome.ROLLING_BACK, **changes)
+    if fault is Fault.BROKEN:
+        denial = Denial(failed, told, now, run.settings.by, run.record.build_id)
+        try:
+            ports.journal.deny(denial, run.record)
+        except JournalError as error:
+            ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
+
+
+def _standing(ports: Ports, path: StorePath) -> Standing:
+    try:
+        return ports.journal.standing_of(path, ports.clock.now())
+    except JournalError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return Standing()
+
+
+async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
+    ports = run.ports
+    with run.report.step("roll-back", ports.clock):
+        if await ports.systemd.is_activating():
+            ports.sink.emit(events.ACTIVATION_STOPPED)
+            await ports.systemd.stop_activation()
+        if action.moves_profile:
+            await ports.profile.set(target)
+            await _make_room(run, failed)
+        ended = await _switch(ports, target, action)
+        if not _is_back(ports, target, action) and action is Action.SWITCH:
+            # Where the boot loader cannot be written, the services can still be had back.
+            ended = await _switch(ports, target, Action.TEST)
+    if not _is_back(ports, target, action):
+        systems = ports.host.systems()
+        last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
+        raise HostError(
+            Kind.ROLL_BACK_FAILED,
+            f"switch-to-configuration {action} of the confirmed {target} ended with"
+            f" {ended.returncode} ({last.strip()[:300]}); the running system is"
+            f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
+            hint="the next run tries again; `agent status` tells where the host is",
+        )
+    _tell_shortfall(ports, target, action, ended)
+
+
+async def _make_room(run: Run, failed: StorePath) -> None:
+    """Installing the boot loader writes every generation's entry: a full partition fails again."""
+    ports = run.ports
+    boot = ports.host.free_space().boot
+    if boot is not None and boot < run.policy.boot_reserve:
+        count = await ports.profile.remove_generations(failed)
+        if count:
+            ports.sink.emit(events.GENERATIONS_REMOVED, toplevel=failed, count=count)
+
+
+async def _switch(ports: Ports, target: StorePath, action: Action) -> ActivationExit:
+    ended = await ports.systemd.activate(target, action)
+    for _ in range(_ATTEMPTS - 1):
+        if not is_busy(ended.returncode, ended.tail):
+            break
+        await ports.systemd.stop_activation()
+        ended = await ports.systemd.activate(target, action)
+    return ended
+
+
+def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:
+    systems = ports.host.systems()
+    is_running = systems.running in ports.host.equivalents(target)
+    return (is_running or action is Action.BOOT) and (
+        systems.profile == target or not action.moves_profile
+    )
+
+
+def _tell_shortfall(ports: Ports, target: StorePath, action: Action, ended: ActivationExit) -> None:
+    default = ports.host.boot_default()
+    is_wrong = action.moves_profile and default not in (None, target)
+    if is_wrong or ended.returncode != 0:
+        ports.sink.emit(
+            events.ROLL_BACK_INCOMPLETE,
+            target=target,
+            boot_default=default if is_wrong else None,
+            returncode=ended.returncode,
+        )
+
+
+def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in reasons]

@@ -1,0 +1,223 @@
+"""What all runs share: exactly one summary, one row for what was notable, no fault lost."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.ports import RunRecord
+from agent.application.report import Report, error_fields
+from agent.domain.decide import Hold
+from agent.domain.errors import (
+    AgentError,
+    ExitCode,
+    HostError,
+    JournalError,
+    Kind,
+    LockedError,
+)
+from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome
+from agent.domain.systems import Systems
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.application.ports import Ports
+    from agent.domain.gates import Gate
+    from agent.domain.policy import Policy
+
+_STATE_FAULTS = frozenset({Kind.STATE_READ_ONLY, Kind.STATE_FULL, Kind.STATE_UNUSABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What is asked of one run, besides the policy."""
+
+    run_id: str
+    store_dir: str
+    dry_run: bool = False
+    ended_by: Callable[[], Kind] = lambda: Kind.TERMINATED
+    """Asked after a cancellation: INTERRUPTED or TERMINATED."""
+    ignored_gates: frozenset[Gate] = frozenset()
+    ignored_because: str = ""
+    by: str = "agent"
+    """Who asked for it, where that was a person."""
+
+
+@dataclass
+class Run:
+    """One run on its way; `record` is its row in the history, rewritten before effects."""
+
+    ports: Ports
+    policy: Policy
+    settings: RunSettings
+    report: Report
+    record: RunRecord
+
+    def note(self, outcome: Outcome, **changes: object) -> None:
+        """Commit a phase; it is on disk when this returns.
+
+        Raises:
+            JournalError: it is not.
+        """
+        self.record = replace(self.record, outcome=outcome, **changes)  # type: ignore[arg-type]
+        self.ports.journal.record(self.record)
+
+    def try_note(self, outcome: Outcome, **changes: object) -> bool:
+        """Commit a phase where the host is more important than its history."""
+        try:
+            self.note(outcome, **changes)
+        except JournalError as error:
+            self.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+            return False
+        return True
+
+    def of(self, record: RunRecord) -> Run:
+        """Return a run that goes on with another one's row, and reports as this one."""
+        return replace(self, record=record)
+
+
+def begin(ports: Ports, policy: Policy, settings: RunSettings) -> Run:
+    """Return a run that has done nothing yet."""
+    record = RunRecord(
+        run_id=settings.run_id,
+        started_at=ports.clock.now(),
+        host=policy.host,
+        job=policy.job.key,
+        outcome=Outcome.FAILED,
+    )
+    return Run(ports, policy, settings, Report(), record)
+
+
+async def carry_out(run: Run, body: Callable[[Run], Awaitable[None]]) -> Report:
+    """Do one run and return its report; the run's faults are in it, and never raised.
+
+    A cancellation is recorded as far as it got, and passed on.
+    """
+    ports, policy = run.ports, run.policy
+    ports.sink.emit(
+        events.RUN_STARTED,
+        action=policy.action,
+        strategy=policy.strategy,
+        dry_run=run.settings.dry_run,
+    )
+    try:
+        with run.report.step("total", ports.clock):
+            await body(run)
+    except AgentError as error:
+        fail(run, error)
+    except asyncio.CancelledError:
+        fail(run, _interruption(run, run.settings.ended_by()))
+        _finish(run)
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
+        _crash(run, error)
+    _finish(run)
+    return run.report
+
+
+def fail(run: Run, error: AgentError) -> None:
+    """Note a fault; one that can only be waited for is a hold."""
+    report = run.report
+    report.error = error
+    if error.exit_code is ExitCode.HELD:
+        report.decision, report.outcome = Hold.name, Outcome.HELD
+        report.reasons = ((error.kind, error.message),)
+        run.ports.sink.emit(events.RUN_HELD, **error_fields(error))
+        return
+    if report.outcome is not Outcome.ROLLED_BACK:
+        report.outcome = Outcome.FAILED
+    run.ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+
+
+def _interruption(run: Run, kind: Kind) -> AgentError:
+    """Return the fault of a run that was asked to end, and where it left a host it had begun on."""
+    told = "the run was asked to end"
+    if run.record.previous is not None:
+        _look_again(run)
+        found = run.report.systems or Systems(None, None, None)
+        told += (
+            f" when it had begun to change the host; the running system is"
+            f" {found.running or 'unknown'}, the profile is {found.profile or 'unknown'}"
+        )
+    return AgentError(kind, told)
+
+
+def _crash(run: Run, error: Exception) -> None:
+    """Note a bug, with its traceback."""
+    run.ports.sink.emit(events.BUG_FOUND, exception=traceback.format_exc())
+    fail(run, AgentError(Kind.BUG, f"{type(error).__name__}: {error}"))
+
+
+def _finish(run: Run) -> None:
+    """Record a run that was notable, and tell the summary, whatever goes wrong here."""
+    report = run.report
+    _look_again(run)
+    try:
+        _record(run)
+    except JournalError as error:
+        # The host's own state, or a cause that was told before, stays the summary's.
+        if report.outcome in (Outcome.FAILED, Outcome.CONFIRMED, Outcome.ROLLED_BACK):
+            run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        else:
+            fail(run, error)
+    except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
+        _crash(run, error)
+    run.ports.sink.emit(events.RUN_FINISHED, **report.fields())
+
+
+def _look_again(run: Run) -> None:
+    """Let the summary of a run that touched the host tell where the host is now."""
+    if run.record.previous is None:
+        return
+    run.report.systems = None
+    try:
+        run.report.systems = run.ports.host.systems()
+    except HostError:
+        return
+    except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
+        _crash(run, error)
+
+
+def _record(run: Run) -> None:
+    report = run.report
+    is_notable = report.outcome is not Outcome.NOTHING_TO_DO
+    if is_notable and not (
+        run.settings.dry_run or report.is_recorded_elsewhere or _is_unrecordable(report)
+    ):
+        run.ports.journal.record(last_row(run))
+
+
+def _is_unrecordable(report: Report) -> bool:
+    """Whether the state directory is not this run's to write to, or cannot be written."""
+    error = report.error
+    return isinstance(error, LockedError | JournalError) or (
+        error is not None and error.kind in _STATE_FAULTS
+    )
+
+
+def last_row(run: Run) -> RunRecord:
+    """Return the run's last row.
+
+    What an activation has reached stands, whatever failed later; and a phase that the host was
+    left in stays for the next run to see.
+    """
+    report, error = run.report, run.report.error
+    reached = run.record.outcome
+    is_left = reached in UNDER_WAY - HARMLESS and run.record.previous is not None
+    if reached == Outcome.FAILED or (reached in UNDER_WAY and not is_left):
+        reached = report.outcome or Outcome.FAILED
+    return replace(
+        run.record,
+        finished_at=run.ports.clock.now(),
+        outcome=reached,
+        decision=report.decision or run.record.decision,
+        reasons=report.reasons or run.record.reasons,
+        action=run.record.action or run.policy.action,
+        error_kind=error.kind if error else None,
+        error_message=error.message if error else None,
+        exit_code=int(report.exit_code),
+    )

@@ -133,32 +133,37 @@ def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
 
 
 async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> None:
-    ports = run.ports
+    keeper = run.ports.marks
     match step:
         case Step.ADOPT:
-            ports.marks.set(Mark.CONFIRMED, _to_adopt(ports))
+            keeper.set(Mark.CONFIRMED, _to_adopt(run.ports))
         case Step.PROMOTE if marks.staged:
-            ports.marks.move(Mark.STAGED, marks.staged, Mark.PENDING)
+            keeper.move(Mark.STAGED, marks.staged, Mark.PENDING)
         case Step.UNSTAGE:
-            ports.marks.remove(Mark.STAGED)
+            keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
-            await _roll_back(run, marks.pending, Fault.SUSPECT)
+            await _roll_back(run, marks.pending)
         case Step.ROLL_BACK if marks.rolling_back:
-            await _roll_back(run, marks.rolling_back, Fault.SUSPECT)
+            await _roll_back(run, marks.rolling_back)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
-            await give_back(ports, marks.pending)
+            await give_back(run.ports, marks.pending)
         case Step.FORGET:
-            await forget(ports)
-        case Step.REMARK if row is not None:
-            _mark_again(run, row)
-        case Step.CLOSE_CONFIRMED if row is not None:
-            _end(run, row, Outcome.CONFIRMED)
-        case Step.CLOSE_FAILED if row is not None:
-            _end(run, row, Outcome.FAILED)
+            await forget(run.ports)
         case _:
-            raise AssertionError(step)
+            assert row is not None  # noqa: S101 - all other steps are about the row
+            _take_by_row(run, step, row)
+
+
+def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
+    if step is Step.REMARK:
+        _mark_again(run, row)
+    elif step is Step.CLOSE_CONFIRMED:
+        _end(run, row, Outcome.CONFIRMED)
+    else:
+        assert step is Step.CLOSE_FAILED, step  # noqa: S101
+        _end(run, row, Outcome.FAILED)
 
 
 def _to_adopt(ports: Ports) -> StorePath:
@@ -170,8 +175,8 @@ def _to_adopt(ports: Ports) -> StorePath:
     return systems.running
 
 
-async def _roll_back(run: Run, failed: StorePath, cause: Fault) -> None:
-    row = record_of(run, failed)
+async def _roll_back(run: Run, failed: StorePath) -> None:
+    row, cause = record_of(run, failed), Fault.SUSPECT
     reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
     if row.outcome == Outcome.ROLLING_BACK:
         reasons = row.reasons or reasons

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _EXIT_CODES = {
     Outcome.HELD: ExitCode.HELD,
     Outcome.PENDING: ExitCode.HELD,
-    Outcome.ROLLED_BACK: ExitCode.FAILED,
     Outcome.FAILED: ExitCode.FAILED,
 }
 

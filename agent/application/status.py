@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.application.gatekeeper import ask_gates
+from agent.application.history import run_fields
 from agent.application.observe import find_candidate, look_at_host
 from agent.application.ports import Outlook
 from agent.application.recover import next_step
@@ -68,7 +69,7 @@ class Status:
             "job_gone_since_eval": self.outlook.gone_since_eval,
             "jobset_disabled": self.outlook.is_jobset_disabled,
             "evaluation_error": self.outlook.evaluation_error,
-            "last_run": _run_fields(self.last_run) if self.last_run else None,
+            "last_run": run_fields(self.last_run) if self.last_run else None,
         }
         if isinstance(self.decision, Hold):
             said["reasons"] = [
@@ -91,7 +92,7 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         status.marks = ports.marks.read()
         status.last_run = next(iter(ports.journal.runs(1)), None)
         status.recovery = await next_step(run)
-        found = await find_candidate(ports.hydra, ports.host, policy, store_dir)
+        found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
         seen = look_at_host(ports.host, found.candidate)
@@ -102,19 +103,3 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
     except AgentError as error:
         status.error = error
     return status
-
-
-def _run_fields(run: RunRecord) -> dict[str, object]:
-    return {
-        "run_id": run.run_id,
-        "started_at": run.started_at.isoformat(),
-        "finished_at": run.finished_at and run.finished_at.isoformat(),
-        "outcome": run.outcome,
-        "decision": run.decision,
-        "action": run.action,
-        "build_id": run.build_id,
-        "toplevel": run.toplevel,
-        "error_kind": run.error_kind,
-        "error_message": run.error_message,
-        "repeats": run.repeats,
-    }

@@ -21,10 +21,17 @@ from agent.domain.secrets import hide_secrets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# One without a text is not for people.
 _COMMANDS: Final = {
+    "allow": "Let a denied system be activated again.",
     "check": "Run the health checks, and nothing else.",
+    "confirm": "Judge the system that the last upgrade has activated.",
     "config": "Check, show and describe the settings.",
+    "dead-man": "",
     "demo": "Watch the agent upgrade a throw-away host.",
+    "deny": "Keep a system from ever being activated here.",
+    "history": "Tell what earlier runs have done here, and what is denied.",
+    "rollback": "Go back to the last confirmed system.",
     "status": "Tell what a run would do now, and why.",
     "upgrade": "Bring this host to Hydra's newest good build, once.",
 }
@@ -37,20 +44,20 @@ class LazyGroup(click.Group):
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(name for name, told in _COMMANDS.items() if told)
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"agent.cli.{cmd_name}").command
+        command = importlib.import_module(f"agent.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)  # noqa: S101 - our own modules
         return command
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, told) for name, told in sorted(_COMMANDS.items()) if told])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

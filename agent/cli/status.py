@@ -47,6 +47,7 @@ def command(
 
 
 async def _taken(settings: Settings, _stopped: Stopped) -> Status:
+    from agent.application.run import RunSettings  # noqa: PLC0415
     from agent.application.status import take_status  # noqa: PLC0415
     from agent.cli.progress import LoggedProgress  # noqa: PLC0415
     from agent.config.policy import policy_of  # noqa: PLC0415
@@ -54,5 +55,6 @@ async def _taken(settings: Settings, _stopped: Stopped) -> Status:
     from agent.wiring import open_ports  # noqa: PLC0415
 
     sink = StructlogSink(standard_error(), level="warning", format="console")
+    run = RunSettings(run_id="", store_dir=str(settings.paths.store_dir))
     async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
-        return await take_status(ports, policy_of(settings), str(settings.paths.store_dir))
+        return await take_status(ports, policy_of(settings), run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.domain.decide import Hold
+from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
     from agent.application.status import Status
@@ -22,10 +23,10 @@ def for_person(status: Status, host: str) -> str:
     """Return the status as lines of facts; the last says what a run would do now."""
     rows = _rows(status, host)
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {_printable(value)}" for name, value in rows)
+    return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return `text` without what could move a terminal's cursor: Hydra had a say in it."""
     return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)
 
@@ -38,6 +39,13 @@ def _rows(status: Status, host: str) -> list[tuple[str, str]]:
             ("booted", status.systems.booted or "unknown"),
             ("profile", status.systems.profile or "unknown"),
         ]
+    rows += [
+        (mark, path)
+        for mark in ("confirmed", "pending", "staged")
+        if (path := getattr(status.marks, mark)) is not None
+    ]
+    if status.recovery is not Step.NOTHING:
+        rows.append(("recovery", f"begins with: {status.recovery}"))
     found = status.candidate
     if found is not None:
         rows.append(("candidate", f"{found.toplevel} (build {found.build_id} of {found.job})"))

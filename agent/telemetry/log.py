@@ -37,6 +37,7 @@ class StructlogSink:
 
     def __init__(self, stream: TextIO, *, level: str, format: Format) -> None:  # noqa: A002 - the setting's name
         self._stream = stream
+        self.format = format
         self.is_lost = False
         tail: list[Processor]
         if format == "json":

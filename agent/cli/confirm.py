@@ -1,0 +1,32 @@
+"""`agent confirm`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("confirm")
+@config_option
+@click.option("--force", is_flag=True, help="Take the pending system as confirmed, unexamined.")
+@json_option
+def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
+    """Judge the system that the last upgrade has activated.
+
+    It is confirmed if it is healthy and rolled back from if it is broken. Exits with 0 when it is
+    confirmed or nothing is pending, 75 while it cannot be judged, 1 after a roll-back. The new
+    system's own unit does this after each upgrade and at boot.
+    """
+    from functools import partial  # noqa: PLC0415
+
+    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
+    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+
+    asked = Asked(config_file, as_json=as_json, is_unattended=not force)
+    return carry_out(asked, partial(by_hand.confirm, force=force))

@@ -1,0 +1,37 @@
+"""`agent dead-man`: run by the timer that an upgrade sets, never by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.application.ports import Ports
+    from agent.application.report import Report
+    from agent.application.run import RunSettings
+    from agent.domain.policy import Policy
+
+
+@click.command("dead-man", hidden=True)
+@config_option
+@click.option("--run-id", required=True, help="The run that has set the timer.")
+@click.option("--toplevel", required=True, help="The system that it has activated.")
+def command(config_file: Path | None, run_id: str, toplevel: str) -> int:
+    """End an upgrade that nobody has confirmed: started by its own timer."""
+    from agent.application.dead_man import dead_man  # noqa: PLC0415 - `--help` needs none of it
+    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+    from agent.domain.store_path import parse_store_path  # noqa: PLC0415
+
+    async def end(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
+        path = parse_store_path(toplevel, settings.store_dir)
+        if path is None:
+            raise click.BadParameter(f"{toplevel!r} is no path of {settings.store_dir}")
+        return await dead_man(ports, policy, settings, path)
+
+    del run_id  # for whoever looks at the timer
+    return carry_out(Asked(config_file), end)

@@ -1,0 +1,41 @@
+"""`agent history`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.application.history import History
+    from agent.application.ports import Ports
+    from agent.application.run import RunSettings
+
+
+@click.command("history")
+@config_option
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many runs."
+)
+@json_option
+def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
+    """Tell what earlier runs have done here, and what is denied; the newest last."""
+    from agent.application.history import take_history  # noqa: PLC0415
+    from agent.cli.quietly import with_ports  # noqa: PLC0415
+    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+
+    async def take(ports: Ports, _run: RunSettings) -> History:
+        return take_history(ports, limit)
+
+    history = with_ports(config_file, take)
+    if as_json:
+        click.echo(json.dumps(hide_secrets(history.fields())))
+    else:
+        from agent.cli.history_report import for_person  # noqa: PLC0415
+
+        click.echo(hide_secrets(for_person(history)))

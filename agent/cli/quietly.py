@@ -1,0 +1,41 @@
+"""Runs what only reads or writes the history; warnings alone are logged, to standard error."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from agent.application.ports import Ports
+    from agent.application.run import RunSettings
+    from agent.cli.event_loop import Stopped
+
+_T = TypeVar("_T")
+
+
+def with_ports(config_file: Path | None, call: Callable[[Ports, RunSettings], Awaitable[_T]]) -> _T:
+    """Return what `call` returns, given the ports that the settings describe.
+
+    Raises:
+        AgentError: the settings cannot be used, or what `call` raises.
+    """
+    from agent.application.run import RunSettings  # noqa: PLC0415
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
+    from agent.cli.progress import LoggedProgress  # noqa: PLC0415
+    from agent.cli.use_case import person  # noqa: PLC0415
+    from agent.config.load import load_settings  # noqa: PLC0415
+    from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
+    from agent.wiring import open_ports  # noqa: PLC0415
+
+    settings = load_settings(config_file)
+    sink = StructlogSink(standard_error(), level="error", format="console")
+    run = RunSettings(uuid.uuid4().hex[:12], str(settings.paths.store_dir), by=person())
+
+    async def main(_stopped: Stopped) -> _T:
+        async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
+            return await call(ports, run)
+
+    return run_async(main)

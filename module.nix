@@ -16,6 +16,24 @@ let
   format = pkgs.formats.toml { };
   duration = types.either types.ints.positive types.str;
 
+  # Of both services: a switch must not kill the agent that performs or confirms it.
+  common = {
+    restartIfChanged = false;
+    unitConfig.X-StopOnRemoval = false;
+    path = [
+      config.nix.package
+      config.system.build.nixos-rebuild
+      config.systemd.package
+      pkgs.coreutils
+      # For git+https and git+ssh flakes.
+      config.programs.ssh.package
+      pkgs.gitMinimal
+    ];
+    environment = config.networking.proxy.envVars // {
+      HOME = "/root";
+    };
+  };
+
   # What is null is left to the agent's own default.
   withoutNull = lib.filterAttrsRecursive (_name: value: value != null);
   file = format.generate "nixos-hydra-agent.toml" (withoutNull cfg.settings);
@@ -151,6 +169,69 @@ in
       };
     };
 
+    confirm = {
+      checks = mkOption {
+        type = types.listOf format.type;
+        default = [ ];
+        example = lib.literalExpression ''
+          [ { type = "unit"; unit = "nginx.service"; } { type = "tcp"; host = "localhost"; port = 443; } ]
+        '';
+        description = ''
+          What must be well after an upgrade, if it was before; otherwise the host is rolled back.
+          The same kinds of checks as `healthChecks.checks`.
+        '';
+      };
+      settle = mkOption {
+        type = duration;
+        default = "30s";
+        description = "Time between the activation and the first judgement.";
+      };
+      deadline = mkOption {
+        type = duration;
+        default = "10m";
+        description = "How long the checks are repeated until they are well.";
+      };
+      patience = mkOption {
+        type = duration;
+        default = "1d";
+        description = "How long a system that cannot be judged is tried again.";
+      };
+      hydra = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether Hydra must be reachable after an upgrade if it was before; `false` for laptops.
+        '';
+      };
+      gateway = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether an answer of the default gateway tells an outage of Hydra from one of this host.
+        '';
+      };
+      onFailure = mkOption {
+        type = types.enum [
+          "roll-back"
+          "hold"
+        ];
+        default = "roll-back";
+        description = "`hold` keeps a broken system for a person to decide: its data may have migrated.";
+      };
+      ignoreUnits = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "backup-*.service" ];
+        description = "Units whose failure proves nothing.";
+      };
+    };
+
+    foreignHold = mkOption {
+      type = duration;
+      default = "3d";
+      description = "How long a system that somebody else has brought here is left alone.";
+    };
+
     allowReboot = mkOption {
       type = types.bool;
       default = false;
@@ -210,6 +291,12 @@ in
         inherit (cfg.healthChecks) deadline checks;
         canary_hosts = cfg.healthChecks.canaryHosts;
       };
+      confirm = {
+        inherit (cfg.confirm) checks settle deadline patience hydra gateway;
+        on_failure = cfg.confirm.onFailure;
+        ignore_units = cfg.confirm.ignoreUnits;
+      };
+      upgrade.foreign_hold = cfg.foreignHold;
       reboot.mode = if cfg.allowReboot then "when-needed" else "never";
       log.format = "json";
     };
@@ -217,25 +304,10 @@ in
     environment.etc."nixos-hydra-agent/config.toml".source = checkedFile;
     environment.systemPackages = [ cfg.package ];
 
-    systemd.services.nixos-hydra-agent = {
+    systemd.services.nixos-hydra-agent = common // {
       description = "Upgrade to Hydra's newest good build of this host";
       after = [ "network-online.target" ];
       wants = [ "network-online.target" ];
-      # A switch must not kill the agent that performs it.
-      restartIfChanged = false;
-      unitConfig.X-StopOnRemoval = false;
-      path = [
-        config.nix.package
-        config.system.build.nixos-rebuild
-        config.systemd.package
-        pkgs.coreutils
-        # For git+https and git+ssh flakes.
-        config.programs.ssh.package
-        pkgs.gitMinimal
-      ];
-      environment = config.networking.proxy.envVars // {
-        HOME = "/root";
-      };
       serviceConfig = {
         Type = "oneshot";
         ExecStart = "${lib.getExe cfg.package} upgrade";
@@ -244,6 +316,24 @@ in
         SuccessExitStatus = 75;
         # Above the sum of all deadlines of a run, as they are by default.
         TimeoutStartSec = "10h";
+      };
+    };
+
+    # Started by the agent after each upgrade, and at boot; it has nothing to do where nothing is
+    # pending. Not ordered after the network: a host that has none must be judged, too.
+    systemd.services.nixos-hydra-agent-confirm = common // {
+      description = "Confirm the system that the last upgrade has activated";
+      wantedBy = [ "multi-user.target" ];
+      serviceConfig = {
+        # Not oneshot: switch-to-configuration starts it, and would wait for its end.
+        Type = "exec";
+        ExecStart = "${lib.getExe cfg.package} confirm";
+        StateDirectory = "nixos-hydra-agent";
+        # It could not be judged yet.
+        RestartForceExitStatus = 75;
+        RestartSec = "30s";
+        RestartSteps = 5;
+        RestartMaxDelaySec = "15min";
       };
     };
 

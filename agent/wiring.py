@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,18 +13,37 @@ from agent.adapters.hydra.client import HydraClient
 from agent.adapters.idle_note import IdleNote
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.lock import FileLock
+from agent.adapters.marks import MarkLinks
 from agent.adapters.nix import NixCommand
 from agent.adapters.nixos_rebuild import NixosRebuildCommand
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
+from agent.adapters.profile import SystemProfile
+from agent.adapters.systemd import SystemdCommands
 from agent.application.ports import Ports
+from agent.config.load import DEFAULT_FILE
 from agent.config.policy import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from agent.application.ports import EventSink, Progress
     from agent.config.settings import Settings
+
+
+def dead_man_command(config_file: Path) -> tuple[str, ...]:
+    """Return the command line of this very agent's dead-man.
+
+    On NixOS program and settings are paths of the running system, which the mark `confirmed` keeps
+    from the garbage collector; after the switch the usual names lead to the new system's.
+    """
+    program = os.path.realpath(sys.argv[0])
+    is_module = program.endswith(".py")
+    agent = (sys.executable, "-m", "agent") if is_module else (program,)
+    if not config_file.exists():
+        return (*agent, "dead-man")
+    return (*agent, "dead-man", "--config", os.path.realpath(config_file))
 
 
 @asynccontextmanager
@@ -32,10 +53,12 @@ async def open_ports(
     progress: Progress,
     *,
     fingerprint: str | None = None,
+    config_file: Path | None = None,
 ) -> AsyncIterator[Ports]:
     """Yield the ports that `settings` describe; connections are closed at the end.
 
-    `fingerprint` is of where the settings came from, for the idle path's note.
+    `fingerprint` is of where the settings came from, for the idle path's note; `config_file` is
+    what the dead-man will read, None for the usual place.
     """
     paths, fetch = settings.paths, settings.fetch
     clock = SystemClock()
@@ -85,6 +108,14 @@ async def open_ports(
                 store_dir=paths.store_dir,
                 boot=paths.boot,
             ),
+            marks=MarkLinks(paths.marks_dir, paths.store_dir),
+            systemd=SystemdCommands(
+                runner,
+                dead_man=dead_man_command(config_file or DEFAULT_FILE),
+                activate_deadline=settings.activate.deadline.total_seconds(),
+                run_dir=paths.current_system.parent,
+            ),
+            profile=SystemProfile(runner, paths.profile, paths.store_dir),
             journal=SqliteJournal(paths.state_dir, sink),
             prober=prober,
             lock=FileLock(paths.state_dir),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,30 @@ def test_a_whole_configuration_arrives_at_the_agent(settings_of):
     assert settings.health.canary_hosts == ("yourcanaryhostname",)
     assert settings.reboot.mode == "never"
     assert settings.log.format == "json"
+
+
+def test_confirmation_arrives_at_the_agent(settings_of):
+    settings = settings_of("""
+      {
+        enable = true;
+        hydra = { instance = "https://hydra.example.org"; project = "p"; jobset = "j"; };
+        foreignHold = "1d";
+        confirm = {
+          checks = [ { type = "icmp"; host = "gateway"; } ];
+          settle = "10s"; deadline = "20m"; patience = "2d";
+          hydra = false; gateway = false;
+          onFailure = "hold";
+          ignoreUnits = [ "backup-*.service" ];
+        };
+      }
+    """)
+    confirm = settings.confirm
+    assert [check.host for check in confirm.checks] == ["gateway"]
+    assert (confirm.settle, confirm.deadline) == (timedelta(seconds=10), timedelta(minutes=20))
+    assert confirm.patience == timedelta(days=2)
+    assert (confirm.hydra, confirm.gateway, confirm.on_failure) == (False, False, "hold")
+    assert confirm.ignore_units == ("backup-*.service",)
+    assert settings.upgrade.foreign_hold == timedelta(days=1)
 
 
 def test_the_least_configuration_takes_the_hosts_own_name(settings_of):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MARKER: Final = ".agent-demo-root"
 """The file without which the stand-ins and the systems' scripts refuse to run."""
 
-_OF_THE_HOST: Final = ("boot", "inject", "log", "run", "state", "tmp")
+_OF_THE_HOST: Final = ("boot", "inject", "log", "run", "state", "timers", "tmp")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ class Scene:
     expected: str
     arrange: Callable[[Stage], None]
     runs: int = 1
+    between: Callable[[Stage], None] | None = None
+    """What happens between the first run and the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ def play(stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None
     scene.arrange(stage)
     if sabotage is not None:
         sabotage(stage)
-    runs = [stage.upgrade() for _ in range(scene.runs)]
+    runs = [stage.upgrade()]
+    if scene.between is not None:
+        scene.between(stage)
+    runs += [stage.upgrade() for _ in range(scene.runs - 1)]
     told = "; ".join(_told(run) for run in runs)
     return Played(scene, f"{told}; running {stage.running()}", _details(runs[0]))
 
@@ -68,6 +73,11 @@ def _details(run: AgentRun) -> tuple[str, ...]:
         "verify.passed": "the flake evaluates to the very path that Hydra built",
         "fetch.finished": "{paths} paths ({bytes} bytes) substituted from the signed cache",
         "activation.started": "nixos-rebuild {action}",
+        "confirmation.broken": "the new system has proved broken",
+        "rollback.finished": "the confirmed system runs again: {target}",
+        "system.denied": "{toplevel} is denied: {reason}",
+        "confirmation.inconclusive": "that proves nothing about this host: it stays, pending",
+        "confirmation.confirmed": "confirmed: roll-backs go to {toplevel} from now on",
         "run.failed": "{error.message}",
     }
     lines = []
@@ -99,6 +109,21 @@ def _red_build(stage: Stage) -> None:
 
 def _other_flake(stage: Stage) -> None:
     stage.build(stage.releases[3], flake=stage.releases[0].flake)
+
+
+def _broken_service(stage: Stage) -> None:
+    stage.build(stage.releases[4])
+
+
+def _hydra_dies(stage: Stage) -> None:
+    """Let Hydra give no answer any more once the host has switched."""
+    release = stage.releases[5]
+    stage.build(release)
+    stage.hydra.is_down = lambda: stage.running() == release.version
+
+
+def _hydra_is_back(stage: Stage) -> None:
+    stage.hydra.is_down = lambda: False
 
 
 SCENES: Final = (
@@ -135,5 +160,22 @@ SCENES: Final = (
         " another path. The agent refuses.",
         "exit 1: failed (path-mismatch); running 26.05.3",
         _other_flake,
+    ),
+    Scene(
+        "broken-service",
+        "26.05.5 is green, and breaks the service that this host is there for. The agent sees it,"
+        " rolls back by itself and denies that path: the next run holds.",
+        "exit 1: rolled-back (check-failed, rolled-back); exit 75: held (denied); running 26.05.3",
+        _broken_service,
+        runs=2,
+    ),
+    Scene(
+        "hydra-outage",
+        "26.05.6 is good, and Hydra goes down just after the switch. That proves nothing about"
+        " this host: nothing is rolled back, and once Hydra is there again the system is confirmed.",
+        "exit 75: pending (hydra-unreachable); exit 0: nothing-to-do; running 26.05.6",
+        _hydra_dies,
+        runs=2,
+        between=_hydra_is_back,
     ),
 )

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.process import signals_held, watch_now
+from agent.demo.cache_server import CacheServer
 from agent.demo.host import Farm, Layout, ThrowawayHost, remove_tree
 from agent.demo.hydra import EmbeddedHydra
-from agent.demo.loopback import Answer, LoopbackServer, Request
+from agent.demo.loopback import Answer, HangUp, LoopbackServer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.demo.host import Fleet
     from agent.domain.store_path import StorePath
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 HOST: Final = "demo"
 PROJECT: Final = "nix-config"
 JOBSET: Final = "main"
-VERSIONS: Final = ("26.05.1", "26.05.2", "26.05.3", "26.05.4")
+VERSIONS: Final = ("26.05.1", "26.05.2", "26.05.3", "26.05.4", "26.05.5", "26.05.6")
+BREAKS_THE_SERVICE: Final = "26.05.5"
 _RUN_TIMEOUT: Final = 120.0
 
 
@@ -63,19 +67,45 @@ class Canary(LoopbackServer):
         return Answer(200, body=b"well\n") if self.is_well else Answer(503, body=b"ill\n")
 
 
+class Service(LoopbackServer):
+    """What the host is there for: it works if the running system's `etc/health` says so."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._health = layout.current_system / "etc/health"
+        super().__init__(self._state)
+
+    def _state(self, _request: Request) -> Answer:
+        if self._health.read_text().strip() == "well":
+            return Answer(200, body=b"at your service\n")
+        return Answer(503, body=b"broken\n")
+
+
+class MortalHydra(EmbeddedHydra):
+    """A Hydra that gives no answer while `is_down` says so."""
+
+    is_down: Callable[[], bool] = staticmethod(lambda: False)
+
+    @override
+    def answer(self, request: Request) -> Answer:
+        if self.is_down():
+            raise HangUp
+        return super().answer(request)
+
+
 class Stage:
     """Everything the scenes play on, below one root; made by `open_stage`."""
 
     def __init__(self, layout: Layout, releases: tuple[Release, ...], public_key: str) -> None:
         self.layout = layout
         self.releases = releases
-        self.hydra = EmbeddedHydra()
+        self.hydra = MortalHydra()
         self.hydra.world.store_dir = str(layout.store_dir)
         self.hydra.world.add_jobset(PROJECT, JOBSET, flake=f"git+file://{layout.root}/repos/hosts")
-        self.hydra.serve_cache(layout.cache)
+        self.cache = CacheServer(layout.cache)
         self.canary = Canary()
+        self.service = Service(layout)
         self.host = ThrowawayHost(
-            layout, substituters=(self.hydra.url,), trusted_keys=(public_key,)
+            layout, substituters=(self.cache.url,), trusted_keys=(public_key,)
         )
         self.config = layout.root / "config.toml"
 
@@ -133,6 +163,13 @@ instance = "{self.hydra.url}"
 project = "{PROJECT}"
 jobset = "{JOBSET}"
 
+# Shorter than on any real host; and whoever plays the demo has a gateway that it leaves alone.
+[confirm]
+settle = "100ms"
+deadline = "2s"
+gateway = false
+checks = [{{ type = "http", name = "service", url = "{self.service.url}/" }}]
+
 [health]
 canary_hosts = ["{self.canary.url}/"]
 
@@ -159,7 +196,7 @@ def open_stage(parent: Path | None = None) -> Iterator[Stage]:
         farm.publish(*(release.toplevel for release in releases))
         farm.close()
         stage = Stage(farm.layout, releases, farm.public_key)
-        with stage.hydra, stage.canary:
+        with stage.hydra, stage.cache, stage.canary, stage.service:
             stage.begin()
             yield stage
 
@@ -170,6 +207,7 @@ def _remove(root: Path) -> None:
 
 
 def _release(farm: Farm, version: str) -> Release:
-    fleet: Fleet = {HOST: {"version": version}}
+    health = "broken" if version == BREAKS_THE_SERVICE else "well"
+    fleet: Fleet = {HOST: {"version": version, "health": health}}
     revision = farm.commit(fleet, f"Release {version}")
     return Release(version, farm.reference(revision), farm.build(revision, HOST))

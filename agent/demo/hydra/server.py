@@ -24,14 +24,15 @@ class EmbeddedHydra(LoopbackServer):
         self.accounts = Accounts()
         self._cache: BinaryCache | None = None
         self._started = time.time()
-        super().__init__(self._answer_as_hydra)
+        super().__init__(self.answer)
 
     def serve_cache(self, directory: Path) -> BinaryCache:
         """Serve a directory as the binary cache from now on, instead of the world's narinfos."""
         self._cache = BinaryCache(directory)
         return self._cache
 
-    def _answer_as_hydra(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
+        """Answer one request as Hydra does."""
         session = self.accounts.session(request.headers.get("cookie", ""))
         answers = Answers(self.world, self.accounts, request, session, self._started)
         with self.world.lock:

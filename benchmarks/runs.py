@@ -71,7 +71,7 @@ def main() -> None:
         full = measure(note.unlink, lambda: expect(stage, "nothing-to-do"), rounds)
         stage.build(stage.releases[1])
         upgrade = measure(
-            lambda: stage.host.begin(first), lambda: expect(stage, "activated"), rounds
+            lambda: stage.host.begin(first), lambda: expect(stage, "confirmed"), rounds
         )
         bare = measure(lambda: stage.host.begin(first), lambda: rebuild(stage), rounds)
     python = (sys.executable, "-c", "pass")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Farm", "Layout", "ThrowawayHost", "remove_tree"]
 
 _FLAKES: Final = ("--extra-experimental-features", "nix-command flakes")
-_BUILDERS_TOOLS: Final = ("sh", "mkdir", "ln", "sed", "chmod", "head")
+_BUILDERS_TOOLS: Final = ("sh", "mkdir", "ln", "sed", "chmod", "head", "cp")
 _GIT: Final = ("git", "-c", "user.name=demo", "-c", "user.email=demo@localhost")
 
 

@@ -131,7 +131,7 @@ SCENES: Final = (
         "good-build",
         "Hydra has built 26.05.2 green. The agent finds it, proves that the locked flake gives"
         " that very path, substitutes it and switches.",
-        "exit 0: activated; running 26.05.2",
+        "exit 0: confirmed; running 26.05.2",
         _good_build,
     ),
     Scene(
@@ -151,7 +151,7 @@ SCENES: Final = (
         "failed-build",
         "The canary is well again, and the build of 26.05.4 failed in Hydra. The agent takes"
         " the newest good build, 26.05.3, and never considers the failed one.",
-        "exit 0: activated; running 26.05.3",
+        "exit 0: confirmed; running 26.05.3",
         _red_build,
     ),
     Scene(

@@ -37,7 +37,17 @@ def let_the_flake_fit(stage):
     stage.hydra.world.put_eval(replace(evaluation, flake=stage.releases[3].flake))
 
 
+def heal_the_service(stage):
+    stage.service.answers_anyway = True
+
+
+def keep_hydra_up(stage):
+    stage.hydra.is_down = lambda: False
+
+
 SABOTAGE = {
+    "broken-service": heal_the_service,
+    "hydra-outage": keep_hydra_up,
     "good-build": fail_activation,
     "nothing-to-do": build_something_newer,
     "unhealthy-canary": heal_canary,

@@ -37,9 +37,9 @@ def assert_truthful(machine, run, kind):
 def assert_next_run_does_it(machine):
     machine.host.mend()
     run = machine.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert (run.after.running, run.after.profile) == (machine.farm.second,) * 2
-    assert machine.rows()[-1]["outcome"] == "activated"
+    assert machine.rows()[-1]["outcome"] == "confirmed"
 
 
 # Injected fault, its content; kind; whether running and profile are the candidate afterwards.

@@ -87,7 +87,7 @@ def test_of_a_deleted_eval_the_next_older_one_serves(offered):
     offered.world.add_eval("nix-config", "main", flake="git+https://gone.invalid/", builds=[2])
     gone(offered, 3)
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert (run.summary["build_id"], run.summary["eval_id"]) == (2, 2)
     assert run.after.running == offered.farm.second
 
@@ -114,6 +114,6 @@ def test_a_build_that_vanished_after_it_was_named(offered):
 def test_a_newer_failed_build_is_not_selected(offered):
     offered.offer(offered.farm.second, status=1)
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.summary["build_id"] == 2
     assert offered.ask(f"/job/nix-config/main/{HOST}/shield")["message"] == "failing"

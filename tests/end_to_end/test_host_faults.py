@@ -94,7 +94,7 @@ def test_a_part_of_the_closure_that_is_not_in_the_cache_yet(offered):
     cache.missing.add(part[:32])
     assert_fault(offered.upgrade(), "path-not-cached", 75)
     cache.missing.clear()
-    assert offered.upgrade().outcome == (0, "activated")
+    assert offered.upgrade().outcome == (0, "confirmed")
 
 
 def closure(machine):
@@ -161,7 +161,7 @@ def test_a_failed_check_holds(offered):
 
 
 def test_an_older_build_than_the_one_here_is_held_as_a_downgrade(offered):
-    assert offered.upgrade().outcome == (0, "activated")
+    assert offered.upgrade().outcome == (0, "confirmed")
     offered.world.restart(2)
     reason = held_by(offered.upgrade(), "downgrade")
     assert "build 1 is older than build 2" in reason

@@ -115,7 +115,7 @@ def test_a_fault_that_passes_is_told_as_a_warning_and_forgotten(offered):
     with FaultyServer(faulty.by_path(pages, behaviours)) as server:
         offered.configure(hydra={"instance": server.url})
         run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     (retried,) = run.named("hydra.request_retried")
     assert (retried["level"], retried["error.kind"]) == ("warning", "hydra-server-error")
 

@@ -17,7 +17,7 @@ def _settled(machine):
 def test_a_newer_build_is_taken(settled):
     settled.offer(settled.farm.first)
     run = settled.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.after.running == settled.farm.first
 
 
@@ -26,7 +26,7 @@ def test_a_link_that_somebody_moved_is_noticed(settled):
     path.unlink()
     path.symlink_to(settled.farm.first)
     run = settled.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert (run.after.running, run.after.profile) == (settled.farm.second,) * 2
 
 
@@ -38,7 +38,7 @@ def test_a_failure_after_a_quiet_time_ends_it(settled):
     assert settled.upgrade().summary["error.kind"] == "units-failed"
     settled.host.mend()
     run = settled.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
 
 
 def test_other_arguments_are_other_settings(settled):

@@ -133,7 +133,7 @@ def test_in_the_middle_of_an_activation(offered, number):
     assert f"the running system is {offered.farm.first}" in message
     assert f"the profile is {offered.farm.second}" in message
     again = offered.upgrade()
-    assert again.outcome == (0, "activated")
+    assert again.outcome == (0, "confirmed")
 
 
 @signals

@@ -33,7 +33,7 @@ def assert_done_and_told_on_stderr(machine, ended):
     assert ended.stderr.rstrip().endswith("[output-closed]")
     assert machine.look().running == machine.farm.second
     (row,) = machine.rows()
-    assert (row["outcome"], row["exit_code"]) == ("activated", 0)
+    assert (row["outcome"], row["exit_code"]) == ("confirmed", 0)
 
 
 def test_a_run_whose_reader_has_gone_is_finished_and_told_elsewhere(offered):
@@ -63,7 +63,7 @@ def test_a_reader_that_goes_in_the_middle_of_an_activation_does_not_cut_it_short
     assert stderr.rstrip().endswith("[output-closed]")
     after = offered.look()
     assert (after.running, after.profile) == (offered.farm.second, offered.farm.second)
-    assert [row["outcome"] for row in offered.rows()] == ["activated"]
+    assert [row["outcome"] for row in offered.rows()] == ["confirmed"]
 
 
 @pytest.mark.parametrize("command", ["upgrade", "status", "config check"])
@@ -81,7 +81,7 @@ def test_a_command_without_standard_error_does_what_it_does(offered):
     assert run.exit_code == 0
     assert '"decision": "upgrade"' in run.stdout
     upgraded = offered.upgrade(wrapped_in=("sh", "-c", 'exec "$@" 2>&-', "sh"))
-    assert upgraded.outcome == (0, "activated")
+    assert upgraded.outcome == (0, "confirmed")
 
 
 def test_the_credentials_in_hydras_flake_are_not_logged(offered):

@@ -110,11 +110,11 @@ def test_a_state_directory_that_is_a_file(offered):
 def test_a_journal_that_is_damaged_is_set_aside(offered):
     offered.journal.write_bytes(b"no database at all" * 100)
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     (told,) = run.named("journal.set_aside")
     assert told["error.kind"] == "journal-corrupt"
     assert offered.journal.with_suffix(".damaged").read_bytes().startswith(b"no database")
-    assert [row["outcome"] for row in offered.rows()] == ["activated"]
+    assert [row["outcome"] for row in offered.rows()] == ["confirmed"]
 
 
 def test_a_journal_of_a_newer_agent_is_left_alone(offered):
@@ -146,9 +146,9 @@ def test_a_second_agent_leaves_the_first_ones_activation_alone(offered):
         second = offered.upgrade()
         told = assert_fault(second, "locked", 75)
         assert f"process {first.pid}" in told["error.message"]
-    assert offered.finish(first, before).outcome == (0, "activated")
+    assert offered.finish(first, before).outcome == (0, "confirmed")
     assert offered.activations() == ["switch"]
-    assert [row["outcome"] for row in offered.rows()] == ["activated"]
+    assert [row["outcome"] for row in offered.rows()] == ["confirmed"]
 
 
 def test_a_lock_whose_holder_was_killed_is_free(offered):
@@ -161,5 +161,5 @@ def test_a_lock_whose_holder_was_killed_is_free(offered):
     first.communicate()
     assert killed == -9
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert offered.look().running != before.running

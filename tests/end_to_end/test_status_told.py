@@ -56,11 +56,11 @@ def test_of_a_host_that_is_done(offered):
     assert offered.upgrade().exit_code == 0
     told, text, code = status(offered)
     assert (code, told["decision"]) == (0, "done")
-    assert told["last_run"]["outcome"] == "activated"
+    assert told["last_run"]["outcome"] == "confirmed"
     assert told["last_run"]["toplevel"] == offered.farm.second
     assert told["running"] == offered.farm.second
     assert last_line(text) == "a run would do nothing"
-    assert f"activated {offered.farm.second}" in text
+    assert f"confirmed {offered.farm.second}" in text
 
 
 def test_of_a_host_that_a_gate_holds(offered):
@@ -98,7 +98,7 @@ def test_of_a_host_whose_hydra_is_down(offered):
     assert told["error"]["kind"] == "hydra-server-error"
     assert (told["decision"], told["candidate"]) == (None, None)
     assert (told["running"], told["profile"]) == (offered.farm.second,) * 2
-    assert told["last_run"]["outcome"] == "activated"
+    assert told["last_run"]["outcome"] == "confirmed"
     assert offered.farm.second in text
     assert last_line(text).startswith("a run would fail: ")
     assert last_line(text).endswith("[hydra-server-error]")
@@ -120,7 +120,7 @@ def test_while_another_agent_is_at_work(offered):
     with gate.reached():
         told = told_by(offered)
         assert told["last_run"]["outcome"] == "activating"
-    assert offered.finish(child, before).outcome == (0, "activated")
+    assert offered.finish(child, before).outcome == (0, "confirmed")
 
 
 def test_to_an_ordinary_user_who_may_read_and_not_write(offered):
@@ -129,8 +129,8 @@ def test_to_an_ordinary_user_who_may_read_and_not_write(offered):
     told, text, code = status(offered, wrapped_in=as_a_reader(offered))
     assert code == 0
     assert told["decision"] == "done"
-    assert told["last_run"]["outcome"] == "activated"
-    assert f"activated {offered.farm.second}" in text
+    assert told["last_run"]["outcome"] == "confirmed"
+    assert f"confirmed {offered.farm.second}" in text
     assert sorted(path.name for path in offered.layout.state_dir.iterdir()) == before
 
 

@@ -23,9 +23,9 @@ def follow(machine, host, toplevel):
 
 # Action: running, booted, profile and the loader's default afterwards (True is the new system).
 ACTIONS = {
-    "switch": ("activated", (True, False, True, True)),
+    "switch": ("confirmed", (True, False, True, True)),
     "boot": ("staged", (False, False, True, True)),
-    "test": ("activated", (True, False, False, False)),
+    "test": ("confirmed", (True, False, False, False)),
     "dry-activate": ("dry-activated", (False, False, False, False)),
 }
 
@@ -68,7 +68,7 @@ def test_a_host_with_dots_in_its_name(machine):
     for build in list(machine.world.builds.values()):
         build.job = f'"{DOTTED}"'
     run = machine.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.after.running == machine.farm.dotted
 
 
@@ -76,7 +76,7 @@ def test_without_verification_what_was_built_is_what_is_activated_and_told(offer
     offered.configure(verify=False)
     offered.host.inject("wrong-path", DOTTED)
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     (warned,) = run.named("verify.skipped")
     assert warned["level"] == "warning"
     (differed,) = run.named("build.differed")
@@ -89,7 +89,7 @@ def test_a_host_may_build_what_no_cache_has_when_it_is_allowed_to(machine):
     follow(machine, "unpublished", machine.farm.unpublished)
     machine.configure(fetch={"local_builds": True})
     run = machine.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.after.running == machine.farm.unpublished
 
 
@@ -147,14 +147,14 @@ def test_a_reboot_that_never_happened_is_asked_for_again(machine):
 def test_no_reboot_where_none_is_needed(offered):
     offered.configure(reboot={"mode": "when-needed"})
     run = offered.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.after.reboots == ""
 
 
 def test_a_new_kernel_waits_for_somebody_elses_reboot_when_none_is_allowed(machine):
     follow(machine, "new-kernel", machine.farm.new_kernel)
     run = machine.upgrade()
-    assert run.outcome == (0, "activated")
+    assert run.outcome == (0, "confirmed")
     assert run.after.running == machine.farm.new_kernel
     (needed,) = run.named("reboot.needed")
     assert "kernel" in needed["reason"]

@@ -51,11 +51,11 @@ def test_an_upgrade_takes_its_steps_in_order(world):
     assert report.outcome is Outcome.ACTIVATED
     assert world.steps.among(
         "plan_fetch", "probe canary", "evaluate_toplevel", "substitute", "nixos-rebuild build",
-        "journal activating", "activate-flake", "switch", "journal activated",
+        "journal activating", "activate-flake", "switch", "journal confirmed",
     ) == [
         "plan_fetch", "probe canary", "evaluate_toplevel", "substitute",
         "nixos-rebuild build", "probe canary",
-        "journal activating", "activate-flake", "switch", "journal activated", "journal activated",
+        "journal activating", "activate-flake", "switch", "journal confirmed", "journal confirmed",
     ]  # fmt: skip
     assert links(world) == (NEW, OLD, NEW)
 
@@ -472,7 +472,7 @@ def test_no_reboot_is_asked_for_that_could_not_be_recorded_first(world):
 
 
 def test_an_activation_whose_end_could_not_be_recorded_is_done_again(world):
-    world.steps.at("journal activated", JournalError(Kind.STATE_FULL, "full"))
+    world.steps.at("journal confirmed", JournalError(Kind.STATE_FULL, "full"))
     assert world.run().outcome is Outcome.FAILED
     assert world.last_row().outcome == "activating"
     world.steps.calm()

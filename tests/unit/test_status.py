@@ -121,7 +121,7 @@ def test_the_last_run_is_told(world):
 
 
 def test_a_run_that_was_cut_short_is_told_without_an_end(world):
-    world.steps.at("journal activated", JournalError(Kind.STATE_FULL, "full"))
+    world.steps.at("journal confirmed", JournalError(Kind.STATE_FULL, "full"))
     world.run()
     run = status(world).fields()["last_run"]
     assert (run["outcome"], run["finished_at"]) == ("activating", None)

@@ -134,10 +134,10 @@ def test_a_hold_that_cannot_be_recorded_is_a_failure(world):
 
 def test_an_upgrade_whose_last_row_cannot_be_written_is_a_failure(world):
     def fails_the_second_time():
-        if world.steps.count("journal activated") == 2:
+        if world.steps.count("journal confirmed") == 2:
             raise FULL
 
-    world.steps.at("journal activated", fails_the_second_time)
+    world.steps.at("journal confirmed", fails_the_second_time)
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.FAILED)
     assert world.last_row().outcome == "activated"

@@ -37,7 +37,7 @@ AWAITED = [
 """The steps in which a signal can end a run."""
 STEPS = [
     *AWAITED, "lock", "journal prepare", "journal contact", "journal activating",
-    "journal activated", "journal staged", "journal rebooting", "journal failed", "idle-note",
+    "journal confirmed", "journal staged", "journal rebooting", "journal failed", "idle-note",
 ]  # fmt: skip
 
 

@@ -11,6 +11,9 @@ let
     preferLocalBuild = true;
   } // attributes);
 
+  lines = line: attributes:
+    builtins.concatStringsSep "\n" (builtins.attrValues (builtins.mapAttrs line attributes));
+
   # An evaluation that has to build first, for those who must see that it may not.
   version =
     if host.importsFromBuild or false
@@ -28,18 +31,40 @@ let
     mkdir -p $out/lib/modules/$kernel
     echo "modules of $kernel" > $out/lib/modules/$kernel/modules.dep
   '';
-  initrd = build "initrd-linux-${kernel}" { inherit kernel; } ''
+  # A large initrd fills a small boot partition.
+  initrdKib = toString (host.initrdKib or 0);
+  initrd = build "initrd-linux-${kernel}" { inherit kernel initrdKib; } ''
     mkdir -p $out
-    echo "initrd $kernel" > $out/initrd
+    { echo "initrd $kernel"; head -c $((initrdKib * 1024)) /dev/zero; } > $out/initrd
   '';
   systemd = build "systemd-257" { } ''
     mkdir -p $out/lib/systemd
     echo systemd > $out/lib/systemd/systemd
   '';
-  etc = build "etc" { inherit hostName; health = host.health or "well"; } ''
-    mkdir -p $out/etc
+  # Unit files by name, those of them that a boot or a switch starts, and the agent's settings: for
+  # a host whose systemd is real.
+  unitFiles = lines (name: text: "cp ${builtins.toFile "unit" text} $units/'${name}'")
+    (host.units or { });
+  wantedUnits = builtins.concatStringsSep "\n" (map (name:
+    let
+      ofTimer = builtins.match ".*[.]timer" name != null;
+      target = if ofTimer then "timers.target" else "multi-user.target";
+    in "ln -s ../'${name}' $units/${target}.wants/'${name}'") (host.wants or [ ]));
+  settings =
+    if host ? agentConfig
+    then "cp ${builtins.toFile "config.toml" host.agentConfig} $out/etc/nixos-hydra-agent/config.toml"
+    else "";
+  etc = build "etc" {
+    inherit hostName unitFiles wantedUnits settings;
+    health = host.health or "well";
+  } ''
+    units=$out/etc/systemd/system
+    mkdir -p $units/multi-user.target.wants $units/timers.target.wants $out/etc/nixos-hydra-agent
     echo "$hostName" > $out/etc/hostname
     echo "$health" > $out/etc/health
+    eval "$unitFiles"
+    eval "$wantedUnits"
+    eval "$settings"
   '';
   # What makes the closure as large as wanted: KiB of bytes that differ with the version.
   sw = build "system-path" { inherit version; kib = toString (host.kib or 4); } ''
@@ -58,11 +83,12 @@ let
   toplevel = build "nixos-system-${hostName}-${version}" {
     inherit version linux modules initrd systemd etc sw initInterface kernelParams;
     inherit platform hostName;
-    specialisationLinks = builtins.concatStringsSep "\n" (builtins.attrValues (builtins.mapAttrs
-      (name: system: "ln -s ${system} $out/specialisation/${name}") specialisations));
+    specialisationLinks = lines (name: system: "ln -s ${system} $out/specialisation/${name}")
+      specialisations;
     broken = if host.failsToBuild or false then "1" else "";
     exitCode = toString (host.activationExit or 0);
     activate = builtins.readFile ./activate;
+    init = builtins.readFile ./init;
     switchToConfiguration = builtins.readFile ./switch-to-configuration;
   } ''
     if [ -n "$broken" ]; then
@@ -87,8 +113,8 @@ let
     printf %s "$activate" | sed "s|@out@|$out|g" > $out/activate
     printf %s "$switchToConfiguration" | sed "s|@out@|$out|g; s|@exitCode@|$exitCode|g" \
       > $out/bin/switch-to-configuration
-    ln -s activate $out/init
-    chmod +x $out/activate $out/bin/switch-to-configuration
+    printf %s "$init" | sed "s|@out@|$out|g" > $out/init
+    chmod +x $out/init $out/activate $out/bin/switch-to-configuration
   '';
 in
 {

@@ -14,6 +14,11 @@ def main() -> None:
         code = attempt(arguments[1:])
         if code is not None:
             sys.exit(code)
+    if arguments[:1] == ["confirm"]:
+        from agent.idle import has_nothing_to_confirm  # noqa: PLC0415
+
+        if has_nothing_to_confirm(arguments[1:]):
+            sys.exit(0)
     from agent.cli.main import run  # noqa: PLC0415
 
     sys.exit(run(arguments))

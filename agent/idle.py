@@ -22,6 +22,7 @@ LOCK = "agent.lock"
 SESSION = "hydra_session"
 DEFAULT_CONFIG = "/etc/nixos-hydra-agent/config.toml"
 DEFAULT_STATE_DIR = "/var/lib/nixos-hydra-agent"
+DEFAULT_MARKS_DIR = "/nix/var/nix/gcroots/nixos-hydra-agent"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _PREFIX = "NIXOS_HYDRA_AGENT_"
 _MAX_FILE = 1 << 20
 _FOUND = 302
 _NOT_IDLE = frozenset({"--dry-run", "--help", "-h"})
+_UNDER_WAY = ("pending", "staged", "rolling-back", "rolled-back")
+"""Marks that give `agent confirm` something to do."""
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -50,7 +53,7 @@ def attempt(arguments: Sequence[str]) -> int | None:
         if sys.stdout.isatty() or not _NOT_IDLE.isdisjoint(arguments):
             return None
         content = _read(_config_file(arguments, os.environ))
-        state_dir = _state_dir(content, os.environ)
+        state_dir = _path(content, "state_dir", DEFAULT_STATE_DIR, os.environ)
         note = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118 - pathlib costs 5 ms
         _check(note, fingerprint(content, os.environ, arguments))
         cookie = _ask(note)
@@ -63,6 +66,23 @@ def attempt(arguments: Sequence[str]) -> int | None:
     except Exception:  # noqa: BLE001 - whatever it is, the full run finds out and tells
         return None
     return 0
+
+
+def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
+    """Return whether `agent confirm` surely has nothing to do, as at nearly every boot.
+
+    Args:
+        arguments: those of `agent confirm`; with any but the configuration file a person asks.
+    """
+    try:
+        named = _config_file(arguments, os.environ)
+        if sys.stdout.isatty() or not {*arguments} <= {"--config", f"--config={named}", named}:
+            return False
+        marks_dir = _path(_read(named), "marks_dir", DEFAULT_MARKS_DIR, os.environ)
+        present = os.listdir(marks_dir)  # noqa: PTH208 - pathlib costs 5 ms
+    except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
+        return False
+    return "confirmed" in present and not any(mark in present for mark in _UNDER_WAY)
 
 
 def fingerprint(content: bytes, environ: Mapping[str, str], arguments: Sequence[str]) -> str:
@@ -90,13 +110,14 @@ def _config_file(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     return environ.get(f"{_PREFIX}CONFIG") or DEFAULT_CONFIG
 
 
-def _state_dir(content: bytes, environ: Mapping[str, str]) -> str:
-    named = environ.get(f"{_PREFIX}PATHS__STATE_DIR")
-    if named is None and b"state_dir" in content:
-        import tomllib  # noqa: PLC0415 - only where the state directory is not the usual one
+def _path(content: bytes, name: str, default: str, environ: Mapping[str, str]) -> str:
+    """Return one of `paths.*`."""
+    named = environ.get(f"{_PREFIX}PATHS__{name.upper()}")
+    if named is None and name.encode() in content:
+        import tomllib  # noqa: PLC0415 - only where the directory is not the usual one
 
-        named = tomllib.loads(content.decode())["paths"]["state_dir"]
-    return str(named or DEFAULT_STATE_DIR)
+        named = tomllib.loads(content.decode())["paths"][name]
+    return str(named or default)
 
 
 def _read(path: str) -> bytes:

@@ -169,7 +169,7 @@ jobset = "{JOBSET}"
 settle = "100ms"
 deadline = "2s"
 gateway = false
-checks = [{{ type = "http", name = "service", url = "{self.service.url}/" }}]
+checks = [{{ type = "http", name = "service", url = "{self.service.url}/", timeout = "2s" }}]
 
 [health]
 canary_hosts = ["{self.canary.url}/"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from agent.demo.loopback import Answer, LoopbackServer, Request
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
 # Nothing else is ever looked up on the disk: such a name cannot leave the directory.
@@ -52,9 +53,9 @@ class BinaryCache:
 class CacheServer(LoopbackServer):
     """Serves a binary cache of its own, beside an embedded Hydra or without one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, listener: socket.socket | None = None) -> None:
         self.cache = BinaryCache(directory)
-        super().__init__(self.cache.answer)
+        super().__init__(self.cache.answer, listener)
 
     @property
     def missing(self) -> set[str]:

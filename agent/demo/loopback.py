@@ -1,4 +1,4 @@
-"""Owns the sockets: an HTTP server on loopback that answers with whatever function it is given."""
+"""Owns the sockets: an HTTP server that answers with whatever function it is given."""
 
 from __future__ import annotations
 
@@ -71,19 +71,24 @@ class Answer:
 class LoopbackServer:
     """Serves `answer` on 127.0.0.1, on a port of the kernel's choice, from `start` to `close`.
 
+    With a `listener` it serves on that instead: a socket that listens already, and is closed in the
+    end.
+
     Each connection has a thread of its own. Nothing is ever printed. What an answer raises is
     answered with 500, kept in `faults`, and raised again when the server is left as a context
     manager, so that a bug in an answer cannot pass for a fault of the server it plays.
     """
 
-    def __init__(self, answer: Callable[[Request], Answer]) -> None:
+    def __init__(
+        self, answer: Callable[[Request], Answer], listener: socket.socket | None = None
+    ) -> None:
         self._answer = answer
         self._overrides: dict[str, Answer | Callable[[Request], Answer]] = {}
         self._requests: list[Request] = []
         self._lock = threading.Lock()
         self.faults: list[Exception] = []
         self.stopping = threading.Event()
-        self._listener = _Listener(self)
+        self._listener = _Listener(self, listener)
         self._thread = threading.Thread(target=self._listener.accept_until, daemon=True)
 
     @property
@@ -94,7 +99,7 @@ class LoopbackServer:
     @property
     def url(self) -> str:
         """Where it is, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._listener.server_name}:{self.port}"
 
     @property
     def requests(self) -> list[Request]:
@@ -183,17 +188,25 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, owner: LoopbackServer) -> None:
+    def __init__(self, owner: LoopbackServer, listener: socket.socket | None) -> None:
         self.owner = owner
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._guard = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__(("127.0.0.1", 0), _Connection, bind_and_activate=listener is None)
+        if listener is not None:
+            self.socket.close()
+            self.socket = listener
+            self._note_address()
 
     @override
     def server_bind(self) -> None:
         # HTTPServer would look its own name up, which can take seconds where no resolver answers.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
+        self._note_address()
+
+    def _note_address(self) -> None:
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
 
     def accept_until(self) -> None:
         """Accept connections until the owner stops.

@@ -13,18 +13,19 @@ from agent.demo.hydra.world import World
 from agent.demo.loopback import Answer, LoopbackServer, Request
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
 
 class EmbeddedHydra(LoopbackServer):
     """A Hydra on loopback; change its `world` and `accounts` while it answers."""
 
-    def __init__(self, world: World | None = None) -> None:
+    def __init__(self, world: World | None = None, listener: socket.socket | None = None) -> None:
         self.world = world or World()
         self.accounts = Accounts()
         self._cache: BinaryCache | None = None
         self._started = time.time()
-        super().__init__(self.answer)
+        super().__init__(self.answer, listener)
 
     def serve_cache(self, directory: Path) -> BinaryCache:
         """Serve a directory as the binary cache from now on, instead of the world's narinfos."""

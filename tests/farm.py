@@ -27,6 +27,7 @@ class PreparedFarm:
                 DOTTED: _SECOND,
                 "new-kernel": {**_SECOND, "kernel": "6.12.9"},
                 "new-init": {**_SECOND, "initInterface": "systemd 3"},
+                "broken": {**_SECOND, "version": "26.05.2-broken", "health": "broken"},
                 "special": {**_SECOND, "specialisations": {"debug": {"kernelParams": "debug"}}},
                 "unpublished": {"version": "26.05.2-unpublished"},
                 "fails-to-build": {"version": "1", "failsToBuild": True},
@@ -40,9 +41,16 @@ class PreparedFarm:
         self.new_kernel = farm.build(self.revision, "new-kernel")
         self.new_init = farm.build(self.revision, "new-init")
         self.special = farm.build(self.revision, "special")
+        self.broken = farm.build(self.revision, "broken")
         self.unpublished = farm.build(self.revision, "unpublished")
         farm.publish(
-            self.first, self.second, self.dotted, self.new_kernel, self.new_init, self.special
+            self.first,
+            self.second,
+            self.dotted,
+            self.new_kernel,
+            self.new_init,
+            self.broken,
+            self.special,
         )
         lock = farm.hosts / "flake.lock"
         good = lock.read_text()

@@ -57,8 +57,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         ports.marks.remove(Mark.TESTED)
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
-    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
     await ports.systemd.disarm()
+    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
 
 
 def tell_decided(run: Run, toplevel: StorePath) -> None:

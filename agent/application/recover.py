@@ -146,6 +146,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
         case Step.ROLL_BACK if marks.rolling_back:
             await _roll_back(run, marks.rolling_back)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
+            await run.ports.systemd.disarm()
             _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
@@ -153,6 +154,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
             await forget(run.ports)
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
+            await run.ports.systemd.disarm()
             _take_by_row(run, step, row)
 
 

@@ -54,8 +54,8 @@ async def roll_back(
     await _activate(run, failed, target, action)
     ports.marks.move(Mark.ROLLING_BACK, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
-    close(run)
     await ports.systemd.disarm()
+    close(run)
     ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
     return True
 

@@ -206,8 +206,12 @@ class Machine:
     ) -> subprocess.Popen[str]:
         """Start a command of the agent and return at once."""
         self.write_settings()
+        return self.spawn([*wrapped_in, *self.argv(command, *arguments)], **env)
+
+    def spawn(self, argv: Sequence[str], **env: str) -> subprocess.Popen[str]:
+        """Start a program on this machine."""
         return subprocess.Popen(
-            [*wrapped_in, *self.argv(command, *arguments)],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

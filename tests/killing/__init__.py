@@ -1,0 +1,1 @@
+"""Kills the agent at chosen moments."""

@@ -1,4 +1,4 @@
-"""Runs all health checks at once, so that no single one can delay, break or fail another."""
+"""Runs all checks at once, so that no single one can delay, break or fail another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ async def run_checks(
 
     What a probe does cannot reach beyond its check: one that raises, or that overstays its
     timeout, is a failed check with a reason, and so is whatever has not finished when `deadline`
-    (for all of them together) ends. A check's own timeout begins once there is room to run it.
+    (for all of them together) ends. Only a timeout that is over proves something of the target.
+    A check's own timeout begins once there is room to run it.
     Each result is logged, and given to `on_result`, as soon as it is known.
     """
     results: dict[int, CheckResult] = {}
@@ -59,8 +60,8 @@ async def run_checks(
             task.result()  # a fault of `sink` or `on_result` is the caller's
     for index, check in enumerate(checks):
         if index not in results:
-            reason = f"not finished within health.deadline ({in_seconds(deadline)})"
-            conclude(index, CheckResult(check, is_well=False, reason=reason))
+            reason = f"not finished within the time of all checks ({in_seconds(deadline)})"
+            conclude(index, CheckResult(check, is_well=False, reason=reason, is_conclusive=False))
     return tuple(results[index] for index in range(len(checks)))
 
 
@@ -72,6 +73,7 @@ async def _ask(prober: Prober, check: Check) -> CheckResult:
                 return await prober.probe(check)
     except TimeoutError:
         reason = f"no answer within {in_seconds(check.timeout)}"
+        return CheckResult(check, is_well=False, reason=reason)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -79,7 +81,7 @@ async def _ask(prober: Prober, check: Check) -> CheckResult:
         reason = "could not be probed: the probe was cancelled"
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
         reason = f"could not be probed: {type(error).__name__}: {error}"
-    return CheckResult(check, is_well=False, reason=reason)
+    return CheckResult(check, is_well=False, reason=reason, is_conclusive=False)
 
 
 async def _abandon(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -98,6 +100,7 @@ def _log(sink: EventSink, result: CheckResult) -> None:
         target=result.check.target,
         well=result.is_well,
         wanted=result.check.is_wanted,
+        conclusive=result.is_conclusive,
         reason=result.reason,
         latency=None if result.latency is None else round(result.latency.total_seconds(), 6),
     )

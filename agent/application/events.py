@@ -151,13 +151,14 @@ GATE_IGNORED = Event(
 CHECK_FINISHED = Event(
     "check.finished",
     "info",
-    "A health check has ended.",
+    "A check has ended, of health or of a confirmation.",
     {
         "check": "its name",
-        "type": "icmp or http",
-        "target": "host or URL",
+        "type": "icmp, http, tcp, dns, unit or command",
+        "target": "what is asked: host, URL, host and port, name, unit or command",
         "well": "true or false",
         "wanted": "true if it may fail",
+        "conclusive": "false if it could not be run, which proves nothing",
         "reason": "why it is not well",
         "latency": "seconds until the deciding answer",
     },
@@ -313,7 +314,7 @@ ROLL_BACK_STARTED = Event(
     {
         "toplevel": "the system that is left",
         "target": "the confirmed system",
-        "fault": "broken: it is denied; suspect: it is tried again later",
+        "fault": "broken: it is denied; suspect: it is tried again later; null: nobody's",
         "reasons": "list of {name, reason}",
     },
 )

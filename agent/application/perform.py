@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
+_UNBEGUN = (1, 100)
+"""Exit codes with which switch-to-configuration ends before it touches the services."""
 _BEGUN = ("stopping the following units", "activating the configuration")
 
 
@@ -299,7 +301,7 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         ended.before.running,
         ended.before.profile,
     )
-    if is_unmoved and (ended.refused or ended.returncode == 1):
+    if is_unmoved and (ended.refused or ended.returncode in _UNBEGUN):
         await forget(ports)
         run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
         return

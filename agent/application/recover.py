@@ -178,7 +178,9 @@ def _to_adopt(ports: Ports) -> StorePath:
 
 
 async def _roll_back(run: Run, failed: StorePath) -> None:
-    row, cause = record_of(run, failed), Fault.SUSPECT
+    row = record_of(run, failed)
+    was_asked_to = row.error_kind in (Kind.INTERRUPTED, Kind.TERMINATED)
+    cause = None if was_asked_to else Fault.SUSPECT
     reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
     if row.outcome == Outcome.ROLLING_BACK:
         reasons = row.reasons or reasons

@@ -24,7 +24,7 @@ _ATTEMPTS = 3
 
 
 async def roll_back(
-    run: Run, failed: StorePath, action: Action, cause: Fault, reasons: tuple[Reason, ...]
+    run: Run, failed: StorePath, action: Action, cause: Fault | None, reasons: tuple[Reason, ...]
 ) -> bool:
     """Activate the confirmed system in place of `failed`; False if somebody else has decided.
 
@@ -67,7 +67,7 @@ def close(run: Run) -> None:
 
 
 def _write_down(
-    run: Run, failed: StorePath, cause: Fault, reasons: tuple[Reason, ...], target: StorePath
+    run: Run, failed: StorePath, cause: Fault | None, reasons: tuple[Reason, ...], target: StorePath
 ) -> None:
     """Commit the phase, and with it the denial if there is to be one."""
     ports, now = run.ports, run.ports.clock.now()

@@ -51,7 +51,7 @@ class Standing:
     suspected_at: datetime | None = None
     """When it did so last."""
     roll_backs: int = 0
-    """How often the host was rolled back from it."""
+    """How often the host was rolled back from it, for whatever fault."""
 
 
 def suspect_until(standing: Standing) -> datetime | None:
@@ -63,6 +63,9 @@ def suspect_until(standing: Standing) -> datetime | None:
     return standing.suspected_at + min(wait, _LONGEST_WAIT)
 
 
-def fault_of(cause: Fault, standing: Standing) -> Fault:
-    """Return how a path that is rolled back from is held: one is rolled back from only once."""
-    return Fault.BROKEN if standing.roll_backs else cause
+def fault_of(cause: Fault | None, standing: Standing) -> Fault | None:
+    """Return how a path that is rolled back from is held: one is rolled back from only once.
+
+    A `cause` of None is nobody's fault: somebody has asked the run to end.
+    """
+    return Fault.BROKEN if cause is not None and standing.roll_backs else cause

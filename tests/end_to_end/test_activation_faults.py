@@ -1,4 +1,4 @@
-"""Activations that go wrong: what is told is what the host shows, and the next run tries again."""
+"""Activations that go wrong: they are undone, told as they are, and held against the candidate."""
 
 from __future__ import annotations
 
@@ -11,65 +11,73 @@ import pytest
 from end_to_end.machine import assert_told, assert_unchanged
 
 
-def told_place(now, before, candidate):
-    if now == candidate:
-        return "the candidate"
-    return f"unchanged ({now})" if now == before else f"now {now}"
+def assert_undone(machine, run, kind, held_by):
+    """Assert that the host is what it was, and that all tell the same; return the message.
 
-
-def assert_truthful(machine, run, kind):
-    """Assert that event, summary and journal tell what the links show; return the message."""
-    message = assert_told(run, kind, 1)["error.message"]
+    The fault tells what the host showed between the activation and its undoing.
+    """
     candidate, before, after = machine.farm.second, run.before, run.after
-    running = told_place(after.running, before.running, candidate)
-    profile = told_place(after.profile, before.profile, candidate)
-    assert f"the running system is {running}, the profile is {profile}" in message
+    outcome = run.summary["outcome"]
+    message = assert_told(run, kind, 1, outcome=outcome)["error.message"]
+    assert "the running system is " in message
+    assert (after.running, after.profile) == (before.running, before.profile)
+    assert (after.booted, after.reboots) == (before.booted, "")
     told = run.summary
     assert (told["running"], told["profile"]) == (after.running, after.profile)
-    assert (after.booted, after.reboots) == (before.booted, "")
     row = machine.rows()[-1]
-    assert (row["outcome"], row["error_kind"], row["error_message"]) == ("failed", kind, message)
+    assert (row["outcome"], row["error_kind"], row["error_message"]) == (outcome, kind, message)
     assert (row["toplevel"], row["previous"]) == (candidate, before.running)
     assert (row["exit_code"], row["action"]) == (1, told["action"])
+    machine.host.mend()
+    held = machine.upgrade()
+    assert held.outcome == (75, "held")
+    assert [reason["name"] for reason in held.summary["reasons"]] == [held_by]
+    assert_unchanged(held)
     return message
 
 
-def assert_next_run_does_it(machine):
-    machine.host.mend()
+def assert_allowed_it_is_done(machine):
+    """Assert that a person can have it tried again at once, and that it goes through."""
+    assert machine.run("allow", machine.farm.second).exit_code == 0
     run = machine.upgrade()
     assert run.outcome == (0, "confirmed")
     assert (run.after.running, run.after.profile) == (machine.farm.second,) * 2
+    assert run.after.boot_default == machine.farm.second
     assert machine.rows()[-1]["outcome"] == "confirmed"
 
 
-# Injected fault, its content; kind; whether running and profile are the candidate afterwards.
+# Injected fault, its content; kind; whether the system itself is to blame.
 CASES = {
-    "refused": ("stc-exit", "1", "activation-failed", False),
-    "the activation script failed": ("stc-exit", "2", "activation-script-failed", True),
-    "units failed": ("stc-exit", "4", "units-failed", True),
-    "a snippet failed": ("fail-activate", "", "activation-script-failed", True),
-    "no boot loader": ("fail-bootloader", "", "activation-failed", False),
-    "killed": ("kill-self", "", "activation-killed", False),
+    "refused": ("stc-exit", "1", "activation-failed", "suspect"),
+    "the activation script failed": ("stc-exit", "2", "activation-script-failed", "denied"),
+    "a snippet failed": ("fail-activate", "", "activation-script-failed", "denied"),
+    "no boot loader": ("fail-bootloader", "", "activation-failed", "suspect"),
+    "killed": ("kill-self", "", "activation-killed", "suspect"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_failed_switch_is_told_truthfully_and_tried_again(offered, case):
-    name, content, kind, is_running = CASES[case]
+def test_a_failed_switch_is_rolled_back_from_and_told_truthfully(offered, case):
+    name, content, kind, held_by = CASES[case]
     offered.host.inject(name, content)
     run = offered.upgrade()
-    message = assert_truthful(offered, run, kind)
-    assert (run.after.running == offered.farm.second) is is_running
-    assert run.after.profile == offered.farm.second
-    assert message.startswith("nixos-rebuild switch of ")
-    if is_running:  # all links are as they should be, and yet it is not done
-        assert_next_run_does_it(offered)
+    assert run.summary["outcome"] == "rolled-back"
+    assert assert_undone(offered, run, kind, held_by).startswith("nixos-rebuild switch of ")
+    assert offered.rows()[-2]["fault"] == ("broken" if held_by == "denied" else "suspect")
+    assert_allowed_it_is_done(offered)
+
+
+def test_units_that_fail_and_that_the_switch_has_not_broken_do_not_matter(offered):
+    offered.host.inject("stc-exit", "4")
+    run = offered.upgrade()
+    assert run.outcome == (0, "confirmed")
+    assert run.after.running == run.after.profile == offered.farm.second
 
 
 def test_units_that_failed_hide_no_failed_activation_script(offered):
     offered.host.inject("stc-exit", "4")
     offered.host.inject("fail-activate")
-    message = assert_truthful(offered, offered.upgrade(), "units-failed")
+    message = assert_undone(offered, offered.upgrade(), "units-failed", "denied")
     assert "units and the activation script failed" in message
 
 
@@ -80,10 +88,8 @@ def test_a_nixos_rebuild_that_is_killed_leaves_the_activation_to_end(offered):
     with gate.reached():
         os.kill(parent_of(offered.pid_of_activation()), signal.SIGKILL)
     run = offered.finish(child, before)
-    message = assert_truthful(offered, run, "activation-killed")
-    assert "signal 9" in message
-    assert run.after.running == offered.farm.second
-    assert_next_run_does_it(offered)
+    assert "signal 9" in assert_undone(offered, run, "activation-killed", "suspect")
+    assert_allowed_it_is_done(offered)
 
 
 def parent_of(pid):
@@ -98,12 +104,10 @@ def test_an_activation_that_takes_too_long_is_ended(offered):
     with gate.reached():
         pid = offered.pid_of_activation()
         run = offered.finish(child, before)
-    message = assert_truthful(offered, run, "activation-timeout")
-    assert "did not end in time" in message
-    assert run.after.running == before.running
     assert not offered.is_alive(pid)
     offered.configure(activate={"deadline": "30m"})
-    assert_next_run_does_it(offered)
+    assert "did not end in time" in assert_undone(offered, run, "activation-timeout", "suspect")
+    assert_allowed_it_is_done(offered)
 
 
 @pytest.mark.parametrize("action", ["test", "dry-activate"])
@@ -111,7 +115,7 @@ def test_what_only_a_reboot_can_start_cannot_be_tried(offered, action):
     offered.host.inject("stc-exit", "100")
     offered.configure(action=action)
     run = offered.upgrade()
-    assert_truthful(offered, run, "activation-needs-reboot")
+    assert_told(run, "activation-needs-reboot", 1)
     assert_unchanged(run)
 
 
@@ -120,10 +124,9 @@ def test_another_action_that_fails_is_told_as_itself(offered, action):
     offered.host.inject(f"stc-exit.{action}", "1")
     offered.configure(action=action)
     run = offered.upgrade()
-    message = assert_truthful(offered, run, "activation-failed")
+    assert run.summary["outcome"] == ("rolled-back" if action == "boot" else "failed")
+    message = assert_undone(offered, run, "activation-failed", "suspect")
     assert f"nixos-rebuild {action} of " in message
-    if action != "boot":
-        assert_unchanged(run)
 
 
 def test_success_that_the_host_does_not_show_is_none(offered):
@@ -137,9 +140,8 @@ def test_success_that_the_host_does_not_show_is_none(offered):
     finally:
         script.write_text(usual)
         script.with_name("nixos-rebuild.usual").unlink()
-    assert_truthful(offered, run, "activation-ineffective")
-    assert_unchanged(run)
-    assert_next_run_does_it(offered)
+    assert_undone(offered, run, "activation-ineffective", "suspect")
+    assert_allowed_it_is_done(offered)
 
 
 def test_a_reboot_that_is_refused_is_told_and_asked_for_again(machine):

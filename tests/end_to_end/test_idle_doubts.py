@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from end_to_end.machine import settle
+from end_to_end.machine import assert_unchanged, settle
 
 
 @pytest.fixture(name="settled")
@@ -26,19 +26,22 @@ def test_a_link_that_somebody_moved_is_noticed(settled):
     path.unlink()
     path.symlink_to(settled.farm.first)
     run = settled.upgrade()
-    assert run.outcome == (0, "confirmed")
-    assert (run.after.running, run.after.profile) == (settled.farm.second,) * 2
+    assert run.outcome == (75, "held")
+    assert [reason["name"] for reason in run.summary["reasons"]] == ["foreign-system"]
+    assert_unchanged(run)
+    passed = settled.upgrade("--ignore-gate", "foreign-system", "--reason", "that was me")
+    assert passed.outcome == (0, "confirmed")
+    assert (passed.after.running, passed.after.profile) == (settled.farm.second,) * 2
 
 
 def test_a_failure_after_a_quiet_time_ends_it(settled):
-    # The links are where they were, and yet it is not done: units have failed.
-    settled.host.inject("stc-exit", "4")
-    settled.layout.profile.unlink()
-    settled.layout.profile.symlink_to(settled.farm.first)
-    assert settled.upgrade().summary["error.kind"] == "units-failed"
+    # The links are where they were, and yet it is not done: the activation has failed.
+    settled.host.inject("stc-exit", "1")
+    settled.offer(settled.farm.broken)
+    assert settled.upgrade().summary["error.kind"] == "activation-failed"
     settled.host.mend()
     run = settled.upgrade()
-    assert run.outcome == (0, "confirmed")
+    assert run.outcome == (75, "held")
 
 
 def test_other_arguments_are_other_settings(settled):
@@ -49,6 +52,6 @@ def test_other_arguments_are_other_settings(settled):
 
 
 def test_a_failed_run_leaves_no_note(offered):
-    offered.host.inject("stc-exit", "4")
+    offered.host.inject("stc-exit", "2")
     assert offered.upgrade().exit_code == 1
     assert not (offered.layout.state_dir / "idle.json").exists()

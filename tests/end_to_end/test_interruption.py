@@ -37,13 +37,13 @@ def nix_telling_its_pid(machine, word):
     return pipe
 
 
-def assert_ended(machine, run, number):
+def assert_ended(machine, run, number, outcome="failed"):
     kind, code = SIGNALS[number]
     assert run.exit_code == code
     assert run.summary["error.kind"] == kind
     assert_told(run, kind, code)
     row = machine.rows()[-1]
-    assert (row["outcome"], row["error_kind"], row["exit_code"]) == ("failed", kind, code)
+    assert (row["outcome"], row["error_kind"], row["exit_code"]) == (outcome, kind, code)
     return row
 
 
@@ -122,7 +122,7 @@ def test_in_the_middle_of_an_activation(offered, number):
         pid = offered.pid_of_activation()
         child.send_signal(number)
         run = offered.finish(child, before)
-    row = assert_ended(offered, run, number)
+    row = assert_ended(offered, run, number, outcome="activating")
     assert not offered.is_alive(pid)
     # The profile moves before the activation, and the summary hides nothing of it.
     assert (run.after.running, run.after.profile) == (offered.farm.first, offered.farm.second)
@@ -132,8 +132,11 @@ def test_in_the_middle_of_an_activation(offered, number):
     message = run.summary["error.message"]
     assert f"the running system is {offered.farm.first}" in message
     assert f"the profile is {offered.farm.second}" in message
+    # The next run begins with undoing it, and holds nothing against the candidate.
     again = offered.upgrade()
     assert again.outcome == (0, "confirmed")
+    assert [told["step"] for told in again.named("recovery.step")] == ["restore"]
+    assert [row["outcome"] for row in offered.rows()] == ["rolled-back", "confirmed"]
 
 
 @signals

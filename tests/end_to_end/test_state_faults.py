@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_a_marks_directory_that_is_read_only(offered):
     marks = offered.layout.marks_dir
     marks.mkdir(parents=True, exist_ok=True)
     run = offered.upgrade(wrapped_in=in_namespace(f"mount --bind -o ro {marks} {marks}"))
-    told = assert_fault(run, "fetch-failed", 1)
+    told = assert_fault(run, "marks-unusable", 1)
     assert str(marks) in told["error.message"]
 
 
@@ -161,5 +162,6 @@ def test_a_lock_whose_holder_was_killed_is_free(offered):
     first.communicate()
     assert killed == -9
     run = offered.upgrade()
-    assert run.outcome == (0, "confirmed")
-    assert offered.look().running != before.running
+    assert run.outcome == (75, "held")
+    assert [reason["name"] for reason in run.summary["reasons"]] == ["suspect"]
+    assert run.after == replace(run.after, running=before.running, profile=before.profile)

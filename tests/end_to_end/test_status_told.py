@@ -81,12 +81,12 @@ def test_of_a_host_that_waits_for_a_reboot(offered):
 
 
 def test_of_a_host_whose_last_run_failed(offered):
-    offered.host.inject("stc-exit", "4")
+    offered.host.inject("stc-exit", "2")
     assert offered.upgrade().exit_code == 1
     told = told_by(offered)
     assert told["decision"] == "upgrade"
-    assert told["last_run"]["outcome"] == "failed"
-    assert told["last_run"]["error_kind"] == "units-failed"
+    assert told["last_run"]["outcome"] == "rolled-back"
+    assert told["last_run"]["error_kind"] == "activation-script-failed"
 
 
 def test_of_a_host_whose_hydra_is_down(offered):

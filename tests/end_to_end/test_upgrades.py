@@ -201,7 +201,15 @@ def test_an_action_boot_waits_for_the_next_boot(offered):
 
 # Rehearsals
 
-GATES = ["downgrade", "boot-space", "store-space", "health"]
+GATES = [
+    "foreign-system",
+    "denied",
+    "suspect",
+    "downgrade",
+    "boot-space",
+    "store-space",
+    "health",
+]
 
 
 def test_a_dry_run_tells_every_gate_and_changes_nothing(offered):

@@ -16,7 +16,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from `agent/config/settings.py` by `make docs`; do not edit.",
+        "Made from the models in `agent/config/` by `make docs`; do not edit.",
         "",
         "Settings are read from a TOML file (`/etc/nixos-hydra-agent/config.toml`, or `--config`),",
         f"from variables (`{ENVIRONMENT_PREFIX}HYDRA__PROJECT` is `hydra.project`; lists and",
@@ -34,9 +34,15 @@ def settings_page() -> str:
             lines += [f"## `[{name}]`", "", found["description"], ""]
             lines += _key_table(f"{name}.", found, tables)
     checks = tables["HealthSection"]["properties"]["checks"]["items"]["discriminator"]["mapping"]
+    lines += [
+        "## Checks",
+        "",
+        "`[[health.checks]]` and `[[confirm.checks]]` take tables of the same kinds.",
+        "",
+    ]
     for name, reference in checks.items():
         found = tables[reference.rpartition("/")[2]]
-        lines += [f'## `[[health.checks]]` with `type = "{name}"`', "", found["description"], ""]
+        lines += [f'### `type = "{name}"`', "", found["description"], ""]
         lines += _key_table("", found, tables)
     return "\n".join(lines).rstrip() + "\n"
 

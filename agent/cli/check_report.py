@@ -18,13 +18,14 @@ _RED: Final = "31"
 
 
 class CheckObject(TypedDict):
-    """One check, for programs."""
+    """One check, for programs; one that is not `conclusive` could not be run."""
 
     name: str
     type: str
     target: str
     well: bool
     wanted: bool
+    conclusive: bool
     reason: str
     latency_seconds: float | None
 
@@ -78,6 +79,7 @@ def _object(result: CheckResult) -> CheckObject:
         "target": result.check.target,
         "well": result.is_well,
         "wanted": result.check.is_wanted,
+        "conclusive": result.is_conclusive,
         "reason": result.reason,
         "latency_seconds": None if result.latency is None else result.latency.total_seconds(),
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.config.settings import DEFAULT_TIMEOUT, HttpCheckSection, IcmpCheckSection
-from agent.domain.check import Check, HttpCheck, IcmpCheck, StatusRange
+from agent.config.checks import DEFAULT_TIMEOUT, check_of
+from agent.domain.check import Check, HttpCheck, IcmpCheck
 from agent.domain.job import Job
 from agent.domain.policy import ConfirmPolicy, Policy
 
@@ -38,7 +38,7 @@ def policy_of(settings: Settings) -> Policy:
 
 def _confirm_policy(confirm: ConfirmSection) -> ConfirmPolicy:
     return ConfirmPolicy(
-        checks=tuple(_check(section) for section in confirm.checks),
+        checks=tuple(check_of(section) for section in confirm.checks),
         settle=confirm.settle,
         deadline=confirm.deadline,
         patience=confirm.patience,
@@ -58,35 +58,4 @@ def checks_of(health: HealthSection) -> tuple[Check, ...]:
         else IcmpCheck(name=canary, host=canary, timeout=timeout)
         for canary in dict.fromkeys(health.canary_hosts)
     ]
-    return (*canaries, *(_check(section) for section in health.checks))
-
-
-def _check(section: IcmpCheckSection | HttpCheckSection) -> Check:
-    match section:
-        case IcmpCheckSection():
-            return IcmpCheck(
-                name=section.name or section.host,
-                host=section.host,
-                timeout=section.timeout,
-                count=section.count,
-                required_replies=section.required_replies,
-                is_wanted=section.wanted,
-            )
-        case HttpCheckSection():
-            return HttpCheck(
-                name=section.name or section.url,
-                url=section.url,
-                timeout=section.timeout,
-                method=section.method,
-                status=tuple(_range(bounds) for bounds in section.status),
-                body=section.body,
-                body_regex=section.body_regex,
-                max_latency=section.max_latency,
-                ca_file=str(section.ca_file) if section.ca_file else None,
-                is_wanted=section.wanted,
-            )
-
-
-def _range(bounds: str) -> StatusRange:
-    first, _, last = bounds.partition("-")
-    return StatusRange(int(first), int(last or first))
+    return (*canaries, *(check_of(section) for section in health.checks))

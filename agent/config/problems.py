@@ -6,13 +6,9 @@ import difflib
 import os
 from typing import TYPE_CHECKING, Final
 
-from agent.config.settings import (
-    ENVIRONMENT_PREFIX,
-    HttpCheckSection,
-    IcmpCheckSection,
-    Section,
-    Settings,
-)
+from agent.config.checks import CHECK_SECTIONS
+from agent.config.section import Section
+from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +17,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
-_CHECK_TYPES: Final[dict[str, type[Section]]] = {
-    "icmp": IcmpCheckSection,
-    "http": HttpCheckSection,
-}
 _UNKNOWN: Final = "is not a known setting"
 
 # What the NixOS module calls a setting of another name.
@@ -42,7 +34,7 @@ def problem_of(details: ErrorDetails) -> tuple[str, str]:
     The value is left out because it may be a secret in the wrong place.
     """
     key, model = _place(details["loc"])
-    types = " or ".join(f"'{name}'" for name in _CHECK_TYPES)
+    types = " or ".join(f"'{name}'" for name in CHECK_SECTIONS)
     match details["type"]:
         case "missing":
             wrong = "is required"
@@ -82,12 +74,12 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
     key = ""
     parent: type[BaseModel] = Settings
     model: type[BaseModel] | None = None
-    for part in location:
+    for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
             key += f"[{part}]"
             continue
-        if part in _CHECK_TYPES and key.endswith("]"):
-            model = _CHECK_TYPES[part]  # the tag of a tagged union is no part of the key
+        if isinstance(before, int) and part in CHECK_SECTIONS:
+            model = CHECK_SECTIONS[part]  # the tag of a tagged union is no part of the key
             continue
         key += f".{part}" if key else part
         parent = model or parent

@@ -13,30 +13,21 @@ from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StringConstraints,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent.config.checks import CheckSection, check_of
+from agent.config.section import AbsolutePath, Section
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.domain.job import Select, default_job_name
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
-DEFAULT_TIMEOUT: Final = timedelta(seconds=5)
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are final."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _hydra_name(value: str) -> str:
@@ -58,12 +49,6 @@ def _instance(value: str) -> str:
     if "?" in value or "#" in value:
         raise ValueError("an instance is a plain URL without '?' and '#'")
     return value.rstrip("/")
-
-
-def _absolute(value: Path) -> Path:
-    if not value.is_absolute():
-        raise ValueError("must be an absolute path")
-    return value
 
 
 def _substituter(value: str) -> str:
@@ -108,9 +93,6 @@ HydraName = Annotated[
 ]
 AttributeName = Annotated[str, AfterValidator(_attribute_name)]
 Instance = Annotated[str, AfterValidator(_instance)]
-HostName = Annotated[str, AfterValidator(parse_host)]
-HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 def _canary(value: str) -> str:
@@ -184,121 +166,6 @@ class DiskSection(Section):
     """Bytes that must be free on the boot partition."""
 
 
-def _status(value: str) -> str:
-    if not re.fullmatch(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?", value):
-        raise ValueError(f"{value[:20]!r} is no status code and no range such as '200-299'")
-    first, _, last = value.partition("-")
-    if last and int(last) < int(first):
-        raise ValueError(f"{value} ends before it begins")
-    return value
-
-
-def _statuses(value: object) -> object:
-    items = value if isinstance(value, list | tuple) else [value]
-    return tuple(str(item) if isinstance(item, int) else item for item in items)
-
-
-_ONE_STATUS: Final = {
-    "anyOf": [
-        {"type": "integer", "minimum": 100, "maximum": 599},
-        {"type": "string", "pattern": "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"},
-    ]
-}
-Statuses = Annotated[
-    tuple[Annotated[str, AfterValidator(_status)], ...],
-    BeforeValidator(_statuses),
-    Field(min_length=1),
-    WithJsonSchema(
-        {
-            "$comment": "status code, range, or list of those",
-            "anyOf": [
-                *_ONE_STATUS["anyOf"],
-                {"type": "array", "items": _ONE_STATUS, "minItems": 1},
-            ],
-        }
-    ),
-]
-
-
-class IcmpCheckSection(Section):
-    """Is a host there? Echo requests, IPv4 or IPv6."""
-
-    type: Literal["icmp"]
-    """`icmp`."""
-    host: HostName
-    """Host name or address."""
-    name: str = ""
-    """Name in reports; by default the host."""
-    timeout: Duration = DEFAULT_TIMEOUT
-    """Time limit of the whole check, name resolution included."""
-    count: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
-    """How many echo requests are sent at most."""
-    required_replies: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
-    """How many of them must be answered."""
-    wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
-
-    @field_validator("required_replies")
-    @classmethod
-    def _can_be_answered(cls, value: int, info: ValidationInfo) -> int:
-        if value > info.data.get("count", value):
-            raise ValueError("required_replies is more than count")
-        return value
-
-
-class HttpCheckSection(Section):
-    """Does a web service answer as it should?"""
-
-    type: Literal["http"]
-    """`http`."""
-    url: HttpUrl
-    """http or https URL."""
-    name: str = ""
-    """Name in reports; by default the URL."""
-    timeout: Duration = DEFAULT_TIMEOUT
-    """Time limit of the whole check."""
-    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
-    """HTTP method."""
-    status: Statuses = ("200-399",)
-    """Expected status: a code, a range such as `"200-299"`, or a list of those."""
-    body: str | None = None
-    """Text that the answer must contain."""
-    body_regex: str | None = None
-    """Regular expression (Python's) that must match somewhere in the answer."""
-    max_latency: Duration | None = None
-    """Longest time to the end of the answer's headers."""
-    ca_file: AbsolutePath | None = None
-    """PEM file with authorities to trust besides the system's."""
-    wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
-
-    @field_validator("body", "body_regex")
-    @classmethod
-    def _can_be_found(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("method") == "HEAD":
-            raise ValueError("the answer to HEAD has no body to look into")
-        return value
-
-    @field_validator("body_regex")
-    @classmethod
-    def _is_regular(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"is no regular expression: {error}") from error
-        return value
-
-    @field_validator("max_latency")
-    @classmethod
-    def _comes_in_time(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
-        if value is not None and value > info.data.get("timeout", value):
-            raise ValueError("max_latency is longer than timeout")
-        return value
-
-
-CheckSection = Annotated[IcmpCheckSection | HttpCheckSection, Field(discriminator="type")]
-
-
 class HealthSection(Section):
     """What must be well before this host upgrades."""
 
@@ -340,6 +207,16 @@ class ConfirmSection(Section):
     """`roll-back`; `hold`: keep the broken system, and wait for a person."""
     ignore_units: tuple[str, ...] = ()
     """Units whose failure proves nothing; shell patterns such as `backup-*.service`."""
+
+    @field_validator("checks")
+    @classmethod
+    def _have_names_of_their_own(cls, value: tuple[CheckSection, ...]) -> tuple[CheckSection, ...]:
+        # What each of them was before the switch is remembered by its name.
+        names = [check_of(check).name for check in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two checks are named {twice!r}: give one of them another name")
+        return value
 
     @field_validator("deadline")
     @classmethod

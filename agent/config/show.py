@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PlainSerializer
 
-from agent.config.settings import Section, Settings
+from agent.config.section import Section
+from agent.config.settings import Settings
 from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:

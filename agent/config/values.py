@@ -1,4 +1,4 @@
-"""Durations, sizes and hosts as people write them."""
+"""Durations, sizes, hosts and units as people write them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\.?\Z){_LABEL}\.?")
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 _MAX_HOST: Final = 253
+# unit_name_is_valid() of systemd: a plain unit, or an instance of a template.
+_UNIT: Final = re.compile(
+    r"[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?"
+    r"\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)"
+)
+_MAX_UNIT: Final = 255
 
 
 def parse_duration(value: object) -> timedelta:
@@ -115,6 +121,13 @@ def parse_http_url(value: str) -> str:
         raise ValueError(f"{value[:100]!r} is no http or https URL")
     parse_host(url.hostname)
     _ = url.port  # raises ValueError when it is none
+    return value
+
+
+def parse_unit(value: str) -> str:
+    """Return the full name of a systemd unit, as it stands."""
+    if len(value) > _MAX_UNIT or not _UNIT.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is no full name of a unit, such as 'nginx.service'")
     return value
 
 

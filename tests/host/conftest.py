@@ -102,5 +102,12 @@ def pytest_runtest_makereport(item, call):
     if report.failed and call.when != "teardown":
         for host in item.stash.get(_HOSTS, []):
             report.sections.append((f"console of {host.name}", host.console()))
-            report.sections.append((f"journal of {host.name}", host.journal()[-_LONGEST:]))
+            report.sections.append((f"journal of {host.name}", _journal(host)))
     return report
+
+
+def _journal(host: RealHost) -> str:
+    try:
+        return host.journal()[-_LONGEST:]
+    except (OSError, RuntimeError) as fault:
+        return f"(it cannot be had: {fault})"

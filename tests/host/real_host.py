@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from host.rack import FIRST_USER
 from host.workshop import SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from host.rack import Rack
     from host.workshop import Workshop
@@ -25,6 +26,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE = 60.0
 _TIMEOUT = 60.0
 _MAX_LINKS = 40
+_POLL = 0.05
 
 CURRENT = "/run/current-system"
 BOOTED = "/run/booted-system"
@@ -201,7 +203,7 @@ class RealHost:
     def start(self, *argv: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a program on the host as root; all three standard streams are pipes.
 
-        A signal to what is returned does not reach the program: find it in the host.
+        A signal to what is returned does not reach the program: see `signal`.
         """
         return subprocess.Popen(
             self.argv(*argv, env=env),
@@ -211,6 +213,22 @@ class RealHost:
             text=True,
             env={"PATH": _PATH},
         )
+
+    def signal(self, child: subprocess.Popen[str], number: int) -> None:
+        """Send a signal to a program that `start` has started, and to no child of it."""
+        self.eventually(lambda: _children(child.pid), "the program runs")
+        os.kill(_children(child.pid)[0], number)
+
+    def eventually(self, check: Callable[[], object], what: str, timeout: float = 30) -> None:
+        """Wait until something is so which tells nobody: it is looked at again and again.
+
+        Raises:
+            AssertionError: it is not so after `timeout` seconds; the text has the journal.
+        """
+        deadline = time.monotonic() + timeout
+        while not check():
+            assert time.monotonic() < deadline, f"not in {timeout} s: {what}\n{self.journal()}"
+            time.sleep(_POLL)
 
     def argv(self, *argv: str, env: Mapping[str, str] | None = None) -> list[str]:
         """Return what runs a program on the host, from outside.
@@ -239,6 +257,10 @@ class RealHost:
     def systemctl(self, *arguments: str) -> str:
         """Run systemctl, which must end well."""
         return self.ok("systemctl", *arguments)
+
+    def await_state(self, unit: str, state: str, *, timeout: float = 30) -> None:
+        """Wait until a unit's `ActiveState` is this one; see `eventually`."""
+        self.eventually(lambda: self.state(unit) == state, f"{unit} is {state}", timeout)
 
     def state(self, unit: str, name: str = "ActiveState") -> str:
         """Return one property of a unit."""
@@ -353,6 +375,16 @@ class RealHost:
     def _target(self, link: str) -> str:
         found = self.find(link)
         return f"/{found.relative_to(self.root)}" if found.exists() else ""
+
+
+def _children(parent: int) -> list[int]:
+    """Return the children of a process of this machine."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[1] == str(parent):
+                found.append(int(stat.parent.name))
+    return found
 
 
 def _status(process: Path, name: str) -> str:

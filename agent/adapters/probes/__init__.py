@@ -8,21 +8,29 @@ import resource
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, assert_never
 
-from agent.domain.check import HttpCheck, IcmpCheck
+from agent.domain.check import CommandCheck, DnsCheck, HttpCheck, IcmpCheck, TcpCheck, UnitCheck
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
+    from agent.adapters.probes.command import CommandProbe
+    from agent.adapters.probes.dns import DnsProbe
     from agent.adapters.probes.http import HttpProbe
     from agent.adapters.probes.icmp import IcmpProbe
+    from agent.adapters.probes.tcp import TcpProbe
+    from agent.adapters.probes.unit import UnitProbe
     from agent.domain.check import Check, CheckResult
 
 _HTTP_ROOM: Final = 100
 """HTTP checks at once; with many more, connections time out in their own crowd."""
+_LOOKUP_ROOM: Final = 32
+"""DNS checks at once; each takes one of the threads that resolve names for all."""
+_PROGRAM_ROOM: Final = 16
+"""Programs of checks at once."""
 _FILES_KEPT: Final = 192
-"""Descriptors left for everything but pings: HTTP checks, programs, files."""
+"""Descriptors left for everything but pings and connections: HTTP checks, programs, files."""
 
 
 class Probes:
@@ -47,16 +55,28 @@ class Probes:
                 return await self._icmp.probe(check)
             case HttpCheck():
                 return await self._http.probe(check)
+            case TcpCheck():
+                return await self._tcp.probe(check)
+            case DnsCheck():
+                return await self._dns.probe(check)
+            case UnitCheck():
+                return await self._unit.probe(check)
+            case CommandCheck():
+                return await self._command.probe(check)
             case _:
                 assert_never(check)
 
     def room_for(self, check: Check) -> AbstractAsyncContextManager[None]:
-        """Wait for room to run `check`: it needs a socket, and they are not without number."""
+        """Wait for room to run `check`: sockets, threads and programs are not without number."""
         match check:
-            case IcmpCheck():
-                return self._icmp_room
+            case IcmpCheck() | TcpCheck():
+                return self._socket_room
             case HttpCheck():
                 return self._http_room
+            case DnsCheck():
+                return self._lookup_room
+            case UnitCheck() | CommandCheck():
+                return self._program_room
             case _:
                 assert_never(check)
 
@@ -73,12 +93,44 @@ class Probes:
         return HttpProbe()
 
     @cached_property
-    def _icmp_room(self) -> asyncio.Semaphore:
+    def _tcp(self) -> TcpProbe:
+        from agent.adapters.probes.tcp import TcpProbe  # noqa: PLC0415 - rarely needed
+
+        return TcpProbe()
+
+    @cached_property
+    def _dns(self) -> DnsProbe:
+        from agent.adapters.probes.dns import DnsProbe  # noqa: PLC0415 - rarely needed
+
+        return DnsProbe()
+
+    @cached_property
+    def _unit(self) -> UnitProbe:
+        from agent.adapters.probes.unit import UnitProbe  # noqa: PLC0415 - rarely needed
+
+        return UnitProbe()
+
+    @cached_property
+    def _command(self) -> CommandProbe:
+        from agent.adapters.probes.command import CommandProbe  # noqa: PLC0415 - rarely needed
+
+        return CommandProbe()
+
+    @cached_property
+    def _socket_room(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(_free_descriptors())
 
     @cached_property
     def _http_room(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(_HTTP_ROOM)
+
+    @cached_property
+    def _lookup_room(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(_LOOKUP_ROOM)
+
+    @cached_property
+    def _program_room(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(_PROGRAM_ROOM)
 
 
 def _free_descriptors() -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__
 from agent.adapters.net import system_trust
 from agent.adapters.probes.expression import ExpressionError, is_found
+from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.names import why_unresolved
 from agent.application.check import in_seconds
 from agent.domain.check import CheckResult
@@ -39,6 +40,10 @@ _HEADERS: Final = {
     # A compressed MiB can be a decompressed GiB.
     "accept-encoding": "identity",
 }
+_UNASKABLE: Final = (
+    *(httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError),
+    OverflowError,
+)
 
 
 class _UnusableError(Exception):
@@ -64,17 +69,24 @@ class HttpProbe:
     async def probe(self, check: HttpCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
         visit = _Visit(check)
+        is_conclusive = True
         try:
             client = self._client_for(check)
             async with asyncio.timeout(check.timeout.total_seconds()):
                 reason = await visit.make(client)
         except TimeoutError:
-            reason = visit.why_late()
+            reason, is_conclusive = visit.why_late(), not visit.has_text
         except _UnusableError as error:
-            reason = str(error)
+            reason, is_conclusive = str(error), False
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ExceptionGroup) as error:
-            reason = _why_failed(error)
-        return CheckResult(check, is_well=not reason, reason=reason, latency=visit.latency)
+            reason, is_conclusive = _why_failed(error), _is_about_target(error)
+        return CheckResult(
+            check,
+            is_well=not reason,
+            reason=reason,
+            latency=visit.latency,
+            is_conclusive=is_conclusive,
+        )
 
     def _client_for(self, check: HttpCheck) -> httpx.AsyncClient:
         client = self._clients.get(check.ca_file)
@@ -88,7 +100,8 @@ class _Visit:
 
     def __init__(self, check: HttpCheck) -> None:
         self._check = check
-        self._has_text = False
+        self.has_text = False
+        """Whether the body is there: only whether it matches is not known then."""
         self.latency: timedelta | None = None
         """From the beginning, name and connection included, to the end of the headers."""
 
@@ -108,14 +121,14 @@ class _Visit:
             if check.body is None and check.body_regex is None:
                 return ""
             text = await _text(response)
-        self._has_text = True
+        self.has_text = True
         return await _why_body_wrong(check, text)
 
     def why_late(self) -> str:
         """Return the reason when time is over."""
         if self.latency is None:
             late = "no answer"
-        elif self._has_text:
+        elif self.has_text:
             late = "body_regex neither matched nor failed to"
         else:
             late = "body not complete"
@@ -192,6 +205,15 @@ def _why_failed(error: Exception) -> str:
                 continue
         return reason
     return _what_is_wrong(error)
+
+
+def _is_about_target(error: Exception) -> bool:
+    """Return whether an error says something of the service; of several attempts one is enough."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, _UNASKABLE) for cause in causes):
+        return False
+    faults = [cause for cause in causes if isinstance(cause, OSError) and cause.errno]
+    return not faults or any(is_about_target(fault) for fault in faults)
 
 
 def _strerror(error: OSError) -> str:

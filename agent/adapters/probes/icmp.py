@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from agent.adapters.probes.echo import Echo, why_unsent
-from agent.adapters.probes.names import Address, resolve, why_unresolved
-from agent.application.check import in_seconds
+from agent.adapters.probes.echo import Echo, SocketRefusedError, why_unsent
+from agent.adapters.probes.faults import is_about_target
+from agent.adapters.probes.names import Address, resolve
+from agent.adapters.probes.turns import ask_in_turn
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from agent.adapters.probes.turns import Resolve
     from agent.domain.check import IcmpCheck
-
-    Resolve = Callable[[str], Awaitable[tuple[Address, ...]]]
 
 
 class IcmpProbe:
@@ -31,35 +28,11 @@ class IcmpProbe:
 
     async def probe(self, check: IcmpCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
-        ends = asyncio.get_running_loop().time() + check.timeout.total_seconds()
-        try:
-            async with asyncio.timeout_at(ends):
-                addresses = await self._resolve(check.host)
-        except TimeoutError:
-            reason = f"name does not resolve within {in_seconds(check.timeout)}"
-            return CheckResult(check, is_well=False, reason=reason)
-        except (OSError, ValueError) as error:
-            return CheckResult(check, is_well=False, reason=why_unresolved(error))
-        return await _ask_in_turn(check, addresses, ends)
 
+        async def ask(address: Address, until: float) -> tuple[CheckResult, bool]:
+            return await _ask(check, address, until)
 
-async def _ask_in_turn(
-    check: IcmpCheck, addresses: tuple[Address, ...], ends: float
-) -> CheckResult:
-    """Ask one address after the other until one gives a reply, good enough or not."""
-    loop = asyncio.get_running_loop()
-    reasons: dict[str, str] = {}
-    for turn, address in enumerate(addresses):
-        now = loop.time()
-        result, was_heard = await _ask(check, address, now + (ends - now) / (len(addresses) - turn))
-        if was_heard:
-            return result
-        reasons[address.text] = result.reason
-    if len(set(reasons.values())) > 1:
-        reason = "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
-    else:
-        reason = next(iter(reasons.values()), "name does not resolve")
-    return CheckResult(check, is_well=False, reason=reason)
+        return await ask_in_turn(check, self._resolve, ask)
 
 
 async def _ask(check: IcmpCheck, address: Address, until: float) -> tuple[CheckResult, bool]:
@@ -68,14 +41,22 @@ async def _ask(check: IcmpCheck, address: Address, until: float) -> tuple[CheckR
         with Echo(address, count=check.count, required=check.required_replies) as echo:
             await echo.converse(until)
     except OSError as error:
-        return CheckResult(check, is_well=False, reason=why_unsent(error)), False
+        return _unsent(check, error), False
     latency = None if echo.latency is None else timedelta(seconds=echo.latency)
     if echo.has_enough:
         return CheckResult(check, is_well=True, latency=latency), True
     if echo.replies:
         reason = f"{echo.replies} of {check.count} replies, {check.required_replies} required"
-    elif echo.fault is not None:
-        reason = why_unsent(echo.fault)
-    else:
-        reason = f"no reply (0 of {check.count})"
-    return CheckResult(check, is_well=False, reason=reason, latency=latency), echo.replies > 0
+        return CheckResult(check, is_well=False, reason=reason, latency=latency), True
+    if echo.fault is not None:
+        return _unsent(check, echo.fault), False
+    return CheckResult(check, is_well=False, reason=f"no reply (0 of {check.count})"), False
+
+
+def _unsent(check: IcmpCheck, fault: OSError) -> CheckResult:
+    return CheckResult(
+        check,
+        is_well=False,
+        reason=why_unsent(fault),
+        is_conclusive=is_about_target(fault) and not isinstance(fault, SocketRefusedError),
+    )

@@ -25,6 +25,18 @@ class Address:
 async def resolve(host: str) -> tuple[Address, ...]:
     """Return the resolver's first address of each family, in the resolver's order.
 
+    Raises:
+        OSError, ValueError: there is none; `why_unresolved` tells why.
+    """
+    first: dict[socket.AddressFamily, Address] = {}
+    for address in await resolve_all(host):
+        first.setdefault(address.family, address)
+    return tuple(first.values())
+
+
+async def resolve_all(host: str) -> tuple[Address, ...]:
+    """Return the resolver's addresses, each once, in the resolver's order.
+
     A literal address, scoped or not, is no question for the resolver, and takes no time.
 
     Raises:
@@ -37,10 +49,8 @@ async def resolve(host: str) -> tuple[Address, ...]:
     except socket.gaierror:
         loop = asyncio.get_running_loop()
         answers = await loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    first: dict[socket.AddressFamily, Address] = {}
-    for family, _, _, _, sockaddr in answers:
-        first.setdefault(family, Address(family, sockaddr))
-    return tuple(first.values())
+    found = [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
+    return tuple(dict.fromkeys(found))
 
 
 def why_unresolved(error: OSError | ValueError) -> str:

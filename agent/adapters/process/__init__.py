@@ -1,5 +1,6 @@
 """Starts programs: the only package that does."""
 
+from agent.adapters.process.brief import Said, hear
 from agent.adapters.process.ended import Completed, ProgramMissingError
 from agent.adapters.process.runner import Runner, exit_code_of
 from agent.adapters.process.watched import (
@@ -16,7 +17,9 @@ __all__ = [
     "ProgramFailedError",
     "ProgramMissingError",
     "Runner",
+    "Said",
     "exit_code_of",
+    "hear",
     "run_now",
     "signals_held",
     "watch_now",

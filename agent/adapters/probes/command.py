@@ -1,0 +1,52 @@
+"""The command check: does a program exit with 0?"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent.adapters.probes.spoken import last_line
+from agent.adapters.process import ProgramMissingError, hear
+from agent.application.check import in_seconds
+from agent.domain.check import CheckResult
+
+if TYPE_CHECKING:
+    from agent.adapters.process import Said
+    from agent.domain.check import CommandCheck
+
+
+class CommandProbe:
+    """Runs a program in the agent's environment; what it leaves behind is killed."""
+
+    async def probe(self, check: CommandCheck) -> CheckResult:
+        """Return what came of the check, within its timeout; never raises."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(check.timeout.total_seconds()):
+                said = await hear(check.command)
+        except TimeoutError:
+            reason = f"not finished within {in_seconds(check.timeout)}"
+            return CheckResult(check, is_well=False, reason=reason)
+        except ProgramMissingError as error:
+            return CheckResult(check, is_well=False, reason=str(error), is_conclusive=False)
+        latency = timedelta(seconds=loop.time() - began)
+        reason = _why_failed(said)
+        return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
+
+
+def _why_failed(said: Said) -> str:
+    if said.returncode == 0:
+        return ""
+    how = f"exit code {said.returncode}" if said.returncode > 0 else _signal(-said.returncode)
+    line = last_line(said.output)
+    return f"{how}: {line}" if line else how
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"ended by {signal.Signals(number).name}"
+    except ValueError:  # a real-time signal has no name of its own
+        return f"ended by signal {number}"

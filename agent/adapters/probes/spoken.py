@@ -1,0 +1,19 @@
+"""The last thing that a program has said, fit to be told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent.domain.secrets import hide_secrets
+
+_MAX_LINE: Final = 200
+
+
+def last_line(output: str) -> str:
+    """Return the last line that is not blank, cut, and without what looks like a credential."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    # A credential is looked for in more than is shown: cut in two it could not be recognised.
+    line = str(hide_secrets(lines[-1].strip()[: 8 * _MAX_LINE]))
+    return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 1]}…"

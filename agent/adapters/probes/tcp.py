@@ -1,0 +1,73 @@
+"""The TCP check: does a port accept connections?"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent.adapters.probes.faults import is_about_target
+from agent.adapters.probes.names import Address, resolve
+from agent.adapters.probes.turns import ask_in_turn
+from agent.application.check import in_seconds
+from agent.domain.check import CheckResult
+
+if TYPE_CHECKING:
+    from agent.adapters.probes.turns import Resolve
+    from agent.domain.check import TcpCheck
+
+
+class TcpProbe:
+    """Opens a connection and closes it.
+
+    Of a name's addresses the resolver's first is asked; where it does not accept, the first address
+    of the other family has its turn within the time.
+    """
+
+    def __init__(self, resolve: Resolve = resolve) -> None:
+        self._resolve = resolve
+
+    async def probe(self, check: TcpCheck) -> CheckResult:
+        """Return what came of the check, within its timeout; never raises."""
+
+        async def ask(address: Address, until: float) -> tuple[CheckResult, bool]:
+            result = await _ask(check, address, until)
+            return result, result.is_well
+
+        return await ask_in_turn(check, self._resolve, ask)
+
+
+async def _ask(check: TcpCheck, address: Address, until: float) -> CheckResult:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        async with asyncio.timeout_at(until):
+            await _connect(address, check.port)
+    except TimeoutError:  # ours, or the kernel's (ETIMEDOUT), which may give up earlier
+        reason = f"no answer within {in_seconds(check.timeout)}"
+        return CheckResult(check, is_well=False, reason=reason)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        return CheckResult(
+            check, is_well=False, reason=reason, is_conclusive=is_about_target(error)
+        )
+    return CheckResult(check, is_well=True, latency=timedelta(seconds=loop.time() - began))
+
+
+async def _connect(address: Address, port: int) -> None:
+    """Open a connection and close it.
+
+    Raises:
+        OSError: it is not accepted, or there is no socket to ask with.
+    """
+    with socket.socket(address.family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0)
+        host, _, *scope = address.sockaddr
+        await asyncio.get_running_loop().sock_connect(connection, (host, port, *scope))
+        if connection.getsockname() == connection.getpeername():
+            # Nobody listens, and the kernel has given the socket that very port for its own: TCP
+            # lets it connect to itself.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

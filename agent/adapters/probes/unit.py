@@ -1,0 +1,63 @@
+"""The unit check: is a unit of systemd active?"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from agent.adapters.probes.spoken import last_line
+from agent.adapters.process import ProgramMissingError, hear
+from agent.application.check import in_seconds
+from agent.domain.check import CheckResult, UnitCheck
+
+# What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
+_ACTIVE: Final = ("active", "reloading", "refreshing")
+_ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result")
+
+
+class UnitProbe:
+    """Asks systemd with `systemctl show`, whose words are its D-Bus properties."""
+
+    async def probe(self, check: UnitCheck) -> CheckResult:
+        """Return what came of the check, within its timeout; never raises."""
+        argv = ("systemctl", "show", f"--property={','.join(_ASKED)}", "--", check.unit)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(check.timeout.total_seconds()):
+                said = await hear(argv)
+        except TimeoutError:
+            return _unknown(check, f"no answer within {in_seconds(check.timeout)}")
+        except ProgramMissingError as error:
+            return _unknown(check, str(error))
+        told = properties(said.output)
+        if said.returncode != 0:
+            return _unknown(check, last_line(said.output) or f"exit code {said.returncode}")
+        if "ActiveState" not in told:
+            return _unknown(check, "systemctl tells no state")
+        latency = timedelta(seconds=loop.time() - began)
+        reason = "" if told["ActiveState"] in _ACTIVE else _why_inactive(told)
+        return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
+
+
+def properties(output: str) -> dict[str, str]:
+    """Return what `systemctl show` says, by property; other lines are passed over."""
+    lines = (line.partition("=") for line in output.splitlines())
+    return {name: value for name, _, value in lines if name in _ASKED}
+
+
+def _why_inactive(told: dict[str, str]) -> str:
+    load, active = told.get("LoadState"), told["ActiveState"]
+    if load == "not-found":
+        return "there is no such unit"
+    reason = f"{active} ({told.get('SubState', '')})"
+    if (result := told.get("Result", "")) not in ("", "success"):
+        reason += f", result {result}"
+    return reason if load in (None, "loaded") else f"{reason}, {load}"
+
+
+def _unknown(check: UnitCheck, why: str) -> CheckResult:
+    return CheckResult(
+        check, is_well=False, reason=f"systemd could not be asked: {why}", is_conclusive=False
+    )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 
 _KERNEL_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MAX_FILE: Final = 65536
+_UNITS: Final = "etc/systemd/system"
+_MASK: Final = 7
+"""The column of `/proc/net/route` with the destination's mask."""
+_DEVICE: Final = 9
+"""The column of `/proc/net/ipv6_route` with the device."""
 _REBOOT_TIMEOUT: Final = 60.0
 
 
@@ -33,6 +42,7 @@ class HostFiles:
         profile: Path,
         store_dir: Path,
         boot: Path,
+        routes: Path = Path("/proc/net"),
     ) -> None:
         self._runner = runner
         self._current_system = current_system
@@ -40,6 +50,7 @@ class HostFiles:
         self._profile = profile
         self._store_dir = store_dir
         self._boot = boot
+        self._routes = routes
 
     def systems(self) -> Systems:
         """Return where the three links point, and whether the host is a container.
@@ -120,6 +131,53 @@ class HostFiles:
                 f"cannot tell the free space of {error.filename}: {error.strerror}",
             ) from error
 
+    def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
+        """Return the units, templates among them, whose files or drop-ins are new or differ."""
+        before, after = _unit_files(Path(old)), _unit_files(Path(new))
+        return frozenset(unit for unit, files in after.items() if before.get(unit) != files)
+
+    def has_unit(self, toplevel: StorePath, unit: str) -> bool:
+        """Return whether a system has a unit file of that name."""
+        return Path(toplevel, _UNITS, unit).exists()
+
+    def exists(self, toplevel: StorePath) -> bool:
+        """Return whether a system is in the store."""
+        return Path(toplevel).exists()
+
+    def changed_at(self) -> datetime | None:
+        """Return the later time of the links to the running system and the profile."""
+        times = []
+        for link in (self._current_system, self._profile):
+            with contextlib.suppress(OSError):
+                times.append(link.lstat().st_mtime)
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    def boot_default(self) -> StorePath | None:
+        """Return what systemd-boot starts by default; None for other loaders, or where unclear."""
+        loader = self._boot / "loader"
+        found = re.search(r"^default\s+(\S+)", _text(loader / "loader.conf") or "", re.MULTILINE)
+        if found is None or found[1].startswith("@") or "/" in found[1]:
+            return None
+        name = found[1].removesuffix(".conf")
+        entry = _text(loader / "entries" / f"{name}.conf") or ""
+        init = re.search(r"^options\s.*?\binit=(\S+)/init\b", entry, re.MULTILINE)
+        return parse_store_path(init[1], str(self._store_dir)) if init else None
+
+    def default_gateways(self) -> tuple[str, ...]:
+        """Return the gateways of the kernel's default routes, as `/proc/net` has them."""
+        found = []
+        for line in (_text(self._routes / "route") or "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > _MASK and fields[1] == fields[_MASK] == "00000000":
+                found.append(socket.inet_ntoa(bytes.fromhex(fields[2])[::-1]))
+        for line in (_text(self._routes / "ipv6_route") or "").splitlines():
+            fields = line.split()
+            if len(fields) > _DEVICE and fields[:2] == ["0" * 32, "00"] and fields[4] != "0" * 32:
+                address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[4]))
+                scope = f"%{fields[_DEVICE]}" if address.startswith("fe80:") else ""
+                found.append(address + scope)
+        return tuple(dict.fromkeys(found))
+
     async def reboot(self) -> None:
         """Ask systemd for a reboot and do not wait for it."""
         try:
@@ -142,6 +200,20 @@ class HostFiles:
                 Kind.HOST_UNREADABLE, f"cannot read the link {link}: {error.strerror}"
             ) from error
         return parse_store_path(path, str(self._store_dir))
+
+
+def _unit_files(toplevel: Path) -> dict[str, tuple[str, ...]]:
+    """Return the texts of which each unit of a system is made: its file's and its drop-ins'."""
+    found: dict[str, list[str]] = {}
+    directory = toplevel / _UNITS
+    with contextlib.suppress(OSError):
+        for entry in sorted(directory.iterdir()):
+            if entry.suffix in (".wants", ".requires", ".upholds"):
+                continue
+            unit = entry.name.removesuffix(".d")
+            files = sorted(entry.iterdir()) if entry.is_dir() else [entry]
+            found.setdefault(unit, []).extend(_text(file) or "" for file in files)
+    return {unit: tuple(content) for unit, content in found.items()}
 
 
 def _text(file: Path) -> str | None:

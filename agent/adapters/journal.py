@@ -15,7 +15,9 @@ from agent.application import events
 from agent.application.ports import RunRecord
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
+from agent.domain.outcome import UNDER_WAY
 from agent.domain.secrets import hide_secrets
+from agent.domain.standing import Denial, Standing
 from agent.domain.store_path import StorePath
 from agent.idle import LAST_CONTACT
 
@@ -65,10 +67,40 @@ _MIGRATIONS: Final = (
         "CREATE INDEX runs_by_toplevel ON runs (toplevel)",
         "CREATE INDEX runs_by_job ON runs (job, build_id)",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN baseline TEXT",
+        "ALTER TABLE runs ADD COLUMN fault TEXT",
+        # There was no confirmation, and no mark by which a run that was cut short could be resumed.
+        "UPDATE runs SET outcome = 'confirmed' WHERE outcome = 'activated'",
+        "UPDATE runs SET outcome = 'failed' WHERE outcome = 'activating'",
+        """
+    CREATE TABLE denials (
+        id INTEGER PRIMARY KEY,
+        toplevel TEXT NOT NULL,
+        build_id INTEGER,
+        reason TEXT NOT NULL,
+        by TEXT NOT NULL,
+        denied_at TEXT NOT NULL,
+        until TEXT
+    ) STRICT
+    """,
+        """
+    CREATE TABLE allowances (
+        toplevel TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        by TEXT NOT NULL,
+        allowed_at TEXT NOT NULL,
+        after_run INTEGER NOT NULL
+    ) STRICT
+    """,
+        "CREATE INDEX denials_by_toplevel ON denials (toplevel)",
+    ),
 )
 
 _COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
-_ARRIVED: Final = "('activated', 'staged', 'rebooting', 'nothing-to-do')"
+# Where the host came to be of its own; what was rolled back from is no reason to hold a build.
+_ARRIVED: Final = "('confirmed', 'pending', 'staged', 'rebooting', 'nothing-to-do')"
+_UNDER_WAY: Final = "(" + ", ".join(f"'{phase}'" for phase in sorted(UNDER_WAY)) + ")"
 _TOUCHED: Final = "previous IS NOT NULL AND action IS NOT 'dry-activate'"
 # What decisions stand on is kept however old it is: the highest build of each job, the last change
 # of the host, and the last dry activation.
@@ -80,6 +112,9 @@ _PRUNE: Final = f"""
         )
         UNION SELECT max(id) FROM runs WHERE {_TOUCHED}
         UNION SELECT max(id) FROM runs WHERE outcome = 'dry-activated'
+        UNION SELECT id FROM runs WHERE outcome IN {_UNDER_WAY}
+        UNION SELECT max(id) FROM runs WHERE fault IS NOT NULL GROUP BY toplevel
+        UNION SELECT max(id) FROM runs WHERE outcome = 'confirmed' GROUP BY toplevel
     )
 """  # noqa: S608 - constants of our own
 _FOREIGN: Final = ("flake", "reasons", "error_message")
@@ -115,27 +150,104 @@ class SqliteJournal:
     def record(self, run: RunRecord) -> None:
         """Write or rewrite the row of a run."""
         with self._write() as db:
-            last = _last(db)
-            if last is not None and last.run_id != run.run_id and _repeats(last, run):
+            last = _last_but(db, run.run_id)
+            if last is not None and _repeats(last, run):
+                db.execute("DELETE FROM runs WHERE run_id = ?", (run.run_id,))
                 db.execute(
                     "UPDATE runs SET repeats = repeats + 1, finished_at = ? WHERE run_id = ?",
                     (run.finished_at and run.finished_at.isoformat(), last.run_id),
                 )
                 return
-            names = ", ".join(_COLUMNS)
-            marks = ", ".join("?" for _ in _COLUMNS)
-            news = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
-            db.execute(
-                f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
-                f" ON CONFLICT (run_id) DO UPDATE SET {news}",
-                _row(run),
-            )
+            _insert(db, run)
             db.execute(_PRUNE, (_KEPT_RUNS,))
 
-    def last_run(self) -> RunRecord | None:
-        """Return the newest row, None before the first notable run."""
+    def runs(self, limit: int) -> tuple[RunRecord, ...]:
+        """Return the newest rows, the newest first."""
         with self._read() as db:
-            return None if db is None else _last(db)
+            return () if db is None else _select(db, "ORDER BY id DESC LIMIT ?", limit)
+
+    def under_way(self) -> RunRecord | None:
+        """Return the newest row of a run that has not ended."""
+        with self._read() as db:
+            if db is None:
+                return None
+            rows = _select(db, f"WHERE outcome IN {_UNDER_WAY} ORDER BY id DESC LIMIT 1")
+        return rows[0] if rows else None
+
+    def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
+        """Return what a path has earned since it was last confirmed, or allowed by a person."""
+        with self._read() as db:
+            if db is None:
+                return Standing()
+            since = (
+                "SELECT max(coalesce((SELECT max(id) FROM runs WHERE toplevel = :path AND"
+                " outcome = 'confirmed'), 0), coalesce((SELECT max(after_run) FROM allowances"
+                " WHERE toplevel = :path), 0))"
+            )
+            suspicions, suspected_at, roll_backs = db.execute(  # constants of our own
+                "SELECT coalesce(sum(fault = 'suspect'), 0),"  # noqa: S608
+                " max(CASE fault WHEN 'suspect' THEN finished_at END),"
+                " coalesce(sum(outcome = 'rolled-back' AND fault IS NOT NULL), 0)"
+                f" FROM runs WHERE toplevel = :path AND id > ({since})",
+                {"path": toplevel},
+            ).fetchone()
+            denials = _denials(db, now, toplevel)
+        return Standing(
+            denial=denials[0] if denials else None,
+            suspicions=suspicions,
+            suspected_at=suspected_at and datetime.fromisoformat(suspected_at),
+            roll_backs=roll_backs,
+        )
+
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        """Deny a path, in place of what was said of it before."""
+        with self._write() as db:
+            if run is not None:
+                _insert(db, run)
+            db.execute("DELETE FROM denials WHERE toplevel = ?", (denial.toplevel,))
+            db.execute(
+                "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    denial.toplevel,
+                    denial.build_id,
+                    hide_secrets(denial.reason),
+                    denial.by,
+                    denial.denied_at.isoformat(),
+                    denial.until and denial.until.isoformat(),
+                ),
+            )
+
+    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
+        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
+        if self.standing_of(toplevel, now) == Standing():
+            return False
+        with self._write() as db:
+            db.execute("DELETE FROM denials WHERE toplevel = ?", (toplevel,))
+            db.execute(
+                "INSERT INTO allowances (toplevel, reason, by, allowed_at, after_run)"
+                " VALUES (?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM runs))",
+                (toplevel, hide_secrets(reason), by, now.isoformat()),
+            )
+        return True
+
+    def denials(self, now: datetime) -> tuple[Denial, ...]:
+        """Return the denials in force, the newest first."""
+        with self._read() as db:
+            return () if db is None else _denials(db, now)
+
+    def toplevel_of(self, build_id: int) -> StorePath | None:
+        """Return the path of a build that the history knows."""
+        with self._read() as db:
+            found = (
+                db
+                and db.execute(
+                    "SELECT toplevel FROM runs WHERE build_id = ? AND toplevel IS NOT NULL"
+                    " ORDER BY id DESC LIMIT 1",
+                    (build_id,),
+                ).fetchone()
+            )
+        return StorePath(found[0]) if found else None
 
     def highest_build(self, job: Job) -> int | None:
         """Return the highest build id of `job` that this host has activated or staged."""
@@ -169,7 +281,7 @@ class SqliteJournal:
             is_staged=outcome in ("staged", "rebooting"),
             is_dry_activated=dry_activated > 0,
             reboot_asked_in=(boot_id or "") if outcome == "rebooting" else None,
-            has_failed=outcome in ("failed", "activating"),
+            has_failed=outcome in ("failed", "rolled-back", "activating"),
             activated_as=StorePath(toplevel) if toplevel != path else None,
         )
 
@@ -322,11 +434,52 @@ def _row(run: RunRecord) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _last(db: sqlite3.Connection) -> RunRecord | None:
+def _insert(db: sqlite3.Connection, run: RunRecord) -> None:
     names = ", ".join(_COLUMNS)
-    found = db.execute(f"SELECT {names} FROM runs ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608 - names of our own
-    if found is None:
-        return None
+    marks = ", ".join("?" for _ in _COLUMNS)
+    news = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+    db.execute(
+        f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
+        f" ON CONFLICT (run_id) DO UPDATE SET {news}",
+        _row(run),
+    )
+
+
+def _select(db: sqlite3.Connection, which: str, *values: object) -> tuple[RunRecord, ...]:
+    found = db.execute(f"SELECT {', '.join(_COLUMNS)} FROM runs {which}", values)  # noqa: S608 - our own
+    return tuple(_record(row) for row in found)
+
+
+def _last_but(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    """Return the newest row of another run."""
+    rows = _select(db, "WHERE run_id <> ? ORDER BY id DESC LIMIT 1", run_id)
+    return rows[0] if rows else None
+
+
+def _denials(
+    db: sqlite3.Connection, now: datetime, toplevel: str | None = None
+) -> tuple[Denial, ...]:
+    """Return the denials in force, of one path or of all."""
+    found = db.execute(
+        "SELECT toplevel, reason, denied_at, by, build_id, until FROM denials"
+        " WHERE ? IN (toplevel, '') ORDER BY id DESC",
+        (toplevel or "",),
+    )
+    told = (
+        Denial(
+            toplevel=StorePath(path),
+            reason=reason,
+            denied_at=datetime.fromisoformat(denied_at),
+            by=by,
+            build_id=build_id,
+            until=until and datetime.fromisoformat(until),
+        )
+        for path, reason, denied_at, by, build_id, until in found
+    )
+    return tuple(denial for denial in told if denial.until is None or now < denial.until)
+
+
+def _record(found: tuple[Any, ...]) -> RunRecord:
     values = dict(zip(_COLUMNS, found, strict=True))
     for name in ("started_at", "finished_at"):
         values[name] = values[name] and datetime.fromisoformat(values[name])

@@ -7,6 +7,7 @@ of substituters and keys is repeated here; only what the agent's own settings ad
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +42,7 @@ _WILL_FETCH: Final = re.compile(
     r" \((?P<download>[\d.]+) (?P<download_unit>\w+) download,"
     r" (?P<unpacked>[\d.]+) (?P<unpacked_unit>\w+) unpacked\)"
 )
+_SHOW_TIMEOUT: Final = 30.0
 _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 
 _FULL: Final = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded")
@@ -143,6 +145,18 @@ class NixCommand:
                 return FetchPlan(0, 0, 0)
             raise fault
         return parse_fetch_plan(done.tail)
+
+    async def substituters(self) -> tuple[str, ...]:
+        """Return the substituters of nix's own configuration; () where it can't tell."""
+        for command in (("config", "show"), ("show-config",)):  # the second is before nix 2.20
+            argv = (*_NIX, *command, "--json")
+            try:
+                done = await self._runner.run(argv, timeout=_SHOW_TIMEOUT)
+                told = json.loads(done.stdout)["substituters"]["value"]
+            except (ProgramMissingError, ValueError, LookupError, TypeError):
+                continue
+            return tuple(url for url in told if isinstance(url, str))
+        return ()
 
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
         """Bring the closure of `path` into the store, and link `gc_root` to it.

@@ -16,7 +16,7 @@ from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
 from agent.application.roll_back import roll_back
 from agent.domain.activation import Ended, fault_of_activation, judge_activation
-from agent.domain.confirmation import Baseline, new_failures
+from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
 from agent.domain.gates import judge_agent_removed
@@ -287,7 +287,8 @@ async def _newly_failed(
     if failed is None:
         return None
     touched = run.ports.host.touched_units(before.running, toplevel)
-    return new_failures(baseline, failed, run.policy.confirm.ignored_units) & touched
+    newly = new_failures(baseline, failed, run.policy.confirm.ignored_units)
+    return touched_among(newly, touched)
 
 
 async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:

@@ -172,7 +172,7 @@ SCENES: Final = (
     Scene(
         "hydra-outage",
         "26.05.6 is good, and Hydra goes down just after the switch. That proves nothing about"
-        " this host: nothing is rolled back, and once Hydra is there again the system is confirmed.",
+        " this host: nothing is rolled back, and once Hydra is back the system is confirmed.",
         "exit 75: pending (hydra-unreachable); exit 0: nothing-to-do; running 26.05.6",
         _hydra_dies,
         runs=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -134,6 +135,13 @@ def new_failures(
     return _heeded(failed - baseline.failed_units, ignored)
 
 
+def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[str]:
+    """Return those of `units` that are among `touched`, or instances of a template there."""
+    return frozenset(
+        unit for unit in units if unit in touched or re.sub("@[^@]*[.]", "@.", unit) in touched
+    )
+
+
 def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
     for result in seen.checks:
         name = result.check.name
@@ -142,7 +150,7 @@ def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
 
 
 def _broken_units(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
-    for unit in sorted(failed & seen.touched_units):
+    for unit in sorted(touched_among(failed, seen.touched_units)):
         yield "unit-failed", f"{unit} has failed, and this switch has changed it"
 
 
@@ -164,7 +172,7 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
     if seen.failed_units is None:
         yield "units-unknown", "systemd did not tell which units have failed"
     elif baseline.failed_units is None:
-        for unit in sorted(_heeded(seen.failed_units & seen.touched_units, ignored)):
+        for unit in sorted(_heeded(touched_among(seen.failed_units, seen.touched_units), ignored)):
             yield "units-unknown", f"{unit} has failed, perhaps before the switch already"
     if seen.hydra is False and not list(_cut_off(baseline, seen)):
         yield "hydra-unreachable", "Hydra gives no answer, which proves nothing about this host"
@@ -179,7 +187,7 @@ def _excused(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
 
 
 def _untouched(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
-    for unit in sorted(failed - seen.touched_units):
+    for unit in sorted(failed - touched_among(failed, seen.touched_units)):
         yield "unit-excused", f"{unit} has failed, and this switch has not changed it"
 
 

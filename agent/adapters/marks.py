@@ -1,0 +1,112 @@
+"""The marks: links that are roots for the garbage collector, each changed by one rename."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agent.domain.errors import HostError, Kind
+from agent.domain.marks import Mark, Marks
+from agent.domain.store_path import parse_store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.domain.store_path import StorePath
+
+
+class MarkLinks:
+    """Keeps the marks in `marks_dir`, which is made where it is missing.
+
+    Of several processes that rename one mark exactly one succeeds: the kernel sees to it.
+    """
+
+    def __init__(self, marks_dir: Path, store_dir: Path) -> None:
+        self._dir = marks_dir
+        self._store_dir = str(store_dir)
+
+    def read(self) -> Marks:
+        """Return where the marks point.
+
+        Raises:
+            HostError: MARKS_UNUSABLE, when one is no link to a store path.
+        """
+        found = {mark.replace("-", "_"): self._read(mark) for mark in Mark}
+        return Marks(**found)
+
+    def pending_since(self) -> datetime | None:
+        """Return when `pending` was set: the link's own time, which a rename keeps."""
+        with self._faults_told():
+            try:
+                made = (self._dir / Mark.PENDING).lstat().st_mtime
+            except FileNotFoundError:
+                return None
+        return datetime.fromtimestamp(made, UTC)
+
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        """Let a mark point to `toplevel`; what is left of a killed attempt is replaced."""
+        new = self._dir / f".{mark}.new"
+        with self._faults_told():
+            self._dir.mkdir(parents=True, exist_ok=True)
+            new.unlink(missing_ok=True)
+            new.symlink_to(toplevel)
+            new.replace(self._dir / mark)
+            self._sync()
+
+    def remove(self, mark: Mark) -> None:
+        """Remove a mark."""
+        with self._faults_told():
+            if (self._dir / mark).is_symlink():
+                (self._dir / mark).unlink(missing_ok=True)
+                self._sync()
+
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        """Rename a mark that points to `toplevel`."""
+        if self._read(mark) != toplevel:
+            return False
+        with self._faults_told():
+            try:
+                (self._dir / mark).rename(self._dir / to)
+            except FileNotFoundError:
+                return False
+            self._sync()
+        return True
+
+    def _read(self, mark: Mark) -> StorePath | None:
+        with self._faults_told():
+            try:
+                target = str((self._dir / mark).readlink())
+            except FileNotFoundError:
+                return None
+        path = parse_store_path(target, self._store_dir)
+        if path is None:
+            raise HostError(
+                Kind.MARKS_UNUSABLE,
+                f"the mark {self._dir / mark} leads to {target[:200]!r}, which is no path of"
+                f" {self._store_dir}",
+                hint="remove it: the next run finds out where the host is",
+            )
+        return path
+
+    def _sync(self) -> None:
+        """Let the change survive a power failure."""
+        handle = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise HostError(
+                Kind.MARKS_UNUSABLE,
+                f"cannot use the marks in {self._dir}: {error.strerror}"
+                f" ({error.filename or self._dir})",
+                hint="the agent needs links there, and to write them, to keep the host safe",
+            ) from error

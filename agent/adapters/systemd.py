@@ -1,0 +1,202 @@
+"""systemd, by its own commands: units, the dead-man's timer, the activation's transient unit."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.process import Completed, ProgramMissingError
+from agent.application.ports import ActivationExit, UnitStatus
+from agent.domain.errors import HostError, Kind
+from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from agent.adapters.process import Runner
+    from agent.domain.policy import Action
+    from agent.domain.store_path import StorePath
+
+_TIMEOUT: Final = 60.0
+_POLL: Final = 0.2
+_LOCK: Final = "nixos/switch-to-configuration.lock"
+_PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,ExecMainStatus"
+# What the dead-man needs of the environment in which the agent was started.
+_INHERITED: Final = (
+    *("PATH", "HOME", "LOCALE_ARCHIVE", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "AGENT_DEMO_ROOT"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
+_PREFIXES: Final = ("NIX_", "NIXOS_HYDRA_AGENT_")
+_BY_UNIT: Final = ("LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK")
+
+
+class SystemdCommands:
+    """Asks and tells systemd; `run_dir` is `/run`, `dead_man` the command line of the dead-man.
+
+    `activate_deadline` is in seconds.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        dead_man: tuple[str, ...],
+        activate_deadline: float,
+        run_dir: Path,
+        locks: Path = Path("/proc/locks"),
+    ) -> None:
+        self._runner = runner
+        self._dead_man = dead_man
+        self._activate_deadline = activate_deadline
+        self._run_dir = run_dir
+        self._locks = locks
+
+    async def failed_units(self) -> frozenset[str] | None:
+        """Return the units that have failed, or that restart after a failure."""
+        done = await self._try(
+            *("systemctl", "list-units", "--all", "--full", "--plain", "--no-legend"),
+            "--state=failed,auto-restart",
+        )
+        if done is None or done.returncode != 0:
+            return None
+        return frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
+
+    async def status(self, unit: str) -> UnitStatus:
+        """Return the state of a unit."""
+        done = await self._try("systemctl", "show", f"--property={_PROPERTIES}", unit)
+        if done is None or done.returncode != 0:
+            return UnitStatus()
+        told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        status = told.get("ExecMainStatus", "")
+        return UnitStatus(
+            load_state=told.get("LoadState", "not-found"),
+            active_state=told.get("ActiveState", "inactive"),
+            sub_state=told.get("SubState", "dead"),
+            result=told.get("Result", "success"),
+            exit_status=int(status) if status.isdecimal() else 0,
+        )
+
+    async def start(self, unit: str) -> None:
+        """Start a unit again; returns once its program runs. One that is at work is left alone.
+
+        Raises:
+            HostError: CONFIRM_UNIT_FAILED, with systemd's words.
+        """
+        if (await self.status(unit)).is_at_work:
+            return
+        await self._try("systemctl", "reset-failed", unit)
+        done = await self._try("systemctl", "restart", unit)
+        if done is None or done.returncode != 0:
+            raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
+
+    async def is_clock_synchronised(self) -> bool | None:
+        """Return what timedatectl says; None where it can't tell."""
+        done = await self._try("timedatectl", "show", "--property=NTPSynchronized", "--value")
+        said = done.stdout.strip() if done is not None and done.returncode == 0 else ""
+        return {"yes": True, "no": False}.get(said)
+
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        """Set the dead-man's timer, a transient unit of the system's own manager.
+
+        Each has a name of its own: it may be set again from within the service of the last one.
+
+        Raises:
+            HostError: DEAD_MAN_UNARMED, with systemd's words.
+        """
+        await self.disarm()
+        name = f"{DEAD_MAN_UNIT}-{run_id}"
+        done = await self._try(
+            *("systemd-run", f"--unit={name}", f"--on-active={delay.total_seconds():g}s"),
+            *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
+            *("--property=Type=exec", "--collect", "--no-ask-password", "--quiet"),
+            *(f"--setenv={name}={value}" for name, value in self._inherited()),
+            *("--", *self._dead_man, "--run-id", run_id, "--toplevel", toplevel),
+        )
+        if done is None or done.returncode != 0:
+            told = f"cannot set the dead-man's timer: {_said(done)}"
+            raise HostError(Kind.DEAD_MAN_UNARMED, told)
+        status = await self.status(f"{name}.timer")
+        if status.active_state != "active":
+            told = f"the dead-man's timer {name}.timer is {status.active_state} after it was set"
+            raise HostError(Kind.DEAD_MAN_UNARMED, told)
+
+    async def disarm(self) -> None:
+        """Stop the timers; a service that one of them has started goes on."""
+        await self._try("systemctl", "stop", f"{DEAD_MAN_UNIT}-*.timer")
+
+    async def is_activating(self) -> bool:
+        """Return whether the transient unit is at work, or switch-to-configuration's lock held."""
+        return (await self.status(ACTIVATION_UNIT)).is_at_work or self._is_locked()
+
+    async def stop_activation(self) -> None:
+        """Stop the transient unit, by force if need be, and wait for the lock to be free."""
+        await self._try("systemctl", "stop", ACTIVATION_UNIT)
+        if (await self.status(ACTIVATION_UNIT)).is_at_work:
+            await self._try("systemctl", "kill", "--signal=SIGKILL", ACTIVATION_UNIT)
+        for _ in range(round(_TIMEOUT / _POLL)):
+            if not await self.is_activating():
+                return
+            await asyncio.sleep(_POLL)
+
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        """Run switch-to-configuration in the unit that nixos-rebuild uses, too.
+
+        The name is the same on purpose: a nixos-rebuild at the same time is refused.
+
+        Raises:
+            HostError: ROLL_BACK_FAILED: it cannot be started.
+        """
+        script = (f"{toplevel}/bin/switch-to-configuration", action)
+        argv: tuple[str, ...] = script
+        if (self._run_dir / "systemd/system").is_dir():
+            names = [name for name, _ in self._inherited() if name.startswith("NIX_")]
+            names += [name for name in ("AGENT_DEMO_ROOT",) if name in self._runner.environment]
+            argv = (
+                "systemd-run",
+                *(word for name in (*_BY_UNIT, *names) for word in ("-E", name)),
+                *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
+                *(f"--unit={ACTIVATION_UNIT.removesuffix('.service')}", *script),
+            )
+        try:
+            done = await self._runner.run(argv, timeout=self._activate_deadline)
+        except ProgramMissingError as error:
+            raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
+        for line in done.stdout.splitlines():
+            self._runner.say("switch-to-configuration", line, stream="stdout")
+        return ActivationExit(done.returncode, done.tail, done.timed_out)
+
+    def _inherited(self) -> list[tuple[str, str]]:
+        return [
+            (name, value)
+            for name, value in sorted(self._runner.environment.items())
+            if name in _INHERITED or name.startswith(_PREFIXES)
+        ]
+
+    def _is_locked(self) -> bool:
+        """Look for the lock in the kernel's list: to try it would keep somebody else from it."""
+        try:
+            inode = (self._run_dir / _LOCK).stat().st_ino
+            held = self._locks.read_text()
+        except OSError:
+            return False
+        return any(
+            line.split()[1] != "->" and line.split()[5].endswith(f":{inode}")
+            for line in held.splitlines()
+            if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
+        )
+
+    async def _try(self, *argv: str) -> Completed | None:
+        """Run a program to its end, whatever comes of it; None if it is missing."""
+        try:
+            return await self._runner.run(argv, timeout=_TIMEOUT)
+        except ProgramMissingError:
+            return None
+
+
+def _said(done: Completed | None) -> str:
+    if done is None:
+        return "systemd's commands are missing"
+    lines: Sequence[str] = [line for line in done.tail.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {done.returncode}"

@@ -86,9 +86,9 @@ def test_the_whole_link_can_be_down(host, outside):
 def test_a_system_can_cut_its_host_off(
     site,
     new_host,
-    outside,
+    outside,  # noqa: ARG001
     unit,
-    left,  # noqa: ARG001
+    left,
 ):
     cuts = system("26.05.1", agent=False, units={"cut.service": unit}, wants=["cut.service"])
     host = new_host(site.build(cuts))

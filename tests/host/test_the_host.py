@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from host.power import SilentBootError
-from host.real_host import RealHost
 from host.systems import CANNOT_START, TIMER, UPGRADE, oneshot, service, system
 from host.workshop import HOST, System
+
+if TYPE_CHECKING:
+    from host.real_host import RealHost
 
 _LOCK = "/run/nixos/switch-to-configuration.lock"
 _ACTIVATION = "nixos-rebuild-switch-to-configuration.service"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.errors import HostError, Kind
-from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT
+from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from agent.adapters.process import Runner
     from agent.domain.policy import Action
@@ -125,6 +126,17 @@ class SystemdCommands:
     async def disarm(self) -> None:
         """Stop the timers; a service that one of them has started goes on."""
         await self._try("systemctl", "stop", f"{DEAD_MAN_UNIT}-*.timer")
+
+    async def wake(self, at: datetime) -> None:
+        """Set a transient timer that starts the upgrade unit; one that is past fires at once."""
+        await self._try("systemctl", "stop", f"{WAKE_UNIT}.timer")
+        moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        await self._try(
+            *("systemd-run", f"--unit={WAKE_UNIT}", f"--on-calendar={moment}"),
+            *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
+            *("--collect", "--no-ask-password", "--quiet"),
+            *("--", "systemctl", "--no-block", "start", UPGRADE_UNIT),
+        )
 
     async def is_activating(self) -> bool:
         """Return whether the transient unit is at work, or switch-to-configuration's lock held."""

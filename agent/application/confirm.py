@@ -8,6 +8,7 @@ from agent.application import events
 from agent.application.examine import examine
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
+from agent.application.try_boot import keep_by_default
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge
 from agent.domain.errors import AgentError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -49,6 +50,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
     is_tested = action_of(run.record) is Action.TEST
+    before = ports.marks.read().confirmed
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
         tell_decided(run, toplevel)
@@ -57,6 +59,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         ports.marks.remove(Mark.TESTED)
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
+    if not is_tested:
+        await keep_by_default(ports, toplevel, before)
     await ports.systemd.disarm()
     run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
 

@@ -12,12 +12,16 @@ from agent.domain.gates import (
     Gate,
     Judgement,
     judge_boot_space,
+    judge_booted,
+    judge_clock,
     judge_denied,
     judge_downgrade,
     judge_foreign,
     judge_health,
+    judge_paused,
     judge_store_space,
     judge_suspect,
+    judge_window,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +43,17 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     now = ports.clock.now()
     standing = ports.journal.standing_of(candidate.toplevel, now)
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
+        (Gate.PAUSED, _answered(lambda: judge_paused(ports.agenda.pause(now)))),
         (Gate.FOREIGN_SYSTEM, _answered(lambda: judge_foreign(find_foreign(ports), now, policy))),
+        (
+            Gate.BOOTED_UNEXPECTED,
+            _answered(lambda: judge_booted(find_unexpected(ports), now, policy)),
+        ),
         (Gate.DENIED, _answered(lambda: judge_denied(standing))),
         (Gate.SUSPECT, _answered(lambda: judge_suspect(standing, now))),
         (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
+        (Gate.WINDOW, _answered(lambda: judge_window(now, policy))),
+        (Gate.CLOCK, lambda: _clock(ports, policy)),
         (Gate.BOOT_SPACE, lambda: _boot_space(ports, policy)),
         (Gate.STORE_SPACE, lambda: _store_space(ports, policy, candidate)),
         (Gate.HEALTH, lambda: ask_health(ports, policy)),
@@ -94,6 +105,18 @@ def find_foreign(ports: Ports) -> Foreign | None:
     return None
 
 
+def find_unexpected(ports: Ports) -> Foreign | None:
+    """Return the booted system, if it runs and is neither the profile's nor to be left for it."""
+    marks, systems = ports.marks.read(), ports.host.systems()
+    booted, profile = systems.booted, systems.profile
+    if booted is None or profile is None or booted != systems.running:
+        return None
+    if profile == marks.staged or booted in ports.host.equivalents(profile):
+        return None
+    since = ports.host.booted_at() or ports.clock.now()
+    return Foreign("booted system", booted, since)
+
+
 def _answered(judge: Callable[[], Judgement]) -> Callable[[], Awaitable[Judgement]]:
     async def ask() -> Judgement:
         return judge()
@@ -109,6 +132,12 @@ async def ask_health(ports: Ports, policy: Policy) -> Judgement:
 
 async def _downgrade(ports: Ports, candidate: Candidate) -> Judgement:
     return judge_downgrade(candidate, ports.journal.highest_build(candidate.job))
+
+
+async def _clock(ports: Ports, policy: Policy) -> Judgement:
+    is_asked = bool(policy.upgrade_schedule.windows)
+    is_synchronised = await ports.systemd.is_clock_synchronised() if is_asked else None
+    return judge_clock(is_synchronised=is_synchronised, policy=policy)
 
 
 async def _boot_space(ports: Ports, policy: Policy) -> Judgement:

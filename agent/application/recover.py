@@ -9,6 +9,7 @@ from agent.application import events
 from agent.application.confirm import action_of
 from agent.application.report import Report, error_fields
 from agent.application.roll_back import close, roll_back
+from agent.application.try_boot import keep_by_default
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -155,17 +156,27 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
             await run.ports.systemd.disarm()
-            _take_by_row(run, step, row)
+            if step is Step.CLOSE_CONFIRMED:
+                await _close_confirmed(run, row)
+            else:
+                _take_by_row(run, step, row)
 
 
 def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
     if step is Step.REMARK:
         _mark_again(run, row)
-    elif step is Step.CLOSE_CONFIRMED:
-        _end(run, row, Outcome.CONFIRMED)
     else:
         assert step is Step.CLOSE_FAILED, step  # noqa: S101
         _end(run, row, Outcome.FAILED)
+
+
+async def _close_confirmed(run: Run, row: RunRecord) -> None:
+    """Complete what follows a confirmation: the loader's default, then the row."""
+    store_dir = run.settings.store_dir
+    toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
+    if toplevel is not None and toplevel == run.ports.marks.read().confirmed:
+        await keep_by_default(run.ports, toplevel, before)
+    _end(run, row, Outcome.CONFIRMED)
 
 
 def _to_adopt(ports: Ports) -> StorePath:

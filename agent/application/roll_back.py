@@ -156,7 +156,7 @@ def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:
 
 
 def _tell_shortfall(ports: Ports, target: StorePath, action: Action, ended: ActivationExit) -> None:
-    default = ports.host.boot_default()
+    default = ports.loader.default()
     is_wrong = action.moves_profile and default not in (None, target)
     if is_wrong or ended.returncode != 0:
         ports.sink.emit(

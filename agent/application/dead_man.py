@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 
 async def dead_man(
-    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath
+    ports: Ports, policy: Policy, settings: RunSettings, wanted: StorePath | None
 ) -> Report:
-    """End the upgrade to `toplevel`, if it is still pending: confirmed, rolled back, or later.
+    """End the upgrade to `wanted`, if it is still pending: confirmed, rolled back, or later.
 
-    It needs neither the history nor the new system's agent. While the system cannot be judged, or
-    the roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
+    Without `wanted`, the upgrade that the host has booted into: for the deadline of a boot. It
+    needs neither the history nor the new system's agent. While the system cannot be judged, or the
+    roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
     """
 
     async def body(run: Run) -> None:
         marks = ports.marks.read()
-        if toplevel not in (marks.pending, marks.rolling_back):
+        toplevel = _booted_into(ports) if wanted is None else wanted
+        if toplevel is None or (wanted and wanted not in (marks.pending, marks.rolling_back)):
             run.report.outcome = Outcome.NOTHING_TO_DO
             return
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=toplevel)
@@ -45,6 +47,15 @@ async def dead_man(
             await _arm_again(run, toplevel)
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+def _booted_into(ports: Ports) -> StorePath | None:
+    """Return the system that the host has booted, if it is still to be confirmed."""
+    marks, booted = ports.marks.read(), ports.host.systems().booted
+    for mark in (marks.pending, marks.rolling_back, marks.staged):
+        if mark is not None and booted in ports.host.equivalents(mark):
+            return mark
+    return None
 
 
 async def _end(run: Run, toplevel: StorePath) -> None:

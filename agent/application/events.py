@@ -318,6 +318,12 @@ ROLL_BACK_STARTED = Event(
         "reasons": "list of {name, reason}",
     },
 )
+ROLL_BACK_REBOOTS = Event(
+    "rollback.reboot_requested",
+    "warning",
+    "The failed system was booted, and is left by a reboot.",
+    {"toplevel": "the system that is left", "target": "the confirmed system"},
+)
 ROLL_BACK_FINISHED = Event(
     "rollback.finished",
     "warning",

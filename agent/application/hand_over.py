@@ -127,15 +127,16 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
 
 @contextmanager
 def lock_if_free(run: Run, *, waits: bool) -> Iterator[None]:
-    """Hold the lock; without `waits`, go on where an agent that hangs has it.
+    """Hold the lock; without `waits`, go on where an agent that hangs has it, or no lock is there.
 
     Raises:
         LockedError: somebody has it, with `waits`.
+        HostError: it cannot be taken, with `waits`.
     """
     held = run.ports.lock.hold()
     try:
         held.__enter__()
-    except LockedError as error:
+    except (LockedError, HostError) as error:
         if waits:
             raise
         run.ports.sink.emit(events.LOCK_IGNORED, **error_fields(error))

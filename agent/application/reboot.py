@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
+from agent.application.examine import take_baseline
 from agent.application.report import error_fields
 from agent.application.try_boot import try_once
 from agent.domain.errors import HostError, JournalError
 from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
 from agent.domain.reboot import (
     Go,
     RebootPlan,
@@ -92,6 +94,7 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
     A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
     """
     ports = run.ports
+    await _prepare(run, toplevel)
     inhibitors = await ports.logind.inhibitors()
     ports.sink.emit(
         events.REBOOT_REQUESTED,
@@ -112,7 +115,24 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
     run.report.reasons = (("reboot", reason),)
 
 
-async def cancel_announced(ports: Ports, policy: Policy, toplevel: StorePath, why: str) -> None:
+async def _prepare(run: Run, toplevel: StorePath) -> None:
+    """Fill the row of a reboot that an earlier run has left over; how things are is noted anew."""
+    if run.record.baseline is not None:
+        return
+    ports, systems = run.ports, run.ports.host.systems()
+    with run.report.step("baseline", ports.clock):
+        baseline = await take_baseline(ports, run.policy)
+    run.record = replace(
+        run.record,
+        previous=systems.running or "unknown",
+        boot_id=systems.boot_id,
+        toplevel=toplevel,
+        action=Action.BOOT,
+        baseline=baseline.serialise(),
+    )
+
+
+async def cancel_announced(ports: Ports, toplevel: StorePath, why: str) -> None:
     """Take back what was told to those who are logged in, if anything was."""
     try:
         plan = ports.agenda.reboot_plan(toplevel)
@@ -123,4 +143,4 @@ async def cancel_announced(ports: Ports, policy: Policy, toplevel: StorePath, wh
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return
     ports.sink.emit(events.REBOOT_CANCELLED, toplevel=toplevel, reason=why)
-    await ports.logind.tell_people(f"{policy.host} does not reboot yet: {why}.")
+    await ports.logind.tell_people(f"The announced reboot is not done yet: {why}.")

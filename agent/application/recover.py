@@ -106,7 +106,7 @@ async def _look(run: Run, row: RunRecord | None) -> Memory:
         under_way = None  # of an upgrade before that one; its turn comes when nothing is pending
     if under_way is not None and under_way.previous is not None:
         known.add(under_way.previous)
-    is_touching = marks.pending is not None or marks.rolling_back is not None
+    is_touching = marks.pending is not None or marks.left is not None
     return Memory(
         marks=marks,
         systems=systems,
@@ -144,8 +144,8 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
             await _roll_back(run, marks.pending)
-        case Step.ROLL_BACK if marks.rolling_back:
-            await _roll_back(run, marks.rolling_back)
+        case Step.ROLL_BACK if marks.left:
+            await _roll_back(run, marks.left)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
             _close_roll_back(run, marks.rolled_back)
@@ -235,7 +235,7 @@ def _fields(step: Step, memory: Memory) -> dict[str, object]:
     if step is Step.ADOPT:
         return {"toplevel": memory.systems.running}
     marks, row = memory.marks, memory.row
-    about = marks.pending or marks.rolling_back or marks.rolled_back or marks.staged
+    about = marks.pending or marks.left or marks.rolled_back or marks.staged
     return {
         "step": step,
         "phase": row.phase if row else None,

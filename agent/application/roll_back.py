@@ -10,7 +10,7 @@ from agent.domain.activation import is_busy
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.policy import Action
+from agent.domain.policy import Action, RebootMode
 from agent.domain.standing import Denial, Fault, Standing, fault_of
 
 if TYPE_CHECKING:
@@ -45,14 +45,19 @@ async def roll_back(
             f"{failed} should be rolled back from, and there is no other confirmed system",
             hint="activate a good system by hand, then `agent confirm --force`",
         )
-    if marks.rolling_back != failed and not ports.marks.move(
-        Mark.PENDING, failed, Mark.ROLLING_BACK
-    ):
+    if failed != marks.left and not ports.marks.move(Mark.PENDING, failed, Mark.ROLLING_BACK):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     _write_down(run, failed, cause, reasons, target)
-    await _activate(run, failed, target, action)
-    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.ROLLED_BACK)
+    if ports.host.systems().running in ports.host.equivalents(failed) and action is Action.BOOT:
+        action = Action.SWITCH  # it was staged, and has been booted since
+    is_second_boot = marks.rebooting_back == failed
+    if not is_second_boot and await _reboot_back(run, failed, target, action, reasons):
+        return True
+    if not (is_second_boot and _has_come_back(ports, target)):
+        await _activate(run, failed, target, action)
+    for mark in (Mark.ROLLING_BACK, Mark.REBOOTING_BACK):
+        ports.marks.move(mark, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
     await ports.systemd.disarm()
     close(run)
@@ -101,6 +106,39 @@ def _standing(ports: Ports, path: StorePath) -> Standing:
         return Standing()
 
 
+async def _reboot_back(
+    run: Run, failed: StorePath, target: StorePath, action: Action, reasons: tuple[Reason, ...]
+) -> bool:
+    """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
+
+    It is asked for at most once: the mark says so, and stands before the reboot.
+    """
+    ports, systems = run.ports, run.ports.host.systems()
+    theirs = ports.host.equivalents(failed)
+    has_booted = systems.booted in theirs and systems.running in theirs
+    if not has_booted or action is not Action.SWITCH or systems.is_container:
+        return False
+    if run.policy.reboot_mode is RebootMode.NEVER:
+        return False
+    with run.report.step("roll-back", ports.clock):
+        await ports.profile.set(target)
+        await _make_room(run, failed)
+        ended = await _switch(ports, target, Action.BOOT)
+        await ports.loader.forget_choices()
+    if ended.returncode != 0 or ports.loader.default() not in (None, target):
+        return False
+    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
+    await ports.systemd.disarm()
+    ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
+    try:
+        await ports.host.reboot(forced=bool(await ports.logind.inhibitors()))
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        return False
+    run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
+    return True
+
+
 async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
     ports = run.ports
     with run.report.step("roll-back", ports.clock):
@@ -145,6 +183,13 @@ async def _switch(ports: Ports, target: StorePath, action: Action) -> Activation
         await ports.systemd.stop_activation()
         ended = await ports.systemd.activate(target, action)
     return ended
+
+
+def _has_come_back(ports: Ports, target: StorePath) -> bool:
+    """Whether the host has booted the confirmed system."""
+    systems = ports.host.systems()
+    ours = ports.host.equivalents(target)
+    return systems.booted in ours and systems.running in ours and systems.profile == target
 
 
 def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:

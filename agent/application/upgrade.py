@@ -191,6 +191,9 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
         return None
+    staged = ports.marks.read().staged
+    if staged is not None:
+        await cancel_announced(ports, staged, "a newer build has come")
     request = Request(
         candidate=found.candidate,
         action=run.policy.action,
@@ -201,21 +204,14 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
 
 async def _reboot(run: Run, reason: str) -> None:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
-    systems = run.ports.host.systems()
-    toplevel = systems.profile
+    toplevel = run.ports.host.systems().profile
     assert toplevel is not None  # noqa: S101 - it is what the reboot is for
     if not await may_reboot(run, toplevel, reason):
         run.report.outcome = Outcome.AWAITS_REBOOT
         return
     if not await is_still_healthy(run):
-        await cancel_announced(run.ports, run.policy, toplevel, "its health checks fail")
+        await cancel_announced(run.ports, toplevel, "its health checks fail")
         return
-    run.record = replace(
-        run.record,
-        previous=systems.running or "unknown",
-        boot_id=systems.boot_id,
-        toplevel=toplevel,
-    )
     await reboot(run, toplevel, reason)
 
 

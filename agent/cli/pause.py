@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.options import config_option
+from agent.cli.options import config_option, length_option
 
 if TYPE_CHECKING:
     from datetime import timedelta

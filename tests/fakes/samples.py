@@ -6,7 +6,14 @@ from datetime import timedelta
 
 from agent.domain.candidate import Candidate
 from agent.domain.job import Job, Select
-from agent.domain.policy import Action, Policy, RebootMode, Strategy
+from agent.domain.policy import (
+    Action,
+    ConfirmPolicy,
+    OnFailure,
+    Policy,
+    RebootMode,
+    Strategy,
+)
 from agent.domain.store_path import StorePath
 
 OLD, NEW, SPECIAL, OTHER = (StorePath(f"/nix/store/{c * 32}-nixos") for c in "abcd")
@@ -24,6 +31,19 @@ POLICY = Policy(
     boot_reserve=64 << 20,
     checks=(),
     health_deadline=timedelta(seconds=30),
+    confirm=ConfirmPolicy(
+        checks=(),
+        settle=timedelta(seconds=30),
+        deadline=timedelta(minutes=10),
+        patience=timedelta(days=1),
+        on_failure=OnFailure.ROLL_BACK,
+        asks_hydra=True,
+        asks_gateway=True,
+        ignored_units=(),
+    ),
+    foreign_hold=timedelta(days=1),
+    activate_deadline=timedelta(minutes=30),
+    substituters=(),
 )
 
 

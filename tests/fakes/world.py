@@ -6,13 +6,14 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from agent.application import events
+from agent.application import by_hand, events
 from agent.application.ports import Fetched, Ports
-from agent.application.upgrade import RunSettings, upgrade
+from agent.application.run import RunSettings
+from agent.application.upgrade import upgrade
 from agent.domain.build import Build
 from agent.domain.candidate import Candidate
 from agent.domain.check import IcmpCheck
@@ -22,32 +23,45 @@ from agent.domain.gates import FetchPlan
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 from agent.domain.systems import BootArtifacts
+from agent.domain.units import CONFIRM_UNIT
 
 from .host import FakeHost, FakeSystem
 from .hydra import FakeHydra, FakeJobset
 from .journal import FakeJournal
 from .lock import FakeLock
+from .marks import FakeMarks
 from .nix import FakeNix, FakeNixosRebuild, RememberedProgress
 from .prober import FakeProber
+from .profile import FakeProfile
 from .samples import JOB, OLD, POLICY
+from .systemd import ENDED, FakeSystemd, failed
 from .telling import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
-    from agent.application.ports import ActivationExit, Progress, RunRecord
+    from agent.application.ports import ActivationExit, Progress, RunRecord, UnitStatus
     from agent.application.report import Report
     from agent.domain.check import Check, CheckResult
     from agent.domain.gates import FreeSpace
     from agent.domain.job import Job
+    from agent.domain.marks import Mark
     from agent.domain.policy import Policy
+    from agent.domain.standing import Denial
     from agent.domain.systems import Systems
 
 STORE = "/nix/store"
 CANARY = "canary.example"
-WATCHFUL = replace(POLICY, checks=(IcmpCheck("canary", CANARY, timedelta(seconds=5)),))
-"""The sample policy, with a canary to look at."""
+SERVICE = "service.example"
+GATEWAY = "192.0.2.1"
+CACHE = "https://cache.example.org"
+WATCHFUL = replace(
+    POLICY,
+    checks=(IcmpCheck("canary", CANARY, timedelta(seconds=5)),),
+    confirm=replace(POLICY.confirm, checks=(IcmpCheck("service", SERVICE, timedelta(seconds=5)),)),
+)
+"""The sample policy, with a canary to look at before and a service to look at after an upgrade."""
 CLOSURE = FetchPlan(paths=3, download_bytes=100 << 20, unpacked_bytes=300 << 20)
 
 
@@ -127,7 +141,7 @@ class WorldNixosRebuild(FakeNixosRebuild):
 
 
 class WorldProber(FakeProber):
-    """A prober that notes each check as a step; `was_well` is its last answer."""
+    """A prober that notes each check as a step; `was_well` is its last answer about the canary."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()
@@ -138,7 +152,8 @@ class WorldProber(FakeProber):
     async def probe(self, check: Check) -> CheckResult:
         self._steps.append(f"probe {check.name}")
         result = await super().probe(check)
-        self.was_well = result.is_well
+        if check.target == CANARY:
+            self.was_well = result.is_well
         return result
 
 
@@ -155,6 +170,10 @@ class WorldHost(FakeHost):
         """Move the links as nixos-rebuild and switch-to-configuration do."""
         if action.moves_profile:
             self.profile = path
+        self.switch_to(action, path)
+
+    def switch_to(self, action: Action, path: StorePath) -> None:
+        """Move the link as switch-to-configuration does, which leaves the profile alone."""
         if action in (Action.SWITCH, Action.TEST):
             self.running = path
 
@@ -196,22 +215,103 @@ class WorldJournal(FakeJournal):
     @override
     def note_contact(self, now: datetime) -> None:
         self._steps.append("journal contact")
-        self.contact = now
+        super().note_contact(now)
 
     @override
     def prepare(self) -> None:
         self._steps.append("journal prepare")
+        super().prepare()
 
     @override
     def record(self, run: RunRecord) -> None:
         self._steps.append(f"journal {run.outcome}")
-        self.written.append(run)
         super().record(run)
+        self.written.append(run)
+
+    @override
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        self._steps.append("journal deny")
+        super().deny(denial, run)
 
     @override
     def highest_build(self, job: Job) -> int | None:
         self._steps.append("highest-build")
         return super().highest_build(job)
+
+
+class WorldMarks(FakeMarks):
+    """Marks whose changes are steps: `mark pending`, `unmark pending`, `pending to confirmed`."""
+
+    def __init__(self, steps: Steps, clock: SteppedClock) -> None:
+        super().__init__(clock)
+        self._steps = steps
+
+    @override
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        self._steps.append(f"mark {mark}")
+        super().set(mark, toplevel)
+
+    @override
+    def remove(self, mark: Mark) -> None:
+        self._steps.append(f"unmark {mark}")
+        super().remove(mark)
+
+    @override
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        self._steps.append(f"{mark} to {to}")
+        return super().move(mark, toplevel, to)
+
+
+class WorldSystemd(FakeSystemd):
+    """A systemd whose acts are steps: `arm`, `start confirm`, `switch-to-configuration boot`…"""
+
+    def __init__(self, steps: Steps, switches: Callable[[Action, StorePath], None]) -> None:
+        super().__init__(switches)
+        self._steps = steps
+
+    @override
+    async def start(self, unit: str) -> None:
+        self._steps.append("start confirm" if unit == CONFIRM_UNIT else f"start {unit}")
+        await super().start(unit)
+
+    @override
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        self._steps.append("arm")
+        await super().arm(delay, run_id, toplevel)
+
+    @override
+    async def disarm(self) -> None:
+        self._steps.append("disarm")
+        await super().disarm()
+
+    @override
+    async def stop_activation(self) -> None:
+        self._steps.append("stop-activation")
+        await super().stop_activation()
+
+    @override
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        self._steps.append(f"switch-to-configuration {action}")
+        await asyncio.sleep(0)  # where a cancellation arrives
+        return await super().activate(toplevel, action)
+
+
+class WorldProfile(FakeProfile):
+    """A profile whose changes are steps: `set-profile`, `remove-generations`."""
+
+    def __init__(self, steps: Steps, host: FakeHost) -> None:
+        super().__init__(host)
+        self._steps = steps
+
+    @override
+    async def set(self, toplevel: StorePath) -> None:
+        self._steps.append("set-profile")
+        await super().set(toplevel)
+
+    @override
+    async def remove_generations(self, toplevel: StorePath) -> int:
+        self._steps.append("remove-generations")
+        return await super().remove_generations(toplevel)
 
 
 class WorldLock(FakeLock):
@@ -255,7 +355,8 @@ class World:
     """Everything a run can see and change; `run` lets the agent have its turn.
 
     The host begins on `OLD`, which is of no build that Hydra knows. `told` and `steps` are of
-    the last run.
+    the last run, `told_by_new` is what the confirm unit of the new system said last. That unit does
+    what the new agent does, with the settings `new_policy`, or with those of the last run.
     """
 
     def __init__(self) -> None:
@@ -272,7 +373,15 @@ class World:
         self.prober = WorldProber(self.steps)
         self.lock = WorldLock(self.steps)
         self.idle_note = WorldIdleNote(self.steps)
+        self.marks = WorldMarks(self.steps, self.clock)
+        self.systemd = WorldSystemd(self.steps, self.host.switch_to)
+        self.systemd.programs[CONFIRM_UNIT] = self._confirm
+        self.profile = WorldProfile(self.steps, self.host)
+        self.told_by_new = RememberedEvents()
+        self.new_policy: Policy | None = None
         self.runs = 0
+        self.confirmations = 0
+        self._policy = WATCHFUL
 
     @property
     def jobset(self) -> FakeJobset:
@@ -294,6 +403,9 @@ class World:
             lock=self.lock,
             progress=RememberedProgress(),
             idle_note=self.idle_note,
+            marks=self.marks,
+            systemd=self.systemd,
+            profile=self.profile,
         )
 
     def publish(
@@ -333,7 +445,31 @@ class World:
 
     def canary_recovers(self) -> None:
         """Let the canary answer again."""
+        self.prober.reasons.pop(CANARY, None)
+
+    def service_breaks(self) -> None:
+        """Let the service answer no more that confirmation looks at."""
+        self.prober.reasons[SERVICE] = "no reply"
+
+    def hydra_is_gone(self) -> None:
+        """Let Hydra answer nobody any more."""
+        self.prober.reasons[JOB.instance] = "refused"
+
+    def host_is_cut_off(self) -> None:
+        """Let nobody outside answer any more."""
+        self.hydra_is_gone()
+        self.prober.reasons[GATEWAY] = "no reply"
+        self.prober.reasons[f"{CACHE}/nix-cache-info"] = "no route"
+
+    def all_is_well(self) -> None:
+        """Let everybody answer again."""
         self.prober.reasons.clear()
+
+    def somebody_switches(self, path: StorePath) -> None:
+        """Let a person bring a system to the host, past the agent."""
+        self.host.contents.setdefault(path, system_with("k1"))
+        self.host.activate(Action.SWITCH, path)
+        self.host.changed = self.clock.now()
 
     def run(
         self,
@@ -342,18 +478,44 @@ class World:
         dry_run: bool = False,
         ended_by: Callable[[], Kind] = lambda: Kind.TERMINATED,
     ) -> Report:
-        """Do one run, and prove that it ended in one summary, unless the power was cut."""
+        """Do one run of `agent upgrade`."""
+        return self.carry_out(upgrade, policy, dry_run=dry_run, ended_by=ended_by)
+
+    def carry_out(
+        self,
+        use_case: Callable[[Ports, Policy, RunSettings], Awaitable[Report]],
+        policy: Policy = WATCHFUL,
+        **asked: Any,
+    ) -> Report:
+        """Do one run, and prove that it ended in one summary, unless the power was cut.
+
+        `asked` are fields of `RunSettings`.
+        """
         self.runs += 1
         self.steps.clear()
         self.told = RememberedEvents()
-        settings = RunSettings(f"run-{self.runs}", STORE, dry_run=dry_run, ended_by=ended_by)
+        self._policy = policy
+        settings = RunSettings(f"run-{self.runs}", STORE, **asked)
+
+        async def main() -> Report:
+            return await use_case(self.ports, policy, settings)
+
         try:
-            report = asyncio.run(upgrade(self.ports, policy, settings))
+            report = asyncio.run(main())
         except asyncio.CancelledError:
             self._prove_one_summary()
             raise
         self._prove_one_summary()
         return report
+
+    async def _confirm(self) -> UnitStatus:
+        """Do what the new system's confirm unit does, and return the state that it leaves."""
+        self.confirmations += 1
+        self.told_by_new = RememberedEvents()
+        ports = replace(self.ports, sink=self.told_by_new)
+        settings = RunSettings(f"confirm-{self.confirmations}", STORE)
+        report = await by_hand.confirm(ports, self.new_policy or self._policy, settings)
+        return ENDED if report.exit_code == 0 else failed(report.exit_code)
 
     def _prove_one_summary(self) -> None:
         assert self.told.names()[0] == "run.started"
@@ -367,14 +529,15 @@ class World:
 
     def last_row(self) -> RunRecord:
         """Return the journal's newest row, which must be there."""
-        row = self.journal.last_run()
-        assert row is not None
+        (row,) = self.journal.runs(1)
         return row
 
 
 def system_with(kernel: str) -> FakeSystem:
     """Return a system of the host `h`, told apart from others by its kernel alone."""
-    return FakeSystem(BootArtifacts(f"/{kernel}", "/i", "/m", ""), hostname="h")
+    return FakeSystem(
+        BootArtifacts(f"/{kernel}", "/i", "/m", ""), hostname="h", units={CONFIRM_UNIT: "confirm"}
+    )
 
 
 def system(number: int) -> StorePath:

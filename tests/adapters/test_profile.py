@@ -10,7 +10,6 @@ import pytest
 
 from agent.adapters.profile import SystemProfile
 from agent.application import events
-from agent.application.ports import Profile
 from agent.domain.errors import HostError, Kind
 from agent.domain.store_path import StorePath
 from fakes.host import FakeHost
@@ -20,6 +19,8 @@ from nix_on_host import NixOnHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from agent.application.ports import Profile
 
 
 @dataclass

@@ -24,6 +24,7 @@ _MAX_FILE: Final = 65536
 _UNITS: Final = "etc/systemd/system"
 _MASK: Final = 7
 """The column of `/proc/net/route` with the destination's mask."""
+_NOWHERE: Final = "00000000"
 _DEVICE: Final = 9
 """The column of `/proc/net/ipv6_route` with the device."""
 _REBOOT_TIMEOUT: Final = 60.0
@@ -163,7 +164,8 @@ class HostFiles:
         found = []
         for line in (_text(self._routes / "route") or "").splitlines()[1:]:
             fields = line.split()
-            if len(fields) > _MASK and fields[1] == fields[_MASK] == "00000000":
+            # One without a gateway, such as a tunnel's, has nobody to ask.
+            if len(fields) > _MASK and fields[1] == fields[_MASK] == _NOWHERE != fields[2]:
                 found.append(socket.inet_ntoa(bytes.fromhex(fields[2])[::-1]))
         for line in (_text(self._routes / "ipv6_route") or "").splitlines():
             fields = line.split()

@@ -42,10 +42,7 @@ async def recover_all(run: Run) -> Step:
             step = recover(memory)
             if step in _LEFT_TO_OTHERS:
                 break
-            run.ports.sink.emit(
-                events.SYSTEM_ADOPTED if step is Step.ADOPT else events.RECOVERY_STEP,
-                **_fields(step, memory),
-            )
+            _tell(run.ports, step, memory)
             await _take(run, step, memory.marks, row)
         else:
             raise AssertionError(f"recovery does not end, with {step} again and again")
@@ -231,13 +228,15 @@ def _end(run: Run, row: RunRecord, outcome: Outcome) -> None:
     run.ports.journal.record(ended)
 
 
-def _fields(step: Step, memory: Memory) -> dict[str, object]:
+def _tell(ports: Ports, step: Step, memory: Memory) -> None:
     if step is Step.ADOPT:
-        return {"toplevel": memory.systems.running}
+        ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=_to_adopt(ports))
+        return
     marks, row = memory.marks, memory.row
     about = marks.pending or marks.left or marks.rolled_back or marks.staged
-    return {
-        "step": step,
-        "phase": row.phase if row else None,
-        "toplevel": about or (row.toplevel if row else None),
-    }
+    ports.sink.emit(
+        events.RECOVERY_STEP,
+        step=step,
+        phase=row.phase if row else None,
+        toplevel=about or (row.toplevel if row else None),
+    )

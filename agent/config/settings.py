@@ -270,7 +270,7 @@ class PathsSection(Section):
     state_dir: AbsolutePath = Path("/var/lib/nixos-hydra-agent")
     """History, lock and scratch space."""
     marks_dir: AbsolutePath = Path("/nix/var/nix/gcroots/nixos-hydra-agent")
-    """Links that keep the candidate from the garbage collector."""
+    """The marks: links that keep from the garbage collector what the agent stands on."""
     boot: AbsolutePath = Path("/boot")
     """Mount point of the boot partition."""
 

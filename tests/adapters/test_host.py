@@ -8,59 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.host import HostFiles
-from agent.adapters.process import Runner
+from adapters.host_root import Root
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.systems import BootArtifacts, Systems
 from fakes.host import FakeHost, FakeSystem
-from fakes.telling import RememberedEvents, SteppedClock
-
-
-class Root:
-    """A host's files below a directory; `add` puts a system into its store."""
-
-    def __init__(self, path):
-        self.path = path
-        self.store = path / "store"
-        self.profiles = path / "profiles"
-        self.boot = path / "boot"
-        self.run = path / "run"
-        for directory in (self.store, self.profiles, self.run):
-            directory.mkdir()
-        self.current = self.run / "current-system"
-        self.booted = self.run / "booted-system"
-        self.profile = self.profiles / "system"
-        self.host = HostFiles(
-            Runner(RememberedEvents(), SteppedClock()),
-            current_system=self.current,
-            booted_system=self.booted,
-            profile=self.profile,
-            store_dir=self.store,
-            boot=self.boot,
-        )
-
-    def name(self, letter):
-        return str(self.store / f"{letter * 32}-nixos")
-
-    def add(self, letter, *, artifacts=None, hostname=None, specialisations=None):
-        path = Path(self.name(letter))
-        path.mkdir()
-        for name, text in (artifacts or {}).items():
-            (path / name).write_text(text)
-        if hostname is not None:
-            (path / "etc").mkdir()
-            (path / "etc" / "hostname").write_text(hostname)
-        for name, target in (specialisations or {}).items():
-            (path / "specialisation").mkdir(exist_ok=True)
-            (path / "specialisation" / name).symlink_to(target)
-        return str(path)
-
-    def generation(self, number, target):
-        link = self.profiles / f"system-{number}-link"
-        link.symlink_to(target)
-        self.profile.unlink(missing_ok=True)
-        self.profile.symlink_to(link.name)
 
 
 def unbooted(systems):
@@ -83,10 +35,15 @@ class RealStage:
         artifacts = dict.fromkeys(("kernel", "initrd", "kernel-modules"), "x")
         self.special = root.add("s", artifacts=artifacts)
         self.other_special = root.add("v", artifacts=artifacts)
-        self.first = root.add("a", specialisations={"debug": self.special})
+        self.first = root.add(
+            "a",
+            specialisations={"debug": self.special},
+            units={"same.service": "[Unit]", "old.service": "[Unit]", "other.service": "1"},
+        )
         self.second = root.add(
             "b",
             hostname="web-1\n",
+            units={"same.service": "[Unit]", "new.service": "[Unit]", "other.service": "2"},
             specialisations={"debug": self.other_special, "lean": root.name("m")},
         )
         self.missing = root.name("d")
@@ -109,9 +66,16 @@ class FakeStage:
         self.host = FakeHost()
         self.host.profile = self.second
         self.host.contents = {
-            self.first: FakeSystem(artifacts=None, specialisations={"debug": self.special}),
+            self.first: FakeSystem(
+                artifacts=None,
+                specialisations={"debug": self.special},
+                units={"same.service": "[Unit]", "old.service": "[Unit]", "other.service": "1"},
+            ),
             self.second: FakeSystem(
-                artifacts=None, hostname="web-1", specialisations={"debug": self.other_special}
+                artifacts=None,
+                hostname="web-1",
+                specialisations={"debug": self.other_special},
+                units={"same.service": "[Unit]", "new.service": "[Unit]", "other.service": "2"},
             ),
             self.special: FakeSystem(),
             self.other_special: FakeSystem(),
@@ -158,6 +122,28 @@ def test_only_a_system_with_a_kernel_has_boot_artifacts(stage):
     assert stage.host.boot_artifacts(stage.special) is not None
     assert stage.host.boot_artifacts(stage.first) is None
     assert stage.host.boot_artifacts(stage.missing) is None
+
+
+def test_a_switch_touches_the_units_that_are_new_or_differ(stage):
+    host = stage.host
+    assert host.touched_units(stage.first, stage.second) == {"new.service", "other.service"}
+    assert host.touched_units(stage.second, stage.first) == {"old.service", "other.service"}
+    assert host.touched_units(stage.first, stage.first) == frozenset()
+    assert host.touched_units(stage.first, stage.missing) == frozenset()
+    assert host.touched_units(stage.missing, stage.second) == {
+        *("same.service", "new.service", "other.service")
+    }
+
+
+def test_a_system_has_the_units_of_its_own(stage):
+    assert stage.host.has_unit(stage.second, "new.service")
+    assert not stage.host.has_unit(stage.first, "new.service")
+    assert not stage.host.has_unit(stage.missing, "new.service")
+
+
+def test_only_what_is_in_the_store_exists(stage):
+    assert stage.host.exists(stage.second)
+    assert not stage.host.exists(stage.missing)
 
 
 # What the files say.

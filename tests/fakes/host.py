@@ -12,6 +12,8 @@ from agent.domain.gates import FreeSpace
 from agent.domain.systems import BootArtifacts, Systems
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from agent.domain.errors import HostError
     from agent.domain.store_path import StorePath
 
@@ -20,31 +22,57 @@ PLAIN = BootArtifacts("/k/1", "/i/1", "/m/1", "quiet")
 
 @dataclass
 class FakeSystem:
-    """What a toplevel holds; `specialisations` maps names to their own toplevels."""
+    """What a toplevel holds; `specialisations` maps names to their own toplevels.
+
+    `units` maps the names of unit files to their texts.
+    """
 
     artifacts: BootArtifacts | None = PLAIN
     hostname: str | None = None
     specialisations: dict[str, StorePath] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 class FakeHost(Host):
     """Shows what a test sets; `fault` ends every question about links, `reboot_fault` a reboot.
 
-    What is in `contents` is in the store.
+    What is in `contents` is in the store. `generations` are the profile's, by number, and
+    `generation` is the present one; setting `profile` is `nix-env --set`.
     """
 
     def __init__(self) -> None:
         self.running: StorePath | None = None
         self.booted: StorePath | None = None
-        self.profile: StorePath | None = None
+        self.generations: dict[int, StorePath] = {}
+        self.generation: int | None = None
         self.is_container = False
         self.boot_id = "boot-0"
         self.platform_name: str | None = "x86_64-linux"
         self.contents: dict[StorePath, FakeSystem] = {}
         self.space = FreeSpace(store=100 << 30, boot=1 << 30)
+        self.changed: datetime | None = None
+        self.booted_when: datetime | None = None
+        self.gateways: tuple[str, ...] = ("192.0.2.1",)
         self.reboots = 0
+        self.is_forced = False
         self.fault: HostError | None = None
         self.reboot_fault: HostError | None = None
+
+    @property
+    def profile(self) -> StorePath | None:
+        """The present generation's system."""
+        return None if self.generation is None else self.generations[self.generation]
+
+    @profile.setter
+    def profile(self, toplevel: StorePath | None) -> None:
+        newest = max(self.generations, default=0)
+        if toplevel is None:
+            self.generation = None
+        elif self.generations.get(newest) == toplevel:
+            self.generation = newest
+        else:
+            self.generation = newest + 1
+            self.generations[self.generation] = toplevel
 
     @override
     def systems(self) -> Systems:
@@ -83,10 +111,37 @@ class FakeHost(Host):
         return self.space
 
     @override
-    async def reboot(self) -> None:
+    def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
+        before = self.contents[old].units if old in self.contents else {}
+        after = self.contents[new].units if new in self.contents else {}
+        return frozenset(unit for unit, text in after.items() if before.get(unit) != text)
+
+    @override
+    def has_unit(self, toplevel: StorePath, unit: str) -> bool:
+        return toplevel in self.contents and unit in self.contents[toplevel].units
+
+    @override
+    def exists(self, toplevel: StorePath) -> bool:
+        return toplevel in self.contents
+
+    @override
+    def changed_at(self) -> datetime | None:
+        return self.changed
+
+    @override
+    def booted_at(self) -> datetime | None:
+        return self.booted_when
+
+    @override
+    def default_gateways(self) -> tuple[str, ...]:
+        return self.gateways
+
+    @override
+    async def reboot(self, *, forced: bool = False) -> None:
         if self.reboot_fault is not None:
             raise self.reboot_fault
         self.reboots += 1
+        self.is_forced = forced
 
     def _specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
         found = self.contents.get(toplevel)

@@ -10,6 +10,8 @@ from typing_extensions import override
 
 from agent.application.ports import Journal, RunRecord
 from agent.domain.decide import History
+from agent.domain.outcome import UNDER_WAY
+from agent.domain.standing import Denial, Standing
 from agent.domain.store_path import StorePath
 
 if TYPE_CHECKING:
@@ -18,55 +20,105 @@ if TYPE_CHECKING:
     from agent.domain.job import Job
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_ARRIVED: Final = ("activated", "staged", "rebooting", "nothing-to-do")
+_ARRIVED: Final = ("confirmed", "pending", "staged", "rebooting", "nothing-to-do")
 _PASSIVE: Final = ("held", "failed", "awaits-reboot")
 
 
 class FakeJournal(Journal):
-    """Keeps `rows`, oldest first, and `contact`.
+    """Keeps `rows`, oldest first, `denied`, newest last, and `contact`.
 
-    While `fault` is set, every write ends in it; `phases` are the outcomes written, in order.
+    While `fault` is set, every write ends in it, and with `read_fault` every question; `phases` are
+    the outcomes written, in order.
     """
 
     def __init__(self) -> None:
         self.rows: list[RunRecord] = []
+        self.denied: list[Denial] = []
         self.phases: list[str] = []
         self.contact: datetime | None = None
         self.fault: JournalError | None = None
+        self.read_fault: JournalError | None = None
+        self._allowed_after: dict[StorePath, int] = {}
 
     @override
     def note_contact(self, now: datetime) -> None:
-        self.prepare()
+        self._write()
         self.contact = now
 
     @override
     def prepare(self) -> None:
-        if self.fault is not None:
-            raise self.fault
+        self._write()
 
     @override
     def record(self, run: RunRecord) -> None:
-        self.prepare()
+        self._write()
         self.phases.append(run.outcome)
-        for position, row in enumerate(self.rows):
-            if row.run_id == run.run_id:
-                self.rows[position] = run
-                return
-        last = self.last_run()
-        if last is not None and _ending(last) == _ending(run) is not None:
-            self.rows[-1] = replace(last, repeats=last.repeats + 1, finished_at=run.finished_at)
+        others = [row for row in self.rows if row.run_id != run.run_id]
+        if others and _ending(others[-1]) == _ending(run) is not None:
+            last = others[-1]
+            others[-1] = replace(last, repeats=last.repeats + 1, finished_at=run.finished_at)
+            self.rows = others
         else:
-            self.rows.append(run)
+            self._insert(run)
 
     @override
-    def last_run(self) -> RunRecord | None:
-        return self.rows[-1] if self.rows else None
+    def runs(self, limit: int) -> tuple[RunRecord, ...]:
+        return tuple(self._read()[::-1][:limit])
+
+    @override
+    def under_way(self) -> RunRecord | None:
+        return next((row for row in self._read()[::-1] if row.outcome in UNDER_WAY), None)
+
+    @override
+    def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
+        confirmed = (
+            number
+            for number, row in enumerate(self._read(), 1)
+            if row.toplevel == toplevel and row.outcome == "confirmed"
+        )
+        since = max(self._allowed_after.get(toplevel, 0), *confirmed, 0)
+        later = [row for row in self.rows[since:] if row.toplevel == toplevel]
+        suspect = [row for row in later if row.fault == "suspect"]
+        return Standing(
+            denial=next((told for told in self.denials(now) if told.toplevel == toplevel), None),
+            suspicions=len(suspect),
+            suspected_at=max((row.finished_at for row in suspect if row.finished_at), default=None),
+            roll_backs=sum(row.outcome == "rolled-back" and row.fault is not None for row in later),
+        )
+
+    @override
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        self._write()
+        if run is not None:
+            self._insert(run)
+        self._lift(denial.toplevel)
+        self.denied.append(denial)
+
+    @override
+    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
+        if self.standing_of(toplevel, now) == Standing():
+            return False
+        self._write()
+        self._lift(toplevel)
+        self._allowed_after[toplevel] = len(self.rows)
+        return True
+
+    @override
+    def denials(self, now: datetime) -> tuple[Denial, ...]:
+        self._read()
+        return tuple(told for told in self.denied[::-1] if told.until is None or now < told.until)
+
+    @override
+    def toplevel_of(self, build_id: int) -> StorePath | None:
+        found = (row.toplevel for row in self._read()[::-1] if row.build_id == build_id)
+        known = next((path for path in found if path is not None), None)
+        return None if known is None else StorePath(known)
 
     @override
     def highest_build(self, job: Job) -> int | None:
         found = (
             row.build_id
-            for row in self.rows
+            for row in self._read()
             if row.job == job.key and row.outcome in _ARRIVED and row.build_id is not None
         )
         return max(found, default=None)
@@ -75,7 +127,7 @@ class FakeJournal(Journal):
     def history_of(self, candidate: Candidate) -> History:
         path = candidate.toplevel
         is_dry_activated = any(
-            row.toplevel == path and row.outcome == "dry-activated" for row in self.rows
+            row.toplevel == path and row.outcome == "dry-activated" for row in self._read()
         )
         touched = [
             row for row in self.rows if row.previous is not None and row.action != "dry-activate"
@@ -91,9 +143,29 @@ class FakeJournal(Journal):
             is_staged=last.outcome in ("staged", "rebooting"),
             is_dry_activated=is_dry_activated,
             reboot_asked_in=(last.boot_id or "") if last.outcome == "rebooting" else None,
-            has_failed=last.outcome in ("failed", "activating"),
+            has_failed=last.outcome in ("failed", "rolled-back", "activating"),
             activated_as=StorePath(other) if other is not None else None,
         )
+
+    def _write(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def _read(self) -> list[RunRecord]:
+        if self.read_fault is not None:
+            raise self.read_fault
+        return self.rows
+
+    def _insert(self, run: RunRecord) -> None:
+        """Write a row in the place of the run's own, or as the newest."""
+        for position, row in enumerate(self.rows):
+            if row.run_id == run.run_id:
+                self.rows[position] = run
+                return
+        self.rows.append(run)
+
+    def _lift(self, toplevel: StorePath) -> None:
+        self.denied = [told for told in self.denied if told.toplevel != toplevel]
 
 
 def _ending(run: RunRecord) -> RunRecord | None:

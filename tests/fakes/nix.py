@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 class FakeNix:
     """`evaluates` maps (flake, host) to a toplevel; `cached` what each path would bring.
 
+    `caches` are the substituters in force.
+
     `fault` is raised by whatever is asked next, for as long as it is set.
     """
 
     evaluates: dict[tuple[str, str], StorePath] = field(default_factory=dict)
     cached: dict[StorePath, FetchPlan] = field(default_factory=dict)
     valid: set[StorePath] = field(default_factory=set)
+    caches: tuple[str, ...] = ("https://cache.example.org",)
     local_builds: bool = False
     fault: NixError | None = None
     asked: list[str] = field(default_factory=list)
@@ -45,6 +48,9 @@ class FakeNix:
         if path in self.valid or (self.local_builds and path not in self.cached):
             return FetchPlan(0, 0, 0)
         return self._find(path)
+
+    async def substituters(self) -> tuple[str, ...]:
+        return self.caches
 
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
         self._note("substitute")

@@ -20,11 +20,13 @@ _AT_ONCE = timedelta(milliseconds=1)
 class FakeProber:
     """Finds every target well but those that `reasons` gives a reason for; remembers questions.
 
-    Change `reasons` between runs to let a service fail or recover.
+    Change `reasons` between runs to let a service fail or recover; what is in `unproven` cannot be
+    asked then. Both name targets.
     """
 
     def __init__(self, reasons: Mapping[str, str] | None = None) -> None:
         self.reasons = dict(reasons or {})
+        self.unproven: set[str] = set()
         self.asked: list[Check] = []
 
     @asynccontextmanager
@@ -35,7 +37,11 @@ class FakeProber:
         self.asked.append(check)
         reason = self.reasons.get(check.target, "")
         return CheckResult(
-            check, is_well=not reason, reason=reason, latency=None if reason else _AT_ONCE
+            check,
+            is_well=not reason,
+            reason=reason,
+            latency=None if reason else _AT_ONCE,
+            is_conclusive=not reason or check.target not in self.unproven,
         )
 
 

@@ -26,7 +26,7 @@ def a_run(number: int = 1, **facts: Any) -> RunRecord:
 
 
 def an_arrival(
-    number: int, toplevel: str = NEW, outcome: str = "activated", **facts: Any
+    number: int, toplevel: str = NEW, outcome: str = "confirmed", **facts: Any
 ) -> RunRecord:
     """Return a run of build `number` that touched the host."""
     action = "dry-activate" if outcome == "dry-activated" else "switch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class RememberedEvents:
 
 
 class SteppedClock:
-    """Stands still until a test moves it."""
+    """Stands still until a test moves it, or somebody sleeps: that takes no time but its own."""
 
     def __init__(self, now: datetime | None = None) -> None:
         self.instant = now or datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
@@ -46,6 +47,10 @@ class SteppedClock:
 
     def elapsed(self) -> float:
         return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.move(seconds)
+        await asyncio.sleep(0)  # where a cancellation arrives
 
     def move(self, seconds: float) -> None:
         """Let time pass."""

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.activation import Ended, judge_activation
+from agent.domain.activation import Ended, fault_of_activation, is_busy, judge_activation
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
+from agent.domain.standing import Fault
 from agent.domain.systems import Systems
 from fakes.samples import NEW, OLD, OTHER, SPECIAL
+
+FAILED = frozenset({"b.service", "a.service"})
+LOADED = "Unit nixos-rebuild-switch-to-configuration.service was already loaded"
+LOCKED = "error: Could not acquire lock"
 
 
 def ended(action=Action.SWITCH, code=0, *, running=NEW, profile=NEW, tail="", **facts):
@@ -26,12 +31,15 @@ def ended(action=Action.SWITCH, code=0, *, running=NEW, profile=NEW, tail="", **
 @pytest.mark.parametrize(
     ("how", "outcome"),
     [
-        (ended(), Outcome.ACTIVATED),
-        (ended(running=SPECIAL), Outcome.ACTIVATED),
+        (ended(), Outcome.PENDING),
+        (ended(running=SPECIAL), Outcome.PENDING),
         (ended(Action.BOOT, running=OLD), Outcome.STAGED),
-        (ended(Action.TEST, profile=OLD), Outcome.ACTIVATED),
+        (ended(Action.TEST, profile=OLD), Outcome.PENDING),
         (ended(Action.DRY_ACTIVATE, running=OLD, profile=OLD), Outcome.DRY_ACTIVATED),
         (ended(code=100, running=OLD), Outcome.STAGED),
+        (ended(code=-15, timed_out=True), Outcome.PENDING),
+        (ended(Action.BOOT, code=-15, running=OLD, timed_out=True), Outcome.STAGED),
+        (ended(code=4, new_failures=frozenset()), Outcome.PENDING),
     ],
 )
 def test_what_was_reached_is_told(how, outcome):
@@ -67,7 +75,19 @@ def test_what_was_reached_is_told(how, outcome):
         (ended(code=137, running=None), Kind.ACTIVATION_KILLED, "running system is unknown"),
         (ended(code=137), Kind.ACTIVATION_KILLED, "signal 9"),
         (ended(code=247), Kind.ACTIVATION_KILLED, "signal 9"),
-        (ended(code=-15, timed_out=True), Kind.ACTIVATION_TIMEOUT, "did not end in time"),
+        (ended(code=-15, running=OLD, timed_out=True), Kind.ACTIVATION_TIMEOUT, "not end in time"),
+        (ended(code=1, tail=LOADED, running=OLD), Kind.ACTIVATION_BUSY, "profile is the candidate"),
+        (ended(code=1, tail=LOCKED, running=OLD), Kind.ACTIVATION_BUSY, "another activation was"),
+        (ended(code=2, tail=LOCKED), Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"),
+        (ended(code=4, new_failures=FAILED), Kind.UNITS_FAILED, "units failed: a.service, b.servi"),
+        (ended(code=4, new_failures=None), Kind.UNITS_FAILED, "units failed;"),
+        (ended(code=4, running=OLD, new_failures=frozenset()), Kind.UNITS_FAILED, "is unchanged"),
+        (ended(code=2, new_failures=frozenset()), Kind.ACTIVATION_SCRIPT_FAILED, "script failed"),
+        (
+            ended(code=4, new_failures=frozenset(), tail="Failed to run activate script"),
+            Kind.UNITS_FAILED,
+            "units and the activation script failed",
+        ),
         (ended(code=100, profile=OLD), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
         (ended(Action.TEST, code=100), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
         (ended(Action.DRY_ACTIVATE, code=100), Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot"),
@@ -82,3 +102,20 @@ def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
         judge_activation(how)
     assert caught.value.kind is kind
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize("tail", [LOADED, LOCKED])
+def test_an_activation_is_busy_only_if_it_was_refused_for_that(tail):
+    assert is_busy(1, tail)
+    assert not is_busy(4, tail)
+    assert not is_busy(1, "Failed to start a.service")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind.startswith("activation-")])
+def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system_broken(kind):
+    is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED
+    assert fault_of_activation(kind) is (Fault.BROKEN if is_broken else Fault.SUSPECT)
+
+
+def test_a_system_whose_units_failed_in_the_switch_is_broken():
+    assert fault_of_activation(Kind.UNITS_FAILED) is Fault.BROKEN

@@ -73,6 +73,7 @@ def test_every_result_is_logged():
         "target": "https://wiki.example/",
         "well": False,
         "wanted": True,
+        "conclusive": True,
         "reason": "status 503, expected 200-399",
         "latency": None,
     }
@@ -85,18 +86,18 @@ def test_a_well_check_is_logged_with_its_latency_in_seconds():
 
 
 @pytest.mark.parametrize(
-    ("act", "reason"),
+    ("act", "reason", "is_conclusive"),
     [
-        (breaks, "could not be probed: RuntimeError: a probe with a fault"),
-        (cancels_itself, "could not be probed: the probe was cancelled"),
-        (never, "no answer within 0.02 s"),
+        (breaks, "could not be probed: RuntimeError: a probe with a fault", False),
+        (cancels_itself, "could not be probed: the probe was cancelled", False),
+        (never, "no answer within 0.02 s", True),
     ],
 )
-def test_a_bad_probe_fails_its_own_check_and_no_other(act, reason):
+def test_a_bad_probe_fails_its_own_check_and_no_other(act, reason, is_conclusive):
     checks = [ping("before"), ping("bad", SOON), ping("after")]
     before, bad, after = run(RogueProber({"bad": act}), checks)
     assert (before.is_well, after.is_well) == (True, True)
-    assert bad == CheckResult(checks[1], is_well=False, reason=reason)
+    assert bad == CheckResult(checks[1], is_well=False, reason=reason, is_conclusive=is_conclusive)
 
 
 def test_what_has_not_finished_at_the_deadline_has_failed():
@@ -104,7 +105,8 @@ def test_what_has_not_finished_at_the_deadline_has_failed():
     checks = [ping("dead"), ping("alive")]
     dead, alive = run(RogueProber({"dead": never}), checks, SOON, sink=sink)
     assert alive.is_well
-    assert dead.reason == "not finished within health.deadline (0.02 s)"
+    assert dead.reason == "not finished within the time of all checks (0.02 s)"
+    assert not dead.is_conclusive
     assert sink.names() == ["check.finished"] * 2
 
 
@@ -128,7 +130,7 @@ def test_a_probe_that_ignores_its_cancellation_does_not_hold_up_the_others():
         return results, sink.names()
 
     (result,), told = asyncio.run(play())
-    assert result.reason == "not finished within health.deadline (0.02 s)"
+    assert result.reason == "not finished within the time of all checks (0.02 s)"
     assert told == ["check.finished"]
 
 

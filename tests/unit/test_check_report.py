@@ -68,6 +68,7 @@ def test_programs_get_every_check_with_its_reason():
                 "target": "192.0.2.1",
                 "well": True,
                 "wanted": False,
+                "conclusive": True,
                 "reason": "",
                 "latency_seconds": 0.0004,
             },
@@ -77,6 +78,7 @@ def test_programs_get_every_check_with_its_reason():
                 "target": "https://wiki.example/health",
                 "well": False,
                 "wanted": False,
+                "conclusive": True,
                 "reason": "status 503, expected 200-399",
                 "latency_seconds": None,
             },
@@ -86,11 +88,18 @@ def test_programs_get_every_check_with_its_reason():
                 "target": "printer.example",
                 "well": False,
                 "wanted": True,
+                "conclusive": True,
                 "reason": "no reply (0 of 3)",
                 "latency_seconds": None,
             },
         ],
     }
+
+
+def test_programs_are_told_what_could_not_be_run_at_all():
+    impossible = CheckResult(WIKI, is_well=False, reason="no descriptor left", is_conclusive=False)
+    ((check,), well) = (json.loads(for_program([impossible]))[key] for key in ("checks", "well"))
+    assert (check["conclusive"], check["well"], well) == (False, False, False)
 
 
 def test_a_merely_wanted_check_does_not_hold_the_host():

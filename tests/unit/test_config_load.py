@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from agent.config.policy import checks_of, policy_of
 from agent.config.show import shown
 from agent.domain.check import HttpCheck, IcmpCheck
 from agent.domain.errors import ConfigError, ExitCode, Kind
-from agent.domain.policy import Action
+from agent.domain.policy import Action, OnFailure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,6 +295,22 @@ def test_a_variable_in_small_letters_is_told_when_it_is_unknown(write, monkeypat
             "health.checks[0].status[0]",
             "ends before it begins",
         ),
+        (
+            HYDRA + '[confirm]\nsettle="1s"\ndeadline="3s"\nchecks=[{type="icmp",host="a"}]',
+            "confirm.deadline",
+            "timeout of check 0 is longer than confirm.deadline",
+        ),
+        (
+            HYDRA + '[confirm]\npatience = "5m"',
+            "confirm.patience",
+            "shorter than confirm.deadline",
+        ),
+        (
+            HYDRA
+            + '[confirm]\nchecks=[{type="icmp",host="a"},{type="tcp",host="b",port=1,name="a"}]',
+            "confirm.checks",
+            "two checks are named 'a'",
+        ),
     ],
 )
 def test_an_impossible_combination_is_an_error(write, text, key, why):
@@ -310,6 +327,9 @@ def test_an_impossible_combination_is_an_error(write, text, key, why):
         HYDRA + 'timeout = "60s"',
         HYDRA + '[health]\ndeadline="3s"\nchecks=[{type="icmp",host="a",timeout="3s"}]',
         HYDRA + '[[health.checks]]\ntype="http"\nurl="http://a"\nstatus=[200, "301-302"]\nbody="x"',
+        HYDRA + '[confirm]\ndeadline="3s"\nchecks=[{type="icmp",host="a",timeout="3s"}]',
+        HYDRA + '[confirm]\npatience = "10m"',
+        HYDRA + '[confirm]\nchecks=[{type="icmp",host="a"},{type="tcp",host="a",port=1}]',
     ],
 )
 def test_a_possible_combination_is_none(write, combination):
@@ -367,6 +387,60 @@ def test_a_request_of_wrong_type_or_range_is_refused(write, key, value):
     table = "\n".join(f"{name} = {text}" for name, text in given.items())
     found = problems(write(HOST + HYDRA + "[[health.checks]]\n" + table))
     assert [told.partition(f"[0].{key}")[0] for told in found] == ["health.checks"]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ('type="tcp"\nhost="a"\nport=1', "port", "0"),
+        ('type="tcp"\nhost="a"\nport=1', "port", "65536"),
+        ('type="tcp"\nhost="a"\nport=1', "port", "true"),
+        ('type="tcp"\nhost="a"\nport=1', "port", '"ssh"'),
+        ('type="tcp"\nhost="a"\nport=1', "host", '"a:22"'),
+        ('type="dns"\nhost="a"', "host", '"192.0.2.1"'),
+        ('type="dns"\nhost="a"', "host", '"2001:db8::1"'),
+        ('type="dns"\nhost="a"', "addresses", '["b"]'),
+        ('type="dns"\nhost="a"', "addresses", '["fe80::1%eth0"]'),
+        ('type="unit"\nunit="a.service"', "unit", '"a"'),
+        ('type="unit"\nunit="a.service"', "unit", '"a b.service"'),
+        ('type="unit"\nunit="a.service"', "unit", f'"{"a" * 248}.service"'),
+        ('type="command"\ncommand=["a"]', "command", "[]"),
+        ('type="command"\ncommand=["a"]', "command", '[""]'),
+        ('type="command"\ncommand=["a"]', "command", '"a b"'),
+        ('type="command"\ncommand=["a"]', "command", '["./a"]'),
+        ('type="command"\ncommand=["a"]', "command", '["a", "b\\u0000"]'),
+    ],
+)
+def test_another_check_of_wrong_type_or_range_is_refused(write, table, key, value):
+    given = dict(line.split("=", 1) for line in table.splitlines()) | {key: value}
+    text = "\n".join(f"{name} = {told}" for name, told in given.items())
+    (found,) = problems(write(HOST + HYDRA + "[[confirm.checks]]\n" + text))
+    assert found.partition(f"[0].{key}")[0] == "confirm.checks"
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ('type="icmp"\nhost="a"', "a"),
+        ('type="http"\nurl="http://a/"', "http://a/"),
+        ('type="tcp"\nhost="2001:db8::1"\nport=22', "[2001:db8::1]:22"),
+        ('type="dns"\nhost="a"\naddresses=["2001:DB8::1", "192.0.2.1"]', "a"),
+        ('type="unit"\nunit="getty@tty1.service"', "getty@tty1.service"),
+        ('type="command"\ncommand=["/bin/test", "-e", "/a b"]', "/bin/test -e '/a b'"),
+    ],
+)
+def test_a_check_without_a_name_has_that_of_its_target(write, table, name):
+    (check,) = policy_of(
+        load_settings(write(HOST + HYDRA + f"[[confirm.checks]]\n{table}"))
+    ).confirm.checks
+    assert (check.name, check.target) == (name, name)
+
+
+def test_confirmation_takes_ten_minutes_before_anything_is_rolled_back(write):
+    confirm = policy_of(load_settings(write(HOST + HYDRA))).confirm
+    assert confirm.deadline >= timedelta(minutes=10)
+    assert confirm.patience == timedelta(hours=24)
+    assert (confirm.on_failure, confirm.checks) == (OnFailure.ROLL_BACK, ())
 
 
 @pytest.mark.parametrize("key", ["project", "jobset", "job"])

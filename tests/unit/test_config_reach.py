@@ -12,9 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from agent.cli.progress import LoggedProgress
+from agent.config.checks import CHECK_SECTIONS
 from agent.config.load import load_settings
 from agent.config.policy import policy_of
-from agent.config.settings import HttpCheckSection, IcmpCheckSection, Settings
+from agent.config.settings import Settings
 from agent.domain.check import StatusRange
 from agent.wiring import open_ports
 from fakes.telling import RememberedEvents
@@ -28,6 +29,10 @@ jobset = "j"
 """
 PING = BASE + '[[health.checks]]\ntype = "icmp"\nhost = "a"\ncount = 9\n'
 GET = BASE + '[[health.checks]]\ntype = "http"\nurl = "http://a"\n'
+CONNECT = BASE + '[[health.checks]]\ntype = "tcp"\nhost = "a"\nport = 1\n'
+RESOLVE = BASE + '[[health.checks]]\ntype = "dns"\nhost = "a"\n'
+UNIT = BASE + '[[health.checks]]\ntype = "unit"\nunit = "a.service"\n'
+COMMAND = BASE + '[[health.checks]]\ntype = "command"\ncommand = ["a"]\n'
 
 # key: (base, TOML value, what the policy or an adapter then holds)
 ROWS: dict[str, tuple[str, str, Any]] = {
@@ -54,13 +59,22 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "health.deadline": (BASE, '"70s"', timedelta(seconds=70)),
     "health.canary_hosts": (BASE, '["canary"]', "canary"),
     "health.checks": (BASE, '[{type = "icmp", host = "target"}]', "target"),
+    "upgrade.foreign_hold": (BASE, '"7h"', timedelta(hours=7)),
+    "confirm.checks": (BASE, '[{type = "icmp", host = "target"}]', "target"),
+    "confirm.settle": (BASE, '"7s"', timedelta(seconds=7)),
+    "confirm.deadline": (BASE, '"7m"', timedelta(minutes=7)),
+    "confirm.patience": (BASE, '"7d"', timedelta(days=7)),
+    "confirm.hydra": (BASE, "false", False),
+    "confirm.gateway": (BASE, "false", False),
+    "confirm.on_failure": (BASE, '"hold"', "hold"),
+    "confirm.ignore_units": (BASE, '["a-*.service"]', "a-*.service"),
     "reboot.mode": (BASE, '"always"', "always"),
     "paths.current_system": (BASE, '"/x/current"', Path("/x/current")),
     "paths.booted_system": (BASE, '"/x/booted"', Path("/x/booted")),
     "paths.profile": (BASE, '"/x/profile"', Path("/x/profile")),
     "paths.store_dir": (BASE, '"/x/store"', Path("/x/store")),
     "paths.state_dir": (BASE, '"/x/state"', Path("/x/state/journal.sqlite")),
-    "paths.marks_dir": (BASE, '"/x/marks"', Path("/x/marks/candidate")),
+    "paths.marks_dir": (BASE, '"/x/marks"', Path("/x/marks")),
     "paths.boot": (BASE, '"/x/boot"', Path("/x/boot")),
     "log.level": (BASE, '"warning"', False),  # no line for an idle run
     "icmp.host": (PING, '"b"', "b"),
@@ -79,11 +93,28 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "http.max_latency": (GET, '"700ms"', timedelta(milliseconds=700)),
     "http.ca_file": (GET, '"/x/ca.pem"', "/x/ca.pem"),
     "http.wanted": (GET, "true", True),
+    "tcp.host": (CONNECT, '"b"', "b"),
+    "tcp.port": (CONNECT, "7", 7),
+    "tcp.name": (CONNECT, '"named"', "named"),
+    "tcp.timeout": (CONNECT, '"7s"', timedelta(seconds=7)),
+    "tcp.wanted": (CONNECT, "true", True),
+    "dns.host": (RESOLVE, '"b"', "b"),
+    "dns.addresses": (RESOLVE, '["192.0.2.7"]', "192.0.2.7"),
+    "dns.name": (RESOLVE, '"named"', "named"),
+    "dns.timeout": (RESOLVE, '"7s"', timedelta(seconds=7)),
+    "dns.wanted": (RESOLVE, "true", True),
+    "unit.unit": (UNIT, '"b.service"', "b.service"),
+    "unit.name": (UNIT, '"named"', "named"),
+    "unit.timeout": (UNIT, '"7s"', timedelta(seconds=7)),
+    "unit.wanted": (UNIT, "true", True),
+    "command.command": (COMMAND, '["a", "b"]', "b"),
+    "command.name": (COMMAND, '"named"', "named"),
+    "command.timeout": (COMMAND, '"7s"', timedelta(seconds=7)),
+    "command.wanted": (COMMAND, "true", True),
 }
 ELSEWHERE = {
     "log.format": "the end-to-end tests see it arrive",
-    "icmp.type": "it selects the kind of check",
-    "http.type": "it selects the kind of check",
+    **{f"{kind}.type": "it selects the kind of check" for kind in CHECK_SECTIONS},
 }
 
 
@@ -99,9 +130,9 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def test_every_key_of_the_settings_has_a_row():
-    keys = (
-        keys_of(Settings) | keys_of(IcmpCheckSection, "icmp.") | keys_of(HttpCheckSection, "http.")
-    )
+    keys = keys_of(Settings)
+    for kind, section in CHECK_SECTIONS.items():
+        keys |= keys_of(section, f"{kind}.")
     assert keys == set(ROWS) | set(ELSEWHERE)
 
 
@@ -142,7 +173,7 @@ def test_the_key_reaches_the_policy_or_an_adapter(tmp_path, key):
     value = tomllib.loads(f"x = {text}")["x"]
     before, after = tomllib.loads(base), tomllib.loads(base)
     table, _, name = key.rpartition(".")
-    if table in ("icmp", "http"):
+    if table in CHECK_SECTIONS:
         after["health"]["checks"][0][name] = value
     else:
         (after.setdefault(table, {}) if table else after)[name] = value

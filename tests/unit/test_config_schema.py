@@ -12,6 +12,7 @@ from agent.domain.errors import ConfigError
 
 HYDRA = '[hydra]\ninstance = "https://hydra.example.org"\nproject = "p"\njobset = "j"\n'
 ICMP = HYDRA + '[[health.checks]]\ntype = "icmp"\nhost = "a"\n'
+CONFIRM = HYDRA + '[confirm]\nsettle = "10s"\n'
 HTTP = HYDRA + '[[health.checks]]\ntype = "http"\nurl = "http://a"\n'
 
 GOOD = [
@@ -29,6 +30,13 @@ GOOD = [
     HTTP + 'status = 200\nmethod = "POST"\nbody = "ok"\nmax_latency = "1s"\nca_file = "/x"\n',
     HTTP + 'status = "200-299"\n',
     HTTP + 'status = [200, "301-302"]\n',
+    CONFIRM + 'deadline = "5m"\npatience = "1h"\nhydra = false\ngateway = false\n',
+    CONFIRM + 'on_failure = "hold"\nignore_units = ["backup-*.service"]\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "tcp"\nhost = "a"\nport = 22\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "dns"\nhost = "a"\naddresses = ["192.0.2.1"]\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "unit"\nunit = "nginx.service"\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "command"\ncommand = ["true"]\n',
+    HYDRA + '[upgrade]\nforeign_hold = "1d"\n',
     ICMP.replace("[[health.checks]]", '[health]\ncanary_hosts=["a"]\n[[health.checks]]'),
 ]
 BAD = [
@@ -56,6 +64,13 @@ BAD = [
     HYDRA + "[health]\ncanary_hosts = [1]\n",
     HYDRA + '[[health.checks]]\ntype = "tcp"\nhost = "a"\n',
     HYDRA + '[[health.checks]]\nhost = "a"\n',
+    CONFIRM + 'on_failure = "reboot"\n',
+    CONFIRM + 'ignore_units = "a"\n',
+    CONFIRM + "hydra = 1\n",
+    CONFIRM + "patience = 0\n",
+    CONFIRM + '[[confirm.checks]]\ntype = "tcp"\nhost = "a"\nport = 0\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "unit"\n',
+    CONFIRM + '[[confirm.checks]]\ntype = "command"\ncommand = []\n',
     ICMP + "count = 0\n",
     ICMP + "count = 101\n",
     ICMP + "count = true\n",

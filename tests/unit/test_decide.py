@@ -17,12 +17,19 @@ from agent.domain.decide import (
     Plan,
     Reboot,
     Upgrade,
-    decide,
+    held_by,
     plan,
 )
+from agent.domain.decide import decide as decide_by
+from agent.domain.gates import Gate, Judgement
 from agent.domain.policy import Action, RebootMode
+from agent.domain.standing import Denial, Standing
 from agent.domain.systems import BootArtifacts, Systems, reboot_need
+from fakes.runs import NOW
 from fakes.samples import JOB, NEW, OLD, OTHER, POLICY, SPECIAL
+
+BLANK = Standing()
+DENIED = Standing(denial=Denial(NEW, "it broke sshd", NOW, "agent"))
 
 
 def seen(running=OLD, profile=OLD, booted=OLD, need=(), container=False):
@@ -36,6 +43,10 @@ def seen(running=OLD, profile=OLD, booted=OLD, need=(), container=False):
 
 def policy(action=Action.SWITCH, mode=RebootMode.NEVER):
     return replace(POLICY, action=action, reboot_mode=mode)
+
+
+def decide(observation, history, wanted, standing=BLANK):
+    return decide_by(observation, history, wanted, standing)
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -143,6 +154,47 @@ def test_a_container_never_reboots_itself():
     assert isinstance(waiting, AwaitReboot)
 
 
+@pytest.mark.parametrize(
+    ("observation", "action", "mode"),
+    [
+        (seen(running=NEW, profile=NEW), Action.SWITCH, RebootMode.NEVER),
+        (seen(profile=NEW), Action.BOOT, RebootMode.NEVER),
+        (seen(profile=NEW), Action.BOOT, RebootMode.WHEN_NEEDED),
+    ],
+)
+def test_what_is_denied_is_never_completed(observation, action, mode):
+    allowed = decide(observation, History(), policy(action, mode))
+    assert isinstance(allowed, Done | AwaitReboot | Reboot)
+    decision = decide(observation, History(), policy(action, mode), DENIED)
+    assert isinstance(decision, Hold)
+    ((name, reason),) = decision.reasons
+    assert name == "denied"
+    assert "it broke sshd" in reason
+
+
+def test_an_upgrade_to_what_is_denied_is_left_to_the_gate():
+    assert decide(seen(), History(), policy(), DENIED) == Upgrade()
+
+
+CLOSED = [Judgement(gate, is_open=False, reason="no") for gate in Gate]
+
+
+@pytest.mark.parametrize(
+    ("decision", "gates"),
+    [
+        (Upgrade(), list(Gate)),
+        (Reboot("kernel"), [Gate.HEALTH]),
+        (Done(), []),
+        (AwaitReboot("kernel"), []),
+        (Hold(()), []),
+    ],
+)
+def test_which_gates_bear_on_a_decision(decision, gates):
+    assert [told.gate for told in held_by(decision, CLOSED)] == gates
+    is_open = [Judgement(gate, is_open=True, reason="") for gate in Gate]
+    assert held_by(decision, is_open) == ()
+
+
 everything = st.builds(
     seen,
     running=st.sampled_from([None, OLD, NEW, SPECIAL, OTHER]),
@@ -153,24 +205,29 @@ everything = st.builds(
 )
 boots = st.sampled_from([None, "", "an earlier boot"])
 histories = st.builds(History, st.booleans(), st.booleans(), boots, st.booleans())
+standings = st.sampled_from([BLANK, DENIED])
 policies = st.builds(policy, st.sampled_from(Action), st.sampled_from(RebootMode))
 
 
-@given(everything, histories, policies)
-def test_no_decision_reboots_where_it_may_not(observation, history, wanted):
-    decision = decide(observation, history, wanted)
+@given(everything, histories, policies, standings)
+def test_no_decision_reboots_where_it_may_not(observation, history, wanted, standing):
+    decision = decide(observation, history, wanted, standing)
     if isinstance(decision, Reboot):
         assert wanted.reboot_mode is not RebootMode.NEVER
         assert wanted.action.moves_profile
         assert not observation.systems.is_container
         assert history.reboot_asked_in in (None, observation.systems.boot_id)
         assert observation.systems.profile == NEW
+        assert standing.denial is None
 
 
-@given(everything, histories, policies)
-def test_done_is_never_said_of_a_host_that_runs_something_else(observation, history, wanted):
-    if decide(observation, history, wanted) == Done():
+@given(everything, histories, policies, standings)
+def test_done_is_never_said_of_a_host_that_runs_something_else(
+    observation, history, wanted, standing
+):
+    if decide(observation, history, wanted, standing) == Done():
         at_candidate = observation.systems.running in observation.equivalents
+        assert standing.denial is None
         assert at_candidate or (wanted.action is Action.DRY_ACTIVATE and history.is_dry_activated)
 
 

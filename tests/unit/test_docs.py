@@ -57,7 +57,8 @@ def test_a_check_names_what_has_drifted_and_changes_nothing(tmp_path, damage):
 
 
 def test_every_setting_has_a_row_with_type_and_meaning(pages):
-    from agent.config.settings import HttpCheckSection, IcmpCheckSection, Settings
+    from agent.config.checks import CHECK_SECTIONS
+    from agent.config.settings import Settings
 
     rows = re.findall(
         r"^\| `([\w.]+)` \| (.+?) \| (.*?) \| (.+?) \|$", pages["settings.md"], re.MULTILINE
@@ -74,7 +75,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
         for name, field in Settings.model_fields.items()
         if not hasattr(field.annotation, "model_fields")
     }
-    expected |= {*HttpCheckSection.model_fields, *IcmpCheckSection.model_fields}
+    expected |= {name for section in CHECK_SECTIONS.values() for name in section.model_fields}
     assert set(keys) == expected
     assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
     assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]
@@ -83,9 +84,15 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
 
 def test_every_command_and_option_is_told(pages):
     page = pages["commands.md"]
-    for command in ("upgrade", "status", "check", "config show", "config schema", "demo"):
-        assert f"## `agent {command} [OPTIONS]`" in page
-    for option in ("--config FILE", "--canary HOST", "--dry-run", "--json", "--action"):
+    for command in (
+        *("upgrade", "status", "check", "config show", "config schema", "demo", "history"),
+        *("confirm", "rollback", "deny", "allow"),
+    ):
+        assert f"## `agent {command} [OPTIONS]" in page
+    for option in (
+        *("--config FILE", "--canary HOST", "--dry-run", "--json", "--action", "--ignore-gate"),
+        *("--reason", "--force"),
+    ):
         assert f"| `{option}" in page
     assert agent.help is not None
 

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.marks import MarkLinks
+from agent.domain.errors import HostError, Kind
+from agent.domain.marks import Mark, Marks
+from agent.domain.store_path import StorePath
+from fakes.marks import FakeMarks
+from fakes.telling import SteppedClock
+
+ROOT = Path(__file__).parents[2]
+STORE = Path("/nix/store")
+OLD, NEW, OTHER = (StorePath(f"{STORE}/{letter * 32}-nixos") for letter in "abc")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "gcroots" / "nixos-hydra-agent"
+
+
+@pytest.fixture
+def real(directory):
+    return MarkLinks(directory, STORE)
+
+
+@pytest.fixture(params=["links", "fake"])
+def keeper(request):
+    return FakeMarks(SteppedClock()) if request.param == "fake" else request.getfixturevalue("real")
+
+
+# What everybody may rely on of a keeper of marks.
+
+
+def test_at_first_nothing_is_marked(keeper):
+    assert keeper.read() == Marks()
+    assert keeper.pending_since() is None
+
+
+@pytest.mark.parametrize("mark", list(Mark))
+def test_each_mark_is_set_read_and_removed_by_itself(keeper, mark):
+    for other in Mark:
+        keeper.set(other, OLD)
+    keeper.set(mark, NEW)
+    assert {m for m in Mark if path_of(keeper, m) == NEW} == {mark}
+    keeper.remove(mark)
+    keeper.remove(mark)
+    assert {m for m in Mark if path_of(keeper, m) is None} == {mark}
+
+
+def path_of(keeper, mark):
+    return getattr(keeper.read(), mark.replace("-", "_"))
+
+
+def test_a_mark_that_moves_replaces_the_other_one(keeper):
+    keeper.set(Mark.CONFIRMED, OLD)
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED)
+    assert keeper.read() == Marks(confirmed=NEW)
+
+
+@pytest.mark.parametrize("was", [None, OTHER])
+def test_a_mark_that_is_not_what_was_decided_on_does_not_move(keeper, was):
+    keeper.set(Mark.CONFIRMED, OLD)
+    if was is not None:
+        keeper.set(Mark.PENDING, was)
+    assert not keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED)
+    assert keeper.read() == Marks(confirmed=OLD, pending=was)
+
+
+def test_a_mark_moves_only_once(keeper):
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    assert not keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED)
+    assert keeper.read() == Marks(rolling_back=NEW)
+
+
+def test_it_is_known_since_when_a_system_is_pending(keeper):
+    keeper.set(Mark.CONFIRMED, OLD)
+    assert keeper.pending_since() is None
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.pending_since() is not None
+    keeper.remove(Mark.PENDING)
+    assert keeper.pending_since() is None
+
+
+# What the links are.
+
+
+def test_a_mark_is_a_link_which_the_garbage_collector_follows(real, directory):
+    real.set(Mark.ROLLING_BACK, NEW)
+    assert [entry.name for entry in directory.iterdir()] == ["rolling-back"]
+    assert str((directory / "rolling-back").readlink()) == NEW
+
+
+def test_pending_since_is_the_time_of_the_link(real, directory):
+    real.set(Mark.PENDING, NEW)
+    long_ago = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
+    stamp = long_ago.timestamp()
+    os.utime(directory / "pending", (stamp, stamp), follow_symlinks=False)
+    assert real.pending_since() == long_ago
+    real.set(Mark.PENDING, NEW)
+    assert datetime.now(UTC) - real.pending_since() < timedelta(minutes=10)
+
+
+def test_what_a_killed_agent_left_half_done_is_replaced(real, directory):
+    directory.mkdir(parents=True)
+    (directory / ".pending.new").symlink_to(OTHER)
+    assert real.read() == Marks()
+    real.set(Mark.PENDING, NEW)
+    assert [entry.name for entry in directory.iterdir()] == ["pending"]
+    assert real.read() == Marks(pending=NEW)
+
+
+def test_what_else_is_in_the_directory_is_left_alone(real, directory):
+    directory.mkdir(parents=True)
+    (directory / "candidate").symlink_to(OTHER)
+    real.set(Mark.PENDING, NEW)
+    real.move(Mark.PENDING, NEW, Mark.CONFIRMED)
+    real.remove(Mark.CONFIRMED)
+    assert [entry.name for entry in directory.iterdir()] == ["candidate"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "nowhere",
+        "/etc/passwd",
+        "/nix/store",
+        f"{OLD}/sw",
+        f"/nix/store/../..{OLD}",
+        "\n",
+        "x" * 4000,
+    ],
+)
+def test_a_link_that_leads_out_of_the_store_is_told(real, directory, target):
+    directory.mkdir(parents=True)
+    (directory / "pending").symlink_to(target)
+    for use in (real.read, lambda: real.move(Mark.PENDING, NEW, Mark.CONFIRMED)):
+        with pytest.raises(HostError, match=r"the mark .*pending leads to") as caught:
+            use()
+        assert caught.value.kind is Kind.MARKS_UNUSABLE
+        assert len(caught.value.message) < 1000
+    assert (directory / "pending").is_symlink()
+
+
+def test_after_the_advice_is_followed_all_is_well(real, directory):
+    directory.mkdir(parents=True)
+    (directory / "pending").symlink_to("nowhere")
+    with pytest.raises(HostError, match="remove it") as caught:
+        real.read()
+    assert caught.value.hint is not None
+    real.remove(Mark.PENDING)
+    assert real.read() == Marks()
+
+
+USES = {
+    "read": lambda keeper: keeper.read(),
+    "pending_since": lambda keeper: keeper.pending_since(),
+    "set": lambda keeper: keeper.set(Mark.PENDING, NEW),
+    "remove": lambda keeper: keeper.remove(Mark.PENDING),
+    "move": lambda keeper: keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED),
+}
+
+
+def file_in_its_place(directory):
+    directory.parent.mkdir()
+    directory.write_text("")
+
+
+def file_as_a_mark(directory):
+    directory.mkdir(parents=True)
+    (directory / "pending").write_text("")
+
+
+def directory_as_a_mark(directory):
+    (directory / "pending").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "use"),
+    [
+        *((file_in_its_place, use) for use in ("read", "pending_since", "set", "move")),
+        *((file_as_a_mark, use) for use in ("read", "move")),
+        *((directory_as_a_mark, use) for use in ("read", "set", "move")),
+    ],
+)
+def test_what_is_no_directory_of_links_is_told(real, directory, trouble, use):
+    trouble(directory)
+    with pytest.raises(HostError, match=str(directory)) as caught:
+        USES[use](real)
+    assert caught.value.kind is Kind.MARKS_UNUSABLE
+
+
+def test_a_file_is_never_removed_for_a_mark(real, directory):
+    file_as_a_mark(directory)
+    real.remove(Mark.PENDING)
+    assert (directory / "pending").exists()
+
+
+IN_ITS_OWN_FILE_SYSTEM = """
+import sys
+from pathlib import Path
+from agent.adapters.marks import MarkLinks
+from agent.domain.errors import HostError
+from agent.domain.marks import Mark
+keeper = MarkLinks(Path(sys.argv[1]), Path("/nix/store"))
+new = "/nix/store/" + "b" * 32 + "-nixos"
+def tell(name, use):
+    try:
+        print(name, use())
+    except HostError as error:
+        print(name, error.kind)
+tell("set", lambda: keeper.set(Mark.CONFIRMED, new))
+tell("move", lambda: keeper.move(Mark.PENDING, new, Mark.ROLLING_BACK))
+tell("remove", lambda: keeper.remove(Mark.STAGED))
+tell("read", lambda: keeper.read().rolling_back == new)
+"""
+
+
+def in_its_own_file_system(directory, *mounts):
+    """What becomes of each change where `mounts` were made before."""
+    done = subprocess.run(
+        [
+            *("unshare", "-m", "sh", "-ec", f'{"; ".join(mounts)}; exec "$@" "$0"'),
+            *(str(directory), sys.executable, "-P", "-c", IN_ITS_OWN_FILE_SYSTEM),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    if "mount:" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.stderr == ""
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare here")
+def test_where_nothing_may_be_written_marks_are_read_and_no_change_is_claimed(real, directory):
+    real.set(Mark.PENDING, NEW)
+    real.set(Mark.STAGED, NEW)
+    told = in_its_own_file_system(
+        directory, 'mount --bind "$0" "$0"', 'mount -o remount,ro,bind "$0"'
+    )
+    unusable = "marks-unusable"
+    assert told == {"set": unusable, "move": unusable, "remove": unusable, "read": "False"}
+    assert real.read() == Marks(pending=NEW, staged=NEW)
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare here")
+def test_on_a_full_disk_what_is_pending_can_still_be_decided(directory):
+    """A new link needs an inode; a rename needs nothing."""
+    directory.mkdir(parents=True)
+    told = in_its_own_file_system(
+        directory,
+        # One inode for its root, two for the links.
+        'mount -t tmpfs -o nr_inodes=3 tmpfs "$0"',
+        f'ln -s {NEW} "$0/pending"',
+        f'ln -s {NEW} "$0/staged"',
+    )
+    assert told == {"set": "marks-unusable", "move": "True", "remove": "None", "read": "True"}
+
+
+RACE = """
+import sys
+from pathlib import Path
+from agent.adapters.marks import MarkLinks
+from agent.domain.marks import Mark
+keeper = MarkLinks(Path(sys.argv[1]), Path("/nix/store"))
+new = "/nix/store/" + "b" * 32 + "-nixos"
+for _ in sys.stdin:
+    print(keeper.move(Mark.PENDING, new, Mark(sys.argv[2])), flush=True)
+"""
+
+
+def test_of_two_processes_that_decide_at_once_exactly_one_does(real, directory):
+    children = {
+        end: subprocess.Popen(
+            [sys.executable, "-P", "-c", RACE, str(directory), end],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for end in (Mark.CONFIRMED, Mark.ROLLING_BACK)
+    }
+    try:
+        for turn in range(100):
+            real.set(Mark.PENDING, NEW)
+            order = sorted(children, reverse=bool(turn % 2))
+            for end in order:
+                children[end].stdin.write(b"now\n")
+                children[end].stdin.flush()
+            told = {end for end in order if children[end].stdout.readline() == b"True\n"}
+            assert len(told) == 1
+            assert {mark for mark in Mark if path_of(real, mark) is not None} == told
+            real.remove(told.pop())
+    finally:
+        for child in children.values():
+            child.stdin.close()
+            assert child.wait(timeout=60) == 0
+            child.stdout.close()

@@ -1,0 +1,456 @@
+"""What systemd's commands are asked, and how their answers are read; stubs answer in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from agent.adapters.process import Runner
+from agent.adapters.systemd import SystemdCommands
+from agent.application import events
+from agent.application.ports import UnitStatus
+from agent.domain.errors import HostError, Kind
+from agent.domain.policy import Action
+from agent.domain.store_path import StorePath
+from fakes.telling import RememberedEvents, SteppedClock
+
+NEW = StorePath(f"/nix/store/{'b' * 32}-nixos")
+DEAD_MAN = ("/old/bin/agent", "dead-man", "--config", "/etc/agent.toml")
+
+STUB = """\
+import json, os, sys
+name = os.path.basename(sys.argv[0])
+arguments = sys.argv[1:]
+with open(os.environ["STUBS"] + "/asked", "a") as log:
+    log.write(json.dumps([name, *arguments]) + "\\n")
+with open(os.environ["STUBS"] + "/answers") as file:
+    answers = json.load(file)
+words = [name, *(word for word in arguments if not word.startswith("-"))]
+for answer in answers:
+    if all(word in " ".join(words) for word in answer["of"]):
+        sys.stdout.write(answer["out"])
+        sys.stderr.write(answer["err"])
+        sys.exit(answer["code"])
+"""
+
+
+class Commands:
+    """Stubs of systemd's commands on a PATH of their own; `said` are answers, first come first."""
+
+    def __init__(self, directory, *programs, **environment):
+        self.directory = directory
+        self.run_dir = directory / "run"
+        self.locks = directory / "locks"
+        self.sink = RememberedEvents()
+        self.clock = SteppedClock()
+        self.environment = environment
+        self.answers = []
+        (directory / "bin").mkdir()
+        self.run_dir.mkdir()
+        for name in programs or ("systemctl", "systemd-run", "timedatectl"):
+            stub = directory / "bin" / name
+            stub.write_text(f"#!{sys.executable} -SE\n{STUB}")
+            stub.chmod(0o755)
+        self.answer()
+
+    def answer(self, *of, out="", err="", code=0):
+        """Let a command that has the words `of` in its command line give an answer."""
+        if of:
+            self.answers.append({"of": of, "out": out, "err": err, "code": code})
+        (self.directory / "answers").write_text(json.dumps(self.answers))
+        return self
+
+    def state(self, unit, **properties):
+        """Let `systemctl show` tell of a unit."""
+        return self.answer("systemctl show", unit, out=shown(**properties))
+
+    @property
+    def systemd(self):
+        runner = Runner(
+            self.sink,
+            self.clock,
+            {"PATH": str(self.directory / "bin"), "STUBS": str(self.directory)} | self.environment,
+        )
+        return SystemdCommands(
+            runner,
+            dead_man=DEAD_MAN,
+            activate_deadline=60.0,
+            run_dir=self.run_dir,
+            locks=self.locks,
+        )
+
+    def asked(self):
+        log = self.directory / "asked"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def asked_briefly(self):
+        """What was asked, without options."""
+        return [
+            " ".join(word for word in words if not word.startswith("-")) for words in self.asked()
+        ]
+
+
+def shown(**properties):
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+
+@pytest.fixture
+def commands(tmp_path):
+    return Commands(tmp_path)
+
+
+@pytest.fixture
+def without(tmp_path):
+    """A machine that has none of systemd's commands."""
+    return Commands(tmp_path, "other")
+
+
+def play(coroutine):
+    return asyncio.run(coroutine)
+
+
+# --- units
+
+
+def test_failed_units_are_those_that_have_failed_or_restart_after_it(commands):
+    commands.answer(
+        "systemctl list-units",
+        out="a.service loaded failed failed A thing\n"
+        "b@x.service loaded activating auto-restart B\n\n",
+    )
+
+    assert play(commands.systemd.failed_units()) == {"a.service", "b@x.service"}
+
+    (asked,) = commands.asked()
+    assert {"--all", "--full", "--plain", "--no-legend"} <= set(asked)
+    assert "--state=failed,auto-restart" in asked
+
+
+def test_a_system_without_failed_units_has_none(commands):
+    assert play(commands.systemd.failed_units()) == frozenset()
+
+
+def test_without_an_answer_nobody_knows_what_has_failed(commands):
+    commands.answer("systemctl", code=1, err="Failed to connect to bus")
+
+    assert play(commands.systemd.failed_units()) is None
+
+
+def test_without_systemd_nothing_is_known(without):
+    assert play(without.systemd.failed_units()) is None
+    assert play(without.systemd.status("a.service")) == UnitStatus()
+    assert play(without.systemd.is_clock_synchronised()) is None
+    assert play(without.systemd.is_activating()) is False
+    play(without.systemd.disarm())
+    play(without.systemd.stop_activation())
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "is_at_work"),
+    [
+        (
+            shown(
+                LoadState="loaded",
+                ActiveState="failed",
+                SubState="failed",
+                Result="exit-code",
+                ExecMainStatus="75",
+            ),
+            UnitStatus("loaded", "failed", "failed", "exit-code", 75),
+            False,
+        ),
+        (
+            shown(LoadState="loaded", ActiveState="active", SubState="running"),
+            UnitStatus("loaded", "active", "running"),
+            True,
+        ),
+        (
+            shown(LoadState="loaded", ActiveState="activating", SubState="auto-restart"),
+            UnitStatus("loaded", "activating", "auto-restart"),
+            False,
+        ),
+        (
+            shown(LoadState="loaded", ActiveState="activating", SubState="start"),
+            UnitStatus("loaded", "activating", "start"),
+            True,
+        ),
+        (shown(ExecMainStatus="[not set]"), UnitStatus(), False),
+        ("nonsense\n", UnitStatus(), False),
+        ("", UnitStatus(), False),
+    ],
+)
+def test_the_state_of_a_unit_is_read_from_its_properties(commands, said, status, is_at_work):
+    commands.answer("systemctl show", "a.service", out=said)
+
+    found = play(commands.systemd.status("a.service"))
+
+    assert found == status
+    assert found.is_at_work is is_at_work
+    assert "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus" in commands.asked()[0]
+
+
+def test_a_unit_that_systemd_cannot_tell_of_is_not_found(commands):
+    commands.answer("systemctl show", out="LoadState=loaded\n", code=1)
+
+    assert play(commands.systemd.status("a.service")) == UnitStatus()
+
+
+def test_a_unit_that_has_ended_is_started_anew(commands):
+    commands.state("a.service", LoadState="loaded", ActiveState="failed", SubState="failed")
+
+    play(commands.systemd.start("a.service"))
+
+    assert commands.asked_briefly() == [
+        "systemctl show a.service",
+        "systemctl reset-failed a.service",
+        "systemctl restart a.service",
+    ]
+
+
+def test_a_unit_that_is_at_work_is_left_alone(commands):
+    commands.state("a.service", ActiveState="active", SubState="running")
+
+    play(commands.systemd.start("a.service"))
+
+    assert commands.asked_briefly() == ["systemctl show a.service"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            {"err": "Job failed.\nUnit a.service not found.\n\n", "code": 5},
+            "Unit a.service not found.",
+        ),
+        ({"code": 5}, "exit code 5"),
+    ],
+)
+def test_a_unit_that_cannot_be_started_is_told_with_systemds_words(commands, said, told):
+    commands.answer("systemctl restart", **said)
+
+    with pytest.raises(HostError) as caught:
+        play(commands.systemd.start("a.service"))
+
+    assert caught.value.kind is Kind.CONFIRM_UNIT_FAILED
+    assert caught.value.message == f"cannot start a.service: {told}"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "is_synchronised"),
+    [("yes\n", 0, True), ("no\n", 0, False), ("", 0, None), ("yes\n", 1, None), ("?", 0, None)],
+)
+def test_the_clock_is_as_timedatectl_says(commands, said, code, is_synchronised):
+    commands.answer("timedatectl show", out=said, code=code)
+
+    assert play(commands.systemd.is_clock_synchronised()) is is_synchronised
+
+
+# --- the dead-man's timer
+
+
+def arm(commands):
+    play(commands.systemd.arm(timedelta(minutes=12, seconds=0.5), "run-1", NEW))
+
+
+def test_the_timer_is_a_transient_unit_that_runs_the_old_agent(tmp_path):
+    given = {
+        "HOME": "/root",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "https_proxy": "http://proxy:3128",
+        "NIX_REMOTE": "daemon",
+        "NIXOS_HYDRA_AGENT_HOST": "web-1",
+        "SECRET_OF_SOMEBODY": "hunter2",
+    }
+    commands = Commands(tmp_path, **given)
+    commands.state("nixos-hydra-agent-dead-man-run-1.timer", ActiveState="active")
+
+    arm(commands)
+
+    (argv,) = (words for words in commands.asked() if words[0] == "systemd-run")
+    options, command = argv[1 : argv.index("--")], argv[argv.index("--") + 1 :]
+    assert command == [*DEAD_MAN, "--run-id", "run-1", "--toplevel", NEW]
+    assert {"--unit=nixos-hydra-agent-dead-man-run-1", "--on-active=720.5s"} <= set(options)
+    assert {"--property=Type=exec", "--collect", "--no-ask-password"} <= set(options)
+    assert {"--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"} <= set(
+        options
+    )
+    passed = {word.removeprefix("--setenv=") for word in options if word.startswith("--setenv=")}
+    assert {f"{name}={value}" for name, value in given.items() if "SECRET" not in name} <= passed
+    assert not any("SECRET" in word for word in argv)
+    assert "--user" not in argv
+    assert "--scope" not in argv
+
+
+def test_an_earlier_timer_is_stopped_first_and_its_service_is_not(commands):
+    commands.state("run-1.timer", ActiveState="active")
+
+    arm(commands)
+
+    assert commands.asked_briefly()[0] == "systemctl stop nixos-hydra-agent-dead-man-*.timer"
+    assert commands.asked()[1][0] == "systemd-run"
+
+
+def test_a_timer_that_systemd_refuses_is_told(commands):
+    commands.answer("systemd-run", err="Failed to start transient timer unit: no\n", code=1)
+
+    with pytest.raises(HostError, match="transient timer unit: no") as caught:
+        arm(commands)
+    assert caught.value.kind is Kind.DEAD_MAN_UNARMED
+
+
+def test_a_timer_that_does_not_run_is_not_trusted(commands):
+    commands.state("run-1.timer", ActiveState="inactive")
+
+    with pytest.raises(HostError, match="is inactive after it was set") as caught:
+        arm(commands)
+    assert caught.value.kind is Kind.DEAD_MAN_UNARMED
+
+
+def test_without_systemd_there_is_no_timer(without):
+    with pytest.raises(HostError, match="systemd's commands are missing") as caught:
+        arm(without)
+    assert caught.value.kind is Kind.DEAD_MAN_UNARMED
+
+
+def test_disarming_never_fails(commands):
+    commands.answer("systemctl stop", code=5, err="not loaded")
+
+    play(commands.systemd.disarm())
+
+
+# --- an activation that is at work
+
+TRANSIENT = "nixos-rebuild-switch-to-configuration.service"
+
+
+def test_a_transient_unit_at_work_is_an_activation(commands):
+    commands.state(TRANSIENT, ActiveState="active", SubState="running")
+
+    assert play(commands.systemd.is_activating())
+
+
+@contextmanager
+def locked(commands):
+    """Hold the lock of switch-to-configuration, as somebody without a transient unit does."""
+    lock = commands.run_dir / "nixos/switch-to-configuration.lock"
+    lock.parent.mkdir()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield lock.stat()
+
+
+def kernels(commands):
+    """Let the adapter look where the kernel tells of locks."""
+    commands.locks.unlink(missing_ok=True)
+    commands.locks.symlink_to("/proc/locks")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="no /proc/locks here")  # noqa: PTH110
+def test_the_lock_of_a_switch_to_configuration_is_seen_and_not_taken(commands):
+    kernels(commands)
+    assert not play(commands.systemd.is_activating())
+    with locked(commands):
+        assert play(commands.systemd.is_activating())
+    assert not play(commands.systemd.is_activating())
+
+
+@pytest.mark.parametrize(
+    ("line", "is_held"),
+    [
+        ("1: FLOCK  ADVISORY  WRITE 4711 00:19:{inode} 0 EOF", True),
+        ("1: POSIX  ADVISORY  WRITE 4711 fe:01:{inode} 0 EOF", True),
+        ("1: -> FLOCK  ADVISORY  WRITE 4711 00:19:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 4711 00:19:9{inode} 0 EOF", False),
+        ("1: FLOCK", False),
+        ("", False),
+    ],
+)
+def test_who_waits_for_the_lock_does_not_hold_it(commands, line, is_held):
+    with locked(commands) as found:
+        commands.locks.write_text(line.format(inode=found.st_ino) + "\n")
+        assert play(commands.systemd.is_activating()) is is_held
+
+
+def test_an_activation_is_stopped_by_its_unit(commands):
+    play(commands.systemd.stop_activation())
+
+    assert commands.asked_briefly()[0] == f"systemctl stop {TRANSIENT}"
+    assert not any("kill" in words for words in commands.asked())
+
+
+def test_an_activation_that_does_not_stop_is_killed(commands):
+    """It is at work until it is killed: the first answer to `show` counts only once."""
+    states = commands.directory / "states"
+    states.write_text("")
+    stub = commands.directory / "bin/systemctl"
+    stub.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {states}\n'
+        f'case "$1" in show) grep -q kill {states} || echo ActiveState=active ;; esac\n'
+    )
+    # `grep` must be found, too.
+    commands.environment["PATH"] = f"{commands.directory}/bin:{os.environ['PATH']}"
+
+    play(commands.systemd.stop_activation())
+
+    assert f"kill --signal=SIGKILL {TRANSIENT}" in states.read_text().splitlines()
+
+
+# --- switch-to-configuration
+
+
+def activate(commands, action=Action.SWITCH, toplevel=NEW):
+    return play(commands.systemd.activate(toplevel, action))
+
+
+def test_it_runs_in_the_transient_unit_that_nixos_rebuild_uses(tmp_path):
+    commands = Commands(tmp_path, NIX_STORE_DIR="/elsewhere", HOME="/root")
+    (commands.run_dir / "systemd/system").mkdir(parents=True)
+    commands.answer("systemd-run", code=4, out="on stdout\n", err="on stderr\n")
+
+    ended = activate(commands, Action.TEST)
+
+    assert (ended.returncode, ended.tail, ended.timed_out) == (4, "on stderr", False)
+    (argv,) = commands.asked()
+    assert argv[-2:] == [f"{NEW}/bin/switch-to-configuration", "test"]
+    assert f"--unit={TRANSIENT.removesuffix('.service')}" in argv
+    assert {"--collect", "--pipe", "--service-type=exec", "--no-ask-password"} <= set(argv)
+    passed = {argv[at + 1] for at, word in enumerate(argv) if word == "-E"}
+    by_unit = {"LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK"}
+    assert by_unit | {"NIX_STORE_DIR"} <= passed
+    assert "HOME" not in passed
+    lines = [fields["line"] for event, fields in commands.sink.said if "line" in fields]
+    assert lines == ["on stderr", "on stdout"]
+    spoken = [fields for event, fields in commands.sink.said if event is events.PROGRAM_SPOKE]
+    assert spoken[-1]["program"] == "switch-to-configuration"
+
+
+def system_with(directory, script):
+    program = directory / "system/bin/switch-to-configuration"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return StorePath(str(directory / "system"))
+
+
+def test_without_systemd_it_runs_by_itself(commands, tmp_path):
+    system = system_with(tmp_path, 'echo "$1"; exit 2')
+
+    ended = activate(commands, Action.BOOT, system)
+
+    assert ended.returncode == 2
+    assert [fields["line"] for _, fields in commands.sink.said if "line" in fields] == ["boot"]
+    assert commands.asked() == []
+
+
+def test_what_has_no_switch_to_configuration_is_a_failed_roll_back(commands, tmp_path):
+    with pytest.raises(HostError, match="switch-to-configuration") as caught:
+        activate(commands, toplevel=StorePath(str(tmp_path / "nothing")))
+    assert caught.value.kind is Kind.ROLL_BACK_FAILED

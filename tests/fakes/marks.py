@@ -1,0 +1,76 @@
+"""Marks in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import MarkKeeper
+from agent.domain.marks import Mark, Marks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent.application.ports import Clock
+    from agent.domain.errors import HostError
+    from agent.domain.store_path import StorePath
+
+
+class FakeMarks(MarkKeeper):
+    """Keeps where each mark points in `links`, and in `times` since when.
+
+    While `fault` is set, every call ends in it; with `write_fault`, every change. `before_move` is
+    called once, when a mark is about to be moved: a rival may be quicker there.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.links: dict[Mark, StorePath] = {}
+        self.times: dict[Mark, datetime] = {}
+        self.fault: HostError | None = None
+        self.write_fault: HostError | None = None
+        self.before_move: Callable[[], None] | None = None
+        self._clock = clock
+
+    @override
+    def read(self) -> Marks:
+        self._refuse(self.fault)
+        return Marks(**{mark.replace("-", "_"): path for mark, path in self.links.items()})
+
+    @override
+    def pending_since(self) -> datetime | None:
+        self._refuse(self.fault)
+        return self.times.get(Mark.PENDING)
+
+    @override
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        self._refuse(self.fault, self.write_fault)
+        self.links[mark] = toplevel
+        self.times[mark] = self._clock.now()
+
+    @override
+    def remove(self, mark: Mark) -> None:
+        self._refuse(self.fault)
+        if mark in self.links:
+            self._refuse(self.write_fault)
+            del self.links[mark], self.times[mark]
+
+    @override
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        self._refuse(self.fault)
+        rival, self.before_move = self.before_move, None
+        if rival is not None:
+            rival()
+        if self.links.get(mark) != toplevel:
+            return False
+        self._refuse(self.write_fault)
+        self.links[to] = self.links.pop(mark)
+        self.times[to] = self.times.pop(mark)
+        return True
+
+    @staticmethod
+    def _refuse(*faults: HostError | None) -> None:
+        for fault in faults:
+            if fault is not None:
+                raise fault

@@ -1,0 +1,337 @@
+"""Fakes whose acts are steps of one world, noted in order: something may happen at each."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.domain.errors import Kind, LockedError, NixError
+from agent.domain.policy import Action
+from agent.domain.systems import BootArtifacts
+from agent.domain.units import CONFIRM_UNIT
+
+from .host import FakeHost, FakeSystem
+from .journal import FakeJournal
+from .loader import FakeLoader
+from .lock import FakeLock
+from .marks import FakeMarks
+from .nix import FakeNix, FakeNixosRebuild
+from .prober import FakeProber
+from .profile import FakeProfile
+from .samples import OLD
+from .systemd import FakeSystemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime, timedelta
+
+    from agent.application.ports import ActivationExit, Fetched, Progress, RunRecord
+    from agent.domain.check import Check, CheckResult
+    from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.gates import FreeSpace
+    from agent.domain.job import Job
+    from agent.domain.marks import Mark
+    from agent.domain.standing import Denial
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
+
+    from .telling import SteppedClock
+
+CANARY = "canary.example"
+
+
+class Steps(list[str]):
+    """What was asked of the ports, in order; a test may let something happen at a step.
+
+    What happens, happens after the step was noted and before it has any effect; it may raise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._happenings: dict[str, Callable[[], None]] = {}
+
+    @override
+    def append(self, step: str) -> None:
+        super().append(step)
+        self._happenings.get(step, lambda: None)()
+
+    def at(self, step: str, happening: Callable[[], None] | BaseException) -> None:
+        """Let something happen, or an exception be raised, whenever `step` comes."""
+
+        def throw() -> None:
+            assert isinstance(happening, BaseException)
+            raise happening
+
+        self._happenings[step] = throw if isinstance(happening, BaseException) else happening
+
+    def calm(self) -> None:
+        """Let nothing happen at any step from now on."""
+        self._happenings.clear()
+
+    def among(self, *steps: str) -> list[str]:
+        """Return what was asked, in order, as far as it is among `steps`."""
+        return [step for step in self if step in steps]
+
+
+class WorldNix(FakeNix):
+    """A nix to whose steps things can happen, and that looks at signatures."""
+
+    unsigned: frozenset[StorePath] = frozenset()
+
+    @override
+    async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
+        if path in self.unsigned and path not in self.valid:
+            self._note("substitute")
+            raise NixError(Kind.SIGNATURE_UNTRUSTED, f"{path} is not signed by a trusted key")
+        return await super().substitute(path, progress)
+
+
+@dataclass
+class WorldNixosRebuild(FakeNixosRebuild):
+    """A nixos-rebuild that notes its steps: `nixos-rebuild build`, `activate-flake`, each action."""
+
+    steps: Steps = field(default_factory=Steps)
+
+    @override
+    async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
+        self.steps.append("nixos-rebuild build")
+        return await super().build(flake, host)
+
+    @override
+    async def activate_flake(
+        self, action: Action, flake: LockedFlakeReference, host: str
+    ) -> ActivationExit:
+        self.steps.append("activate-flake")
+        return await super().activate_flake(action, flake, host)
+
+    @override
+    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+        self.steps.append(action)
+        await asyncio.sleep(0)  # where a cancellation arrives
+        return await super().activate_store_path(action, path)
+
+
+class WorldProber(FakeProber):
+    """A prober that notes each check as a step; `was_well` is its last answer about the canary."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.was_well = False
+        self._steps = steps
+
+    @override
+    async def probe(self, check: Check) -> CheckResult:
+        self._steps.append(f"probe {check.name}")
+        result = await super().probe(check)
+        if check.target == CANARY:
+            self.was_well = result.is_well
+        return result
+
+
+class WorldHost(FakeHost):
+    """A host on `OLD`, whose links an activation and a boot move."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.running = self.booted = self.profile = OLD
+        self.contents[OLD] = system_with("k1")
+        self.loader = FakeLoader()
+        self.loader.installed = OLD
+        self._steps = steps
+
+    def activate(self, action: Action, path: StorePath) -> None:
+        """Move the links as nixos-rebuild and switch-to-configuration do."""
+        if action.moves_profile:
+            self.profile = path
+        self.switch_to(action, path)
+
+    def switch_to(self, action: Action, path: StorePath) -> None:
+        """Move the link as switch-to-configuration does, which leaves the profile alone."""
+        if action.moves_profile:
+            self.loader.installed = path
+        if action in (Action.SWITCH, Action.TEST):
+            self.running = path
+
+    def boot(self) -> None:
+        """Start what the boot loader has, as after a reboot or a power cut."""
+        self.running = self.booted = self.loader.starts()
+        self.boot_id += "+"
+
+    def specialise(self, path: StorePath, name: str, special: StorePath, kernel: str) -> None:
+        """Give a system a specialisation."""
+        self.contents[path].specialisations[name] = special
+        self.contents[special] = system_with(kernel)
+
+    @override
+    def systems(self) -> Systems:
+        self._steps.append("systems")
+        return super().systems()
+
+    @override
+    def free_space(self) -> FreeSpace:
+        self._steps.append("free-space")
+        return super().free_space()
+
+    @override
+    async def reboot(self, *, forced: bool = False) -> None:
+        self._steps.append("reboot")
+        await asyncio.sleep(0)  # where a cancellation arrives
+        await super().reboot(forced=forced)
+
+
+class WorldJournal(FakeJournal):
+    """A history whose writes are steps; `written` is every row as it was written."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.written: list[RunRecord] = []
+        self._steps = steps
+
+    @override
+    def note_contact(self, now: datetime) -> None:
+        self._steps.append("journal contact")
+        super().note_contact(now)
+
+    @override
+    def prepare(self) -> None:
+        self._steps.append("journal prepare")
+        super().prepare()
+
+    @override
+    def record(self, run: RunRecord) -> None:
+        self._steps.append(f"journal {run.outcome}")
+        super().record(run)
+        self.written.append(run)
+
+    @override
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        self._steps.append("journal deny")
+        super().deny(denial, run)
+
+    @override
+    def highest_build(self, job: Job) -> int | None:
+        self._steps.append("highest-build")
+        return super().highest_build(job)
+
+
+class WorldMarks(FakeMarks):
+    """Marks whose changes are steps: `mark pending`, `unmark pending`, `pending to confirmed`."""
+
+    def __init__(self, steps: Steps, clock: SteppedClock) -> None:
+        super().__init__(clock)
+        self._steps = steps
+
+    @override
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        self._steps.append(f"mark {mark}")
+        super().set(mark, toplevel)
+
+    @override
+    def remove(self, mark: Mark) -> None:
+        self._steps.append(f"unmark {mark}")
+        super().remove(mark)
+
+    @override
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        self._steps.append(f"{mark} to {to}")
+        return super().move(mark, toplevel, to)
+
+
+class WorldSystemd(FakeSystemd):
+    """A systemd whose acts are steps: `arm`, `start confirm`, `switch-to-configuration boot`…"""
+
+    def __init__(self, steps: Steps, switches: Callable[[Action, StorePath], None]) -> None:
+        super().__init__(switches)
+        self._steps = steps
+
+    @override
+    async def start(self, unit: str) -> None:
+        self._steps.append("start confirm" if unit == CONFIRM_UNIT else f"start {unit}")
+        await super().start(unit)
+
+    @override
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        self._steps.append("arm")
+        await super().arm(delay, run_id, toplevel)
+
+    @override
+    async def disarm(self) -> None:
+        self._steps.append("disarm")
+        await super().disarm()
+
+    @override
+    async def stop_activation(self) -> None:
+        self._steps.append("stop-activation")
+        await super().stop_activation()
+
+    @override
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        self._steps.append(f"switch-to-configuration {action}")
+        await asyncio.sleep(0)  # where a cancellation arrives
+        return await super().activate(toplevel, action)
+
+
+class WorldProfile(FakeProfile):
+    """A profile whose changes are steps: `set-profile`, `remove-generations`."""
+
+    def __init__(self, steps: Steps, host: FakeHost) -> None:
+        super().__init__(host)
+        self._steps = steps
+
+    @override
+    async def set(self, toplevel: StorePath) -> None:
+        self._steps.append("set-profile")
+        await super().set(toplevel)
+
+    @override
+    async def remove_generations(self, toplevel: StorePath) -> int:
+        self._steps.append("remove-generations")
+        return await super().remove_generations(toplevel)
+
+
+class WorldLock(FakeLock):
+    """A lock that is a step to take."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    @override
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        self._steps.append("lock")
+        with super().hold():
+            yield
+
+    def is_taken_by_another(self) -> None:
+        """Let another agent be at work."""
+        self.fault = LockedError(Kind.LOCKED, "another agent is at work: process 42")
+
+
+class WorldIdleNote:
+    """Keeps the build of the last note."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.build_id: int | None = None
+        self.systems: Systems | None = None
+        self._steps = steps
+
+    def forget(self) -> None:
+        self._steps.append("idle-note forgotten")
+        self.build_id = None
+
+    def write(self, build_id: int, systems: Systems) -> None:
+        self._steps.append("idle-note")
+        self.build_id = build_id
+        self.systems = systems
+
+
+def system_with(kernel: str) -> FakeSystem:
+    """Return a system of the host `h`, told apart from others by its kernel alone."""
+    return FakeSystem(
+        BootArtifacts(f"/{kernel}", "/i", "/m", ""), hostname="h", units={CONFIRM_UNIT: "confirm"}
+    )

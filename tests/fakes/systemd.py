@@ -1,0 +1,120 @@
+"""A service manager in memory: units, the dead-man's timer, an activation that may be at work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import ActivationExit, Systemd, UnitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime, timedelta
+
+    from agent.domain.errors import HostError
+    from agent.domain.policy import Action
+    from agent.domain.store_path import StorePath
+
+AT_WORK = UnitStatus("loaded", "active", "running")
+ENDED = UnitStatus("loaded", "inactive", "dead")
+
+
+def failed(exit_status: int) -> UnitStatus:
+    """Return the state of a unit whose program ended with `exit_status`."""
+    return UnitStatus("loaded", "failed", "failed", "exit-code", exit_status)
+
+
+@dataclass(frozen=True)
+class Armed:
+    """The dead-man's timer."""
+
+    delay: timedelta
+    run_id: str
+    toplevel: StorePath
+
+
+class FakeSystemd(Systemd):
+    """Keeps the state of `units`, the `timer`, and whether an activation `is_at_work`.
+
+    `programs` are what units do when they are started; each returns the state that it leaves. One
+    without a program stays at work. `switches` moves the links of the test's host; of its activations
+    each ends as the next of `exits`, or well, and unless its code is 0, `switches` is not called, but
+    when `moves_before_failing` says so. With `is_stubborn` no activation can be stopped.
+    """
+
+    def __init__(self, switches: Callable[[Action, StorePath], None]) -> None:
+        self.units: dict[str, UnitStatus] = {}
+        self.programs: dict[str, Callable[[], Awaitable[UnitStatus]]] = {}
+        self.failed: frozenset[str] | None = frozenset()
+        self.is_synchronised: bool | None = True
+        self.timer: Armed | None = None
+        self.woken_at: datetime | None = None
+        self.is_at_work = False
+        self.is_stubborn = False
+        self.stops = 0
+        self.switches = switches
+        self.exits: list[ActivationExit] = []
+        self.moves_before_failing = False
+        self.activated: list[tuple[Action, StorePath]] = []
+        self.start_fault: HostError | None = None
+        self.arm_fault: HostError | None = None
+        self.activate_fault: HostError | None = None
+
+    @override
+    async def failed_units(self) -> frozenset[str] | None:
+        return self.failed
+
+    @override
+    async def status(self, unit: str) -> UnitStatus:
+        return self.units.get(unit, UnitStatus())
+
+    @override
+    async def start(self, unit: str) -> None:
+        if self.units.get(unit, ENDED).is_at_work:
+            return
+        if self.start_fault is not None:
+            raise self.start_fault
+        self.units[unit] = AT_WORK
+        if unit in self.programs:
+            self.units[unit] = await self.programs[unit]()
+
+    @override
+    async def is_clock_synchronised(self) -> bool | None:
+        return self.is_synchronised
+
+    @override
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        self.timer = None
+        if self.arm_fault is not None:
+            raise self.arm_fault
+        self.timer = Armed(delay, run_id, toplevel)
+
+    @override
+    async def disarm(self) -> None:
+        self.timer = None
+
+    @override
+    async def wake(self, at: datetime) -> None:
+        self.woken_at = at
+
+    @override
+    async def is_activating(self) -> bool:
+        return self.is_at_work
+
+    @override
+    async def stop_activation(self) -> None:
+        self.stops += 1
+        if not self.is_stubborn:
+            self.is_at_work = False
+
+    @override
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        if self.activate_fault is not None:
+            raise self.activate_fault
+        self.activated.append((action, toplevel))
+        ended = self.exits.pop(0) if self.exits else ActivationExit(0, "")
+        if ended.returncode == 0 or self.moves_before_failing:
+            self.switches(action, toplevel)
+        return ended

@@ -82,10 +82,8 @@ class GrubEntries:
         return next(found, None)
 
     def _entries(self) -> Iterator[tuple[str, StorePath]]:
-        submenu = title = ""
+        submenu, title, depth = "", "", 0
         for line in _text(self._file).splitlines():
-            if line.startswith("}"):
-                submenu = ""
             if found := _TITLE.match(line):
                 name = found[2] or found[3] or ""
                 if found[1] == "submenu":
@@ -95,6 +93,9 @@ class GrubEntries:
             elif title and (path := _system_of(line, self._store_dir)):
                 yield title, path
                 title = ""
+            depth += line.rstrip().endswith("{") - (line.strip() == "}")
+            if depth == 0:
+                submenu = ""
 
 
 def _system_of(command_line: str, store_dir: str) -> StorePath | None:

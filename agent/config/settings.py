@@ -251,7 +251,8 @@ class RebootSection(ScheduleSection):
     @field_validator("user_notice")
     @classmethod
     def _fits_into_the_margin(cls, value: timedelta, info: ValidationInfo) -> timedelta:
-        if info.data.get("windows") and value >= info.data.get("margin", value):
+        margin = info.data.get("margin")
+        if info.data.get("windows") and margin is not None and value >= margin:
             raise ValueError("reboot.user_notice is not shorter than reboot.margin")
         return value
 

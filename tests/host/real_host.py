@@ -171,6 +171,10 @@ class RealHost:
         """How many seconds a boot may take before the power supply ends it; can be set."""
         return self._power.patience
 
+    def has_a_watchdog(self) -> None:
+        """Boot again after a boot that was cut off."""
+        self._power.boots_again = True
+
     @patience.setter
     def patience(self, seconds: float) -> None:
         self._power.patience = seconds

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _TIMEOUT: Final = 60.0
+_START_TIMEOUT: Final = 20.0
+"""A unit that waits for others for longer cannot start."""
+_NO_BUS: Final = "Failed to connect to"
 _POLL: Final = 0.2
 _LOCK: Final = "nixos/switch-to-configuration.lock"
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,ExecMainStatus"
@@ -88,7 +91,7 @@ class SystemdCommands:
         if (await self.status(unit)).is_at_work:
             return
         await self._try("systemctl", "reset-failed", unit)
-        done = await self._try("systemctl", "restart", unit)
+        done = await self._try("systemctl", "restart", unit, timeout=_START_TIMEOUT)
         if done is None or done.returncode != 0:
             raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
@@ -173,6 +176,9 @@ class SystemdCommands:
             )
         try:
             done = await self._runner.run(argv, timeout=self._activate_deadline)
+            if argv is not script and done.returncode != 0 and _NO_BUS in done.tail:
+                # In emergency mode systemd has no bus, and takes no transient units.
+                done = await self._runner.run(script, timeout=self._activate_deadline)
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
         for line in done.stdout.splitlines():
@@ -199,10 +205,10 @@ class SystemdCommands:
             if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
         )
 
-    async def _try(self, *argv: str) -> Completed | None:
+    async def _try(self, *argv: str, timeout: float = _TIMEOUT) -> Completed | None:
         """Run a program to its end, whatever comes of it; None if it is missing."""
         try:
-            return await self._runner.run(argv, timeout=_TIMEOUT)
+            return await self._runner.run(argv, timeout=timeout)
         except ProgramMissingError:
             return None
 
@@ -210,5 +216,7 @@ class SystemdCommands:
 def _said(done: Completed | None) -> str:
     if done is None:
         return "systemd's commands are missing"
+    if done.timed_out:
+        return "it does not start in time"
     lines: Sequence[str] = [line for line in done.tail.splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"exit code {done.returncode}"

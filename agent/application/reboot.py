@@ -106,13 +106,13 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
     await ports.logind.tell_people(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
     )
+    run.report.outcome = Outcome.REBOOTING
+    run.report.reasons = (("reboot", reason),)
     try:
         await ports.host.reboot(forced=bool(inhibitors))
     except HostError:
         run.record = replace(run.record, outcome=Outcome.STAGED)
         raise
-    run.report.outcome = Outcome.REBOOTING
-    run.report.reasons = (("reboot", reason),)
 
 
 async def _prepare(run: Run, toplevel: StorePath) -> None:

@@ -130,12 +130,13 @@ async def _reboot_back(
     ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
     await ports.systemd.disarm()
     ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
+    forced = bool(await ports.logind.inhibitors())
+    run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
     try:
-        await ports.host.reboot(forced=bool(await ports.logind.inhibitors()))
+        await ports.host.reboot(forced=forced)
     except HostError as error:
         ports.sink.emit(events.RUN_FAILED, **error_fields(error))
         return False
-    run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
     return True
 
 

@@ -42,7 +42,7 @@ ln -sfn {CURRENT}/etc/nixos-hydra-agent /etc/nixos-hydra-agent
 ln -sfn /opt/agent/bin/agent /usr/local/bin/agent
 files=/opt/agent/lib/python3*/site-packages/agent/demo/files/bin
 # The clock is the machine's, which may not be synchronised and which nobody here can set.
-for program in nixos-rebuild timedatectl; do
+for program in nixos-rebuild timedatectl bootctl; do
   cp $files/$program /usr/local/bin/$program
   chmod 755 /usr/local/bin/$program
 done

@@ -98,6 +98,11 @@ _MIGRATIONS: Final = (
 )
 
 _COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
+_TABLES: Final = {
+    "runs": _COLUMNS,
+    "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
+    "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
+}
 # Where the host came to be of its own; what was rolled back from is no reason to hold a build.
 _ARRIVED: Final = "('confirmed', 'pending', 'staged', 'rebooting', 'nothing-to-do')"
 _UNDER_WAY: Final = "(" + ", ".join(f"'{phase}'" for phase in sorted(UNDER_WAY)) + ")"
@@ -293,7 +298,19 @@ class SqliteJournal:
                 yield None
                 return
             with closing(self._connect_reader()) as db:
-                yield db if self._check_version(db) else None
+                version = self._check_version(db)
+                if 0 < version < len(_MIGRATIONS):
+                    with closing(self._migrated_copy(db)) as copy:
+                        yield copy
+                else:
+                    yield db if version else None
+
+    def _migrated_copy(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Return an older agent's history as this one would have it; the file stays as it is."""
+        copy = sqlite3.connect(":memory:")
+        db.backup(copy)
+        self._migrate(copy)
+        return copy
 
     def _connect_reader(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file))}?mode=ro"
@@ -410,9 +427,10 @@ def _examine(db: sqlite3.Connection) -> None:
     (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":
         raise _DamagedError(said)
-    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(runs)")}
-    if missing := set(_COLUMNS) - columns:
-        raise _DamagedError(f"no column {', '.join(sorted(missing))}")
+    for table, wanted in _TABLES.items():
+        columns = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+        if missing := set(wanted) - columns:
+            raise _DamagedError(f"{table} has no column {', '.join(sorted(missing))}")
 
 
 def _name(error: sqlite3.Error) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -10,6 +11,7 @@ from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge
 from agent.domain.errors import AgentError, JournalError, Kind
+from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from agent.application.ports import RunRecord
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
+    from agent.domain.marks import Marks
     from agent.domain.store_path import StorePath
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 15.0
+_LOOKED_THROUGH = 50
 
 
 async def confirm_pending(run: Run, toplevel: StorePath) -> None:
@@ -35,7 +39,7 @@ async def confirm_pending(run: Run, toplevel: StorePath) -> None:
         AgentError: the roll-back did not succeed.
     """
     with run.report.step("confirm", run.ports.clock):
-        judged = await _judge(run, toplevel)
+        judged = await _heeded(run, toplevel, await _judge(run, toplevel))
     match judged.verdict:
         case Verdict.HEALTHY:
             await take_as_confirmed(run, toplevel)
@@ -48,7 +52,7 @@ async def confirm_pending(run: Run, toplevel: StorePath) -> None:
 async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
-    is_tested = action_of(run.record) is Action.TEST
+    is_tested = ports.host.systems().profile != toplevel
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
         tell_decided(run, toplevel)
@@ -58,7 +62,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
     await ports.systemd.disarm()
-    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
+    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
 
 
 def tell_decided(run: Run, toplevel: StorePath) -> None:
@@ -68,10 +72,28 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
     if toplevel in (marks.confirmed, marks.tested):
         run.report.outcome = Outcome.CONFIRMED
         return
+    if not _was_rolled_back(run, toplevel, marks):
+        run.report.outcome = Outcome.HELD
+        told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
+        run.report.reasons = (("not-pending", told),)
+        return
     run.report.outcome = Outcome.ROLLED_BACK
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
+
+
+def _was_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> bool:
+    """Whether somebody has; where nobody can tell any more, that is the likelier end."""
+    if toplevel in (marks.rolling_back, marks.rolled_back):
+        return True
+    try:
+        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return True
+    about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
+    return any(row.outcome == Outcome.ROLLED_BACK for row in islice(about, 1))
 
 
 def action_of(record: RunRecord) -> Action:
@@ -106,10 +128,29 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
+    """Return what the verdict is worth, given how the system came here and what is here now."""
+    if judged.verdict is Verdict.INCONCLUSIVE:
+        return judged
+    ports = run.ports
+    running = ports.host.systems().running
+    if running not in ports.host.equivalents(toplevel):
+        told = f"the running system is {running or 'unknown'} by now, which was not judged"
+        return Judged(Verdict.INCONCLUSIVE, ((Gate.FOREIGN_SYSTEM, told),))
+    if await ports.systemd.is_activating():
+        told = "a switch-to-configuration is at work that somebody else has started"
+        return Judged(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, told),))
+    if judged.verdict is Verdict.HEALTHY and run.record.fault is not None:
+        # It stayed because of `confirm.on_failure`, and being well now does not undo that.
+        told = run.record.error_message or "its activation did not end well"
+        return Judged(Verdict.BROKEN, ((Kind.ACTIVATION_FAILED, told),))
+    return judged
+
+
 async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
     """Roll back, unless the settings or an earlier roll-back leave that to a person."""
     ports = run.ports
-    held = _why_held(run, toplevel)
+    held = why_held(run, toplevel)
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
@@ -133,7 +174,8 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
     ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
 
 
-def _why_held(run: Run, toplevel: StorePath) -> str:
+def why_held(run: Run, toplevel: StorePath) -> str:
+    """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
         return "confirm.on_failure is 'hold': a person decides"
     try:

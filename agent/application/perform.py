@@ -295,7 +295,10 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
     """Bring the host back to where it was, as far as the activation has changed it."""
     ports, toplevel = run.ports, ended.toplevel
     if error.kind is Kind.ACTIVATION_BUSY:
-        await give_back(ports, toplevel)
+        if ended.before.profile == toplevel:
+            await forget(ports)
+        else:
+            await give_back(ports, toplevel)
         run.record = replace(run.record, outcome=Outcome.FAILED)
         return
     is_unmoved = (ended.after.running, ended.after.profile) == (

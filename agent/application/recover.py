@@ -12,6 +12,7 @@ from agent.application.roll_back import close, roll_back
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
 from agent.domain.recovery import Memory, Step, UnderWay, recover
 from agent.domain.standing import Fault
 from agent.domain.store_path import StorePath, parse_store_path
@@ -42,7 +43,8 @@ async def recover_all(run: Run) -> Step:
             if step in _LEFT_TO_OTHERS:
                 break
             _tell(run.ports, step, memory)
-            await _take(run, step, memory.marks, row)
+            if not await _take(run, step, memory.marks, row):
+                return Step.NOTHING
         else:
             raise AssertionError(f"recovery does not end, with {step} again and again")
     return step
@@ -126,16 +128,20 @@ def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
     toplevel = parse_store_path(row.toplevel, store_dir)
     if toplevel is None:
         return UnderWay(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
-    return UnderWay(Outcome(row.outcome), toplevel, parse_store_path(row.previous, store_dir))
+    is_dry = row.action == Action.DRY_ACTIVATE
+    previous = None if is_dry else parse_store_path(row.previous, store_dir)
+    return UnderWay(Outcome(row.outcome), toplevel, previous)
 
 
-async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> None:
+async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bool:
+    """Take one step; False if it has to wait for the history, and nothing else is left to do."""
     keeper = run.ports.marks
     match step:
         case Step.ADOPT:
             keeper.set(Mark.CONFIRMED, _to_adopt(run.ports))
         case Step.PROMOTE if marks.staged:
-            keeper.move(Mark.STAGED, marks.staged, Mark.PENDING)
+            keeper.set(Mark.PENDING, marks.staged)  # the patience with it begins now
+            keeper.remove(Mark.STAGED)
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
@@ -145,14 +151,18 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
             _close_roll_back(run, marks.rolled_back)
+            return run.ports.marks.read().rolled_back is None
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
-        case Step.FORGET:
+            _close_forgotten(run, marks.pending, row)
+        case Step.FORGET if marks.pending:
             await forget(run.ports)
+            _close_forgotten(run, marks.pending, row)
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
             await run.ports.systemd.disarm()
             _take_by_row(run, step, row)
+    return True
 
 
 def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
@@ -160,6 +170,8 @@ def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
         _mark_again(run, row)
     elif step is Step.CLOSE_CONFIRMED:
         _end(run, row, Outcome.CONFIRMED)
+    elif step is Step.CLOSE_STAGED:
+        _end(run, row, Outcome.STAGED)
     else:
         assert step is Step.CLOSE_FAILED, step  # noqa: S101
         _end(run, row, Outcome.FAILED)
@@ -192,6 +204,12 @@ def _close_roll_back(run: Run, failed: StorePath) -> None:
         run.ports.marks.remove(Mark.ROLLED_BACK)
         return
     close(run.of(row))
+
+
+def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> None:
+    """Close the row with the mark: alone it would tell that the mark was lost."""
+    if row is not None and row.toplevel == toplevel:
+        _end(run, row, Outcome.FAILED)
 
 
 def _mark_again(run: Run, row: RunRecord) -> None:

@@ -73,8 +73,8 @@ class Baseline:
         return cls(
             checks={name: well for name, well in known if isinstance(well, bool)},
             failed_units=(
-                frozenset(unit for unit in units if isinstance(unit, str))
-                if isinstance(units, list)
+                frozenset(units)
+                if isinstance(units, list) and all(isinstance(unit, str) for unit in units)
                 else None
             ),
             hydra=_truth(said.get("hydra")),
@@ -116,7 +116,7 @@ def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) ->
     notes = (*_excused(baseline, seen), *_untouched(failed, seen))
     doubts = tuple(_doubts(baseline, seen, ignored_units))
     broken = (*_ill_checks(baseline, seen), *_broken_units(failed, seen), *_cut_off(baseline, seen))
-    if broken and baseline.clock and seen.clock is False:
+    if broken and baseline.clock is not False and seen.clock is False:
         lost = ("clock-unsynchronised", "the clock is not synchronised any more")
         return Judged(Verdict.INCONCLUSIVE, (lost, *broken), notes)
     if broken:

@@ -56,17 +56,22 @@ async def next_step(run: Run) -> Step:
 
 
 def record_of(run: Run, toplevel: StorePath) -> RunRecord:
-    """Return the row of the upgrade to `toplevel`; a new one where the history has lost it."""
-    if run.record.toplevel == toplevel and run.record.previous is not None:
-        return run.record
+    """Return the row of the upgrade to `toplevel`; a new one where the history has lost it.
+
+    The history goes before what this run remembers of its own: another process may have gone on.
+    """
+    is_own = run.record.toplevel == toplevel and run.record.previous is not None
     try:
         rows = run.ports.journal.runs(_LOOKED_THROUGH)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         rows = ()
     for row in rows:
-        if row.toplevel == toplevel and row.previous is not None:
+        is_ours = not is_own or row.run_id == run.record.run_id
+        if row.toplevel == toplevel and row.previous is not None and is_ours:
             return row
+    if is_own:
+        return run.record
     previous = run.ports.marks.read().confirmed
     return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 

@@ -150,6 +150,11 @@ class World:
         self.host.contents[toplevel] = system_with(kernel)
         return build
 
+    def builds_instead(self, build_id: int, toplevel: StorePath) -> None:
+        """Let this host's nixos-rebuild make another system of a build's flake than Hydra has."""
+        self.nixos_rebuild.builds[flake_of(build_id + 1000), POLICY.host] = toplevel
+        self.host.contents[toplevel] = system_with("k1")
+
     def change(self, build_id: int, **changes: object) -> None:
         """Change a build, as an administrator of Hydra or Hydra itself does."""
         self.hydra.add(replace(self.hydra.builds[build_id], **changes))  # type: ignore[arg-type]

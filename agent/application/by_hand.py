@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.confirm import confirm_pending, take_as_confirmed
+from agent.application.hand_over import lock_if_free
 from agent.application.recover import record_of, recover_all
 from agent.application.roll_back import roll_back
 from agent.application.run import begin, carry_out
@@ -37,7 +38,7 @@ async def confirm(
     """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
 
     async def body(run: Run) -> None:
-        with ports.lock.hold():
+        with lock_if_free(run, waits=True):
             await _confirm(run, force=force)
 
     return await carry_out(begin(ports, policy, settings), body)
@@ -66,14 +67,32 @@ async def roll_back_by_hand(
     """
 
     async def body(run: Run) -> None:
-        with ports.lock.hold():
-            _refuse_to_wait(await recover_all(run))
+        with lock_if_free(run, waits=True):
+            if await _is_done_by_recovery(run):
+                return
+            reasons = (("by-hand", f"{settings.by}: {reason}"),)
             failed = _to_leave(run)
-            await roll_back(
-                run, failed, Action.SWITCH, Fault.BROKEN, (("by-hand", f"{settings.by}: {reason}"),)
-            )
+            if not await roll_back(run, failed, Action.SWITCH, Fault.BROKEN, reasons):
+                raise ActivationError(
+                    Kind.ACTIVATION_BUSY,
+                    f"somebody else has decided about {failed} in this moment",
+                    hint="`agent status` tells what came of it",
+                )
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _is_done_by_recovery(run: Run) -> bool:
+    """Recover, and return whether that was a roll-back: one more would leave a good system."""
+    before = run.ports.marks.read()
+    _refuse_to_wait(await recover_all(run))
+    after, systems = run.ports.marks.read(), run.ports.host.systems()
+    was_under_way = before.pending or before.rolling_back
+    if not was_under_way or after.pending or systems.profile != after.confirmed:
+        return False
+    run.report.is_recorded_elsewhere = True
+    run.report.outcome = Outcome.ROLLED_BACK
+    return True
 
 
 def _to_leave(run: Run) -> StorePath:
@@ -103,13 +122,18 @@ def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
     for row in run.ports.journal.runs(_LOOKED_THROUGH):
         if row.toplevel == confirmed and row.outcome == Outcome.CONFIRMED:
             previous = parse_store_path(row.previous, run.settings.store_dir)
-            if previous not in (None, confirmed) and run.ports.host.exists(previous):
+            if previous not in (None, confirmed) and _may_return_to(run, previous):
                 return previous
     raise HostError(
         Kind.NO_CONFIRMED_SYSTEM,
         f"{confirmed} is confirmed, and none that was confirmed before it is in the store",
         hint="`nixos-rebuild switch --rollback` goes back by a generation",
     )
+
+
+def _may_return_to(run: Run, path: StorePath) -> bool:
+    standing = run.ports.journal.standing_of(path, run.ports.clock.now())
+    return standing.denial is None and run.ports.host.exists(path)
 
 
 def _refuse_to_wait(step: Step) -> None:

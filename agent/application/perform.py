@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.confirm import tell_decided
 from agent.application.examine import take_baseline
 from agent.application.gatekeeper import ask_health, pass_by_hand
 from agent.application.recover import forget, give_back
@@ -22,7 +23,7 @@ from agent.domain.errors import ActivationError, AgentError, HostError, Kind, Ni
 from agent.domain.gates import judge_agent_removed
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.policy import Action, Policy, Strategy
+from agent.domain.policy import Action, OnFailure, Policy, Strategy
 from agent.domain.request import Request
 from agent.domain.standing import Fault
 from agent.domain.systems import Systems, reboot_need
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from agent.application.report import Report
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
+    from agent.domain.confirmation import Reason
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.gates import Judgement
     from agent.domain.store_path import StorePath
@@ -309,13 +311,23 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         await forget(ports)
         run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
         return
-    await roll_back(
-        run,
-        toplevel,
-        _action_back(ended),
-        fault_of_activation(error.kind),
-        ((error.kind, error.message),),
+    cause, reasons = fault_of_activation(error.kind), ((error.kind, error.message),)
+    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.after.running in ended.equivalents:
+        # Its services may have begun to migrate their data.
+        _stay(run, toplevel, cause, reasons)
+    elif not await roll_back(run, toplevel, _action_back(ended), cause, reasons):
+        tell_decided(run, toplevel)
+
+
+def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ...]) -> None:
+    """Leave a system whose activation failed to a person."""
+    run.ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        rolls_back=False,
     )
+    run.try_note(Outcome.PENDING, fault=cause, reasons=reasons)
 
 
 def _action_back(ended: Ended) -> Action:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import action_of
 from agent.application.report import Report, error_fields
-from agent.application.roll_back import close, roll_back
+from agent.application.roll_back import close, held_as, roll_back
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -150,13 +150,12 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
-            await _roll_back(run, marks.pending)
+            await begin_again(run, marks.pending)
         case Step.ROLL_BACK if marks.rolling_back:
-            await _roll_back(run, marks.rolling_back)
+            await begin_again(run, marks.rolling_back)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
-            _close_roll_back(run, marks.rolled_back)
-            return run.ports.marks.read().rolled_back is None
+            return _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
             _close_forgotten(run, marks.pending, row)
@@ -191,24 +190,45 @@ def _to_adopt(ports: Ports) -> StorePath:
     return systems.running
 
 
-async def _roll_back(run: Run, failed: StorePath) -> None:
+async def begin_again(run: Run, failed: StorePath) -> None:
+    """Roll back from an upgrade that was cut short, or finish a roll-back that was.
+
+    Raises:
+        HostError: as `roll_back`.
+    """
+    row = _earlier_row(run, failed)
+    cause, reasons = _why(row)
+    aside = replace(run, record=row, report=Report())
+    await roll_back(aside, failed, action_of(row), cause, reasons)
+
+
+def _close_roll_back(run: Run, failed: StorePath) -> bool:
+    row = _earlier_row(run, failed)
+    if row.outcome == Outcome.ROLLED_BACK:
+        run.ports.marks.remove(Mark.ROLLED_BACK)
+        return True
+    if row.outcome != Outcome.ROLLING_BACK:  # not even its beginning could be written down
+        cause, reasons = _why(row)
+        row = replace(row, fault=held_as(run, failed, cause), reasons=reasons)
+    return close(run.of(row), failed)
+
+
+def _earlier_row(run: Run, failed: StorePath) -> RunRecord:
+    """Return the row of an earlier upgrade; where it is lost, one that this run does not share."""
     row = record_of(run, failed)
+    is_lost = row.run_id == run.settings.run_id
+    return replace(row, run_id=f"{row.run_id}-recovered") if is_lost else row
+
+
+def _why(row: RunRecord) -> tuple[Fault | None, tuple[Reason, ...]]:
+    """Return the cause of a roll-back, and the reasons, as far as the history has them."""
     was_asked_to = row.error_kind in (Kind.INTERRUPTED, Kind.TERMINATED)
     cause = None if was_asked_to else Fault.SUSPECT
     reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
     if row.outcome == Outcome.ROLLING_BACK:
         reasons = row.reasons or reasons
         cause = Fault.BROKEN if row.fault == Fault.BROKEN else cause
-    aside = replace(run, record=row, report=Report())
-    await roll_back(aside, failed, action_of(row), cause, reasons)
-
-
-def _close_roll_back(run: Run, failed: StorePath) -> None:
-    row = record_of(run, failed)
-    if row.outcome == Outcome.ROLLED_BACK:
-        run.ports.marks.remove(Mark.ROLLED_BACK)
-        return
-    close(run.of(row))
+    return cause, reasons
 
 
 def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> None:

@@ -19,8 +19,10 @@ def test_a_name_with_an_address_is_well_whoever_knows_it():
 def test_a_name_without_the_address_it_should_have_is_told():
     assert play("wrong_answers", script=NAMES) == [
         [
-            "resolves to 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4 and 5 more,"
-            " expected 192.0.2.77",
+            (
+                "resolves to 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4 and 5 more,"
+                " expected 192.0.2.77"
+            ),
             True,
         ],
         ["resolves to 192.0.2.7, expected 192.0.2.1, 192.0.2.2", True],

@@ -57,7 +57,7 @@ def silent():
         port = server.getsockname()[1]
         for _ in range(8):
             client = stack.enter_context(socket.socket())
-            client.setblocking(False)
+            client.settimeout(0)
             client.connect_ex(("127.0.0.1", port))
         yield port
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.examine import examine
@@ -47,6 +47,8 @@ async def confirm_pending(run: Run, toplevel: StorePath) -> None:
             await _break(run, toplevel, judged.reasons)
         case Verdict.INCONCLUSIVE:
             _stay_pending(run, toplevel, judged.reasons)
+        case _:
+            assert_never(judged.verdict)
 
 
 async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:

@@ -159,6 +159,18 @@ class World:
         """Change a build, as an administrator of Hydra or Hydra itself does."""
         self.hydra.add(replace(self.hydra.builds[build_id], **changes))  # type: ignore[arg-type]
 
+    def links(self) -> tuple[StorePath | None, StorePath | None, StorePath | None]:
+        """Return running, booted and profile."""
+        return self.host.running, self.host.booted, self.host.profile
+
+    def is_untouched(self) -> bool:
+        """Whether nothing on the host has changed, and no row says that anything was tried."""
+        return (
+            self.links() == (OLD, OLD, OLD)
+            and not self.nixos_rebuild.activated
+            and all(row.previous is None for row in self.journal.written)
+        )
+
     def canary_dies(self) -> None:
         """Let the canary answer no more."""
         self.prober.reasons[CANARY] = "no reply"

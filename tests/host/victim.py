@@ -155,6 +155,17 @@ class Victim:
         """Forget what a system has earned in this round."""
         self.host.ok("agent", "allow", target.toplevel, "--reason", "the next round")
 
+    def await_confirmation(self) -> None:
+        """Wait until the confirm unit is at work, or the upgrade has ended without it."""
+
+        def is_there() -> bool:
+            return self.host.state(CONFIRM_UNIT) == "active" or self.host.state(UPGRADE) in (
+                "inactive",
+                "failed",
+            )
+
+        self.host.eventually(is_there, "there is something to confirm")
+
     # Looking
 
     def look(self) -> Look:

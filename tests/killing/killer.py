@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 POINT = Path("/inject/kill")
 """Holds the point, until somebody has died there."""
@@ -37,8 +38,9 @@ UPGRADE = (
     "remove:tested",
     "disarm",
     "record:confirmed",
+    "record:confirmed again",
 )
-"""The effects of an upgrade that goes well, in order; the last four are the confirm unit's."""
+"""The effects of an upgrade that goes well, in order; from the first move on the confirm unit's."""
 
 ROLL_BACK = (
     "move:pending>rolling-back",
@@ -50,6 +52,7 @@ ROLL_BACK = (
     "disarm",
     "record:rolled-back",
     "remove:rolled-back",
+    "record:rolled-back again",
 )
 """What the confirm unit does after `record:pending` where the new system is broken."""
 
@@ -82,12 +85,36 @@ def _effect_names():
     }
 
 
-def _reach(moment, effect):
-    """Die here, if this is the point."""
-    if moment == "before" and TRACE.exists():
-        with TRACE.open("a") as trace:
-            trace.write(f"{effect}\n")
-    if POINT.exists() and POINT.read_text() == f"{moment} {effect}":
+class _Reached:
+    """What this process has done; an effect within another one is no point of its own."""
+
+    is_within = False
+    effects: ClassVar[set[str]] = set()
+
+    @classmethod
+    def begin(cls, effect):
+        """Begin with an effect; return its name, None if it is within another one."""
+        if cls.is_within:
+            return None
+        cls.is_within = True
+        name = f"{effect} again" if effect in cls.effects else effect
+        cls.effects.add(effect)
+        if TRACE.exists():
+            with TRACE.open("a") as trace:
+                trace.write(f"{name}\n")
+        _die_at(f"before {name}")
+        return name
+
+    @classmethod
+    def end(cls, name):
+        """End the effect that has got this name."""
+        if name is not None:
+            _die_at(f"after {name}")
+            cls.is_within = False
+
+
+def _die_at(point):
+    if POINT.exists() and POINT.read_text() == point:
         POINT.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -97,42 +124,23 @@ def _deadly(method, named):
 
         @functools.wraps(method)
         async def wrapped(self, *arguments):
-            if not _Within.begin():
-                return await method(self, *arguments)
+            name = _Reached.begin(named(*arguments))
             try:
-                _reach("before", named(*arguments))
-                result = await method(self, *arguments)
-                _reach("after", named(*arguments))
+                return await method(self, *arguments)
             finally:
-                _Within.effect = False
-            return result
+                _Reached.end(name)
 
     else:
 
         @functools.wraps(method)
         def wrapped(self, *arguments):
-            if not _Within.begin():
-                return method(self, *arguments)
+            name = _Reached.begin(named(*arguments))
             try:
-                _reach("before", named(*arguments))
-                result = method(self, *arguments)
-                _reach("after", named(*arguments))
+                return method(self, *arguments)
             finally:
-                _Within.effect = False
-            return result
+                _Reached.end(name)
 
     return wrapped
-
-
-class _Within:
-    """Whether an effect is at work: what it does on its way is no point of its own."""
-
-    effect = False
-
-    @classmethod
-    def begin(cls):
-        was, cls.effect = cls.effect, True
-        return not was
 
 
 def main():

@@ -216,7 +216,7 @@ def _close_roll_back(run: Run, failed: StorePath) -> bool:
 def _earlier_row(run: Run, failed: StorePath) -> RunRecord:
     """Return the row of an earlier upgrade; where it is lost, one that this run does not share."""
     row = record_of(run, failed)
-    is_lost = row.run_id == run.settings.run_id
+    is_lost = row.run_id == run.settings.run_id and run.record.toplevel != failed
     return replace(row, run_id=f"{row.run_id}-recovered") if is_lost else row
 
 

@@ -90,10 +90,7 @@ def _write_down(
         fault=fault,
         reasons=_told(reasons),
     )
-    changes: dict[str, object] = {"fault": fault, "toplevel": failed, "reasons": reasons}
-    if run.record.previous is None:
-        changes["previous"] = target
-    run.try_note(Outcome.ROLLING_BACK, **changes)
+    run.try_note(Outcome.ROLLING_BACK, fault=fault, toplevel=failed, reasons=reasons)
     _deny(run, failed)
 
 

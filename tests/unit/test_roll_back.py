@@ -98,12 +98,6 @@ def test_running_a_specialisation_of_the_confirmed_system_is_running_it(world):
     assert go_back(world).outcome is Outcome.ROLLED_BACK
 
 
-def test_a_row_that_does_not_tell_what_ran_before_names_the_confirmed_system(world):
-    world.journal.rows[0] = replace(world.journal.rows[0], previous=None)
-    go_back(world)
-    assert {row.previous for row in world.journal.rows if row.outcome == "rolled-back"} == {OLD}
-
-
 # Denied, suspect, or nobody's fault
 
 

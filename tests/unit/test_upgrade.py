@@ -14,7 +14,7 @@ from agent.domain.job import Select
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
-from fakes.samples import OLD
+from fakes.samples import JOB, OLD
 from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
 NEW, NEWER = system(1), system(2)
@@ -84,6 +84,14 @@ def test_a_run_with_nothing_to_do_leaves_the_note_for_the_idle_path(settled):
 def test_a_run_that_has_upgraded_leaves_no_note_for_the_idle_path(world):
     world.run()
     assert world.idle_note.build_id is None
+
+
+def test_a_dry_activation_leaves_the_host_where_it_was_and_no_build_behind(world):
+    dry = replace(WATCHFUL, action=Action.DRY_ACTIVATE)
+    world.run(dry)
+    assert world.run(dry).outcome is Outcome.NOTHING_TO_DO
+    assert world.journal.highest_build(JOB) is None
+    assert world.marks.read() == Marks(confirmed=OLD)
 
 
 def test_a_note_does_not_outlive_a_run_that_finds_something_to_do(settled):

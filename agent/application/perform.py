@@ -20,7 +20,7 @@ from agent.domain.activation import Ended, fault_of_activation, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
-from agent.domain.gates import judge_agent_removed
+from agent.domain.gates import judge_agent_removed, judge_denied, judge_suspect
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
@@ -59,7 +59,11 @@ async def perform(run: Run, text: str) -> StorePath | None:
     await _fetch(run, found)
     run.note(Outcome.FETCHED)
     toplevel = await _build(run, found)
-    if not (await is_still_healthy(run) and _keeps_the_agent(run, toplevel)):
+    if not (
+        await is_still_healthy(run)
+        and _is_permitted(run, found, toplevel)
+        and _keeps_the_agent(run, toplevel)
+    ):
         return None
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
@@ -100,6 +104,15 @@ def _is_passed(run: Run, judgement: Judgement) -> bool:
     run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
     run.report.reasons = ((judgement.gate, judgement.reason),)
     return False
+
+
+def _is_permitted(run: Run, found: Candidate, toplevel: StorePath) -> bool:
+    """Return whether what was built in the candidate's place has a clean record, too."""
+    if toplevel == found.toplevel:
+        return True
+    now = run.ports.clock.now()
+    standing = run.ports.journal.standing_of(toplevel, now)
+    return _is_passed(run, judge_denied(standing)) and _is_passed(run, judge_suspect(standing, now))
 
 
 def _keeps_the_agent(run: Run, toplevel: StorePath) -> bool:

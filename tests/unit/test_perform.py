@@ -223,6 +223,29 @@ def test_without_verification_a_build_of_another_path_is_activated_with_a_warnin
     assert world.host.running == OTHER
 
 
+def test_what_is_denied_is_not_activated_in_place_of_another_path_either(world):
+    world.builds_instead(1, OTHER)
+    careless = replace(WATCHFUL, verify=False)
+    world.steps.at("switch", world.service_breaks)
+    assert world.run(careless).outcome is Outcome.ROLLED_BACK
+    world.all_is_well()
+    report = world.run(careless)
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert [name for name, _ in report.reasons] == ["denied"]
+    assert OTHER in report.reasons[0][1]
+    assert "switch" not in world.steps
+
+
+def test_what_is_suspect_is_not_activated_in_place_of_another_path_either(world):
+    world.builds_instead(1, OTHER)
+    careless = replace(WATCHFUL, verify=False)
+    world.nixos_rebuild.ends = ActivationExit(1, "")
+    world.run(careless)
+    assert [name for name, _ in world.run(careless).reasons] == ["suspect"]
+    world.clock.move(600)
+    assert world.run(careless).error.kind is Kind.ACTIVATION_FAILED
+
+
 def test_a_failed_build_leaves_the_host_alone(world):
     del world.nixos_rebuild.builds[flake_of(1001), "h"]
     assert world.run().error.kind is Kind.BUILD_ERROR

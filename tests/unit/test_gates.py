@@ -128,7 +128,14 @@ def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, 
 
 @pytest.mark.parametrize(
     ("free", "told"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (84 * MIB, "84.0 MiB"), (5 << 40, "5.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (84 * MIB, "84.0 MiB"),
+        (5 << 40, "5.0 TiB"),
+    ],
 )
 def test_room_is_told_in_units_that_people_read(free, told):
     reason = judge_store_space(FetchPlan(0, 0, 0), FreeSpace(free, None), POLICY).reason
@@ -162,6 +169,7 @@ def test_of_many_failed_checks_the_first_are_named_and_the_rest_counted():
     judgement = judge_health([result(f"h{n}", well=False) for n in range(8)])
     assert judgement.reason.count("no reply") == 5
     assert judgement.reason.endswith("; and 3 more")
+    assert "more" not in judge_health([result(f"h{n}", well=False) for n in range(5)]).reason
 
 
 def test_a_status_range_holds_both_its_ends():

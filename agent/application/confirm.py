@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
+    from agent.domain.standing import Denial
     from agent.domain.store_path import StorePath
 
 _FIRST_PAUSE = 1.0
@@ -132,21 +133,33 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
 
 async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
     """Return what the verdict is worth, given how the system came here and what is here now."""
-    if judged.verdict is Verdict.INCONCLUSIVE:
-        return judged
-    ports = run.ports
-    running = ports.host.systems().running
-    if running not in ports.host.equivalents(toplevel):
-        told = f"the running system is {running or 'unknown'} by now, which was not judged"
-        return Judged(Verdict.INCONCLUSIVE, ((Gate.FOREIGN_SYSTEM, told),))
-    if await ports.systemd.is_activating():
-        told = "a switch-to-configuration is at work that somebody else has started"
-        return Judged(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, told),))
-    if judged.verdict is Verdict.HEALTHY and run.record.fault is not None:
-        # It stayed because of `confirm.on_failure`, and being well now does not undo that.
-        told = run.record.error_message or "its activation did not end well"
-        return Judged(Verdict.BROKEN, ((Kind.ACTIVATION_FAILED, told),))
+    if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
+        return Judged(Verdict.INCONCLUSIVE, (doubt,))
+    if judged.verdict is Verdict.HEALTHY and (reason := _objection(run, toplevel)):
+        return Judged(Verdict.BROKEN, (reason,))
     return judged
+
+
+async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
+    """Return what somebody else has done to the host while the system was judged."""
+    host = run.ports.host
+    running = host.systems().running
+    if running not in host.equivalents(toplevel):
+        told = f"the running system is {running or 'unknown'} by now, which was not judged"
+        return Gate.FOREIGN_SYSTEM, told
+    if await run.ports.systemd.is_activating():
+        told = "a switch-to-configuration is at work that somebody else has started"
+        return Kind.ACTIVATION_BUSY, told
+    return None
+
+
+def _objection(run: Run, toplevel: StorePath) -> Reason | None:
+    """Return what being well does not make good: a failed activation that stayed, a denial."""
+    if run.record.fault is not None:
+        told = run.record.error_message or "its activation did not end well"
+        return Kind.ACTIVATION_FAILED, told
+    denial = _denial(run, toplevel)
+    return None if denial is None else (Gate.DENIED, f"denied by {denial.by}: {denial.reason}")
 
 
 async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
@@ -180,14 +193,18 @@ def why_held(run: Run, toplevel: StorePath) -> str:
     """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
         return "confirm.on_failure is 'hold': a person decides"
-    try:
-        standing = run.ports.journal.standing_of(toplevel, run.ports.clock.now())
-    except JournalError as error:
-        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return ""
-    if standing.denial is not None:
+    if _denial(run, toplevel) is not None:
         return "it was denied before, and is rolled back from only once: a person decides"
     return ""
+
+
+def _denial(run: Run, toplevel: StorePath) -> Denial | None:
+    """Return the denial in force; a history that cannot be read keeps nobody from deciding."""
+    try:
+        return run.ports.journal.standing_of(toplevel, run.ports.clock.now()).denial
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return None
 
 
 def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:

@@ -179,6 +179,15 @@ def test_what_was_denied_while_it_was_pending_is_never_rolled_back_from_again(wo
     assert (world.host.running, world.systemd.activated) == (NEW, [])
 
 
+def test_a_pending_system_that_a_person_has_denied_is_not_confirmed_by_being_well(world):
+    world.journal.deny(Denial(NEW, "it eats the data", NOW, "ada"))
+    report = confirm(world)
+    assert report.outcome is Outcome.PENDING
+    assert report.reasons[1] == ("denied", "denied by ada: it eats the data")
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert world.systemd.activated == []
+
+
 def test_a_system_that_stayed_after_a_failed_activation_is_not_confirmed_by_being_well():
     world = pending_world(fault="broken", error_message="the activation script failed")
     report = confirm(world, HOLDS)

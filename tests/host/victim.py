@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.domain.outcome import UNDER_WAY
 from agent.domain.units import ACTIVATION_UNIT, CONFIRM_UNIT, DEAD_MAN_UNIT
 from host.outside import Outside
-from host.real_host import RealHost
+from host.real_host import PROFILE, RealHost
 from host.systems import CONFIRM, UPGRADE, confirm_unit, system, upgrade_unit
 from killing import killer
 
@@ -33,8 +33,8 @@ _SETTINGS = {
 }
 _NEXT_RUNS = 8
 _HELD = 75
-_MOST_ROUNDS = 30
-"""After which a new host is taken: each switch adds a generation, whose boot entry is written."""
+_MOST_ROUNDS = 60
+"""After which a new host is taken: its history, its logs and its builds grow."""
 JOURNAL = "/var/lib/nixos-hydra-agent/journal.sqlite"
 MARKS = "/nix/var/nix/gcroots/nixos-hydra-agent"
 
@@ -105,6 +105,10 @@ class Victim:
         """End the host, and the world around it."""
         self.host.close()
         self.outside.close()
+
+    def forget_generations(self) -> None:
+        """Keep two: a switch writes the boot entries of all, and would take longer each time."""
+        self.host.ok("nix-env", "-p", PROFILE, "--delete-generations", "+2")
 
     # Steps of a round
 
@@ -206,6 +210,7 @@ class Victims:
         if self._victim is None:
             self._victim = Victim(self._site)
         self._victim.rounds += 1
+        self._victim.forget_generations()
         return self._victim
 
     def drop(self) -> None:

@@ -25,7 +25,6 @@ from .hydra import FakeHydra, FakeJobset
 from .nix import RememberedProgress
 from .samples import JOB, OLD, POLICY
 from .stepwise import (
-    CANARY,
     Steps,
     WorldHost,
     WorldIdleNote,
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from agent.domain.policy import Policy
 
 STORE = "/nix/store"
+CANARY = "canary.example"
 SERVICE = "service.example"
 GATEWAY = "192.0.2.1"
 CACHE = "https://cache.example.org"

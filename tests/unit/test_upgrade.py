@@ -292,6 +292,23 @@ def test_an_upgrade_that_proves_broken_is_undone_and_not_tried_again_but_a_newer
     assert world.host.running == NEWER
 
 
+def test_a_check_that_came_with_the_new_system_cannot_prove_it_broken(world):
+    (service,) = WATCHFUL.confirm.checks
+    new = replace(service, name="new", host="new.example")
+    world.new_policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=(service, new)))
+    world.prober.reasons["new.example"] = "no reply"
+    report = world.run()
+    assert report.outcome is Outcome.PENDING
+    assert [name for name, _ in report.reasons] == ["check-new"]
+    assert world.host.running == NEW
+
+
+def test_a_check_that_the_new_system_has_no_more_does_not_count(world):
+    world.new_policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=()))
+    world.steps.at("switch", world.service_breaks)
+    assert world.run().outcome is Outcome.CONFIRMED
+
+
 @pytest.fixture
 def pending(world):
     """A host on NEW, which cannot be judged since Hydra gives no answer."""

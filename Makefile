@@ -1,6 +1,6 @@
 # `make demo` shows the agent at work, `make test` proves it; both set up what they need.
 .POSIX:
-.PHONY: setup host demo test lint unit docs format clean
+.PHONY: setup host demo test test-long lint unit docs format clean
 
 VENV = .venv/bin
 PYTEST_ARGS =
@@ -26,6 +26,10 @@ test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
 		sh .ci/setup && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
+# What takes too long to be done each time: the agent killed at hundreds of random moments.
+test-long: host
+	$(VENV)/pytest --numprocesses 2 -m long $(PYTEST_ARGS)
+
 lint:
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
@@ -36,7 +40,7 @@ lint:
 
 # The pure core is covered whole; the rest has a floor of its own.
 unit:
-	$(VENV)/pytest --numprocesses 2 --cov --cov-report= $(PYTEST_ARGS)
+	$(VENV)/pytest --numprocesses 2 -m 'not long' --cov --cov-report= $(PYTEST_ARGS)
 	$(VENV)/coverage report --include='agent/domain/*' --fail-under=100
 	$(VENV)/coverage report --include='agent/application/*' --fail-under=100
 	$(VENV)/coverage report --fail-under=90

@@ -107,6 +107,13 @@ _MIGRATIONS: Final = (
 
 COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
 """Of the table `runs`."""
+_TABLES: Final = {
+    "runs": COLUMNS,
+    "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
+    "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
+    "pauses": ("reason", "by", "since", "until"),
+    "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
+}
 
 
 class JournalFile:
@@ -127,7 +134,19 @@ class JournalFile:
                 yield None
                 return
             with closing(self._connect_reader()) as db:
-                yield db if self._check_version(db) else None
+                version = self._check_version(db)
+                if 0 < version < len(_MIGRATIONS):
+                    with closing(self._migrated_copy(db)) as copy:
+                        yield copy
+                else:
+                    yield db if version else None
+
+    def _migrated_copy(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Return an older agent's history as this one would have it; the file stays as it is."""
+        copy = sqlite3.connect(":memory:")
+        db.backup(copy)
+        self._migrate(copy)
+        return copy
 
     def _connect_reader(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file))}?mode=ro"
@@ -250,9 +269,10 @@ def _examine(db: sqlite3.Connection) -> None:
     (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":
         raise _DamagedError(said)
-    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(runs)")}
-    if missing := set(COLUMNS) - columns:
-        raise _DamagedError(f"no column {', '.join(sorted(missing))}")
+    for table, wanted in _TABLES.items():
+        columns = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+        if missing := set(wanted) - columns:
+            raise _DamagedError(f"{table} has no column {', '.join(sorted(missing))}")
 
 
 def _name(error: sqlite3.Error) -> str:

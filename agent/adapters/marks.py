@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,10 @@ class MarkLinks:
 
     def pending_since(self) -> datetime | None:
         """Return when `pending` was set: the link's own time, which a rename keeps."""
-        with self._faults_told():
-            try:
-                made = (self._dir / Mark.PENDING).lstat().st_mtime
-            except FileNotFoundError:
-                return None
-        return datetime.fromtimestamp(made, UTC)
+        for mark in (Mark.PENDING, Mark.ROLLING_BACK):
+            with self._faults_told(), suppress(FileNotFoundError):
+                return datetime.fromtimestamp((self._dir / mark).lstat().st_mtime, UTC)
+        return None
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         """Let a mark point to `toplevel`; what is left of a killed attempt is replaced."""

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.confirm import confirm_pending, take_as_confirmed
+from agent.application.hand_over import lock_if_free
 from agent.application.recover import record_of, recover_all
+from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.application.run import begin, carry_out
 from agent.domain.build import toplevel_of
-from agent.domain.errors import ActivationError, HostError, Kind
+from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _LOOKED_THROUGH = 1000
+_LONGEST_NUMBER = 16
 
 
 async def confirm(
@@ -37,7 +40,7 @@ async def confirm(
     """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
 
     async def body(run: Run) -> None:
-        with ports.lock.hold():
+        with lock_if_free(run, waits=True):
             await _confirm(run, force=force)
 
     return await carry_out(begin(ports, policy, settings), body)
@@ -53,8 +56,18 @@ async def _confirm(run: Run, *, force: bool) -> None:
     run.record = record_of(run, pending)
     if force:
         await take_as_confirmed(run, pending)
+        if run.report.outcome is Outcome.CONFIRMED:
+            _forgive(run, pending)
     else:
         await confirm_pending(run, pending)
+
+
+def _forgive(run: Run, toplevel: StorePath) -> None:
+    """Lift what was held against a system that a person takes as it is."""
+    try:
+        _lift(run.ports, run.settings, toplevel, "taken as confirmed")
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
 
 
 async def roll_back_by_hand(
@@ -66,14 +79,37 @@ async def roll_back_by_hand(
     """
 
     async def body(run: Run) -> None:
-        with ports.lock.hold():
-            _refuse_to_wait(await recover_all(run))
+        with lock_if_free(run, waits=True):
+            if await _is_done_by_recovery(run):
+                return
+            reasons = (("by-hand", f"{settings.by}: {reason}"),)
             failed = _to_leave(run)
-            await roll_back(
-                run, failed, Action.SWITCH, Fault.BROKEN, (("by-hand", f"{settings.by}: {reason}"),)
-            )
+            if not await roll_back(run, failed, Action.SWITCH, Fault.BROKEN, reasons):
+                raise ActivationError(
+                    Kind.ACTIVATION_BUSY,
+                    f"somebody else has decided about {failed} in this moment",
+                    hint="`agent status` tells what came of it",
+                )
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _is_done_by_recovery(run: Run) -> bool:
+    """Recover, and return whether that was a roll-back: one more would leave a good system."""
+    before = run.ports.marks.read()
+    _refuse_to_wait(await recover_all(run))
+    after, systems = run.ports.marks.read(), run.ports.host.systems()
+    target = after.confirmed
+    is_back = (
+        target is not None
+        and target == systems.profile
+        and systems.running in run.ports.host.equivalents(target)
+    )
+    if after.pending or not (is_back and (before.pending or before.rolling_back)):
+        return False
+    run.report.is_recorded_elsewhere = True
+    run.report.outcome = Outcome.ROLLED_BACK
+    return True
 
 
 def _to_leave(run: Run) -> StorePath:
@@ -103,13 +139,18 @@ def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
     for row in run.ports.journal.runs(_LOOKED_THROUGH):
         if row.toplevel == confirmed and row.outcome == Outcome.CONFIRMED:
             previous = parse_store_path(row.previous, run.settings.store_dir)
-            if previous not in (None, confirmed) and run.ports.host.exists(previous):
+            if previous not in (None, confirmed) and _may_return_to(run, previous):
                 return previous
     raise HostError(
         Kind.NO_CONFIRMED_SYSTEM,
         f"{confirmed} is confirmed, and none that was confirmed before it is in the store",
         hint="`nixos-rebuild switch --rollback` goes back by a generation",
     )
+
+
+def _may_return_to(run: Run, path: StorePath) -> bool:
+    standing = run.ports.journal.standing_of(path, run.ports.clock.now())
+    return standing.denial is None and run.ports.host.exists(path)
 
 
 def _refuse_to_wait(step: Step) -> None:
@@ -135,7 +176,7 @@ async def deny(
         reason=reason,
         denied_at=now,
         by=settings.by,
-        build_id=int(what) if what.isdecimal() else None,
+        build_id=_build_id(what),
         until=None if length is None else now + length,
     )
     ports.journal.deny(denial)
@@ -151,16 +192,22 @@ async def allow(ports: Ports, settings: RunSettings, what: str, reason: str) -> 
         AgentError: nothing is held against it (NOTHING_HELD), or it is neither.
     """
     toplevel = await _path_of(ports, settings, what)
-    if not ports.journal.allow(toplevel, reason, settings.by, ports.clock.now()):
+    if not _lift(ports, settings, toplevel, reason):
         raise HostError(Kind.NOTHING_HELD, f"nothing is held against {toplevel}")
     ports.idle_note.forget()
-    ports.sink.emit(events.DENIAL_LIFTED, toplevel=toplevel, reason=reason, by=settings.by)
     return toplevel
 
 
+def _lift(ports: Ports, settings: RunSettings, toplevel: StorePath, reason: str) -> bool:
+    if not ports.journal.allow(toplevel, reason, settings.by, ports.clock.now()):
+        return False
+    ports.sink.emit(events.DENIAL_LIFTED, toplevel=toplevel, reason=reason, by=settings.by)
+    return True
+
+
 async def _path_of(ports: Ports, settings: RunSettings, what: str) -> StorePath:
-    if what.isdecimal():
-        build_id = int(what)
+    build_id = _build_id(what)
+    if build_id is not None:
         known = ports.journal.toplevel_of(build_id)
         return known or toplevel_of(await ports.hydra.build(build_id), settings.store_dir)
     path = parse_store_path(what, settings.store_dir)
@@ -170,3 +217,7 @@ async def _path_of(ports: Ports, settings: RunSettings, what: str) -> StorePath:
             f"{what[:200]!r} is no path of {settings.store_dir} and no number of a build",
         )
     return path
+
+
+def _build_id(what: str) -> int | None:
+    return int(what) if what.isdecimal() and len(what) < _LONGEST_NUMBER else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.examine import examine
@@ -11,6 +12,7 @@ from agent.application.roll_back import roll_back
 from agent.application.try_boot import keep_by_default
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge
 from agent.domain.errors import AgentError, JournalError, Kind
+from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from agent.application.ports import RunRecord
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
+    from agent.domain.marks import Marks
+    from agent.domain.standing import Denial
     from agent.domain.store_path import StorePath
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 15.0
+_LOOKED_THROUGH = 50
 
 
 async def confirm_pending(run: Run, toplevel: StorePath) -> None:
@@ -36,7 +41,7 @@ async def confirm_pending(run: Run, toplevel: StorePath) -> None:
         AgentError: the roll-back did not succeed.
     """
     with run.report.step("confirm", run.ports.clock):
-        judged = await _judge(run, toplevel)
+        judged = await _heeded(run, toplevel, await _judge(run, toplevel))
     match judged.verdict:
         case Verdict.HEALTHY:
             await take_as_confirmed(run, toplevel)
@@ -44,12 +49,14 @@ async def confirm_pending(run: Run, toplevel: StorePath) -> None:
             await _break(run, toplevel, judged.reasons)
         case Verdict.INCONCLUSIVE:
             _stay_pending(run, toplevel, judged.reasons)
+        case _:
+            assert_never(judged.verdict)
 
 
 async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
-    is_tested = action_of(run.record) is Action.TEST
+    is_tested = ports.host.systems().profile != toplevel
     before = ports.marks.read().confirmed
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
@@ -62,7 +69,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     if not is_tested:
         await keep_by_default(ports, toplevel, before)
     await ports.systemd.disarm()
-    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=())
+    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
 
 
 def tell_decided(run: Run, toplevel: StorePath) -> None:
@@ -72,10 +79,28 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
     if toplevel in (marks.confirmed, marks.tested):
         run.report.outcome = Outcome.CONFIRMED
         return
+    if not _was_rolled_back(run, toplevel, marks):
+        run.report.outcome = Outcome.HELD
+        told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
+        run.report.reasons = (("not-pending", told),)
+        return
     run.report.outcome = Outcome.ROLLED_BACK
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
+
+
+def _was_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> bool:
+    """Whether somebody has; where nobody can tell any more, that is the likelier end."""
+    if toplevel in (marks.rolling_back, marks.rolled_back):
+        return True
+    try:
+        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return True
+    about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
+    return any(row.outcome == Outcome.ROLLED_BACK for row in islice(about, 1))
 
 
 def action_of(record: RunRecord) -> Action:
@@ -110,10 +135,41 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
+    """Return what the verdict is worth, given how the system came here and what is here now."""
+    if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
+        return Judged(Verdict.INCONCLUSIVE, (doubt,))
+    if judged.verdict is Verdict.HEALTHY and (reason := _objection(run, toplevel)):
+        return Judged(Verdict.BROKEN, (reason,))
+    return judged
+
+
+async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
+    """Return what somebody else has done to the host while the system was judged."""
+    host = run.ports.host
+    running = host.systems().running
+    if running not in host.equivalents(toplevel):
+        told = f"the running system is {running or 'unknown'} by now, which was not judged"
+        return Gate.FOREIGN_SYSTEM, told
+    if await run.ports.systemd.is_activating():
+        told = "a switch-to-configuration is at work that somebody else has started"
+        return Kind.ACTIVATION_BUSY, told
+    return None
+
+
+def _objection(run: Run, toplevel: StorePath) -> Reason | None:
+    """Return what being well does not make good: a failed activation that stayed, a denial."""
+    if run.record.fault is not None:
+        told = run.record.error_message or "its activation did not end well"
+        return Kind.ACTIVATION_FAILED, told
+    denial = _denial(run, toplevel)
+    return None if denial is None else (Gate.DENIED, f"denied by {denial.by}: {denial.reason}")
+
+
 async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
     """Roll back, unless the settings or an earlier roll-back leave that to a person."""
     ports = run.ports
-    held = _why_held(run, toplevel)
+    held = why_held(run, toplevel)
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
@@ -137,17 +193,22 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
     ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
 
 
-def _why_held(run: Run, toplevel: StorePath) -> str:
+def why_held(run: Run, toplevel: StorePath) -> str:
+    """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
         return "confirm.on_failure is 'hold': a person decides"
-    try:
-        standing = run.ports.journal.standing_of(toplevel, run.ports.clock.now())
-    except JournalError as error:
-        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return ""
-    if standing.denial is not None:
+    if _denial(run, toplevel) is not None:
         return "it was denied before, and is rolled back from only once: a person decides"
     return ""
+
+
+def _denial(run: Run, toplevel: StorePath) -> Denial | None:
+    """Return the denial in force; a history that cannot be read keeps nobody from deciding."""
+    try:
+        return run.ports.journal.standing_of(toplevel, run.ports.clock.now()).denial
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return None
 
 
 def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:

@@ -9,7 +9,7 @@ from agent.application.confirm import is_overdue, tell_decided
 from agent.application.hand_over import lock_if_free, see_through
 from agent.application.recover import recover_all
 from agent.application.run import begin, carry_out
-from agent.domain.errors import ActivationError, AgentError, Kind
+from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.recovery import Step
 
@@ -40,7 +40,7 @@ async def dead_man(
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=toplevel)
         try:
             await _end(run, toplevel)
-        except AgentError:
+        except Exception:  # whatever it is: nobody comes after the dead-man
             await _arm_again(run, toplevel)
             raise
         if run.report.outcome is Outcome.PENDING:
@@ -76,8 +76,10 @@ async def _end(run: Run, toplevel: StorePath) -> None:
 
 
 async def _arm_again(run: Run, toplevel: StorePath) -> None:
-    """Set the timer again, unless it is a person's turn by now."""
-    wanted = run.policy.confirm
+    """Set the timer again, unless all is decided, or it is a person's turn by now."""
+    wanted, marks = run.policy.confirm, run.ports.marks.read()
+    if toplevel not in (marks.pending, marks.rolling_back):
+        return
     if is_overdue(run):
         run.ports.sink.emit(
             events.CONFIRMATION_OVERDUE,

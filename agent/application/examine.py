@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from agent.application import events
 from agent.application.check import run_checks
@@ -64,7 +65,8 @@ async def examine(ports: Ports, policy: Policy, touched_units: frozenset[str]) -
 async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool | None]:
     """Return whether Hydra answers, and whether anybody else does; None where it is not asked.
 
-    Any HTTP answer counts: a server that fails is there.
+    Any HTTP answer counts: a server that fails is there. A cache that is Hydra itself proves
+    nothing beyond Hydra. That nobody else answers is unknown where not all could be asked.
     """
     if not policy.confirm.asks_hydra:
         return None, None
@@ -74,7 +76,7 @@ async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool
         HttpCheck(url, f"{url.partition('?')[0].rstrip('/')}/nix-cache-info", _TIMEOUT,
                   status=_ANY_STATUS)
         for url in substituters
-        if url.startswith(("http://", "https://"))
+        if url.startswith(("http://", "https://")) and not _is_same_server(url, hydra.url)
     ]  # fmt: skip
     if policy.confirm.asks_gateway:
         controls += [
@@ -82,7 +84,12 @@ async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool
             for address in ports.host.default_gateways()
         ]
     answered, *others = await _run(ports, (hydra, *controls))
-    return answered.is_well, any(told.is_well for told in others)
+    is_sure = all(told.is_well or told.is_conclusive for told in (answered, *others))
+    return answered.is_well, any(told.is_well for told in others) or (False if is_sure else None)
+
+
+def _is_same_server(url: str, other: str) -> bool:
+    return urlsplit(url)[:2] == urlsplit(other)[:2]
 
 
 async def _run(ports: Ports, checks: Sequence[Check]) -> tuple[CheckResult, ...]:

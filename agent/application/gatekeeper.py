@@ -26,6 +26,7 @@ from agent.domain.gates import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from agent.application.ports import Ports
     from agent.application.run import Run
@@ -41,18 +42,14 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     """
     ports, policy = run.ports, run.policy
     now = ports.clock.now()
-    standing = ports.journal.standing_of(candidate.toplevel, now)
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
-        (Gate.PAUSED, _answered(lambda: judge_paused(ports.agenda.pause(now)))),
-        (Gate.FOREIGN_SYSTEM, _answered(lambda: judge_foreign(find_foreign(ports), now, policy))),
-        (
-            Gate.BOOTED_UNEXPECTED,
-            _answered(lambda: judge_booted(find_unexpected(ports), now, policy)),
-        ),
-        (Gate.DENIED, _answered(lambda: judge_denied(standing))),
-        (Gate.SUSPECT, _answered(lambda: judge_suspect(standing, now))),
+        (Gate.PAUSED, lambda: _paused(ports, now)),
+        (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
+        (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
+        (Gate.DENIED, lambda: _denied(ports, candidate, now)),
+        (Gate.SUSPECT, lambda: _suspect(ports, candidate, now)),
         (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
-        (Gate.WINDOW, _answered(lambda: judge_window(now, policy))),
+        (Gate.WINDOW, lambda: _window(policy, now)),
         (Gate.CLOCK, lambda: _clock(ports, policy)),
         (Gate.BOOT_SPACE, lambda: _boot_space(ports, policy)),
         (Gate.STORE_SPACE, lambda: _store_space(ports, policy, candidate)),
@@ -117,17 +114,34 @@ def find_unexpected(ports: Ports) -> Foreign | None:
     return Foreign("booted system", booted, since)
 
 
-def _answered(judge: Callable[[], Judgement]) -> Callable[[], Awaitable[Judgement]]:
-    async def ask() -> Judgement:
-        return judge()
-
-    return ask
-
-
 async def ask_health(ports: Ports, policy: Policy) -> Judgement:
     """Run the health checks and judge them."""
     results = await run_checks(ports.prober, policy.checks, policy.health_deadline, ports.sink)
     return judge_health(results)
+
+
+async def _foreign(ports: Ports, policy: Policy, now: datetime) -> Judgement:
+    return judge_foreign(find_foreign(ports), now, policy)
+
+
+async def _denied(ports: Ports, candidate: Candidate, now: datetime) -> Judgement:
+    return judge_denied(ports.journal.standing_of(candidate.toplevel, now))
+
+
+async def _suspect(ports: Ports, candidate: Candidate, now: datetime) -> Judgement:
+    return judge_suspect(ports.journal.standing_of(candidate.toplevel, now), now)
+
+
+async def _paused(ports: Ports, now: datetime) -> Judgement:
+    return judge_paused(ports.agenda.pause(now))
+
+
+async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement:
+    return judge_booted(find_unexpected(ports), now, policy)
+
+
+async def _window(policy: Policy, now: datetime) -> Judgement:
+    return judge_window(now, policy)
 
 
 async def _downgrade(ports: Ports, candidate: Candidate) -> Judgement:

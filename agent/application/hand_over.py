@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.confirm import action_of, confirm_pending, tell_decided
-from agent.application.recover import record_of
+from agent.application.confirm import action_of, confirm_pending, tell_decided, why_held
+from agent.application.recover import begin_again, record_of
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
-from agent.domain.policy import OnFailure
 from agent.domain.standing import Fault
 from agent.domain.units import CONFIRM_UNIT
 
@@ -41,7 +40,7 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
     ports = run.ports
     running = ports.host.systems().running
     if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):
-        with ports.lock.hold():
+        with lock_if_free(run, waits=waits):
             run.record = record_of(run, toplevel)
             await confirm_pending(run, toplevel)
         return
@@ -105,18 +104,23 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
     if _is_decided(run, toplevel):
         tell_decided(run, toplevel)
         return
+    if ports.marks.read().rolling_back == toplevel:
+        await begin_again(run, toplevel)
+        tell_decided(run, toplevel)
+        return
     run.report.is_recorded_elsewhere = False
     run.record = record_of(run, toplevel)
     reasons = ((Kind.CONFIRM_UNIT_FAILED, trouble),)
-    is_held = run.policy.confirm.on_failure is OnFailure.HOLD
+    held = why_held(run, toplevel)
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
         reasons=[{"name": name, "reason": reason} for name, reason in reasons],
-        rolls_back=not is_held,
+        rolls_back=not held,
     )
-    if is_held:
-        run.report.outcome, run.report.reasons = Outcome.PENDING, reasons
+    if held:
+        run.report.outcome = Outcome.PENDING
+        run.report.reasons = (("confirmation-failed", held), *reasons)
         return
     if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
         tell_decided(run, toplevel)
@@ -127,17 +131,18 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
 
 @contextmanager
 def lock_if_free(run: Run, *, waits: bool) -> Iterator[None]:
-    """Hold the lock; without `waits`, go on where an agent that hangs has it, or no lock is there.
+    """Hold the lock; without `waits`, go on where an agent that hangs has it.
+
+    A lock that cannot be made, on a full disk, keeps nobody from deciding: the marks are safe.
 
     Raises:
         LockedError: somebody has it, with `waits`.
-        HostError: it cannot be taken, with `waits`.
     """
     held = run.ports.lock.hold()
     try:
         held.__enter__()
     except (LockedError, HostError) as error:
-        if waits:
+        if waits and isinstance(error, LockedError):
             raise
         run.ports.sink.emit(events.LOCK_IGNORED, **error_fields(error))
         yield

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.confirm import tell_decided
 from agent.application.examine import take_baseline
 from agent.application.gatekeeper import ask_health, pass_by_hand
 from agent.application.reboot import may_reboot, reboot
@@ -20,10 +21,10 @@ from agent.domain.activation import Ended, fault_of_activation, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
-from agent.domain.gates import judge_agent_removed
+from agent.domain.gates import judge_agent_removed, judge_denied, judge_suspect
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.policy import Action, Policy, Strategy
+from agent.domain.policy import Action, OnFailure, Policy, Strategy
 from agent.domain.request import Request
 from agent.domain.standing import Fault
 from agent.domain.systems import Systems, reboot_need
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agent.application.report import Report
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
+    from agent.domain.confirmation import Reason
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.gates import Judgement
     from agent.domain.store_path import StorePath
@@ -58,7 +60,11 @@ async def perform(run: Run, text: str) -> StorePath | None:
     await _fetch(run, found)
     run.note(Outcome.FETCHED)
     toplevel = await _build(run, found)
-    if not (await is_still_healthy(run) and _keeps_the_agent(run, toplevel)):
+    if not (
+        await is_still_healthy(run)
+        and _is_permitted(run, found, toplevel)
+        and _keeps_the_agent(run, toplevel)
+    ):
         return None
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
@@ -83,6 +89,15 @@ def _is_passed(run: Run, judgement: Judgement) -> bool:
     run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
     run.report.reasons = ((judgement.gate, judgement.reason),)
     return False
+
+
+def _is_permitted(run: Run, found: Candidate, toplevel: StorePath) -> bool:
+    """Return whether what was built in the candidate's place has a clean record, too."""
+    if toplevel == found.toplevel:
+        return True
+    now = run.ports.clock.now()
+    standing = run.ports.journal.standing_of(toplevel, now)
+    return _is_passed(run, judge_denied(standing)) and _is_passed(run, judge_suspect(standing, now))
 
 
 def _keeps_the_agent(run: Run, toplevel: StorePath) -> bool:
@@ -280,7 +295,10 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
     """Bring the host back to where it was, as far as the activation has changed it."""
     ports, toplevel = run.ports, ended.toplevel
     if error.kind is Kind.ACTIVATION_BUSY:
-        await give_back(ports, toplevel)
+        if ended.before.profile == toplevel:
+            await forget(ports)
+        else:
+            await give_back(ports, toplevel)
         run.record = replace(run.record, outcome=Outcome.FAILED)
         return
     is_unmoved = (ended.after.running, ended.after.profile) == (
@@ -291,13 +309,23 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         await forget(ports)
         run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
         return
-    await roll_back(
-        run,
-        toplevel,
-        _action_back(ended),
-        fault_of_activation(error.kind),
-        ((error.kind, error.message),),
+    cause, reasons = fault_of_activation(error.kind), ((error.kind, error.message),)
+    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.after.running in ended.equivalents:
+        # Its services may have begun to migrate their data.
+        _stay(run, toplevel, cause, reasons)
+    elif not await roll_back(run, toplevel, _action_back(ended), cause, reasons):
+        tell_decided(run, toplevel)
+
+
+def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ...]) -> None:
+    """Leave a system whose activation failed to a person."""
+    run.ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        rolls_back=False,
     )
+    run.try_note(Outcome.PENDING, fault=cause, reasons=reasons)
 
 
 def _action_back(ended: Ended) -> Action:

@@ -385,7 +385,7 @@ class MarkKeeper(Protocol):
         ...
 
     def pending_since(self) -> datetime | None:
-        """Return when `pending` was set; None if it is not."""
+        """Return when the present `pending`, or `rolling-back`, was set pending; None without."""
         ...
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import action_of
 from agent.application.report import Report, error_fields
-from agent.application.roll_back import close, roll_back
+from agent.application.roll_back import close, held_as, roll_back
 from agent.application.try_boot import keep_by_default
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
 from agent.domain.recovery import Memory, Step, UnderWay, recover
 from agent.domain.standing import Fault
 from agent.domain.store_path import StorePath, parse_store_path
@@ -43,7 +44,8 @@ async def recover_all(run: Run) -> Step:
             if step in _LEFT_TO_OTHERS:
                 break
             _tell(run.ports, step, memory)
-            await _take(run, step, memory.marks, row)
+            if not await _take(run, step, memory.marks, row):
+                return Step.NOTHING
         else:
             raise AssertionError(f"recovery does not end, with {step} again and again")
     return step
@@ -55,17 +57,22 @@ async def next_step(run: Run) -> Step:
 
 
 def record_of(run: Run, toplevel: StorePath) -> RunRecord:
-    """Return the row of the upgrade to `toplevel`; a new one where the history has lost it."""
-    if run.record.toplevel == toplevel and run.record.previous is not None:
-        return run.record
+    """Return the row of the upgrade to `toplevel`; a new one where the history has lost it.
+
+    The history goes before what this run remembers of its own: another process may have gone on.
+    """
+    is_own = run.record.toplevel == toplevel and run.record.previous is not None
     try:
         rows = run.ports.journal.runs(_LOOKED_THROUGH)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         rows = ()
     for row in rows:
-        if row.toplevel == toplevel and row.previous is not None:
+        is_ours = not is_own or row.run_id == run.record.run_id
+        if row.toplevel == toplevel and row.previous is not None and is_ours:
             return row
+    if is_own:
+        return run.record
     previous = run.ports.marks.read().confirmed
     return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 
@@ -127,29 +134,35 @@ def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
     toplevel = parse_store_path(row.toplevel, store_dir)
     if toplevel is None:
         return UnderWay(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
-    return UnderWay(Outcome(row.outcome), toplevel, parse_store_path(row.previous, store_dir))
+    is_dry = row.action == Action.DRY_ACTIVATE
+    previous = None if is_dry else parse_store_path(row.previous, store_dir)
+    return UnderWay(Outcome(row.outcome), toplevel, previous)
 
 
-async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> None:
+async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bool:
+    """Take one step; False if it has to wait for the history, and nothing else is left to do."""
     keeper = run.ports.marks
     match step:
         case Step.ADOPT:
             keeper.set(Mark.CONFIRMED, _to_adopt(run.ports))
         case Step.PROMOTE if marks.staged:
-            keeper.move(Mark.STAGED, marks.staged, Mark.PENDING)
+            keeper.set(Mark.PENDING, marks.staged)  # the patience with it begins now
+            keeper.remove(Mark.STAGED)
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
-            await _roll_back(run, marks.pending)
+            await begin_again(run, marks.pending)
         case Step.ROLL_BACK if marks.left:
-            await _roll_back(run, marks.left)
+            await begin_again(run, marks.left)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
-            _close_roll_back(run, marks.rolled_back)
+            return _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
-        case Step.FORGET:
+            _close_forgotten(run, marks.pending, row)
+        case Step.FORGET if marks.pending:
             await forget(run.ports)
+            _close_forgotten(run, marks.pending, row)
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
             await run.ports.systemd.disarm()
@@ -157,11 +170,14 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> No
                 await _close_confirmed(run, row)
             else:
                 _take_by_row(run, step, row)
+    return True
 
 
 def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
     if step is Step.REMARK:
         _mark_again(run, row)
+    elif step is Step.CLOSE_STAGED:
+        _end(run, row, Outcome.STAGED)
     else:
         assert step is Step.CLOSE_FAILED, step  # noqa: S101
         _end(run, row, Outcome.FAILED)
@@ -185,24 +201,51 @@ def _to_adopt(ports: Ports) -> StorePath:
     return systems.running
 
 
-async def _roll_back(run: Run, failed: StorePath) -> None:
+async def begin_again(run: Run, failed: StorePath) -> None:
+    """Roll back from an upgrade that was cut short, or finish a roll-back that was.
+
+    Raises:
+        HostError: as `roll_back`.
+    """
+    row = _earlier_row(run, failed)
+    cause, reasons = _why(row)
+    aside = replace(run, record=row, report=Report())
+    await roll_back(aside, failed, action_of(row), cause, reasons)
+
+
+def _close_roll_back(run: Run, failed: StorePath) -> bool:
+    row = _earlier_row(run, failed)
+    if row.outcome == Outcome.ROLLED_BACK:
+        run.ports.marks.remove(Mark.ROLLED_BACK)
+        return True
+    if row.outcome != Outcome.ROLLING_BACK:  # not even its beginning could be written down
+        cause, reasons = _why(row)
+        row = replace(row, fault=held_as(run, failed, cause), reasons=reasons)
+    return close(run.of(row), failed)
+
+
+def _earlier_row(run: Run, failed: StorePath) -> RunRecord:
+    """Return the row of an earlier upgrade; where it is lost, one that this run does not share."""
     row = record_of(run, failed)
+    is_lost = row.run_id == run.settings.run_id and run.record.toplevel != failed
+    return replace(row, run_id=f"{row.run_id}-recovered") if is_lost else row
+
+
+def _why(row: RunRecord) -> tuple[Fault | None, tuple[Reason, ...]]:
+    """Return the cause of a roll-back, and the reasons, as far as the history has them."""
     was_asked_to = row.error_kind in (Kind.INTERRUPTED, Kind.TERMINATED)
     cause = None if was_asked_to else Fault.SUSPECT
     reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
     if row.outcome == Outcome.ROLLING_BACK:
         reasons = row.reasons or reasons
         cause = Fault.BROKEN if row.fault == Fault.BROKEN else cause
-    aside = replace(run, record=row, report=Report())
-    await roll_back(aside, failed, action_of(row), cause, reasons)
+    return cause, reasons
 
 
-def _close_roll_back(run: Run, failed: StorePath) -> None:
-    row = record_of(run, failed)
-    if row.outcome == Outcome.ROLLED_BACK:
-        run.ports.marks.remove(Mark.ROLLED_BACK)
-        return
-    close(run.of(row))
+def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> None:
+    """Close the row with the mark: alone it would tell that the mark was lost."""
+    if row is not None and row.toplevel == toplevel:
+        _end(run, row, Outcome.FAILED)
 
 
 def _mark_again(run: Run, row: RunRecord) -> None:

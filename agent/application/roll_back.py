@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -38,6 +39,9 @@ async def roll_back(
     """
     ports = run.ports
     marks = ports.marks.read()
+    if failed not in (marks.pending, marks.rolling_back):
+        ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
+        return False
     target = marks.confirmed
     if target is None or target == failed:
         raise HostError(
@@ -60,24 +64,30 @@ async def roll_back(
         ports.marks.move(mark, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
     await ports.systemd.disarm()
-    close(run)
+    close(run, failed)
     ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
     return True
 
 
-def close(run: Run) -> None:
+def close(run: Run, failed: StorePath) -> bool:
     """Let the history tell that the roll-back is done; its mark stays until it does."""
-    if run.try_note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now()):
+    is_held = _deny(run, failed)
+    is_noted = run.try_note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now())
+    if is_held and is_noted:
         run.ports.marks.remove(Mark.ROLLED_BACK)
+    return is_held and is_noted
+
+
+def held_as(run: Run, failed: StorePath, cause: Fault | None) -> Fault | None:
+    """Return how `failed` is held when it is rolled back from, as far as the history tells."""
+    return fault_of(cause, _standing(run.ports, failed))
 
 
 def _write_down(
     run: Run, failed: StorePath, cause: Fault | None, reasons: tuple[Reason, ...], target: StorePath
 ) -> None:
     """Commit the phase, and with it the denial if there is to be one."""
-    ports, now = run.ports, run.ports.clock.now()
-    fault = fault_of(cause, _standing(ports, failed))
-    told = "; ".join(sentence for _, sentence in reasons)
+    ports, fault = run.ports, held_as(run, failed, cause)
     ports.sink.emit(
         events.ROLL_BACK_STARTED,
         toplevel=failed,
@@ -85,17 +95,24 @@ def _write_down(
         fault=fault,
         reasons=_told(reasons),
     )
-    changes: dict[str, object] = {"fault": fault, "toplevel": failed, "reasons": reasons}
-    if run.record.previous is None:
-        changes["previous"] = target
-    run.try_note(Outcome.ROLLING_BACK, **changes)
-    if fault is Fault.BROKEN:
-        denial = Denial(failed, told, now, run.settings.by, run.record.build_id)
-        try:
-            ports.journal.deny(denial, run.record)
-        except JournalError as error:
-            ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
+    run.try_note(Outcome.ROLLING_BACK, fault=fault, toplevel=failed, reasons=reasons)
+    _deny(run, failed)
+
+
+def _deny(run: Run, failed: StorePath) -> bool:
+    """Deny what the row says is broken, unless it is denied; False if that cannot be written."""
+    ports, record = run.ports, run.record
+    if record.fault != Fault.BROKEN or _standing(ports, failed).denial is not None:
+        return True
+    told = "; ".join(sentence for _, sentence in record.reasons)
+    denial = Denial(failed, told, ports.clock.now(), run.settings.by, record.build_id)
+    try:
+        ports.journal.deny(denial, record)
+    except JournalError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return False
+    ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
+    return True
 
 
 def _standing(ports: Ports, path: StorePath) -> Standing:
@@ -147,7 +164,7 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
             ports.sink.emit(events.ACTIVATION_STOPPED)
             await ports.systemd.stop_activation()
         if action.moves_profile:
-            await ports.profile.set(target)
+            await _set_profile(ports, target, action)
             await _make_room(run, failed)
         ended = await _switch(ports, target, action)
         if not _is_back(ports, target, action) and action is Action.SWITCH:
@@ -166,11 +183,26 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
     _tell_shortfall(ports, target, action, ended)
 
 
+async def _set_profile(ports: Ports, target: StorePath, action: Action) -> None:
+    """Set the profile; where it cannot be changed, the services at least can be had back."""
+    try:
+        await ports.profile.set(target)
+    except HostError:
+        if action is Action.SWITCH:
+            await _switch(ports, target, Action.TEST)
+        raise
+
+
 async def _make_room(run: Run, failed: StorePath) -> None:
-    """Installing the boot loader writes every generation's entry: a full partition fails again."""
+    """Installing the boot loader writes every generation's entry: a full partition fails again.
+
+    A fault here is no reason to leave the broken system running: the loader will tell.
+    """
     ports = run.ports
-    boot = ports.host.free_space().boot
-    if boot is not None and boot < run.policy.boot_reserve:
+    with suppress(HostError):
+        boot = ports.host.free_space().boot
+        if boot is None or boot >= run.policy.boot_reserve:
+            return
         count = await ports.profile.remove_generations(failed)
         if count:
             ports.sink.emit(events.GENERATIONS_REMOVED, toplevel=failed, count=count)

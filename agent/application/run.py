@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from agent.domain.gates import Gate
     from agent.domain.policy import Policy
 
+_STRONGER_THAN_THE_HISTORY = (
+    *(Outcome.FAILED, Outcome.PENDING, Outcome.CONFIRMED, Outcome.ROLLED_BACK),
+)
+"""Who waits for the confirm unit must not take a full disk for a broken system."""
 _STATE_FAULTS = frozenset({Kind.STATE_READ_ONLY, Kind.STATE_FULL, Kind.STATE_UNUSABLE})
 
 
@@ -164,7 +168,7 @@ def _finish(run: Run) -> None:
         _record(run)
     except JournalError as error:
         # The host's own state, or a cause that was told before, stays the summary's.
-        if report.outcome in (Outcome.FAILED, Outcome.CONFIRMED, Outcome.ROLLED_BACK):
+        if report.outcome in _STRONGER_THAN_THE_HISTORY:
             run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         else:
             fail(run, error)

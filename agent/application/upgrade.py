@@ -175,6 +175,7 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Decision]:
         ports.journal.standing_of(candidate.toplevel, ports.clock.now()),
     )
     report.decision = decision.name
+    run.record = replace(run.record, decision=decision.name)  # another process may write its end
     ports.sink.emit(
         events.DECISION_MADE, decision=decision.name, reason=getattr(decision, "reason", "")
     )

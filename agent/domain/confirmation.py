@@ -9,6 +9,8 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from agent.domain.units import CONFIRM_UNIT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,8 +75,8 @@ class Baseline:
         return cls(
             checks={name: well for name, well in known if isinstance(well, bool)},
             failed_units=(
-                frozenset(unit for unit in units if isinstance(unit, str))
-                if isinstance(units, list)
+                frozenset(units)
+                if isinstance(units, list) and all(isinstance(unit, str) for unit in units)
                 else None
             ),
             hydra=_truth(said.get("hydra")),
@@ -116,7 +118,7 @@ def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) ->
     notes = (*_excused(baseline, seen), *_untouched(failed, seen))
     doubts = tuple(_doubts(baseline, seen, ignored_units))
     broken = (*_ill_checks(baseline, seen), *_broken_units(failed, seen), *_cut_off(baseline, seen))
-    if broken and baseline.clock and seen.clock is False:
+    if broken and baseline.clock is not False and seen.clock is False:
         lost = ("clock-unsynchronised", "the clock is not synchronised any more")
         return Judged(Verdict.INCONCLUSIVE, (lost, *broken), notes)
     if broken:
@@ -138,7 +140,7 @@ def new_failures(
 def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[str]:
     """Return those of `units` that are among `touched`, or instances of a template there."""
     return frozenset(
-        unit for unit in units if unit in touched or re.sub("@[^@]*[.]", "@.", unit) in touched
+        unit for unit in units if unit in touched or re.sub("@.*[.]", "@.", unit) in touched
     )
 
 
@@ -193,7 +195,10 @@ def _untouched(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
 
 def _heeded(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:
     return frozenset(
-        unit for unit in units if not any(fnmatchcase(unit, pattern) for pattern in ignored)
+        unit
+        for unit in units
+        # The agent's own is judged by what it decides, and waits while the switch goes on.
+        if unit != CONFIRM_UNIT and not any(fnmatchcase(unit, pattern) for pattern in ignored)
     )
 
 

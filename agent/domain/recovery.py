@@ -39,13 +39,15 @@ class Step(StrEnum):
     CLOSE_ROLL_BACK = "close-roll-back"
     """The roll-back is done: write it into the history, then remove its mark."""
     REPAIR = "repair"
-    """Somebody else's system runs: give the profile back to the generation before, and no more."""
+    """Somebody else's system runs: give back the generation before, then as FORGET."""
     FORGET = "forget"
-    """The activation never began: remove the mark `pending`, disarm, close the row as failed."""
+    """Nothing to undo: remove the mark `pending`, disarm, close the row as failed."""
     UNSTAGE = "unstage"
     """The profile holds another system by now: remove the mark `staged`."""
     REMARK = "remark"
     """The marks are lost, the history is not: set `confirmed` and `pending` again."""
+    CLOSE_STAGED = "close-staged"
+    """Staged, but the history does not say so yet: close the row."""
     CLOSE_CONFIRMED = "close-confirmed"
     """Confirmed, but the history does not say so yet: close the row."""
     CLOSE_FAILED = "close-failed"
@@ -102,34 +104,38 @@ def recover(memory: Memory) -> Step:
 
 
 def _pending(memory: Memory) -> Step:
-    if memory.marks.confirmed is None and memory.row is not None and memory.row.previous:
+    marks, row = memory.marks, memory.row
+    is_in_profile = memory.systems.profile == marks.pending
+    if marks.confirmed is None and row is not None and row.previous:
         return Step.REMARK
     if memory.is_pending_running:
         return Step.CONFIRM
-    is_in_profile = memory.systems.profile == memory.marks.pending
-    if not memory.is_running_known:
-        return Step.REPAIR if is_in_profile else Step.FORGET
-    if is_in_profile:
-        return Step.RESTORE
-    if memory.row is None or memory.row.phase is Outcome.ARMED:
+    if row is not None and row.phase is Outcome.ARMED:
         return Step.FORGET
-    return Step.RESTORE
+    if marks.confirmed == marks.pending:
+        return Step.FORGET  # there is nothing else to go back to, and it is a good profile
+    if marks.confirmed is None or not memory.is_running_known:
+        return Step.REPAIR if is_in_profile else Step.FORGET
+    return Step.RESTORE if is_in_profile or row is not None else Step.FORGET
 
 
 def _row_alone(row: UnderWay, memory: Memory) -> Step:
     """Return the step where the history names what no mark does."""
     marks, systems = memory.marks, memory.systems
     is_here = row.toplevel in (systems.running, systems.profile)
-    if row.phase in HARMLESS or row.previous is None or not is_here:
+    has_begun = row.phase not in HARMLESS | {Outcome.ARMED}
+    if not has_begun or row.previous is None or not is_here:
         return Step.CLOSE_FAILED
     if row.toplevel in (marks.confirmed, marks.tested):
-        return Step.CLOSE_CONFIRMED
+        is_unmoved = systems.running == row.previous != row.toplevel
+        return Step.CLOSE_FAILED if is_unmoved else Step.CLOSE_CONFIRMED
+    if row.phase is Outcome.ACTIVATING and marks.staged == row.toplevel == systems.profile:
+        return Step.CLOSE_STAGED
     return Step.REMARK
 
 
 def _staged(memory: Memory) -> Step:
-    if memory.is_staged_booted:
-        return Step.PROMOTE
-    if memory.systems.profile != memory.marks.staged:
+    marks = memory.marks
+    if marks.staged in (marks.confirmed, None) or memory.systems.profile != marks.staged:
         return Step.UNSTAGE
-    return Step.NOTHING
+    return Step.PROMOTE if memory.is_staged_booted else Step.NOTHING

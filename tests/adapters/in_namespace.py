@@ -1,4 +1,4 @@
-"""Plays ICMP scenes in a network namespace of their own.
+"""Plays scenes of pings and names in a network namespace of their own.
 
 Whether a process may ping depends on the machine (net.ipv4.ping_group_range, capabilities); in a
 namespace of its own a test decides. Works as root and, where user namespaces are allowed, as an
@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-_SCENES = Path(__file__).with_name("icmp_scenes.py")
+PINGS = Path(__file__).with_name("icmp_scenes.py")
+NAMES = Path(__file__).with_name("dns_scenes.py")
 _ROOT = Path(__file__).parents[2]
 
 DATAGRAM = {"ping_group_range": "0 0", "may_open_raw": False}
@@ -30,7 +32,9 @@ BOTH = {"ping_group_range": "0 0", "may_open_raw": True}
 needs_iproute2 = pytest.mark.skipif(shutil.which("ip") is None, reason="no ip (iproute2) here")
 
 
-def play(scene: str, *, ping_group_range: str, may_open_raw: bool) -> list[str]:
+def play(
+    scene: str, *, ping_group_range: str = "", may_open_raw: bool = False, script: Path = PINGS
+) -> list[Any]:
     """Return the reasons with which the scene's checks ended; an empty one is a check that is well.
 
     In the namespace nothing but the loopback interface exists, and the group is 0. An empty range
@@ -46,7 +50,7 @@ def play(scene: str, *, ping_group_range: str, may_open_raw: bool) -> list[str]:
             sys.executable,
             "-W",
             "default",
-            str(_SCENES),
+            str(script),
             scene,
             ping_group_range,
         ],

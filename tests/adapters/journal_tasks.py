@@ -21,11 +21,11 @@ def _tell(word):
 def tell_last_run(state_dir):
     journal = SqliteJournal(Path(state_dir), RememberedEvents())
     try:
-        last = journal.last_run()
+        rows = journal.runs(1)
     except JournalError as error:
         _tell(error.kind)
     else:
-        _tell(last and last.run_id)
+        _tell(rows[0].run_id if rows else None)
 
 
 def tell_what_writing_gives(state_dir):
@@ -63,7 +63,7 @@ def fill_then_free(state_dir):
             except OSError:
                 pass
     for use in (
-        lambda: journal.record(runs.a_run(2, outcome="activated", error_message="y" * 100_000)),
+        lambda: journal.record(runs.a_run(2, outcome="confirmed", error_message="y" * 100_000)),
         lambda: journal.note_contact(runs.NOW),
     ):
         try:
@@ -72,9 +72,9 @@ def fill_then_free(state_dir):
         except JournalError as error:
             _tell(error.kind)
     filler.unlink()
-    _tell(journal.last_run().run_id)
-    journal.record(runs.a_run(3, outcome="activated"))
-    _tell(journal.last_run().run_id)
+    _tell(journal.runs(1)[0].run_id)
+    journal.record(runs.a_run(3, outcome="confirmed"))
+    _tell(journal.runs(1)[0].run_id)
 
 
 def as_nobody(task, state_dir):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,9 +22,11 @@ from agent.application import events
 from agent.application.ports import RunRecord
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
+from agent.domain.outcome import UNDER_WAY, Outcome
+from agent.domain.standing import Denial, Standing
 from fakes.journal import FakeJournal
 from fakes.runs import NOW, a_run, an_arrival
-from fakes.samples import JOB, NEW, OLD, OTHER, a_candidate
+from fakes.samples import JOB, NEW, OLD, OTHER, SPECIAL, a_candidate
 from fakes.telling import RememberedEvents
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,15 @@ def real(tmp_path, sink):
     return SqliteJournal(tmp_path, sink)
 
 
+def last_of(journal):
+    """The newest row, None if there is none."""
+    return next(iter(journal.runs(1)), None)
+
+
+def a_denial(toplevel=NEW, **facts):
+    return Denial(**({"toplevel": toplevel, "reason": "why", "denied_at": NOW, "by": "me"} | facts))
+
+
 @pytest.fixture(params=["sqlite", "fake"])
 def journal(request):
     return FakeJournal() if request.param == "fake" else request.getfixturevalue("real")
@@ -58,7 +69,7 @@ def journal(request):
 
 
 def test_a_new_journal_knows_nothing(journal):
-    assert journal.last_run() is None
+    assert last_of(journal) is None
     assert journal.highest_build(JOB) is None
     assert journal.history_of(a_candidate(NEW)) == History()
 
@@ -76,14 +87,14 @@ def test_what_is_recorded_is_read_back_whole(journal):
         exit_code=75,
     )
     journal.record(run)
-    assert journal.last_run() == run
+    assert last_of(journal) == run
 
 
 def test_a_run_is_rewritten_as_it_goes_on(journal):
     journal.record(an_arrival(1, outcome="activating"))
-    journal.record(an_arrival(1, outcome="activated"))
+    journal.record(an_arrival(1, outcome="confirmed"))
     journal.record(an_arrival(2, outcome="activating"))
-    assert journal.last_run().outcome == "activating"
+    assert last_of(journal).outcome == "activating"
     assert journal.highest_build(JOB) == 1
 
 
@@ -94,7 +105,7 @@ def test_a_run_that_ends_as_the_last_one_did_is_only_counted(journal):
         a_run(2, reasons=(("health", "a: other words"),), build_id=7, toplevel=NEW, eval_id=9)
     )
     journal.record(a_run(3, reasons=held, build_id=7, toplevel=NEW, flake="x"))
-    last = journal.last_run()
+    last = last_of(journal)
     assert (last.run_id, last.repeats) == ("run-1", 2)
     assert last.finished_at == a_run(3).finished_at
 
@@ -112,29 +123,31 @@ def test_a_run_that_ends_as_the_last_one_did_is_only_counted(journal):
         {"job": ELSEWHERE.key},
         {"host": "other"},
         {"previous": OLD},
-        {"outcome": "activated"},
+        {"outcome": "confirmed"},
     ],
 )
 def test_a_run_that_ended_otherwise_has_a_row_of_its_own(journal, other):
     journal.record(a_run(1, build_id=7, toplevel=NEW))
     journal.record(a_run(2, **({"build_id": 7, "toplevel": NEW} | other)))
-    assert journal.last_run().run_id == "run-2"
-    assert journal.last_run().repeats == 0
+    assert last_of(journal).run_id == "run-2"
+    assert last_of(journal).repeats == 0
 
 
 def test_two_activations_of_one_system_are_never_one_row(journal):
     journal.record(an_arrival(1, outcome="failed"))
     journal.record(an_arrival(2, outcome="failed"))
-    assert journal.last_run().run_id == "run-2"
+    assert last_of(journal).run_id == "run-2"
 
 
 @pytest.mark.parametrize(
     ("outcome", "counts"),
     [
-        ("activated", True),
+        ("confirmed", True),
         ("staged", True),
         ("rebooting", True),
+        ("pending", True),
         ("held", False),
+        ("rolled-back", False),
         ("failed", False),
         ("activating", False),
         ("dry-activated", False),
@@ -152,10 +165,12 @@ def test_only_systems_that_came_count_as_the_highest_build(journal, outcome, cou
 @pytest.mark.parametrize(
     ("outcome", "history"),
     [
-        ("activated", History()),
+        ("confirmed", History()),
         ("staged", History(is_staged=True)),
         ("rebooting", History(is_staged=True, reboot_asked_in="boot-1")),
         ("failed", History(has_failed=True)),
+        ("rolled-back", History(has_failed=True)),
+        ("pending", History()),
         ("activating", History(has_failed=True)),
         ("dry-activated", History(is_dry_activated=True)),
         ("awaits-reboot", History()),
@@ -171,7 +186,7 @@ def test_the_history_of_a_system_is_what_last_came_of_it(journal, outcome, histo
 @pytest.mark.parametrize("outcome", ["staged", "rebooting", "failed", "activating"])
 def test_it_counts_only_until_another_system_came(journal, outcome):
     journal.record(an_arrival(1, NEW, outcome))
-    journal.record(an_arrival(2, OTHER, "activated"))
+    journal.record(an_arrival(2, OTHER, "confirmed"))
     assert journal.history_of(a_candidate(NEW)) == History()
 
 
@@ -197,10 +212,145 @@ def test_what_was_built_in_place_of_a_build_is_that_builds_history(journal):
     assert journal.history_of(a_candidate(NEW, build_id=5)) == History()
 
 
+def test_the_newest_runs_come_first(journal):
+    for number in range(5):
+        journal.record(an_arrival(number))
+    assert [run.build_id for run in journal.runs(3)] == [4, 3, 2]
+    assert len(journal.runs(100)) == 5
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_what_has_not_ended_is_under_way(journal, outcome):
+    run = an_arrival(1, outcome=outcome)
+    journal.record(run)
+    journal.record(an_arrival(2))
+    journal.record(a_run(3))
+    assert journal.under_way() == (run if outcome in UNDER_WAY else None)
+
+
+def test_of_several_runs_under_way_the_newest_counts(journal):
+    for number in (1, 2):
+        journal.record(an_arrival(number, outcome="activating"))
+    assert journal.under_way().run_id == "run-2"
+    journal.record(an_arrival(2, outcome="confirmed"))
+    assert journal.under_way().run_id == "run-1"
+
+
+# What a path has earned.
+
+
+def test_nothing_is_held_against_a_path_that_nobody_knows(journal):
+    journal.prepare()
+    assert journal.standing_of(NEW, NOW) == Standing()
+    assert journal.denials(NOW) == ()
+
+
+def test_a_denial_is_of_one_path_and_told_whole(journal):
+    denial = a_denial(build_id=7, until=NOW + timedelta(days=3))
+    journal.deny(denial)
+    assert journal.standing_of(NEW, NOW) == Standing(denial=denial)
+    assert journal.standing_of(OTHER, NOW) == Standing()
+    assert journal.denials(NOW) == (denial,)
+
+
+def test_a_denial_ends_when_its_time_is_over(journal):
+    journal.deny(a_denial(until=NOW + timedelta(days=3)))
+    just_before, then = NOW + timedelta(days=3, seconds=-1), NOW + timedelta(days=3)
+    assert journal.standing_of(NEW, just_before).denial is not None
+    assert journal.standing_of(NEW, then) == Standing()
+    assert journal.denials(then) == ()
+    assert not journal.allow(NEW, "", "me", then)
+
+
+def test_the_newest_denial_of_a_path_is_the_one_in_force(journal):
+    journal.deny(a_denial(reason="first"))
+    journal.deny(a_denial(OTHER))
+    journal.deny(a_denial(reason="second", by="agent"))
+    assert [(denial.toplevel, denial.reason) for denial in journal.denials(NOW)] == [
+        (NEW, "second"),
+        (OTHER, "why"),
+    ]
+
+
+def test_a_denial_and_the_row_of_its_run_are_written_together(journal):
+    journal.record(an_arrival(1, outcome="rolling-back"))
+    ended = an_arrival(1, outcome="rolled-back", fault="broken")
+    journal.deny(a_denial(), ended)
+    assert journal.runs(9) == (ended,)
+    assert journal.standing_of(NEW, NOW) == Standing(denial=a_denial(), roll_backs=1)
+
+
+def test_failures_add_up_to_suspicions_and_roll_backs(journal):
+    journal.record(an_arrival(1, outcome="failed", fault="suspect"))
+    journal.record(an_arrival(2, outcome="rolled-back", fault="suspect"))
+    journal.record(an_arrival(3, outcome="rolled-back", fault="broken"))
+    journal.record(an_arrival(4, outcome="rolled-back"))
+    journal.record(an_arrival(5, OTHER, "rolled-back", fault="suspect"))
+    standing = journal.standing_of(NEW, NOW)
+    assert (standing.suspicions, standing.roll_backs) == (2, 2)
+    assert standing.suspected_at == an_arrival(2).finished_at
+
+
+def confirm(journal):
+    journal.record(an_arrival(8, outcome="confirmed"))
+
+
+def allow(journal):
+    assert journal.allow(NEW, "looked at it", "me", NOW)
+
+
+@pytest.mark.parametrize("forgive", [confirm, allow])
+def test_a_confirmation_and_a_person_forgive_what_was_before(journal, forgive):
+    journal.record(an_arrival(1, outcome="rolled-back", fault="suspect"))
+    journal.record(an_arrival(2, OTHER, "rolled-back", fault="suspect"))
+    forgive(journal)
+    assert journal.standing_of(NEW, NOW) == Standing()
+    assert journal.standing_of(OTHER, NOW).roll_backs == 1
+    journal.record(an_arrival(9, outcome="failed", fault="suspect"))
+    assert journal.standing_of(NEW, NOW).suspicions == 1
+
+
+def test_a_denial_outlives_a_confirmation(journal):
+    journal.deny(a_denial())
+    confirm(journal)
+    assert journal.standing_of(NEW, NOW).denial == a_denial()
+
+
+def test_a_person_lifts_a_denial_once(journal):
+    journal.deny(a_denial())
+    journal.deny(a_denial(OTHER))
+    allow(journal)
+    assert [denial.toplevel for denial in journal.denials(NOW)] == [OTHER]
+    assert not journal.allow(NEW, "", "me", NOW)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_where_nothing_is_held_there_is_nothing_to_allow(journal, is_new):
+    if not is_new:
+        confirm(journal)
+    assert not journal.allow(NEW, "", "me", NOW)
+
+
+def test_a_build_is_found_by_its_number(journal):
+    assert journal.toplevel_of(7) is None
+    journal.record(an_arrival(7, OTHER))
+    journal.record(a_run(8, build_id=7, toplevel=NEW, outcome="failed"))
+    journal.record(a_run(9, build_id=7, outcome="failed", error_kind="x"))
+    assert journal.toplevel_of(7) == NEW
+    assert journal.toplevel_of(8) is None
+
+
+def test_no_password_is_kept_with_a_denial(tmp_path, real):
+    url = "git+https://bob:hunter2@forge.example.org/r"
+    real.deny(a_denial(reason=f"cannot {url}"))
+    real.allow(NEW, url, "me", NOW)
+    assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.iterdir())
+
+
 def test_no_password_of_a_flake_is_kept(tmp_path, real):
     url = "git+https://bob:hunter2@forge.example.org/r"
     real.record(a_run(flake=url, error_message=f"cannot {url}", reasons=(("x", url),)))
-    kept = real.last_run()
+    kept = last_of(real)
     assert "forge.example.org" in kept.flake
     assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.iterdir())
 
@@ -216,7 +366,7 @@ def test_preparing_is_possible_any_time(journal, made):
         journal.prepare()
     journal.record(a_run())
     journal.prepare()
-    assert journal.last_run() == a_run()
+    assert last_of(journal) == a_run()
 
 
 # What the file does.
@@ -239,6 +389,8 @@ _runs = st.builds(
     flake=_text,
     toplevel=_text,
     previous=_text,
+    baseline=_text,
+    fault=_text,
     reasons=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
     error_kind=_text,
     error_message=_text,
@@ -253,7 +405,7 @@ def test_any_run_is_read_back_as_it_was(run):
     with TemporaryDirectory() as state_dir:
         journal = SqliteJournal(Path(state_dir), RememberedEvents())
         journal.record(run)
-        assert journal.last_run() == run
+        assert last_of(journal) == run
 
 
 def test_every_field_of_a_run_has_a_column(real, file):
@@ -263,9 +415,94 @@ def test_every_field_of_a_run_has_a_column(real, file):
     assert set(columns) == {"id", *(field.name for field in fields(RunRecord))}
 
 
+# As the first version of the agent made it.
+FIRST_VERSION = """
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        run_id TEXT NOT NULL UNIQUE,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        host TEXT NOT NULL,
+        job TEXT NOT NULL,
+        decision TEXT,
+        action TEXT,
+        outcome TEXT NOT NULL,
+        build_id INTEGER,
+        eval_id INTEGER,
+        flake TEXT,
+        toplevel TEXT,
+        boot_id TEXT,
+        previous TEXT,
+        reasons TEXT NOT NULL DEFAULT '[]',
+        error_kind TEXT,
+        error_message TEXT,
+        exit_code INTEGER,
+        repeats INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX runs_by_toplevel ON runs (toplevel);
+    CREATE INDEX runs_by_job ON runs (job, build_id);
+    PRAGMA user_version = 1;
+    PRAGMA journal_mode = WAL;
+"""
+
+
+def of_the_first_version(file, **outcomes):
+    """Make such a file, with a run of each build that ended as `outcomes` say."""
+    with closing(sqlite3.connect(file)) as db, db:
+        db.executescript(FIRST_VERSION)
+        for number, outcome in enumerate(outcomes.values(), 1):
+            db.execute(
+                "INSERT INTO runs (run_id, started_at, finished_at, host, job, action, outcome,"
+                " build_id, toplevel, boot_id, previous, reasons, exit_code, repeats)"
+                " VALUES (?, ?, ?, 'h', ?, 'switch', ?, ?, ?, 'boot-1', ?, ?, 0, 3)",
+                (
+                    f"run-{number}",
+                    a_run(number).started_at.isoformat(),
+                    a_run(number).finished_at.isoformat(),
+                    *(JOB.key, outcome, number, NEW, OLD, '[["x", "y"]]'),
+                ),
+            )
+
+
+def test_a_history_of_the_first_version_is_carried_over_whole(real, file, sink):
+    of_the_first_version(file, first="activated", second="staged", third="activating")
+    real.prepare()
+    third, second, first = real.runs(9)
+    assert first == an_arrival(1, reasons=(("x", "y"),), exit_code=0, repeats=3)
+    assert second == replace(first, **vars_of(2, "staged"))
+    assert third == replace(first, **vars_of(3, "failed"))
+    assert real.highest_build(JOB) == 2
+    assert real.under_way() is None
+    assert real.standing_of(NEW, NOW) == Standing()
+    assert sink.said == []
+    for _ in range(2):
+        journal = SqliteJournal(file.parent, sink)
+        journal.deny(a_denial())
+        journal.record(an_arrival(4, baseline="{}", fault="suspect"))
+        assert len(journal.runs(9)) == 4
+
+
+def vars_of(number, outcome):
+    """What is different in a sample row of another number."""
+    run = an_arrival(number, outcome=outcome)
+    names = ("run_id", "started_at", "finished_at", "build_id", "outcome")
+    return {name: getattr(run, name) for name in names}
+
+
+def test_a_reader_understands_the_first_version_and_changes_nothing(real, file):
+    """`agent status` and `agent history` may be the first of the new version to look."""
+    of_the_first_version(file, first="activated")
+    before = file.read_bytes()
+    (run,) = real.runs(9)
+    assert run.outcome == "confirmed"
+    assert real.standing_of(NEW, NOW) == Standing()
+    assert real.denials(NOW) == ()
+    assert file.read_bytes() == before
+
+
 def test_text_that_is_none_is_kept_readable(real):
     real.record(a_run(1, error_message="/x/\udcff"))
-    assert real.last_run().error_message == r"/x/\udcff"
+    assert last_of(real).error_message == r"/x/\udcff"
 
 
 def test_old_runs_are_pruned_but_not_what_decisions_stand_on(real, file):
@@ -273,6 +510,12 @@ def test_old_runs_are_pruned_but_not_what_decisions_stand_on(real, file):
     real.record(an_arrival(800, OTHER, job=ELSEWHERE.key))
     real.record(an_arrival(700, OTHER))
     real.record(an_arrival(600, OTHER, "dry-activated"))
+    real.record(an_arrival(550, SPECIAL, "confirmed"))
+    real.record(an_arrival(540, SPECIAL, "rolled-back", fault="suspect"))
+    real.record(an_arrival(530, SPECIAL, "rolled-back", fault="suspect"))
+    real.record(a_run(520, build_id=520, outcome="fetched"))
+    real.deny(a_denial(OLD))
+    real.record(an_arrival(510, OTHER))
     real.record(an_arrival(500, NEW, "failed"))
     with closing(sqlite3.connect(file)) as db, db:
         db.executemany(
@@ -284,12 +527,15 @@ def test_old_runs_are_pruned_but_not_what_decisions_stand_on(real, file):
     with closing(sqlite3.connect(file)) as db:
         kept = [row for (row,) in db.execute("SELECT build_id FROM runs WHERE id < 100")]
         (count,) = db.execute("SELECT count(*) FROM runs").fetchone()
-    assert kept == [900, 800, 600, 500]
+    assert kept == [900, 800, 600, 550, 530, 520, 510, 500]
     assert count == 1000 + len(kept)
     assert real.highest_build(JOB) == 900
     assert real.highest_build(ELSEWHERE) == 800
     assert real.history_of(a_candidate(NEW)).has_failed
     assert real.history_of(a_candidate(OTHER)).is_dry_activated
+    assert real.under_way().build_id == 520
+    assert real.standing_of(SPECIAL, NOW).roll_backs == 1
+    assert real.standing_of(OLD, NOW).denial is not None
 
 
 def names_in(directory):
@@ -298,7 +544,7 @@ def names_in(directory):
 
 
 def test_a_reader_makes_no_journal(real, tmp_path):
-    assert real.last_run() is None
+    assert last_of(real) is None
     assert real.highest_build(JOB) is None
     assert names_in(tmp_path) == set()
 
@@ -310,11 +556,11 @@ def test_a_file_without_a_table_is_a_new_journal(real, file, sink, content):
             db.execute("VACUUM")
     else:
         file.write_bytes(content)
-    assert real.last_run() is None
+    assert last_of(real) is None
     assert real.history_of(a_candidate(NEW)) == History()
     real.prepare()
     real.record(a_run())
-    assert real.last_run() == a_run()
+    assert last_of(real) == a_run()
     assert sink.said == []
 
 
@@ -323,7 +569,7 @@ def test_a_newer_agents_journal_is_left_alone(real, file, sink):
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("PRAGMA user_version = 99")
     before = file.read_bytes()
-    for use in (real.prepare, real.last_run, lambda: real.record(a_run(2))):
+    for use in (real.prepare, lambda: real.runs(1), lambda: real.record(a_run(2))):
         with pytest.raises(JournalError, match="version 99") as caught:
             use()
         assert caught.value.kind is Kind.JOURNAL_TOO_NEW
@@ -351,13 +597,19 @@ def without_its_table(file):
         db.execute("DROP TABLE runs")
 
 
+def without_denials(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("DROP TABLE denials")
+
+
 def with_another_table(file):
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("ALTER TABLE runs DROP COLUMN reasons")
 
 
 @pytest.mark.parametrize(
-    "damage", [garbage, truncated, damaged_within, without_its_table, with_another_table]
+    "damage",
+    [garbage, truncated, damaged_within, without_its_table, without_denials, with_another_table],
 )
 @pytest.mark.parametrize("use", ["prepare", "record"])
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(real, file, sink, damage, use):
@@ -367,9 +619,9 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(real, file, sink, damag
     damaged = file.read_bytes()
     if use == "prepare":
         real.prepare()
-        assert real.last_run() is None
+        assert last_of(real) is None
     real.record(a_run(99))
-    assert real.last_run() == a_run(99)
+    assert last_of(real) == a_run(99)
     aside = file.with_name("journal.damaged")
     assert len(aside.read_bytes()) == len(damaged)
     assert sink.names() == ["journal.set_aside"]
@@ -380,7 +632,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(real, file, sink, damag
 def test_a_damaged_file_is_only_told_by_a_reader(real, file, sink):
     garbage(file)
     with pytest.raises(JournalError) as caught:
-        real.last_run()
+        last_of(real)
     assert caught.value.kind is Kind.JOURNAL_CORRUPT
     assert sink.said == []
     assert file.exists()
@@ -399,7 +651,7 @@ def test_a_file_in_the_state_directorys_place_is_told(tmp_path, sink):
         with pytest.raises(JournalError) as caught:
             use()
         assert caught.value.kind is Kind.STATE_UNUSABLE
-    assert journal.last_run() is None
+    assert last_of(journal) is None
 
 
 def test_the_last_contact_is_a_time_for_people_and_programs(real, tmp_path):

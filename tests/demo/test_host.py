@@ -156,9 +156,51 @@ def test_a_reboot_is_only_noted(throwaway_host):
     systemctl = str(throwaway_host.paths.root / "bin/systemctl")
 
     run_now((systemctl, "--no-block", "reboot"), env=env)
-    run_now((systemctl, "start", "reboot.target"), env=env)
+    with pytest.raises(ProgramFailedError, match="does not know 'start'"):
+        run_now((systemctl, "start", "reboot.target"), env=env)
 
-    assert throwaway_host.paths.reboots.read_text() == "--no-block reboot\nstart reboot.target\n"
+    assert throwaway_host.paths.reboots.read_text() == "--no-block reboot\n"
+
+
+def test_a_timer_is_noted_told_of_and_stopped(throwaway_host):
+    env = environment_of(throwaway_host)
+    systemctl, systemd_run = (
+        str(throwaway_host.paths.root / "bin" / name) for name in ("systemctl", "systemd-run")
+    )
+
+    def state():
+        return run_now((systemctl, "show", "--property=ActiveState", "x-1.timer"), env=env)
+
+    assert "ActiveState=inactive" in state()
+    run_now((systemd_run, "--unit=x-1", "--on-active=5s", "--", "echo", "now"), env=env)
+    assert "ActiveState=active" in state()
+    assert (throwaway_host.paths.root / "timers/x-1.timer").read_text() == "5s\necho\nnow\n"
+    run_now((systemctl, "stop", "x-*.timer"), env=env)
+    assert "ActiveState=inactive" in state()
+
+
+def test_what_is_no_timer_is_run_at_once(throwaway_host):
+    systemd_run = str(throwaway_host.paths.root / "bin/systemd-run")
+    argv = (systemd_run, "--unit=x", "-E", "HOME", "--pipe", "echo", "now")
+
+    assert run_now(argv, env=environment_of(throwaway_host)) == "now\n"
+
+
+def test_a_timer_can_be_refused(throwaway_host):
+    throwaway_host.inject("fail-systemd-run")
+    argv = (str(throwaway_host.paths.root / "bin/systemd-run"), "--on-active=5s", "echo")
+
+    with pytest.raises(ProgramFailedError, match="Connection refused"):
+        run_now(argv, env=environment_of(throwaway_host))
+
+
+def test_the_clock_is_synchronised_unless_a_test_says_otherwise(throwaway_host):
+    timedatectl = str(throwaway_host.paths.root / "bin/timedatectl")
+    env = environment_of(throwaway_host)
+
+    assert run_now((timedatectl,), env=env) == "yes\n"
+    throwaway_host.inject("clock", "no\n")
+    assert run_now((timedatectl,), env=env) == "no\n"
 
 
 def test_a_reboot_can_be_refused(throwaway_host):
@@ -170,13 +212,16 @@ def test_a_reboot_can_be_refused(throwaway_host):
     assert not throwaway_host.paths.reboots.exists()
 
 
-@pytest.fixture(params=["nixos-rebuild", "systemctl", "switch-to-configuration", "activate"])
+@pytest.fixture(
+    params=["nixos-rebuild", "systemctl", "systemd-run", "switch-to-configuration", "activate"]
+)
 def dangerous(request, farm, throwaway_host) -> tuple[str, ...]:
     """What would change the machine if it did not mind where it is."""
     stand_ins = throwaway_host.paths.root / "bin"
     return {
         "nixos-rebuild": (f"{stand_ins}/nixos-rebuild", "switch", "--store-path", farm.first),
         "systemctl": (f"{stand_ins}/systemctl", "reboot"),
+        "systemd-run": (f"{stand_ins}/systemd-run", "true"),
         "switch-to-configuration": (f"{farm.first}/bin/switch-to-configuration", "switch"),
         "activate": (f"{farm.first}/activate",),
     }[request.param]

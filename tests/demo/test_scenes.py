@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -67,42 +66,15 @@ def test_a_scene_that_is_broken_is_seen_to_fail(scene, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_ends_well_and_leaves_nothing_behind(tmp_path):
+def test_the_demo_tells_a_person_what_happens_and_leaves_nothing_behind(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     ended = watch_now(
-        (sys.executable, "-m", "agent", "demo", "--json"),
-        env={**os.environ, "TMPDIR": str(tmp_path), "HOME": str(home)},
-    )
-    assert ended.returncode == 0, ended.tail
-    scenes = json.loads(ended.stdout)["scenes"]
-    assert [scene["name"] for scene in scenes] == [scene.name for scene in SCENES]
-    assert all(set(scene) == {"name", "expected", "outcome", "ok"} for scene in scenes)
-    assert all(scene["ok"] is True for scene in scenes)
-    assert list(tmp_path.rglob("*")) == [home]
-
-
-def test_the_demo_tells_a_person_what_happens(tmp_path):
-    ended = watch_now(
-        (sys.executable, "-m", "agent", "demo"), env={**os.environ, "TMPDIR": str(tmp_path)}
+        (sys.executable, "-m", "agent", "demo"),
+        env={**os.environ, "TMPDIR": str(tmp_path), "HOME": str(home), "COLUMNS": "200"},
     )
     assert ended.returncode == 0, ended.tail
     for scene in SCENES:
         assert scene.name in ended.stdout
         assert scene.expected in ended.stdout
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs this is an ordinary user already")
-def test_the_demo_works_as_an_ordinary_user(tmp_path):
-    """Without any capability, and seen as user 1000 by nix and by all else."""
-    ended = watch_now(
-        (
-            *("unshare", "--user", "--map-user=1000", "--map-group=1000"),
-            *(sys.executable, "-m", "agent", "demo", "--json"),
-        ),
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    if "Operation not permitted" in ended.tail:
-        pytest.skip("user namespaces are refused here")
-    assert ended.returncode == 0, ended.tail
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [home]

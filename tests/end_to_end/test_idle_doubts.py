@@ -34,14 +34,19 @@ def test_a_link_that_somebody_moved_is_noticed(settled):
     assert (passed.after.running, passed.after.profile) == (settled.farm.second,) * 2
 
 
-def test_a_failure_after_a_quiet_time_ends_it(settled):
-    # The links are where they were, and yet it is not done: the activation has failed.
-    settled.host.inject("stc-exit", "1")
-    settled.offer(settled.farm.broken)
-    assert settled.upgrade().summary["error.kind"] == "activation-failed"
-    settled.host.mend()
-    run = settled.upgrade()
+def test_a_failure_after_a_quiet_time_ends_it(machine):
+    machine.configure(strategy="store-path", verify=False)
+    settle(machine)
+    machine.host.inject("stc-exit.switch", "1")
+    machine.offer(machine.farm.broken)
+    failed = machine.upgrade()
+    assert failed.outcome == (1, "rolled-back")
+    # The links are where they were, and yet there is something to tell.
+    assert failed.after.running == failed.before.running
+    machine.host.mend()
+    run = machine.upgrade()
     assert run.outcome == (75, "held")
+    assert [reason["name"] for reason in run.summary["reasons"]] == ["suspect"]
 
 
 def test_other_arguments_are_other_settings(settled):

@@ -84,7 +84,8 @@ def test_of_a_host_whose_last_run_failed(offered):
     offered.host.inject("stc-exit", "2")
     assert offered.upgrade().exit_code == 1
     told = told_by(offered)
-    assert told["decision"] == "upgrade"
+    assert told["decision"] == "hold"
+    assert [gate["gate"] for gate in told["gates"] if not gate["open"]] == ["denied"]
     assert told["last_run"]["outcome"] == "rolled-back"
     assert told["last_run"]["error_kind"] == "activation-script-failed"
 

@@ -41,7 +41,7 @@ class FakeMarks(MarkKeeper):
     @override
     def pending_since(self) -> datetime | None:
         self._refuse(self.fault)
-        return self.times.get(Mark.PENDING)
+        return self.times.get(Mark.PENDING, self.times.get(Mark.ROLLING_BACK))
 
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from .telling import SteppedClock
 
-CANARY = "canary.example"
-
 
 class Steps(list[str]):
     """What was asked of the ports, in order; a test may let something happen at a step.
@@ -116,20 +114,16 @@ class WorldNixosRebuild(FakeNixosRebuild):
 
 
 class WorldProber(FakeProber):
-    """A prober that notes each check as a step; `was_well` is its last answer about the canary."""
+    """A prober that notes each check as a step."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()
-        self.was_well = False
         self._steps = steps
 
     @override
     async def probe(self, check: Check) -> CheckResult:
         self._steps.append(f"probe {check.name}")
-        result = await super().probe(check)
-        if check.target == CANARY:
-            self.was_well = result.is_well
-        return result
+        return await super().probe(check)
 
 
 class WorldHost(FakeHost):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.application.events import Event
 
 
@@ -36,11 +38,15 @@ class RememberedEvents:
 
 
 class SteppedClock:
-    """Stands still until a test moves it, or somebody sleeps: that takes no time but its own."""
+    """Stands still until a test moves it, or somebody sleeps: that takes no time but its own.
+
+    `on_sleep` is what happens while somebody sleeps.
+    """
 
     def __init__(self, now: datetime | None = None) -> None:
         self.instant = now or datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
         self.seconds = 0.0
+        self.on_sleep: Callable[[], None] | None = None
 
     def now(self) -> datetime:
         return self.instant
@@ -50,6 +56,8 @@ class SteppedClock:
 
     async def sleep(self, seconds: float) -> None:
         self.move(seconds)
+        if self.on_sleep is not None:
+            self.on_sleep()
         await asyncio.sleep(0)  # where a cancellation arrives
 
     def move(self, seconds: float) -> None:

@@ -27,7 +27,6 @@ from .logind import FakeLogind
 from .nix import RememberedProgress
 from .samples import JOB, OLD, POLICY
 from .stepwise import (
-    CANARY,
     Steps,
     WorldHost,
     WorldIdleNote,
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from agent.domain.policy import Policy
 
 STORE = "/nix/store"
+CANARY = "canary.example"
 SERVICE = "service.example"
 GATEWAY = "192.0.2.1"
 CACHE = "https://cache.example.org"
@@ -157,9 +157,26 @@ class World:
         self.host.contents[toplevel] = system_with(kernel)
         return build
 
+    def builds_instead(self, build_id: int, toplevel: StorePath) -> None:
+        """Let this host's nixos-rebuild make another system of a build's flake than Hydra has."""
+        self.nixos_rebuild.builds[flake_of(build_id + 1000), POLICY.host] = toplevel
+        self.host.contents[toplevel] = system_with("k1")
+
     def change(self, build_id: int, **changes: object) -> None:
         """Change a build, as an administrator of Hydra or Hydra itself does."""
         self.hydra.add(replace(self.hydra.builds[build_id], **changes))  # type: ignore[arg-type]
+
+    def links(self) -> tuple[StorePath | None, StorePath | None, StorePath | None]:
+        """Return running, booted and profile."""
+        return self.host.running, self.host.booted, self.host.profile
+
+    def is_untouched(self) -> bool:
+        """Whether nothing on the host has changed, and no row says that anything was tried."""
+        return (
+            self.links() == (OLD, OLD, OLD)
+            and not self.nixos_rebuild.activated
+            and all(row.previous is None for row in self.journal.written)
+        )
 
     def canary_dies(self) -> None:
         """Let the canary answer no more."""

@@ -10,14 +10,13 @@ import pytest
 from host.agent_layer import agent_layer
 from host.outside import Outside
 from host.rack import NoRackError, Rack
-from host.real_host import RealHost
+from host.real_host import HOSTS, RealHost
 from host.systems import system
 from host.workshop import System, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HOSTS = pytest.StashKey[list[RealHost]]()
 _LONGEST = 40_000
 
 
@@ -66,7 +65,7 @@ def outside(site: Site):
 def new_host(site: Site, request: pytest.FixtureRequest):
     """Give a function that installs a host with a system; it is switched off, and has the name given
     or one of its own."""
-    hosts = request.node.stash[_HOSTS] = []
+    hosts = request.node.stash[HOSTS] = []
     numbers = itertools.count(2)
 
     def install(first: System, **options) -> RealHost:
@@ -100,7 +99,7 @@ def pytest_runtest_makereport(item, call):
     """Show what the hosts of a failed test have to say."""
     report = yield
     if report.failed and call.when != "teardown":
-        for host in item.stash.get(_HOSTS, []):
+        for host in item.stash.get(HOSTS, []):
             report.sections.append((f"console of {host.name}", host.console()))
             report.sections.append((f"journal of {host.name}", _journal(host)))
     return report

@@ -312,28 +312,22 @@ def _own_cgroup() -> str:
 
 
 def _remove_cgroup(directory: Path) -> None:
-    """Remove a control group and those in it, as soon as they are empty."""
+    """Remove a control group and those in it, as soon as nobody is left in any of them.
+
+    One that ends may make another group in its last moment: they are looked for after that.
+    """
     if not directory.is_dir():
         return
-    for child in [entry for entry in directory.iterdir() if entry.is_dir()]:
-        _remove_cgroup(child)
     _wait_until_empty(directory)
+    for inner in sorted(directory.rglob("*/"), reverse=True):
+        inner.rmdir()
     directory.rmdir()
 
 
 def _wait_until_empty(directory: Path) -> None:
-    """Wait until all processes of a group have ended, which were killed."""
-    while pids := (directory / "cgroup.procs").read_text().split():
-        # The numbers are of whoever reads: none is 0 in a rack's own namespace or above it.
-        for pid in pids:
-            with suppress(OSError):
-                ended = os.pidfd_open(int(pid))
-                try:
-                    _wait_for(ended)
-                finally:
-                    os.close(ended)
-
-
-def _wait_for(pidfd: int) -> None:
-    if not select.select([pidfd], [], [], _LIMIT)[0]:
-        raise RuntimeError("a killed process does not end")
+    """Wait until all processes of a group and those in it have ended, which were killed."""
+    with (directory / "cgroup.events").open() as events:
+        while "populated 1" in events.read():
+            if not select.select([], [], [events], _LIMIT)[2]:
+                raise RuntimeError("a killed process does not end")
+            events.seek(0)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import pytest
+
 from host.power import Phase, PowerSupply, tail
 from host.rack import FIRST_USER
 from host.workshop import SHARE
@@ -419,3 +421,7 @@ def _installed(rack: Rack, workshop: Workshop, agent: str, system: str) -> str:
         rack.inside(root, _INSTALL, system, binds=(f"--bind-ro={SHARE}/cache:/cache",))
     done.touch()
     return layer
+
+
+HOSTS = pytest.StashKey[list[RealHost]]()
+"""The hosts of a test, which tell what they have to say if it fails."""

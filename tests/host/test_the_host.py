@@ -243,7 +243,7 @@ def test_a_unit_can_ask_to_be_left_alone(booted, site):
 
 @pytest.mark.parametrize(
     "unit",
-    [CANNOT_START, service("/bin/false", "Restart=always", "RestartSec=1h", "Type=oneshot")],
+    [CANNOT_START, service("/bin/false", "Restart=on-failure", "RestartSec=1h", "Type=oneshot")],
     ids=["fails", "fails and is tried again"],
 )
 def test_a_unit_that_fails_makes_exit_4(booted, site, unit):
@@ -278,7 +278,8 @@ def test_an_activation_outlives_the_nixos_rebuild_that_asked_for_it(booted, site
     with host.start("nixos-rebuild", "switch", "--flake", f"{newer.reference}#{HOST}") as child:
         gate.await_activation()
         host.signal(child, signal.SIGKILL)
-        child.communicate(timeout=30)
+        # What it has started holds its pipes still.
+        assert child.wait(30) != 0
     assert host.state(_ACTIVATION) == "active"
     assert host.systems().running != newer.toplevel
 
@@ -313,7 +314,6 @@ def test_an_activation_can_hang_after_everything_is_done(booted, site):
         assert host.run("flock", "--nonblock", _LOCK, "true").rc == 1
         host.systemctl("stop", _ACTIVATION)
         child.communicate(timeout=30)
-    assert child.returncode != 0
     assert host.run("flock", "--nonblock", _LOCK, "true").rc == 0
 
 
@@ -333,7 +333,7 @@ def test_the_agents_settings_are_the_running_systems(booted, site):
 
 
 def test_a_small_boot_partition_is_full_of_kernels(site, new_host, outside):  # noqa: ARG001
-    host = new_host(plain(site, "26.05.1", initrdKib=300), boot="640k")
+    host = new_host(plain(site, "26.05.1", initrdKib=300), boot="600k")
     host.power_on()
     other = {"kernel": "6.12.9", "initrdKib": 300}
     fits = plain(site, "26.05.2", initrdKib=300)

@@ -1,9 +1,11 @@
 """Runs the agent's command line in a process that kills itself at one chosen point.
 
-    python killer.py 'after record:armed' upgrade --config FILE
+    echo 'after record:armed' > /inject/kill
+    python killer.py upgrade
 
 A point is `before` or `after` an effect. The effects are the calls of the adapters that change the
-history, the marks, the timer or the host; `points()` names them all.
+history, the marks, the timer or the host, those within another one aside. Of all the processes that
+run so only the first to get to the point dies.
 """
 
 from __future__ import annotations
@@ -13,16 +15,61 @@ import inspect
 import os
 import signal
 import sys
+from pathlib import Path
+from typing import ClassVar
 
-from agent.adapters.journal import SqliteJournal
-from agent.adapters.marks import MarkLinks
-from agent.adapters.nixos_rebuild import NixosRebuildCommand
-from agent.adapters.profile import SystemProfile
-from agent.adapters.systemd import SystemdCommands
+POINT = Path("/inject/kill")
+"""Holds the point, until somebody has died there."""
+TRACE = Path("/inject/effects")
+"""Where it exists every effect is written down there, one a line, before it begins."""
+_AGENT = "/opt/agent/bin/agent"
+
+UPGRADE = (
+    "record:selected",
+    "record:verified",
+    "record:fetched",
+    "record:armed",
+    "set:pending",
+    "arm",
+    "record:activating",
+    "rebuild:switch",
+    "record:pending",
+    "move:pending>confirmed",
+    "remove:tested",
+    "disarm",
+    "record:confirmed",
+    "record:confirmed again",
+)
+"""The effects of an upgrade that goes well, in order; from the first move on the confirm unit's."""
+
+ROLL_BACK = (
+    "move:pending>rolling-back",
+    "record:rolling-back",
+    "deny",
+    "profile",
+    "activate:switch",
+    "move:rolling-back>rolled-back",
+    "disarm",
+    "record:rolled-back",
+    "remove:rolled-back",
+    "record:rolled-back again",
+)
+"""What the confirm unit does after `record:pending` where the new system is broken."""
 
 
-def effect_names():
+def points(effects, moments=("before", "after")):
+    """Return every point at which a run with these effects can be killed."""
+    return [f"{moment} {effect}" for effect in effects for moment in moments]
+
+
+def _effect_names():
     """Return how each method that has an effect names it, given its arguments."""
+    from agent.adapters.journal import SqliteJournal
+    from agent.adapters.marks import MarkLinks
+    from agent.adapters.nixos_rebuild import NixosRebuildCommand
+    from agent.adapters.profile import SystemProfile
+    from agent.adapters.systemd import SystemdCommands
+
     return {
         (SqliteJournal, "record"): lambda run: f"record:{run.outcome}",
         (SqliteJournal, "deny"): lambda *_: "deny",
@@ -38,77 +85,74 @@ def effect_names():
     }
 
 
-UPGRADE = (
-    "record:selected",
-    "record:verified",
-    "record:fetched",
-    "record:armed",
-    "set:pending",
-    "arm",
-    "record:activating",
-    "rebuild:switch",
-    "record:pending",
-    "move:pending>confirmed",
-    "disarm",
-    "record:confirmed",
-)
-"""The effects of an upgrade that goes well, in order; the system has no confirm unit."""
+class _Reached:
+    """What this process has done; an effect within another one is no point of its own."""
 
-ROLL_BACK = (
-    "move:pending>rolling-back",
-    "record:rolling-back",
-    "deny",
-    "profile",
-    "activate:switch",
-    "move:rolling-back>rolled-back",
-    "disarm",
-    "record:rolled-back",
-    "remove:rolled-back",
-)
-"""What follows `record:pending` where the new system is broken."""
+    is_within = False
+    effects: ClassVar[set[str]] = set()
+
+    @classmethod
+    def begin(cls, effect):
+        """Begin with an effect; return its name, None if it is within another one."""
+        if cls.is_within:
+            return None
+        cls.is_within = True
+        name = f"{effect} again" if effect in cls.effects else effect
+        cls.effects.add(effect)
+        if TRACE.exists():
+            with TRACE.open("a") as trace:
+                trace.write(f"{name}\n")
+        _die_at(f"before {name}")
+        return name
+
+    @classmethod
+    def end(cls, name):
+        """End the effect that has got this name."""
+        if name is not None:
+            _die_at(f"after {name}")
+            cls.is_within = False
 
 
-def points(effects):
-    """Return every point at which a run with these effects can be killed."""
-    return [f"{moment} {effect}" for effect in effects for moment in ("before", "after")]
+def _die_at(point):
+    if POINT.exists() and POINT.read_text() == point:
+        POINT.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(point):
-    """Let this process be killed at `point`."""
-    for (owner, name), named in effect_names().items():
-        setattr(owner, name, _deadly(getattr(owner, name), named, point))
-
-
-def _deadly(method, named, point):
-    def die(moment, arguments):
-        if f"{moment} {named(*arguments)}" == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
+def _deadly(method, named):
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
         async def wrapped(self, *arguments):
-            die("before", arguments)
-            result = await method(self, *arguments)
-            die("after", arguments)
-            return result
+            name = _Reached.begin(named(*arguments))
+            try:
+                return await method(self, *arguments)
+            finally:
+                _Reached.end(name)
 
     else:
 
         @functools.wraps(method)
         def wrapped(self, *arguments):
-            die("before", arguments)
-            result = method(self, *arguments)
-            die("after", arguments)
-            return result
+            name = _Reached.begin(named(*arguments))
+            try:
+                return method(self, *arguments)
+            finally:
+                _Reached.end(name)
 
     return wrapped
 
 
-if __name__ == "__main__":
+def main():
+    """Run the agent, with all its effects watched."""
     from agent.cli.main import run
 
-    arm(sys.argv[1])
-    arguments = sys.argv[2:]
-    sys.argv = ["agent", *arguments]
-    sys.exit(run(arguments))
+    for (owner, name), named in _effect_names().items():
+        setattr(owner, name, _deadly(getattr(owner, name), named))
+    # The dead-man's timer is set for the program of that name.
+    sys.argv[0] = _AGENT
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,20 +2,25 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from agent.application import events
-from agent.application.gatekeeper import ask_gates, ask_health
-from agent.application.ports import RunRecord
+from agent.application.gatekeeper import ask_gates, ask_health, find_foreign, pass_by_hand
+from agent.application.run import RunSettings, begin
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
-from agent.domain.gates import FreeSpace, Gate
-from fakes.samples import JOB
-from fakes.world import WATCHFUL, World, candidate_of, system
+from agent.domain.gates import FreeSpace, Gate, Judgement
+from agent.domain.marks import Mark
+from agent.domain.standing import Denial
+from fakes.runs import an_arrival
+from fakes.samples import JOB, OLD
+from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-OPEN = [(Gate.DOWNGRADE, True), (Gate.BOOT_SPACE, True), (Gate.STORE_SPACE, True)]
+GATES = [gate for gate in Gate if gate is not Gate.AGENT_REMOVED]
+"""The gates that are asked before anything is fetched, in order."""
 
 
 @pytest.fixture
@@ -26,29 +31,29 @@ def world():
     return world
 
 
-def ask(world, *, every=False, policy=WATCHFUL, candidate=None):
+def run_of(world, policy=WATCHFUL, **asked):
+    return begin(world.ports, policy, RunSettings("run-1", STORE, **asked))
+
+
+def ask(world, *, every=False, policy=WATCHFUL, candidate=None, **asked):
     found = candidate or candidate_of(world.hydra.builds[1])
-    told = asyncio.run(ask_gates(world.ports, policy, found, every=every))
+    told = asyncio.run(ask_gates(run_of(world, policy, **asked), found, every=every))
     return [(judgement.gate, judgement.is_open) for judgement in told]
 
 
 def has_taken(world, build_id):
-    now = world.clock.now()
-    row = RunRecord(
-        "earlier", now, "h", JOB.key, "activated", build_id=build_id, toplevel=system(9)
-    )
-    world.journal.record(row)
+    world.journal.record(an_arrival(build_id, system(9)))
+
+
+def is_denied(world, path=NEW):
+    world.journal.deny(Denial(path, "it broke sshd", world.clock.now(), "agent"))
 
 
 def test_gates_are_asked_cheap_and_local_ones_first(world):
-    assert ask(world) == [*OPEN, (Gate.HEALTH, True)]
+    assert ask(world) == [(gate, True) for gate in GATES]
     assert world.steps == [
-        "highest-build", "free-space", "plan_fetch", "free-space", "probe canary"
+        "systems", "highest-build", "free-space", "plan_fetch", "free-space", "probe canary"
     ]  # fmt: skip
-
-
-def test_the_gates_are_asked_in_the_order_in_which_they_are_declared(world):
-    assert [gate for gate, _ in ask(world)] == list(Gate)
 
 
 def test_every_answer_is_told(world):
@@ -56,6 +61,7 @@ def test_every_answer_is_told(world):
     ask(world)
     told = [(event.name, said["gate"]) for event, said in world.told.said if "gate" in said]
     assert told == [
+        ("gate.passed", "foreign-system"), ("gate.passed", "denied"), ("gate.passed", "suspect"),
         ("gate.passed", "downgrade"), ("gate.passed", "boot-space"),
         ("gate.passed", "store-space"), ("gate.held", "health"),
     ]  # fmt: skip
@@ -64,26 +70,31 @@ def test_every_answer_is_told(world):
 
 def test_the_first_gate_that_holds_ends_the_questions(world):
     has_taken(world, 2)
-    assert ask(world) == [(Gate.DOWNGRADE, False)]
+    assert ask(world)[3:] == [(Gate.DOWNGRADE, False)]
     assert "free-space" not in world.steps
 
 
 def test_every_gate_is_asked_when_that_is_wanted(world):
+    world.marks.set(Mark.CONFIRMED, OLD)
+    world.somebody_switches(system(7))
+    is_denied(world)
+    failure = {"fault": "suspect", "finished_at": world.clock.now()}
+    world.journal.record(an_arrival(1, NEW, "failed", **failure))
     has_taken(world, 2)
     world.host.space = FreeSpace(store=0, boot=0)
     world.canary_dies()
-    assert ask(world, every=True) == [(gate, False) for gate in Gate]
+    assert ask(world, every=True) == [(gate, False) for gate in GATES]
 
 
 def test_a_build_as_old_as_what_the_host_had_is_no_downgrade(world):
     has_taken(world, 1)
-    assert ask(world)[0] == (Gate.DOWNGRADE, True)
+    assert (Gate.DOWNGRADE, True) in ask(world)
 
 
 def test_builds_of_another_job_do_not_count(world):
     has_taken(world, 2)
     other = replace(candidate_of(world.hydra.builds[1]), job=replace(JOB, name="other"))
-    assert ask(world, candidate=other)[0] == (Gate.DOWNGRADE, True)
+    assert (Gate.DOWNGRADE, True) in ask(world, candidate=other)
 
 
 def test_a_fetch_that_would_fill_the_store_is_held(world):
@@ -94,6 +105,7 @@ def test_a_fetch_that_would_fill_the_store_is_held(world):
 
 
 FAULTS = [
+    ("systems", HostError(Kind.HOST_UNREADABLE, "a loop"), Gate.FOREIGN_SYSTEM),
     ("highest-build", JournalError(Kind.STATE_UNUSABLE, "no history"), Gate.DOWNGRADE),
     ("free-space", HostError(Kind.HOST_UNREADABLE, "no such directory"), Gate.BOOT_SPACE),
     ("plan_fetch", NixError(Kind.PATH_NOT_CACHED, "not yet"), Gate.STORE_SPACE),
@@ -112,10 +124,16 @@ def test_a_gate_that_cannot_be_asked_ends_a_run(world, step, fault, gate):
 def test_a_gate_that_cannot_be_asked_is_closed_where_all_are_to_be_known(world, step, fault, gate):
     world.steps.at(step, fault)
     answers = dict(ask(world, every=True))
-    assert list(answers) == list(Gate)
+    assert list(answers) == GATES
     assert answers[gate] is False
     reasons = [said["reason"] for event, said in world.told.said if event is events.GATE_HELD]
     assert str(fault) in reasons
+
+
+def test_what_is_held_against_a_path_cannot_be_known_without_the_history(world):
+    world.journal.read_fault = JournalError(Kind.STATE_UNUSABLE, "no history")
+    answers = dict(ask(world, every=True))
+    assert (answers[Gate.DENIED], answers[Gate.SUSPECT]) == (False, False)
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -149,3 +167,98 @@ def test_health_does_not_hold_for_a_check_that_is_merely_wanted(world):
     assert isinstance(canary, IcmpCheck)
     lenient = replace(WATCHFUL, checks=(replace(canary, is_wanted=True),))
     assert asyncio.run(ask_health(world.ports, lenient)).is_open
+
+
+# Somebody else's system
+
+
+@pytest.fixture
+def settled(world):
+    """A host whose system the agent has confirmed."""
+    world.marks.set(Mark.CONFIRMED, OLD)
+    return world
+
+
+def test_before_the_agent_has_marked_anything_nothing_is_foreign(world):
+    world.somebody_switches(system(7))
+    assert find_foreign(world.ports) is None
+
+
+def test_what_a_person_has_activated_is_foreign_since_then(settled):
+    settled.clock.move(60)
+    settled.somebody_switches(system(7))
+    found = find_foreign(settled.ports)
+    assert (found.what, found.path, found.since) == (
+        "running system", system(7), settled.clock.now()
+    )  # fmt: skip
+
+
+def test_what_a_person_has_put_into_the_profile_is_foreign_too(settled):
+    settled.host.profile = system(7)
+    found = find_foreign(settled.ports)
+    assert (found.what, found.path) == ("profile", system(7))
+
+
+@pytest.mark.parametrize("mark", [Mark.PENDING, Mark.STAGED, Mark.TESTED, Mark.ROLLING_BACK])
+def test_what_the_agent_has_marked_is_not_foreign(settled, mark):
+    settled.marks.set(mark, NEW)
+    settled.somebody_switches(NEW)
+    assert find_foreign(settled.ports) is None
+
+
+def test_a_specialisation_of_a_marked_system_is_not_foreign(settled):
+    settled.host.specialise(OLD, "gaming", system(8), "k2")
+    settled.host.running = system(8)
+    assert find_foreign(settled.ports) is None
+
+
+def test_a_link_that_is_missing_is_nobodys(settled):
+    settled.host.running = settled.host.profile = None
+    assert find_foreign(settled.ports) is None
+
+
+def test_a_foreign_system_is_held_until_its_time_is_over(settled):
+    settled.somebody_switches(system(7))
+    settled.clock.move(WATCHFUL.foreign_hold.total_seconds() - 1)
+    assert ask(settled) == [(Gate.FOREIGN_SYSTEM, False)]
+    settled.clock.move(1)
+    assert ask(settled)[0] == (Gate.FOREIGN_SYSTEM, True)
+
+
+def test_a_foreign_system_of_unknown_age_is_held(settled):
+    settled.somebody_switches(system(7))
+    settled.host.changed = None
+    settled.clock.move(timedelta(days=365).total_seconds())
+    assert ask(settled) == [(Gate.FOREIGN_SYSTEM, False)]
+
+
+# A person passes a gate
+
+
+def test_a_gate_that_is_ignored_opens_and_that_is_told(world):
+    world.canary_dies()
+    asked = {"ignored_gates": frozenset({Gate.HEALTH}), "ignored_because": "fix", "by": "eve"}
+    assert ask(world, **asked)[-1] == (Gate.HEALTH, True)
+    assert world.told.fields_of(events.GATE_IGNORED) == {
+        "gate": "health", "reason": "canary: no reply", "given_reason": "fix"
+    }  # fmt: skip
+    assert world.told.fields_of(events.GATE_PASSED) == {
+        "gate": "health", "reason": "ignored by eve (fix): canary: no reply"
+    }  # fmt: skip
+
+
+def test_only_the_gate_that_was_named_is_ignored(world):
+    world.canary_dies()
+    has_taken(world, 2)
+    ignored = frozenset({Gate.DOWNGRADE})
+    assert ask(world, ignored_gates=ignored)[3:] == [
+        (Gate.DOWNGRADE, True), (Gate.BOOT_SPACE, True), (Gate.STORE_SPACE, True),
+        (Gate.HEALTH, False),
+    ]  # fmt: skip
+
+
+def test_a_gate_that_is_open_anyhow_is_not_told_to_be_ignored(world):
+    fine = Judgement(Gate.HEALTH, is_open=True, reason="1 checks well")
+    run = run_of(world, ignored_gates=frozenset({Gate.HEALTH}))
+    assert pass_by_hand(run, fine) == fine
+    assert world.told.names() == []

@@ -8,15 +8,24 @@ import pytest
 from agent.domain.candidate import Candidate
 from agent.domain.check import CheckResult, IcmpCheck, StatusRange
 from agent.domain.gates import (
+    IGNORABLE,
     FetchPlan,
+    Foreign,
     FreeSpace,
+    Gate,
+    judge_agent_removed,
     judge_boot_space,
+    judge_denied,
     judge_downgrade,
+    judge_foreign,
     judge_health,
     judge_store_space,
+    judge_suspect,
 )
 from agent.domain.policy import Action
-from fakes.samples import JOB, NEW, POLICY
+from agent.domain.standing import Denial, Standing
+from fakes.runs import NOW
+from fakes.samples import JOB, NEW, OTHER, POLICY
 
 MIB = 1 << 20
 CANDIDATE = Candidate(JOB, 28, NEW, "x86_64-linux", None)
@@ -29,6 +38,67 @@ def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
     judgement = judge_downgrade(CANDIDATE, highest)
     assert judgement.is_open is is_open
     assert is_open or "28 is older than build 32" in judgement.reason
+
+
+def test_where_nobody_else_was_nothing_is_foreign():
+    assert judge_foreign(None, NOW, POLICY).is_open
+
+
+@pytest.mark.parametrize(
+    ("age", "is_open"),
+    [(timedelta(0), False), (timedelta(hours=23, minutes=59), False), (timedelta(days=1), True)],
+)
+def test_somebody_elses_system_is_left_alone_for_a_time(age, is_open):
+    judgement = judge_foreign(Foreign("profile", OTHER, NOW - age), NOW, POLICY)
+    assert judgement.is_open is is_open
+    assert f"the profile is {OTHER}, which somebody else has brought here" in judgement.reason
+
+
+def test_a_foreign_hold_tells_when_it_ends():
+    judgement = judge_foreign(Foreign("running system", None, NOW), NOW, POLICY)
+    assert judgement.reason.endswith("held until 2026-11-22 04:40 UTC")
+    assert "the running system is unknown" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [(None, "until it is allowed"), (NOW + timedelta(days=2), "until 2026-11-23 04:40 UTC")],
+)
+def test_what_is_denied_is_held_with_who_why_and_until_when(until, told):
+    denial = Denial(NEW, "it broke sshd", NOW, "eve", until=until)
+    judgement = judge_denied(Standing(denial=denial))
+    assert not judgement.is_open
+    assert judgement.reason == f"{NEW} is denied {told} (by eve: it broke sshd)"
+    assert judge_denied(Standing(suspicions=3, suspected_at=NOW)).is_open
+
+
+@pytest.mark.parametrize(
+    ("suspicions", "minutes"),
+    [(1, 10), (2, 20), (3, 40), (8, 1280), (9, 1440), (10**6, 1440)],
+)
+def test_what_is_suspect_is_left_alone_longer_each_time_up_to_a_day(suspicions, minutes):
+    suspect = Standing(suspicions=suspicions, suspected_at=NOW)
+    end = NOW + timedelta(minutes=minutes)
+    judgement = judge_suspect(suspect, end - timedelta(seconds=1))
+    assert not judgement.is_open
+    assert f"failed here {suspicions} times" in judgement.reason
+    assert judge_suspect(suspect, end).is_open
+
+
+def test_what_never_failed_is_not_suspect():
+    assert judge_suspect(Standing(), NOW).is_open
+
+
+@pytest.mark.parametrize(
+    ("has_it", "would_have_it", "is_open"),
+    [(True, True, True), (True, False, False), (False, True, True), (False, False, True)],
+)
+def test_a_system_that_would_lose_the_agent_is_held(has_it, would_have_it, is_open):
+    assert judge_agent_removed(has_it=has_it, would_have_it=would_have_it).is_open is is_open
+
+
+def test_a_person_can_pass_every_gate_but_a_denial():
+    assert set(Gate) - IGNORABLE == {Gate.DENIED}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +128,14 @@ def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, 
 
 @pytest.mark.parametrize(
     ("free", "told"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (84 * MIB, "84.0 MiB"), (5 << 40, "5.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (84 * MIB, "84.0 MiB"),
+        (5 << 40, "5.0 TiB"),
+    ],
 )
 def test_room_is_told_in_units_that_people_read(free, told):
     reason = judge_store_space(FetchPlan(0, 0, 0), FreeSpace(free, None), POLICY).reason
@@ -92,6 +169,7 @@ def test_of_many_failed_checks_the_first_are_named_and_the_rest_counted():
     judgement = judge_health([result(f"h{n}", well=False) for n in range(8)])
     assert judgement.reason.count("no reply") == 5
     assert judgement.reason.endswith("; and 3 more")
+    assert "more" not in judge_health([result(f"h{n}", well=False) for n in range(5)]).reason
 
 
 def test_a_status_range_holds_both_its_ends():

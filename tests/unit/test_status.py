@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from agent.application.run import RunSettings
 from agent.application.status import Status, take_status
-from agent.domain.errors import HostError, HydraError, JournalError, Kind, NixError
+from agent.domain.errors import HostError, HydraError, Kind, NixError
 from agent.domain.gates import FreeSpace
+from agent.domain.marks import Mark
 from agent.domain.policy import Action, RebootMode
+from agent.domain.recovery import Step
 from fakes.samples import OLD
-from fakes.world import STORE, WATCHFUL, World, flake_of, system
+from fakes.world import STORE, WATCHFUL, PowerCut, World, flake_of, system
 
 NEW = system(1)
 BOOT = replace(WATCHFUL, action=Action.BOOT)
@@ -27,17 +30,19 @@ def world():
 
 
 def status(world, policy=WATCHFUL):
-    return asyncio.run(take_status(world.ports, policy, STORE))
+    return asyncio.run(take_status(world.ports, policy, RunSettings("status", STORE)))
 
 
 def test_the_status_before_the_first_run_says_that_it_would_upgrade(world):
     fields = status(world).fields()
     assert (fields["decision"], fields["last_run"]) == ("upgrade", None)
     assert (fields["running"], fields["booted"], fields["profile"]) == (OLD, OLD, OLD)
+    assert (fields["confirmed"], fields["pending"], fields["staged"]) == (None, None, None)
+    assert fields["recovery"] == "adopt"
     assert fields["candidate"] == {
         "build_id": 1, "eval_id": 1001, "flake": flake_of(1001), "toplevel": NEW
     }  # fmt: skip
-    assert [gate["open"] for gate in fields["gates"]] == [True] * 4
+    assert [gate["open"] for gate in fields["gates"]] == [True] * 7
     assert "error" not in fields
 
 
@@ -47,11 +52,27 @@ def test_the_status_changes_nothing(world):
     assert world.journal.written == []
     assert world.steps.among("lock", "idle-note", "substitute", "evaluate_toplevel") == []
     assert world.steps.among("journal prepare", "journal contact", "switch") == []
+    assert not world.marks.links
 
 
 def test_the_status_of_a_settled_host_is_done(world):
     world.run()
-    assert status(world).verdict == "done"
+    told = status(world)
+    assert (told.verdict, told.marks.confirmed, told.recovery) == ("done", NEW, Step.NOTHING)
+
+
+def test_what_an_upgrade_has_left_to_be_done_first_is_told(world):
+    world.steps.at("start confirm", PowerCut())
+    with pytest.raises(PowerCut):
+        world.run()
+    fields = status(world).fields()
+    assert (fields["confirmed"], fields["pending"], fields["recovery"]) == (OLD, NEW, "confirm")
+    assert world.marks.links == {Mark.CONFIRMED: OLD, Mark.PENDING: NEW}
+
+
+def test_a_staged_system_is_told(world):
+    world.run(BOOT)
+    assert status(world, BOOT).fields()["staged"] == NEW
 
 
 def test_a_gate_that_holds_is_a_hold_and_the_others_are_asked_all_the_same(world):
@@ -60,6 +81,7 @@ def test_a_gate_that_holds_is_a_hold_and_the_others_are_asked_all_the_same(world
     fields = status(world).fields()
     assert fields["decision"] == "hold"
     assert [(gate["gate"], gate["open"]) for gate in fields["gates"]] == [
+        ("foreign-system", True), ("denied", True), ("suspect", True),
         ("downgrade", True), ("boot-space", False), ("store-space", False), ("health", False)
     ]  # fmt: skip
     assert fields["gates"][-1]["reason"] == "canary: no reply"
@@ -115,14 +137,16 @@ def test_the_outlook_is_told(world):
 def test_the_last_run_is_told(world):
     world.run()
     run = status(world).fields()["last_run"]
-    assert (run["run_id"], run["outcome"], run["decision"]) == ("run-1", "activated", "upgrade")
-    assert run["started_at"] == run["finished_at"] == "2026-11-21T04:40:00+00:00"
+    assert (run["run_id"], run["outcome"], run["decision"]) == ("run-1", "confirmed", "upgrade")
+    assert run["started_at"] == "2026-11-21T04:40:00+00:00"
+    assert run["finished_at"] == "2026-11-21T04:40:30+00:00"
     assert (run["toplevel"], run["repeats"], run["error_kind"]) == (NEW, 0, None)
 
 
 def test_a_run_that_was_cut_short_is_told_without_an_end(world):
-    world.steps.at("journal confirmed", JournalError(Kind.STATE_FULL, "full"))
-    world.run()
+    world.steps.at("switch", PowerCut())
+    with pytest.raises(PowerCut):
+        world.run()
     run = status(world).fields()["last_run"]
     assert (run["outcome"], run["finished_at"]) == ("activating", None)
 

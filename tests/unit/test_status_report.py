@@ -10,9 +10,11 @@ from agent.domain.decide import AwaitReboot, Done, Hold, Reboot, Upgrade
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.gates import Gate, Judgement
+from agent.domain.marks import Marks
+from agent.domain.recovery import Step
 from agent.domain.systems import Systems
 from fakes.runs import an_arrival
-from fakes.samples import JOB, NEW, OLD
+from fakes.samples import JOB, NEW, OLD, OTHER
 
 CANDIDATE = Candidate(
     job=JOB,
@@ -51,6 +53,18 @@ def test_all_that_is_known_is_told():
     assert told["gate health"] == "open: 2 checks well"
     assert told["last run"] == f"2026-11-21T07:45:00+00:00 failed {NEW}: why"
     assert told["a run would"] == "upgrade"
+
+
+def test_the_marks_that_are_set_are_told_and_what_comes_first():
+    status = Status(marks=Marks(confirmed=OLD, pending=NEW, staged=OTHER), recovery=Step.CONFIRM)
+    told = rows(status)
+    assert (told["confirmed"], told["pending"], told["staged"]) == (OLD, NEW, OTHER)
+    assert told["recovery"] == "begins with: confirm"
+
+
+def test_a_mark_that_is_not_set_and_a_recovery_of_nothing_are_not_told():
+    told = rows(Status(marks=Marks(confirmed=OLD)))
+    assert {"pending", "staged", "recovery"}.isdisjoint(told)
 
 
 @pytest.mark.parametrize(

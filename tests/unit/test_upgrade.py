@@ -6,14 +6,16 @@ import pytest
 
 from agent.application import events
 from agent.application.ports import ActivationExit
+from agent.application.upgrade import upgrade
 from agent.domain.build import Build
 from agent.domain.errors import ExitCode, HostError, HydraError, Kind
-from agent.domain.gates import FreeSpace
+from agent.domain.gates import FreeSpace, Gate
 from agent.domain.job import Select
+from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
-from fakes.samples import OLD
-from fakes.world import WATCHFUL, World, flake_of, system
+from fakes.samples import JOB, OLD
+from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
 NEW, NEWER = system(1), system(2)
 BOOT = replace(WATCHFUL, action=Action.BOOT)
@@ -82,6 +84,14 @@ def test_a_run_with_nothing_to_do_leaves_the_note_for_the_idle_path(settled):
 def test_a_run_that_has_upgraded_leaves_no_note_for_the_idle_path(world):
     world.run()
     assert world.idle_note.build_id is None
+
+
+def test_a_dry_activation_leaves_the_host_where_it_was_and_no_build_behind(world):
+    dry = replace(WATCHFUL, action=Action.DRY_ACTIVATE)
+    world.run(dry)
+    assert world.run(dry).outcome is Outcome.NOTHING_TO_DO
+    assert world.journal.highest_build(JOB) is None
+    assert world.marks.read() == Marks(confirmed=OLD)
 
 
 def test_a_note_does_not_outlive_a_run_that_finds_something_to_do(settled):
@@ -175,7 +185,7 @@ def test_no_outlook_is_asked_for_when_there_is_something_to_do(world):
 
 def test_a_newer_good_build_is_taken(settled):
     settled.publish(2, NEWER)
-    assert settled.run().outcome is Outcome.ACTIVATED
+    assert settled.run().outcome is Outcome.CONFIRMED
     assert settled.host.running == NEWER
 
 
@@ -191,7 +201,7 @@ def test_latest_finished_waits_for_the_whole_eval(settled):
     settled.hydra.add(waits)
     patient = replace(WATCHFUL, select=Select.LATEST_FINISHED)
     assert settled.run(patient).outcome is Outcome.NOTHING_TO_DO
-    assert settled.run().outcome is Outcome.ACTIVATED
+    assert settled.run().outcome is Outcome.CONFIRMED
 
 
 def test_the_system_of_a_build_that_was_taken_back_is_not_downgraded_from(settled):
@@ -204,11 +214,177 @@ def test_the_system_of_a_build_that_was_taken_back_is_not_downgraded_from(settle
     assert settled.host.running == NEWER
 
 
-def test_a_system_that_a_person_brought_is_replaced(settled):
+# Somebody else's system
+
+
+def test_a_system_that_a_person_brought_is_left_alone_for_a_time_and_then_replaced(settled):
     person = system(77)
-    settled.host.activate(Action.SWITCH, person)
-    assert settled.run().outcome is Outcome.ACTIVATED
+    settled.somebody_switches(person)
+    report = settled.run()
+    assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
+    assert [name for name, _ in report.reasons] == ["foreign-system"]
+    assert settled.host.running == person
+    settled.clock.move(WATCHFUL.foreign_hold.total_seconds())
+    assert settled.run().outcome is Outcome.CONFIRMED
     assert settled.last_row().previous == person
+
+
+def test_a_person_may_have_it_replaced_at_once(settled):
+    settled.somebody_switches(system(77))
+    gates = frozenset({Gate.FOREIGN_SYSTEM})
+    report = settled.carry_out(upgrade, ignored_gates=gates, ignored_because="enough", by="eve")
+    assert report.outcome is Outcome.CONFIRMED
+    assert settled.told.fields_of(events.GATE_IGNORED)["given_reason"] == "enough"
+
+
+def test_the_first_run_adopts_the_system_that_it_finds(world):
+    world.canary_dies()
+    world.run()
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert world.told.fields_of(events.SYSTEM_ADOPTED) == {"toplevel": OLD}
+    world.run()
+    assert "system.adopted" not in world.told.names()
+
+
+def test_a_candidate_that_a_person_brought_here_is_adopted(settled):
+    settled.publish(2, NEWER)
+    settled.somebody_switches(NEWER)
+    assert settled.run().outcome is Outcome.NOTHING_TO_DO
+    assert settled.marks.read().confirmed == NEWER
+    assert settled.told.fields_of(events.SYSTEM_ADOPTED) == {"toplevel": NEWER}
+
+
+@pytest.mark.parametrize("profile", [OLD, None])
+def test_a_candidate_that_merely_runs_is_not_adopted(world, profile):
+    world.run(replace(WATCHFUL, action=Action.TEST))
+    world.host.profile = profile
+    assert world.run(replace(WATCHFUL, action=Action.TEST)).outcome is Outcome.NOTHING_TO_DO
+    assert world.marks.read() == Marks(confirmed=OLD, tested=NEW)
+
+
+# Confirmation
+
+
+def test_an_upgrade_is_confirmed_by_the_new_systems_agent(world):
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
+    assert world.marks.read() == Marks(confirmed=NEW)
+    assert "confirmation.judged" in world.told_by_new.names()
+    assert "confirmation.judged" not in world.told.names()
+    assert (world.systemd.timer, world.confirmations) == (None, 1)
+
+
+def test_an_upgrade_that_proves_broken_is_undone_and_not_tried_again_but_a_newer_build_is(world):
+    world.steps.at("switch", world.service_breaks)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.FAILED)
+    assert report.error.kind is Kind.ROLLED_BACK
+    assert (world.host.running, world.host.profile) == (OLD, OLD)
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert (world.last_row().outcome, world.last_row().fault) == ("rolled-back", "broken")
+    world.all_is_well()
+    world.steps.calm()
+    report = world.run()
+    assert [name for name, _ in report.reasons] == ["denied"]
+    assert report.exit_code is ExitCode.HELD
+    world.publish(2, NEWER)
+    assert world.run().outcome is Outcome.CONFIRMED
+    assert world.host.running == NEWER
+
+
+def test_a_check_that_came_with_the_new_system_cannot_prove_it_broken(world):
+    (service,) = WATCHFUL.confirm.checks
+    new = replace(service, name="new", host="new.example")
+    world.new_policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=(service, new)))
+    world.prober.reasons["new.example"] = "no reply"
+    report = world.run()
+    assert report.outcome is Outcome.PENDING
+    assert [name for name, _ in report.reasons] == ["check-new"]
+    assert world.host.running == NEW
+
+
+def test_a_check_that_the_new_system_has_no_more_does_not_count(world):
+    world.new_policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=()))
+    world.steps.at("switch", world.service_breaks)
+    assert world.run().outcome is Outcome.CONFIRMED
+
+
+@pytest.fixture
+def pending(world):
+    """A host on NEW, which cannot be judged since Hydra gives no answer."""
+    world.steps.at("switch", world.hydra_is_gone)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
+    assert [name for name, _ in report.reasons] == ["hydra-unreachable"]
+    world.steps.calm()
+    return world
+
+
+def test_an_upgrade_that_cannot_be_judged_stays_pending_and_the_next_run_holds(pending):
+    assert pending.host.running == NEW
+    assert pending.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert pending.systemd.timer.toplevel == NEW
+    pending.publish(2, NEWER)
+    report = pending.run()
+    assert (report.decision, report.outcome) == ("hold", Outcome.PENDING)
+    assert (report.exit_code, pending.host.running) == (ExitCode.HELD, NEW)
+    assert "newest_good_build" not in pending.steps
+
+
+def test_once_the_earlier_upgrade_is_confirmed_a_run_goes_on_with_its_own_work(pending):
+    pending.all_is_well()
+    pending.publish(2, NEWER)
+    report = pending.run()
+    assert (report.decision, report.outcome) == ("upgrade", Outcome.CONFIRMED)
+    assert pending.marks.read() == Marks(confirmed=NEWER)
+    first, second = pending.journal.rows[-2:]
+    assert (first.toplevel, first.outcome) == (NEW, "confirmed")
+    assert (second.toplevel, second.outcome) == (NEWER, "confirmed")
+
+
+def test_once_the_earlier_upgrade_is_rolled_back_a_run_goes_on_with_its_own_work(pending):
+    pending.all_is_well()
+    pending.service_breaks()
+    report = pending.run()
+    assert (report.decision, report.outcome, report.error) == ("hold", Outcome.HELD, None)
+    assert [name for name, _ in report.reasons] == ["denied"]
+    assert pending.marks.read() == Marks(confirmed=OLD)
+    assert pending.host.running == OLD
+
+
+def test_what_a_run_did_about_an_earlier_upgrade_counts_into_its_times(pending):
+    pending.all_is_well()
+    pending.run()
+    assert pending.summary()["outcome"] == "nothing-to-do"
+    durations = pending.summary()["durations"]
+    assert durations["total"] >= 30
+    assert {"recover", "confirm", "observe"} <= set(durations)
+
+
+def test_an_earlier_activation_that_is_still_at_work_is_waited_for(world):
+    world.steps.at("switch", PowerCut())
+    with pytest.raises(PowerCut):
+        world.run()
+    world.steps.calm()
+    world.systemd.is_at_work = True
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert [name for name, _ in report.reasons] == ["activation-busy"]
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert world.journal.under_way().outcome == "activating"
+
+
+def test_a_host_that_somebody_else_upgrades_again_and_again_is_left_to_them(world):
+    def upgrades_again():
+        world.marks.set(Mark.PENDING, NEW)
+        world.host.activate(Action.SWITCH, NEW)
+
+    world.marks.set(Mark.CONFIRMED, OLD)
+    world.steps.at("lock", upgrades_again)
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.HELD, Kind.ACTIVATION_BUSY)
+    assert world.steps.count("start confirm") == 3
+    assert "newest_good_build" not in world.steps
 
 
 # Gates
@@ -325,7 +501,7 @@ def test_a_reboot_that_never_happened_is_asked_for_again(world):
 
 def test_without_verification_another_path_than_hydras_is_activated_and_rebooted_into_once(world):
     policy = replace(REBOOTS, verify=False, reboot_mode=RebootMode.ALWAYS)
-    world.nixos_rebuild.builds[flake_of(1001), "h"] = system(9)
+    world.builds_instead(1, system(9))
     world.run(policy)
     assert world.host.profile == system(9)
     world.host.boot()

@@ -7,16 +7,22 @@ import pytest
 from agent.application import events
 from agent.domain.errors import ExitCode, HostError, HydraError, Kind, NixError
 from agent.domain.gates import FreeSpace
+from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode, Strategy
+from agent.domain.standing import Denial
 from fakes.samples import OLD, OTHER
-from fakes.world import WATCHFUL, World, flake_of, system
+from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
 NEW = system(1)
 CHANGES = {
     "lock", "substitute", "nixos-rebuild build", "activate-flake", "reboot", "idle-note",
-    "idle-note forgotten",
+    "idle-note forgotten", "arm", "disarm", "start confirm", "stop-activation", "set-profile",
+    "remove-generations", "journal deny",
     *Action, *(f"journal {what}" for what in (*Outcome, "prepare", "contact")),
+    *(f"switch-to-configuration {action}" for action in Action),
+    *(f"{verb} {mark}" for verb in ("mark", "unmark") for mark in Mark),
+    *(f"{mark} to {other}" for mark in Mark for other in Mark),
 }  # fmt: skip
 """Every step that changes something, if only the history."""
 
@@ -38,7 +44,8 @@ def test_a_dry_run_asks_every_gate_and_verifies_but_changes_nothing(world):
     assert (report.decision, report.outcome) == ("upgrade", Outcome.DRY_RUN)
     assert report.exit_code is ExitCode.DONE
     assert gates(report) == dict.fromkeys(
-        ["downgrade", "boot-space", "store-space", "health"], True
+        ["foreign-system", "denied", "suspect", "downgrade", "boot-space", "store-space", "health"],
+        True,
     )
     assert "verify.passed" in world.told.names()
     assert not CHANGES & set(world.steps)
@@ -50,6 +57,7 @@ def test_a_dry_run_asks_on_after_a_gate_that_holds_and_verifies_all_the_same(wor
     world.canary_dies()
     report = world.run(dry_run=True)
     assert gates(report) == {
+        "foreign-system": True, "denied": True, "suspect": True,
         "downgrade": True, "boot-space": False, "store-space": False, "health": False
     }  # fmt: skip
     assert (report.decision, report.outcome) == ("hold", Outcome.DRY_RUN)
@@ -77,8 +85,25 @@ def test_a_dry_run_finds_a_path_mismatch(world):
     world.nix.evaluates[flake_of(1001), "h"] = OTHER
     report = world.run(dry_run=True)
     assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.PATH_MISMATCH)
-    assert len(report.gates) == 4
+    assert len(report.gates) == 7
     assert not CHANGES & set(world.steps)
+
+
+def test_a_dry_run_tells_what_is_denied(world):
+    world.journal.deny(Denial(NEW, "it broke sshd", world.clock.now(), "eve"))
+    report = world.run(dry_run=True)
+    assert (report.decision, [name for name, _ in report.reasons]) == ("hold", ["denied"])
+
+
+def test_a_dry_run_leaves_what_was_cut_short_as_it_is(world):
+    world.steps.at("start confirm", PowerCut())
+    with pytest.raises(PowerCut):
+        world.run()
+    world.steps.calm()
+    marks = dict(world.marks.links)
+    world.run(dry_run=True)
+    assert not CHANGES & set(world.steps)
+    assert world.marks.links == marks
 
 
 def test_a_dry_run_by_store_path_evaluates_nothing(world):

@@ -7,19 +7,22 @@ import pytest
 
 from agent.application import events
 from agent.domain.errors import ExitCode, HostError, HydraError, JournalError, Kind
+from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import RebootMode
 from fakes.samples import OLD
-from fakes.world import WATCHFUL, World, system
+from fakes.world import WATCHFUL, PowerCut, World, system
 
 NEW = system(1)
 ALWAYS = replace(WATCHFUL, reboot_mode=RebootMode.ALWAYS)
 FULL = JournalError(Kind.STATE_FULL, "no room")
 BUG = RuntimeError("a port with a fault")
 STEPS = [
-    "lock", "journal prepare", "idle-note forgotten", "systems", "newest_good_build", "build",
-    "locked_flake", "journal contact", "highest-build", "free-space", "plan_fetch", "evaluate_toplevel",
-    "substitute", "nixos-rebuild build", "journal activating", "activate-flake", "boot",
+    "lock", "journal prepare", "idle-note forgotten", "systems", "mark confirmed",
+    "newest_good_build", "build", "locked_flake", "journal contact", "highest-build", "free-space",
+    "plan_fetch", "journal selected", "evaluate_toplevel", "journal verified", "substitute",
+    "journal fetched", "nixos-rebuild build", "journal armed", "mark pending", "arm",
+    "journal activating", "activate-flake", "boot", "pending to staged", "disarm",
     "journal staged", "journal rebooting", "reboot",
 ]  # fmt: skip
 """Every step of an upgrade with a reboot."""
@@ -40,7 +43,8 @@ def cancel():
 
 def test_the_steps_of_an_upgrade_with_a_reboot_are_known(world):
     assert world.run(ALWAYS).outcome is Outcome.REBOOTING
-    assert list(dict.fromkeys(step for step in world.steps if step != "probe canary")) == STEPS
+    steps = [step for step in world.steps if not step.startswith("probe ")]
+    assert list(dict.fromkeys(steps)) == STEPS
 
 
 # Faults
@@ -132,15 +136,16 @@ def test_a_hold_that_cannot_be_recorded_is_a_failure(world):
     assert world.summary()["error.kind"] == "state-full"
 
 
-def test_an_upgrade_whose_last_row_cannot_be_written_is_a_failure(world):
-    def fails_the_second_time():
-        if world.steps.count("journal confirmed") == 2:
-            raise FULL
-
-    world.steps.at("journal confirmed", fails_the_second_time)
+def test_a_confirmation_that_cannot_be_recorded_stands_and_is_recorded_later(world):
+    world.steps.at("journal confirmed", FULL)
     report = world.run()
-    assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.FAILED)
-    assert world.last_row().outcome == "activated"
+    assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
+    assert world.told_by_new.fields_of(events.RECORD_FAILED)["error.kind"] == "state-full"
+    assert world.marks.read() == Marks(confirmed=NEW)
+    assert world.last_row().outcome == "pending"
+    world.steps.calm()
+    assert world.run().outcome is Outcome.NOTHING_TO_DO
+    assert world.last_row().outcome == "confirmed"
 
 
 def test_a_failure_that_cannot_be_recorded_keeps_its_own_cause(world):
@@ -171,13 +176,16 @@ def test_a_bug_in_a_port_ends_in_a_traceback_and_one_summary(world, step):
     assert "Traceback" in world.told.fields_of(events.BUG_FOUND)["exception"]
 
 
-def test_a_bug_during_activation_is_recorded_as_its_failure(world):
+def test_a_bug_during_activation_is_recorded_and_leaves_its_phase_to_the_next_run(world):
     world.steps.at("switch", BUG)
     world.run()
     row = world.last_row()
-    assert (row.outcome, row.error_kind, row.exit_code) == ("failed", "bug", 70)
+    assert (row.outcome, row.error_kind, row.exit_code) == ("activating", "bug", 70)
     assert row.previous == OLD
     assert row.error_message == "RuntimeError: a port with a fault"
+    world.steps.calm()
+    world.run()
+    assert world.journal.rows[0].outcome == "rolled-back"
 
 
 def test_a_bug_while_the_last_row_is_written_still_ends_in_a_summary(world):
@@ -195,7 +203,7 @@ def test_a_bug_while_the_host_is_looked_at_once_more_still_ends_in_a_summary(wor
     world.steps.at("switch", breaks_from_now_on)
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, ExitCode.BUG)
-    assert (world.last_row().outcome, world.last_row().error_kind) == ("failed", "bug")
+    assert (world.last_row().outcome, world.last_row().error_kind) == ("activating", "bug")
 
 
 def test_a_bug_while_an_interrupted_host_is_looked_at_still_ends_in_a_summary(world):
@@ -224,16 +232,48 @@ def test_a_run_that_is_asked_to_end_records_how_far_it_got_and_ends(world, kind,
     assert world.summary()["exit_code"] == code
     assert world.summary()["outcome"] == "failed"
     row = world.last_row()
-    assert (row.outcome, row.error_kind, row.exit_code) == ("failed", kind, code)
+    assert (row.outcome, row.error_kind, row.exit_code) == ("activating", kind, code)
     assert (row.previous, row.toplevel) == (OLD, NEW)
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert world.systemd.timer is not None
 
 
-def test_what_was_cut_short_is_done_again(world):
+@pytest.mark.parametrize("kind", [Kind.INTERRUPTED, Kind.TERMINATED])
+def test_what_was_cut_short_because_somebody_asked_is_undone_and_done_again_at_once(world, kind):
     world.steps.at("switch", cancel)
     with pytest.raises(asyncio.CancelledError):
+        world.run(ended_by=lambda: kind)
+    world.steps.calm()
+    report = world.run()
+    assert (report.decision, report.outcome) == ("upgrade", Outcome.CONFIRMED)
+    assert [row.outcome for row in world.journal.rows] == ["rolled-back", "confirmed"]
+    assert world.journal.rows[0].fault is None
+
+
+def test_what_was_cut_short_for_another_reason_is_undone_and_suspect(world):
+    world.steps.at("switch", PowerCut())
+    with pytest.raises(PowerCut):
         world.run()
     world.steps.calm()
-    assert world.run().decision == "upgrade"
+    report = world.run()
+    assert [name for name, _ in report.reasons] == ["suspect"]
+    assert (world.journal.rows[0].outcome, world.journal.rows[0].fault) == (
+        "rolled-back",
+        "suspect",
+    )
+    assert world.links() == (OLD, OLD, OLD)
+
+
+def test_a_run_that_is_asked_to_end_while_it_waits_for_the_confirmation_leaves_it_to_the_others(
+    world,
+):
+    world.steps.at("start confirm", cancel)
+    world.systemd.programs.clear()
+    with pytest.raises(asyncio.CancelledError):
+        world.run()
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert (world.last_row().outcome, world.links()) == ("pending", (NEW, OLD, NEW))
+    assert world.systemd.timer is not None
 
 
 def test_the_summary_of_a_run_that_was_cut_short_tells_where_the_host_is(world):

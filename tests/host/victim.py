@@ -1,0 +1,232 @@
+"""A host on which the agent is killed, again and again, and what it must be after the next run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.domain.outcome import UNDER_WAY
+from agent.domain.units import ACTIVATION_UNIT, CONFIRM_UNIT, DEAD_MAN_UNIT
+from host.outside import Outside
+from host.real_host import PROFILE, RealHost
+from host.systems import CONFIRM, UPGRADE, confirm_unit, system, upgrade_unit
+from killing import killer
+
+if TYPE_CHECKING:
+    from host.real_host import Completed
+    from host.workshop import System
+
+_KILLER = "/usr/local/lib/killer.py"
+WATCHED = f"/opt/agent/bin/python -I {_KILLER}"
+"""What stands for the agent in the units: it dies at the point that the host's file names."""
+_CHECK = {
+    "type": "command",
+    "name": "health",
+    "command": ["/bin/grep", "-q", "well", "/run/current-system/etc/health"],
+    "timeout": "1s",
+}
+_SETTINGS = {
+    "strategy": "store-path",
+    "confirm": {"settle": "0.02s", "deadline": "1s", "checks": [_CHECK]},
+}
+_NEXT_RUNS = 8
+_HELD = 75
+_MOST_ROUNDS = 60
+"""After which a new host is taken: its history, its logs and its builds grow."""
+JOURNAL = "/var/lib/nixos-hydra-agent/journal.sqlite"
+MARKS = "/nix/var/nix/gcroots/nixos-hydra-agent"
+
+_LOOK = f"""
+import glob, json, os, sqlite3, subprocess
+def links(pattern):
+    return {{os.path.basename(link): os.readlink(link) for link in glob.glob(pattern)}}
+profiles = "/nix/var/nix/profiles"
+rows = []
+if os.path.exists("{JOURNAL}"):
+    db = sqlite3.connect("{JOURNAL}")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    rows = db.execute("SELECT outcome, repeats, toplevel FROM runs ORDER BY id").fetchall()
+    db.close()
+timers = subprocess.run(
+    ["systemctl", "list-units", "--plain", "--no-legend", "{DEAD_MAN_UNIT}-*"],
+    check=True, capture_output=True, text=True,
+).stdout.splitlines()
+print(json.dumps({{
+    "marks": links("{MARKS}/[a-z]*"),
+    "running": os.path.realpath("/run/current-system"),
+    "profile": os.path.realpath(profiles + "/system"),
+    "boot_default": os.readlink("/boot/default"),
+    "generations": sorted(set(links(profiles + "/system-*-link").values())),
+    "rows": rows,
+    "timers": timers,
+}}))
+"""  # noqa: S608 - only names of our own
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that tells whether a host is in order."""
+
+    marks: dict[str, str]
+    running: str
+    profile: str
+    boot_default: str
+    generations: list[str]
+    rows: list[tuple[str, int, str]]
+    timers: list[str]
+
+    @property
+    def runs(self) -> int:
+        """How many runs the history tells of."""
+        return sum(1 + repeats for _, repeats, _ in self.rows)
+
+
+class Victim:
+    """A booted host, the world around it, and the systems that Hydra offers to it."""
+
+    def __init__(self, site, name: str = "victim", **options) -> None:
+        self.outside = Outside(site.rack, site.workshop.cache)
+        told = {"settings": _SETTINGS, "agent_units": _UNITS}
+        self.good = [site.build(system(f"26.05.{n}", **told)) for n in (1, 2)]
+        self.broken = site.build(system("26.05.3", health="ill", **told))
+        first = self.good[0].toplevel
+        options = {"name": name, "address": "10.77.0.9", **options}
+        self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
+        self.host.write(_KILLER, Path(killer.__file__).read_text())
+        self.host.power_on()
+        self.rounds = 0
+        # Its first run takes the running system as confirmed.
+        self.outside.offer(self.good[0])
+        self.next_run()
+
+    def close(self) -> None:
+        """End the host, and the world around it."""
+        self.host.close()
+        self.outside.close()
+
+    def forget_generations(self) -> None:
+        """Keep two: a switch writes the boot entries of all, and would take longer each time."""
+        self.host.ok("nix-env", "-p", PROFILE, "--delete-generations", "+2")
+
+    # Steps of a round
+
+    def offer_next(self) -> System:
+        """Let Hydra build the good system that is not the host's; return it."""
+        running = self.look().running
+        target = next(system for system in self.good if system.toplevel != running)
+        self.outside.offer(target)
+        return target
+
+    def offer_broken(self) -> System:
+        """Let Hydra build the system that is broken; return it."""
+        self.outside.offer(self.broken)
+        return self.broken
+
+    def kill_at(self, point: str) -> None:
+        """Begin an upgrade that is killed at a point, or whose confirm unit is."""
+        self.host.inject("kill", point)
+        done = self.upgrade(*WATCHED.split())
+        assert not self.host.exists(str(killer.POINT)), f"nothing got to {point!r}: {done}"
+
+    def upgrade(self, *agent: str, arguments: tuple[str, ...] = ()) -> Completed:
+        """Run `agent upgrade` to its end."""
+        return self.host.run(*(agent or ("agent",)), "upgrade", *arguments)
+
+    def next_run(self) -> dict[str, Any]:
+        """Run the agent as the timer would, until nobody else is at work; return its summary."""
+        for _ in range(_NEXT_RUNS):
+            done = self.upgrade()
+            told = summary(done)
+            if done.rc != _HELD or told.get("error.kind") not in ("locked", "activation-busy"):
+                self.await_quiet()
+                return told
+            self.await_quiet()
+        raise AssertionError(f"somebody is always at work: {done}")
+
+    def await_quiet(self) -> None:
+        """Wait until no activation and no confirmation is at work."""
+
+        def is_quiet() -> bool:
+            units = (CONFIRM_UNIT, ACTIVATION_UNIT, UPGRADE)
+            told = self.host.ok("systemctl", "show", "--property=ActiveState", "--value", *units)
+            return not {"active", "activating", "deactivating"} & set(told.split())
+
+        self.host.eventually(is_quiet, "nothing is at work")
+
+    def allow(self, target: System) -> None:
+        """Forget what a system has earned in this round."""
+        self.host.ok("agent", "allow", target.toplevel, "--reason", "the next round")
+
+    def await_confirmation(self) -> None:
+        """Wait until the confirm unit is at work, or the upgrade has ended without it."""
+
+        def is_there() -> bool:
+            return self.host.state(CONFIRM_UNIT) == "active" or self.host.state(UPGRADE) in (
+                "inactive",
+                "failed",
+            )
+
+        self.host.eventually(is_there, "there is something to confirm")
+
+    # Looking
+
+    def look(self) -> Look:
+        """Look at the host, from within: a file of SQLite's is not opened twice."""
+        return Look(**json.loads(self.host.ok("python3", "-c", _LOOK)))
+
+    def assert_recovered(self, allowed: list[System], runs: int) -> Look:
+        """Assert that the host is wholly on an allowed system, and its history has `runs` runs."""
+        seen = self.look()
+        told = f"{seen}\n{self.host.journal('--boot')[-20_000:]}"
+        marks = {name: path for name, path in seen.marks.items() if name != "candidate"}
+        assert marks == {"confirmed": seen.running}, told
+        assert seen.running in [system.toplevel for system in allowed], told
+        assert seen.profile == seen.boot_default == seen.running, told
+        self._assert_chosen(seen)
+        assert not seen.timers, told
+        assert not [row for row in seen.rows if row[0] in UNDER_WAY], told
+        assert seen.runs >= runs, told
+        return seen
+
+    def _assert_chosen(self, seen: Look) -> None:
+        """Assert that no profile has ever been one that nobody chose."""
+        chosen = {system.toplevel for system in (*self.good, self.broken)}
+        assert set(seen.generations) <= chosen, seen
+
+
+class Victims:
+    """One victim for many rounds; a new one after a round that failed, or after many."""
+
+    def __init__(self, site) -> None:
+        self._site = site
+        self._victim: Victim | None = None
+
+    def take(self) -> Victim:
+        """Return a victim that is in order."""
+        if self._victim is not None and self._victim.rounds >= _MOST_ROUNDS:
+            self.drop()
+        if self._victim is None:
+            self._victim = Victim(self._site)
+        self._victim.rounds += 1
+        self._victim.forget_generations()
+        return self._victim
+
+    def drop(self) -> None:
+        """Let the next one be new."""
+        if self._victim is not None:
+            self._victim.close()
+            self._victim = None
+
+
+def summary(done: Completed) -> dict[str, Any]:
+    """Return the last event of a run."""
+    lines = done.stdout.splitlines()
+    assert lines, done
+    told: dict[str, Any] = json.loads(lines[-1])
+    assert told["event"] == "run.finished", done
+    return told
+
+
+_UNITS = {UPGRADE: upgrade_unit(WATCHED), CONFIRM: confirm_unit(WATCHED, restart_after="100ms")}

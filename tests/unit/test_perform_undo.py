@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.application import events
+from agent.application.ports import ActivationExit
+from agent.application.upgrade import upgrade
+from agent.domain.errors import ExitCode, Kind
+from agent.domain.gates import Gate
+from agent.domain.marks import Mark, Marks
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action, OnFailure
+from agent.domain.standing import Fault
+from fakes.samples import OLD, OTHER
+from fakes.world import WATCHFUL, World, system
+
+NEW = system(1)
+HOLDS = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, on_failure=OnFailure.HOLD))
+
+
+@pytest.fixture
+def world():
+    """A host on OLD, and a good, cached build of NEW."""
+    world = World()
+    world.publish(1, NEW)
+    return world
+
+
+# Failed activations
+
+
+FAILURES = [
+    # exit code, its fault, where the blame lies
+    (1, Kind.ACTIVATION_FAILED, Fault.SUSPECT),
+    (2, Kind.ACTIVATION_SCRIPT_FAILED, Fault.BROKEN),
+    (-9, Kind.ACTIVATION_KILLED, Fault.SUSPECT),
+    (143, Kind.ACTIVATION_KILLED, Fault.SUSPECT),
+]
+
+
+@pytest.mark.parametrize(("returncode", "kind", "fault"), FAILURES)
+def test_a_failed_activation_is_undone(world, returncode, kind, fault):
+    world.nixos_rebuild.ends = ActivationExit(returncode, "")
+    world.nixos_rebuild.moves_before_failing = True
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.FAILED)
+    assert report.error.kind is kind
+    assert "the running system is the candidate" in report.error.message
+    assert world.links() == (OLD, OLD, OLD)
+    assert world.summary()["running"] == OLD
+    assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
+    row = world.last_row()
+    assert (row.outcome, row.error_kind, row.previous) == ("rolled-back", kind, OLD)
+    assert (row.fault, row.reasons) == (fault, ((kind, report.error.message),))
+    denied = [denial.toplevel for denial in world.journal.denials(world.clock.now())]
+    assert denied == ([NEW] if fault is Fault.BROKEN else [])
+
+
+def test_an_activation_that_was_refused_before_it_began_is_no_roll_back(world):
+    world.nixos_rebuild.ends = ActivationExit(1, "error: the pre-switch check failed")
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.ACTIVATION_FAILED)
+    assert world.systemd.activated == []
+    assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
+    assert (world.last_row().outcome, world.last_row().fault) == ("failed", "suspect")
+
+
+def test_what_failed_for_a_reason_that_may_pass_is_tried_again_later_and_later(world):
+    world.nixos_rebuild.ends = ActivationExit(1, "")
+    world.run()
+    for minutes in (10, 20):
+        assert [name for name, _ in world.run().reasons] == ["suspect"]
+        world.clock.move(60 * minutes)
+        assert world.run().error.kind is Kind.ACTIVATION_FAILED
+    world.nixos_rebuild.ends = ActivationExit(0, "")
+    world.clock.move(60 * 40)
+    assert world.run().outcome is Outcome.CONFIRMED
+
+
+def test_what_has_to_be_rolled_back_from_twice_is_denied_whatever_the_cause(world):
+    world.nixos_rebuild.ends = ActivationExit(-9, "")
+    world.nixos_rebuild.moves_before_failing = True
+    world.run()
+    world.clock.move(600)
+    assert world.run().outcome is Outcome.ROLLED_BACK
+    assert world.last_row().fault == "broken"
+    world.clock.move(86400)
+    assert [name for name, _ in world.run().reasons] == ["denied"]
+
+
+@pytest.mark.parametrize(
+    ("tail", "back"),
+    [
+        ("Failed to install bootloader", Action.BOOT),
+        ("stopping the following units: a.service", Action.SWITCH),
+        ("activating the configuration...", Action.SWITCH),
+    ],
+)
+def test_the_services_are_left_alone_where_the_switch_had_not_come_to_them(world, tail, back):
+    world.nixos_rebuild.ends = ActivationExit(1, tail)
+    world.nixos_rebuild.moves_before_failing = True
+    world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
+    assert world.run().outcome is Outcome.ROLLED_BACK
+    assert world.systemd.activated == [(back, OLD)]
+    assert world.links() == (OLD, OLD, OLD)
+
+
+def test_a_failed_test_is_undone_without_the_profile(world):
+    world.nixos_rebuild.ends = ActivationExit(2, "")
+    world.nixos_rebuild.moves_before_failing = True
+    assert world.run(replace(WATCHFUL, action=Action.TEST)).outcome is Outcome.ROLLED_BACK
+    assert world.systemd.activated == [(Action.TEST, OLD)]
+    assert "set-profile" not in world.steps
+
+
+def test_a_failed_dry_activation_leaves_nothing_to_undo(world):
+    world.nixos_rebuild.ends = ActivationExit(1, "")
+    report = world.run(replace(WATCHFUL, action=Action.DRY_ACTIVATE))
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.ACTIVATION_FAILED)
+    assert world.systemd.activated == []
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+# Units that failed in the switch
+
+
+def changes_units(world, *failing, knows=True):
+    """Let the switch change `a.service`, end with 4 and leave units failed behind."""
+
+    def fails():
+        world.systemd.failed = frozenset(failing) if knows else None
+
+    world.host.contents[NEW].units["a.service"] = "new"
+    world.nixos_rebuild.ends = ActivationExit(4, "")
+    world.nixos_rebuild.moves_before_failing = True
+    world.steps.at("switch", fails)
+
+
+def test_a_unit_that_this_switch_has_changed_and_that_fails_in_it_is_the_end_of_it(world):
+    changes_units(world, "a.service", "b.service")
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.UNITS_FAILED)
+    assert "units failed: a.service;" in report.error.message
+    assert world.last_row().fault == "broken"
+
+
+@pytest.mark.parametrize(
+    ("failed_before", "failing", "ignored"),
+    [
+        ((), ("b.service",), ()),
+        (("a.service",), ("a.service",), ()),
+        ((), ("a.service",), ("a.*",)),
+    ],
+)
+def test_a_unit_that_fails_through_no_fault_of_the_switch_is_left_to_the_confirmation(
+    world, failed_before, failing, ignored
+):
+    world.systemd.failed = frozenset(failed_before)
+    changes_units(world, *failing)
+    policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, ignored_units=ignored))
+    assert world.run(policy).outcome is Outcome.CONFIRMED
+
+
+def test_where_nobody_knows_which_units_failed_the_exit_code_is_taken_at_its_word(world):
+    changes_units(world, knows=False)
+    assert world.run().error.kind is Kind.UNITS_FAILED
+
+
+def test_where_nobody_knew_which_units_had_failed_before_it_is_taken_at_its_word_too(world):
+    world.systemd.failed = None
+    changes_units(world)
+    assert world.run().error.kind is Kind.UNITS_FAILED
+
+
+def test_from_an_unknown_system_nobody_knows_which_units_the_switch_has_changed(world):
+    world.marks.set(Mark.CONFIRMED, OLD)
+    world.host.running = None
+    changes_units(world)
+    assert world.run().error.kind is Kind.UNITS_FAILED
+
+
+# A roll-back that the settings, or somebody else, decide about
+
+
+def test_a_system_that_runs_may_have_migrated_its_data_and_is_left_to_a_person(world):
+    world.nixos_rebuild.ends = ActivationExit(2, "")
+    world.nixos_rebuild.moves_before_failing = True
+    report = world.run(HOLDS)
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.ACTIVATION_SCRIPT_FAILED)
+    assert world.links() == (NEW, OLD, NEW)
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+    assert world.told.fields_of(events.CONFIRMATION_BROKEN)["rolls_back"] is False
+    assert (world.last_row().outcome, world.last_row().fault) == ("pending", "broken")
+
+
+def test_a_system_that_does_not_run_has_migrated_nothing(world):
+    world.nixos_rebuild.ends = ActivationExit(1, "")
+    world.nixos_rebuild.moves_before_failing = True
+    world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
+    assert world.run(HOLDS).outcome is Outcome.ROLLED_BACK
+    assert world.links() == (OLD, OLD, OLD)
+
+
+def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_undone(world):
+    def is_confirmed():
+        world.marks.links[Mark.CONFIRMED] = world.marks.links.pop(Mark.PENDING)
+
+    world.nixos_rebuild.ends = ActivationExit(2, "")
+    world.nixos_rebuild.moves_before_failing = True
+    world.steps.at("pending to rolling-back", is_confirmed)
+    report = world.run()
+    assert (report.exit_code, world.systemd.activated) == (ExitCode.FAILED, [])
+    assert events.CLAIM_LOST.name in world.told.names()
+    assert world.links() == (NEW, OLD, NEW)
+
+
+# Somebody else's activation
+
+
+def test_beside_somebody_elses_activation_nothing_is_begun(world):
+    world.systemd.is_at_work = True
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert report.error.kind is Kind.ACTIVATION_BUSY
+    assert world.steps.among("journal armed", "mark pending", "arm", "switch") == []
+    assert world.is_untouched()
+
+
+@pytest.mark.parametrize("tail", ["Unit x was already loaded", "Could not acquire lock"])
+def test_a_lost_race_gives_the_profile_back_and_leaves_the_rest_to_the_winner(world, tail):
+    def person_wins():
+        world.somebody_switches(OTHER)
+
+    world.nixos_rebuild.ends = ActivationExit(1, tail)
+    world.nixos_rebuild.moves_before_failing = True
+    world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
+    world.steps.at("switch", person_wins)
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert world.links() == (OTHER, OLD, OTHER)
+    assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
+    assert world.systemd.activated == []
+    row = world.last_row()
+    assert (row.outcome, row.error_kind, row.fault) == ("held", "activation-busy", None)
+
+
+def test_a_lost_race_leaves_a_profile_that_was_the_candidate_already(world):
+    world.host.profile = OTHER
+    world.host.profile = NEW
+    world.nixos_rebuild.ends = ActivationExit(1, "Unit x was already loaded")
+    gates = frozenset({Gate.FOREIGN_SYSTEM})
+    report = world.carry_out(upgrade, ignored_gates=gates)
+    assert report.error.kind is Kind.ACTIVATION_BUSY
+    assert (world.host.profile, world.marks.read().pending) == (NEW, None)
+
+
+# Activations that outlive their time
+
+
+def test_an_activation_that_takes_too_long_is_awaited_and_then_judged_by_what_it_did(world):
+    def goes_on():
+        world.systemd.is_at_work = True
+
+    def ends():
+        if world.clock.seconds > 20:
+            world.systemd.is_at_work = False
+            world.host.activate(Action.SWITCH, NEW)
+
+    world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)
+    world.steps.at("switch", goes_on)
+    world.clock.on_sleep = ends
+    report = world.run()
+    assert report.outcome is Outcome.CONFIRMED
+    assert "activation.awaited" in world.told.names()
+    assert "stop-activation" not in world.steps
+
+
+def test_an_activation_that_hangs_is_stopped_and_undone(world):
+    def goes_on():
+        world.systemd.is_at_work = True
+        world.host.profile = NEW
+
+    world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)
+    world.steps.at("switch", goes_on)
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ACTIVATION_TIMEOUT)
+    assert world.told.names().count("activation.stopped") == 1
+    assert world.links() == (OLD, OLD, OLD)
+    assert world.last_row().fault == "suspect"
+    assert world.clock.seconds == WATCHFUL.confirm.deadline.total_seconds()
+
+
+def test_an_activation_that_takes_too_long_and_has_ended_by_then_is_not_waited_for(world):
+    world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)
+    assert world.run().error.kind is Kind.ACTIVATION_TIMEOUT
+    assert "activation.awaited" not in world.told.names()
+
+
+def test_an_activation_that_lies_about_its_success_is_found_out(world):
+    world.nixos_rebuild.activate = lambda *_: None
+    assert world.run().error.kind is Kind.ACTIVATION_INEFFECTIVE

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.application import events
+from agent.application.ports import ActivationExit
+from agent.application.roll_back import close, held_as, roll_back
+from agent.domain.errors import HostError, Kind
+from agent.domain.gates import FreeSpace
+from agent.domain.marks import Mark, Marks
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+from agent.domain.standing import Denial, Fault
+from fakes.pending import FULL, NEW, STRANGE, carry_out_with, pending_world, row_of_upgrade
+from fakes.runs import NOW, a_run
+from fakes.samples import OLD, SPECIAL
+
+REASONS = (("check-failed", "service: no reply"),)
+BUSY = ActivationExit(1, "Could not acquire lock")
+LOADER_FULL = ActivationExit(1, "stopping\nNo space left on device\n\n")
+STUCK = HostError(Kind.ROLL_BACK_FAILED, "cannot change the profile: no room")
+EFFECTS = (
+    *("pending to rolling-back", "journal rolling-back", "journal deny", "set-profile"),
+    *("remove-generations", "switch-to-configuration switch", "switch-to-configuration test"),
+    *("switch-to-configuration boot", "stop-activation", "rolling-back to rolled-back", "disarm"),
+    *("journal rolled-back", "unmark rolled-back"),
+)
+
+
+@pytest.fixture
+def world():
+    return pending_world()
+
+
+def go_back(world, action=Action.SWITCH, cause=Fault.BROKEN, results=None):
+    async def body(run):
+        done = await roll_back(run, NEW, action, cause, REASONS)
+        if results is not None:
+            results.append(done)
+
+    return carry_out_with(world, body)
+
+
+def short_of_boot(world):
+    world.host.space = FreeSpace(store=100 << 30, boot=1 << 20)
+
+
+# What it does
+
+
+def test_a_roll_back_brings_back_profile_services_and_marks(world):
+    results = []
+    report = go_back(world, results=results)
+    assert (results, report.outcome, report.reasons) == ([True], Outcome.ROLLED_BACK, REASONS)
+    assert world.host.running == world.host.profile == OLD
+    assert world.systemd.activated == [(Action.SWITCH, OLD)]
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert world.systemd.timer is None
+    row = row_of_upgrade(world)
+    assert (row.outcome, row.fault, row.finished_at) == ("rolled-back", "broken", world.clock.now())
+    assert world.told.fields_of(events.ROLL_BACK_FINISHED) == {"toplevel": NEW, "target": OLD}
+
+
+def test_each_step_is_decided_and_written_down_before_its_effect(world):
+    go_back(world)
+    assert world.steps.among(*EFFECTS) == [
+        "pending to rolling-back",
+        "journal rolling-back",
+        "journal deny",
+        "set-profile",
+        "switch-to-configuration switch",
+        "rolling-back to rolled-back",
+        "disarm",
+        "journal rolled-back",
+        "unmark rolled-back",
+        "journal rolled-back",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "running", "profile"),
+    [(Action.SWITCH, OLD, OLD), (Action.BOOT, STRANGE, OLD), (Action.TEST, OLD, STRANGE)],
+)
+def test_what_the_action_has_not_touched_is_not_touched_when_it_is_undone(
+    world, action, running, profile
+):
+    world.host.activate(Action.SWITCH, STRANGE)
+    go_back(world, action)
+    assert (world.host.running, world.host.profile) == (running, profile)
+    assert world.systemd.activated == [(action, OLD)]
+
+
+def test_running_a_specialisation_of_the_confirmed_system_is_running_it(world):
+    world.host.specialise(OLD, "quiet", SPECIAL, "k1")
+    world.systemd.switches = lambda _action, _path: setattr(world.host, "running", SPECIAL)
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+
+
+# Denied, suspect, or nobody's fault
+
+
+@pytest.mark.parametrize(
+    ("cause", "roll_backs", "fault"),
+    [
+        (Fault.BROKEN, 0, "broken"),
+        (Fault.SUSPECT, 0, "suspect"),
+        (Fault.SUSPECT, 1, "broken"),
+        (None, 0, None),
+        (None, 1, None),
+    ],
+)
+def test_what_is_rolled_back_from_is_held_by_its_cause_and_what_came_before(
+    world, cause, roll_backs, fault
+):
+    for number in range(roll_backs):
+        world.journal.rows.insert(
+            0, a_run(90 + number, outcome="rolled-back", fault="suspect", toplevel=NEW)
+        )
+    go_back(world, cause=cause)
+    assert row_of_upgrade(world).fault == fault
+    assert [told.toplevel for told in world.journal.denied] == ([NEW] if fault == "broken" else [])
+
+
+def test_the_denial_says_why_who_and_which_build(world):
+    go_back(world)
+    assert world.journal.denied == [
+        Denial(NEW, "service: no reply", world.clock.now(), "agent", build_id=1)
+    ]
+    assert world.told.fields_of(events.SYSTEM_DENIED)["toplevel"] == NEW
+
+
+def test_a_denial_that_a_person_has_given_meanwhile_stays_as_it_is(world):
+    theirs = Denial(NEW, "it eats the data", NOW, "ada")
+    world.journal.deny(theirs)
+    go_back(world)
+    assert world.journal.denied == [theirs]
+
+
+# Nothing to go back to, or not ours to decide
+
+
+@pytest.mark.parametrize("confirmed", [None, NEW])
+def test_without_another_confirmed_system_nothing_is_changed(world, confirmed):
+    world.marks.links[Mark.CONFIRMED] = confirmed
+    report = go_back(world)
+    assert report.error.kind is Kind.NO_CONFIRMED_SYSTEM
+    assert world.steps.among(*EFFECTS) == []
+    assert world.marks.read() == Marks(confirmed=confirmed, pending=NEW)
+
+
+def test_what_is_not_pending_any_more_is_not_rolled_back_from(world):
+    results = []
+    world.marks.links = {Mark.CONFIRMED: NEW}  # confirmed by the other one, in this moment
+    report = go_back(world, results=results)
+    assert (results, report.error) == ([False], None)
+    assert world.steps.among(*EFFECTS) == []
+    assert events.CLAIM_LOST.name in world.told.names()
+
+
+def test_who_loses_the_claim_changes_nothing(world):
+    def rival():
+        world.marks.links = {Mark.CONFIRMED: NEW}
+
+    results = []
+    world.marks.before_move = rival
+    go_back(world, results=results)
+    assert results == [False]
+    assert world.steps.among(*EFFECTS) == ["pending to rolling-back"]
+    assert world.journal.denied == []
+
+
+def test_a_roll_back_that_was_cut_short_is_done_from_its_beginning(world):
+    world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+# Other activations
+
+
+def test_an_activation_that_hangs_is_stopped_first(world):
+    world.systemd.is_at_work = True
+    go_back(world)
+    assert world.steps.among("stop-activation", "set-profile") == ["stop-activation", "set-profile"]
+    assert events.ACTIVATION_STOPPED.name in world.told.names()
+
+
+@pytest.mark.parametrize(("busy", "stops"), [(1, 1), (2, 2)])
+def test_an_activation_that_comes_in_between_is_stopped_and_the_own_one_begun_again(
+    world, busy, stops
+):
+    world.systemd.exits = [BUSY] * busy
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert world.systemd.stops == stops
+    assert world.systemd.activated == [(Action.SWITCH, OLD)] * (busy + 1)
+
+
+def test_one_that_always_comes_in_between_is_left_to_the_next_run(world):
+    world.systemd.exits = [BUSY] * 6
+    report = go_back(world)
+    assert report.error.kind is Kind.ROLL_BACK_FAILED
+    assert world.systemd.activated == [(Action.SWITCH, OLD)] * 3 + [(Action.TEST, OLD)] * 3
+
+
+# When it does not succeed
+
+
+def test_where_the_boot_loader_cannot_be_written_the_services_are_had_back(world):
+    world.systemd.exits = [LOADER_FULL]
+    world.host.loader_default = NEW
+    report = go_back(world)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert world.systemd.activated == [(Action.SWITCH, OLD), (Action.TEST, OLD)]
+    assert world.host.running == world.host.profile == OLD
+    assert world.told.fields_of(events.ROLL_BACK_INCOMPLETE) == {
+        "target": OLD, "boot_default": NEW, "returncode": 0
+    }  # fmt: skip
+
+
+def test_an_exit_code_that_is_not_zero_is_told_though_all_is_back(world):
+    world.systemd.exits = [ActivationExit(4, "units failed")]
+    world.systemd.moves_before_failing = True
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert world.told.fields_of(events.ROLL_BACK_INCOMPLETE)["returncode"] == 4
+
+
+@pytest.mark.parametrize(
+    ("action", "default", "is_told"),
+    [
+        (Action.SWITCH, NEW, True),
+        (Action.SWITCH, OLD, False),
+        (Action.SWITCH, None, False),
+        (Action.TEST, NEW, False),
+    ],
+)
+def test_the_boot_loaders_default_is_read_back(world, action, default, is_told):
+    world.host.loader_default = default
+    go_back(world, action)
+    assert (events.ROLL_BACK_INCOMPLETE.name in world.told.names()) is is_told
+
+
+@pytest.mark.parametrize("action", [Action.SWITCH, Action.BOOT, Action.TEST])
+def test_what_does_not_come_back_is_an_error_and_stays_to_be_finished(world, action):
+    world.systemd.exits = [LOADER_FULL] * 2
+    world.systemd.switches = lambda _action, _path: None
+    world.profile.set = _does_nothing
+    report = go_back(world, action)
+    assert report.error.kind is Kind.ROLL_BACK_FAILED
+    assert "No space left on device" in report.error.message
+    assert f"the running system is {NEW}" in report.error.message
+    assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
+    assert world.systemd.timer is not None
+    assert row_of_upgrade(world).outcome == "rolling-back"
+
+
+async def _does_nothing(_path):
+    pass
+
+
+def test_a_system_that_cannot_even_be_started_is_an_error_and_stays_to_be_finished(world):
+    world.systemd.activate_fault = HostError(Kind.ROLL_BACK_FAILED, "no such file")
+    assert go_back(world).error.kind is Kind.ROLL_BACK_FAILED
+    assert world.marks.read().rolling_back == NEW
+
+
+def test_where_the_profile_cannot_be_changed_the_services_are_had_back(world):
+    world.profile.fault = STUCK
+    report = go_back(world)
+    assert report.error is STUCK
+    assert (world.host.running, world.host.profile) == (OLD, NEW)
+    assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
+
+
+def test_where_only_the_profile_is_to_be_changed_and_cannot_no_service_is_touched(world):
+    world.profile.fault = STUCK
+    assert go_back(world, Action.BOOT).error is STUCK
+    assert world.systemd.activated == []
+
+
+# A full disk
+
+
+def test_a_history_that_cannot_be_written_keeps_no_host_broken(world):
+    world.journal.fault = FULL
+    report = go_back(world)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert world.host.running == world.host.profile == OLD
+    assert world.marks.read() == Marks(confirmed=OLD, rolled_back=NEW)
+    assert events.SYSTEM_DENIED.name not in world.told.names()
+
+
+def test_a_history_that_cannot_be_read_keeps_no_host_broken(world):
+    async def body(run):
+        world.journal.read_fault = FULL
+        await roll_back(run, NEW, Action.SWITCH, Fault.BROKEN, REASONS)
+
+    assert carry_out_with(world, body).outcome is Outcome.ROLLED_BACK
+    assert events.RECORD_FAILED.name in world.told.names()
+
+
+def test_a_denial_that_could_not_be_written_is_written_with_the_end(world):
+    room_comes = lambda: setattr(world.journal, "fault", None)  # noqa: E731
+    world.journal.fault = FULL
+    world.steps.at("rolling-back to rolled-back", room_comes)
+    go_back(world)
+    assert [denial.toplevel for denial in world.journal.denied] == [NEW]
+    assert row_of_upgrade(world).outcome == "rolled-back"
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_the_mark_stays_until_both_the_end_and_the_denial_are_written(world):
+    world.marks.move(Mark.PENDING, NEW, Mark.ROLLED_BACK)
+    results = []
+
+    def full():
+        raise FULL
+
+    async def body(run):
+        run.record = replace(run.record, fault=Fault.BROKEN, reasons=REASONS)
+        world.steps.at("journal deny", full)
+        results.append(close(run, NEW))
+        assert world.marks.read().rolled_back == NEW
+        world.steps.calm()
+        results.append(close(run, NEW))
+
+    carry_out_with(world, body)
+    assert results == [False, True]
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_how_a_path_will_be_held_is_told_before_it_is(world):
+    world.journal.rows.insert(0, a_run(90, outcome="rolled-back", fault="suspect", toplevel=NEW))
+    found = []
+
+    async def body(run):
+        found.extend([held_as(run, NEW, Fault.SUSPECT), held_as(run, STRANGE, Fault.SUSPECT)])
+
+    carry_out_with(world, body)
+    assert found == [Fault.BROKEN, Fault.SUSPECT]
+
+
+# Room on the boot partition
+
+
+def test_the_failed_generation_is_removed_where_the_boot_partition_needs_the_room(world):
+    short_of_boot(world)
+    go_back(world)
+    assert NEW not in world.host.generations.values()
+    assert world.steps.among("remove-generations", "switch-to-configuration switch") == [
+        "remove-generations", "switch-to-configuration switch"
+    ]  # fmt: skip
+    assert world.told.fields_of(events.GENERATIONS_REMOVED)["count"] == 1
+
+
+@pytest.mark.parametrize("boot", [None, 64 << 20])
+def test_where_there_is_room_the_failed_generation_stays_for_a_person_to_look_at(world, boot):
+    world.host.space = FreeSpace(store=100 << 30, boot=boot)
+    go_back(world)
+    assert NEW in world.host.generations.values()
+
+
+def test_nothing_is_told_where_no_generation_had_to_go(world):
+    short_of_boot(world)
+    world.host.generations.clear()
+    world.host.profile = OLD
+    go_back(world)
+    assert events.GENERATIONS_REMOVED.name not in world.told.names()
+
+
+@pytest.mark.parametrize("step", ["free-space", "remove-generations"])
+def test_room_that_cannot_be_made_is_no_reason_to_stay_on_a_broken_system(world, step):
+    short_of_boot(world)
+    world.steps.at(step, STUCK)
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert world.host.running == OLD

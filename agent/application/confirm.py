@@ -84,7 +84,8 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
         told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
         run.report.reasons = (("not-pending", told),)
         return
-    run.report.outcome = Outcome.ROLLED_BACK
+    is_leaving = toplevel == marks.rebooting_back
+    run.report.outcome = Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
@@ -92,7 +93,7 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
 
 def _was_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> bool:
     """Whether somebody has; where nobody can tell any more, that is the likelier end."""
-    if toplevel in (marks.rolling_back, marks.rolled_back):
+    if toplevel in (marks.left, marks.rolled_back):
         return True
     try:
         rows = run.ports.journal.runs(_LOOKED_THROUGH)

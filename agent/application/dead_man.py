@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 async def dead_man(
-    ports: Ports, policy: Policy, settings: RunSettings, wanted: StorePath | None
+    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath | None
 ) -> Report:
-    """End the upgrade to `wanted`, if it is still pending: confirmed, rolled back, or later.
+    """End the upgrade to `toplevel`, if it is still pending: confirmed, rolled back, or later.
 
-    Without `wanted`, the upgrade that the host has booted into: for the deadline of a boot. It
+    Without `toplevel`, the upgrade that the host has booted into: for the deadline of a boot. It
     needs neither the history nor the new system's agent. While the system cannot be judged, or the
     roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
     """
 
     async def body(run: Run) -> None:
         marks = ports.marks.read()
-        toplevel = _booted_into(ports) if wanted is None else wanted
-        if toplevel is None or (wanted and wanted not in (marks.pending, marks.rolling_back)):
+        path = _booted_into(ports) if toplevel is None else toplevel
+        if path is None or (toplevel and toplevel not in (marks.pending, marks.rolling_back)):
             run.report.outcome = Outcome.NOTHING_TO_DO
             return
-        ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=toplevel)
+        ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
         try:
-            await _end(run, toplevel)
+            await _end(run, path)
         except Exception:  # whatever it is: nobody comes after the dead-man
-            await _arm_again(run, toplevel)
+            await _arm_again(run, path)
             raise
         if run.report.outcome is Outcome.PENDING:
-            await _arm_again(run, toplevel)
+            await _arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
 

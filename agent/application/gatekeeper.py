@@ -44,8 +44,8 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     now = ports.clock.now()
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
         (Gate.PAUSED, lambda: _paused(ports, now)),
-        (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
         (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
+        (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
         (Gate.DENIED, lambda: _denied(ports, candidate, now)),
         (Gate.SUSPECT, lambda: _suspect(ports, candidate, now)),
         (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
@@ -110,7 +110,9 @@ def find_unexpected(ports: Ports) -> Foreign | None:
         return None
     if profile == marks.staged or booted in ports.host.equivalents(profile):
         return None
-    since = ports.host.booted_at() or ports.clock.now()
+    since, changed = ports.host.booted_at(), ports.host.changed_at()
+    if since is None or (changed is not None and changed > since):
+        return None  # the profile has moved after the boot
     return Foreign("booted system", booted, since)
 
 

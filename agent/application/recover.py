@@ -148,6 +148,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case Step.PROMOTE if marks.staged:
             keeper.set(Mark.PENDING, marks.staged)  # the patience with it begins now
             keeper.remove(Mark.STAGED)
+            run.of(record_of(run, marks.staged)).try_note(Outcome.PENDING)
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:

@@ -39,7 +39,7 @@ async def roll_back(
     """
     ports = run.ports
     marks = ports.marks.read()
-    if failed not in (marks.pending, marks.rolling_back):
+    if failed not in (marks.pending, marks.left):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     target = marks.confirmed
@@ -53,12 +53,12 @@ async def roll_back(
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     _write_down(run, failed, cause, reasons, target)
-    if ports.host.systems().running in ports.host.equivalents(failed) and action is Action.BOOT:
+    if action is Action.BOOT and _has_booted(ports, failed):
         action = Action.SWITCH  # it was staged, and has been booted since
     is_second_boot = marks.rebooting_back == failed
     if not is_second_boot and await _reboot_back(run, failed, target, action, reasons):
         return True
-    if not (is_second_boot and _has_come_back(ports, target)):
+    if not (is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action)):
         await _activate(run, failed, target, action)
     for mark in (Mark.ROLLING_BACK, Mark.REBOOTING_BACK):
         ports.marks.move(mark, failed, Mark.ROLLED_BACK)
@@ -130,12 +130,11 @@ async def _reboot_back(
 
     It is asked for at most once: the mark says so, and stands before the reboot.
     """
-    ports, systems = run.ports, run.ports.host.systems()
-    theirs = ports.host.equivalents(failed)
-    has_booted = systems.booted in theirs and systems.running in theirs
-    if not has_booted or action is not Action.SWITCH or systems.is_container:
+    ports = run.ports
+    may_reboot = run.policy.reboot_mode is not RebootMode.NEVER
+    if not may_reboot or action is not Action.SWITCH or ports.host.systems().is_container:
         return False
-    if run.policy.reboot_mode is RebootMode.NEVER:
+    if not _has_booted(ports, failed):
         return False
     with run.report.step("roll-back", ports.clock):
         await ports.profile.set(target)
@@ -218,11 +217,11 @@ async def _switch(ports: Ports, target: StorePath, action: Action) -> Activation
     return ended
 
 
-def _has_come_back(ports: Ports, target: StorePath) -> bool:
-    """Whether the host has booted the confirmed system."""
+def _has_booted(ports: Ports, toplevel: StorePath) -> bool:
+    """Whether the host has booted a system, and still runs it."""
     systems = ports.host.systems()
-    ours = ports.host.equivalents(target)
-    return systems.booted in ours and systems.running in ours and systems.profile == target
+    same = ports.host.equivalents(toplevel)
+    return systems.booted in same and systems.running in same
 
 
 def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:

@@ -65,6 +65,8 @@ async def _run(run: Run) -> None:
         if run.report.outcome is Outcome.PENDING:
             run.report.decision = Hold.name
             return
+        if run.report.outcome is Outcome.REBOOTING:
+            return  # back to the confirmed system
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
         durations = run.report.durations
         fresh = begin(run.ports, run.policy, run.settings)

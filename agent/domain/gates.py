@@ -30,8 +30,8 @@ class Gate(StrEnum):
     """The gates, in the order in which they are asked: cheap and local first."""
 
     PAUSED = "paused"
-    FOREIGN_SYSTEM = "foreign-system"
     BOOTED_UNEXPECTED = "booted-unexpected"
+    FOREIGN_SYSTEM = "foreign-system"
     DENIED = "denied"
     SUSPECT = "suspect"
     DOWNGRADE = "downgrade"

@@ -54,6 +54,8 @@ async def roll_back(
     ):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
+    if marks.tested == failed:
+        ports.marks.remove(Mark.TESTED)
     _write_down(run, failed, cause, reasons, target)
     await _activate(run, failed, target, action)
     ports.marks.move(Mark.ROLLING_BACK, failed, Mark.ROLLED_BACK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
@@ -75,28 +74,34 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
     if toplevel in (marks.confirmed, marks.tested):
         run.report.outcome = Outcome.CONFIRMED
         return
-    if not _was_rolled_back(run, toplevel, marks):
+    why = _why_rolled_back(run, toplevel, marks)
+    if why is None:
         run.report.outcome = Outcome.HELD
         told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
         run.report.reasons = (("not-pending", told),)
         return
-    run.report.outcome = Outcome.ROLLED_BACK
+    run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, why
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
 
 
-def _was_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> bool:
-    """Whether somebody has; where nobody can tell any more, that is the likelier end."""
-    if toplevel in (marks.rolling_back, marks.rolled_back):
-        return True
+def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reason, ...] | None:
+    """Return why somebody has; None if nobody has.
+
+    Where nobody can tell any more, that somebody has is the likelier end.
+    """
     try:
         rows = run.ports.journal.runs(_LOOKED_THROUGH)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return True
+        return ()
     about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
-    return any(row.outcome == Outcome.ROLLED_BACK for row in islice(about, 1))
+    row = next(about, None)
+    is_marked = toplevel in (marks.rolling_back, marks.rolled_back)
+    if is_marked or (row is not None and row.outcome == Outcome.ROLLED_BACK):
+        return row.reasons if row is not None else ()
+    return None
 
 
 def action_of(record: RunRecord) -> Action:

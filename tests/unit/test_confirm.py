@@ -123,7 +123,12 @@ def test_a_system_that_breaks_a_checked_service_is_rolled_back_from_and_denied(w
     assert world.marks.read() == Marks(confirmed=OLD)
     (denial,) = world.journal.denied
     assert (denial.toplevel, denial.reason) == (NEW, "service: no reply")
-    assert world.told.fields_of(events.CONFIRMATION_BROKEN)["rolls_back"] is True
+    ill = [{"name": "check-failed", "reason": "service: no reply"}]
+    assert world.told.fields_of(events.CONFIRMATION_BROKEN) == {
+        "toplevel": NEW, "reasons": ill, "rolls_back": True
+    }  # fmt: skip
+    assert world.told.fields_of(events.CONFIRMATION_JUDGED)["reasons"] == ill
+    assert world.told.fields_of(events.CONFIRMATION_JUDGED)["verdict"] == "broken"
 
 
 def test_a_host_that_is_cut_off_is_rolled_back(world):
@@ -339,6 +344,7 @@ def test_what_became_of_a_system_is_told_by_marks_and_history(world, marks, rows
     report = carry_out_with(world, tell)
     assert report.outcome is outcome
     assert (report.error is not None) is (outcome is Outcome.ROLLED_BACK)
+    assert ("not-pending" in dict(report.reasons)) is (outcome is Outcome.HELD)
     assert report.is_recorded_elsewhere
     assert len(world.journal.rows) == len(rows)
 

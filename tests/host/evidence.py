@@ -49,8 +49,13 @@ def summaries(host: RealHost, *units: str) -> list[dict[str, Any]]:
     return [told for told in events(host, *units) if told["event"] == "run.finished"]
 
 
+def moment(host: RealHost, name: str) -> float:
+    """Return when an event was logged last, in seconds since the epoch."""
+    when = [told["timestamp"] for told in events(host) if told["event"] == name]
+    assert when, f"{name} was never logged"
+    return datetime.fromisoformat(when[-1]).timestamp()
+
+
 def seconds(host: RealHost, first: str, last: str) -> float:
     """Return the time between the last of two events by name."""
-    found = {told["event"]: told["timestamp"] for told in events(host)}
-    began, ended = (datetime.fromisoformat(found[name]) for name in (first, last))
-    return (ended - began).total_seconds()
+    return moment(host, last) - moment(host, first)

@@ -17,7 +17,7 @@ from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
 
 if TYPE_CHECKING:
-    from agent.application.ports import RunRecord
+    from agent.application.ports import Ports, RunRecord
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
@@ -112,6 +112,13 @@ def action_of(record: RunRecord) -> Action:
         return Action.SWITCH
 
 
+def action_back(ports: Ports, record: RunRecord, failed: StorePath) -> Action:
+    """Return how to roll back from a system: one that was staged may have been booted since."""
+    action = action_of(record)
+    is_running = ports.host.systems().running in ports.host.equivalents(failed)
+    return Action.SWITCH if action is Action.BOOT and is_running else action
+
+
 async def _judge(run: Run, toplevel: StorePath) -> Judged:
     ports, wanted = run.ports, run.policy.confirm
     baseline = Baseline.parse(run.record.baseline)
@@ -182,7 +189,8 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
         run.report.reasons = (("confirmation-failed", held), *reasons)
         run.try_note(Outcome.PENDING, reasons=run.report.reasons)
         return
-    if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
+    action = action_back(ports, run.record, toplevel)
+    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
         tell_decided(run, toplevel)
         return
     told = "; ".join(sentence for _, sentence in reasons)

@@ -131,6 +131,15 @@ def test_a_system_that_breaks_a_checked_service_is_rolled_back_from_and_denied(w
     assert world.told.fields_of(events.CONFIRMATION_JUDGED)["verdict"] == "broken"
 
 
+def test_a_broken_system_that_was_booted_is_left_too():
+    world = pending_world(Action.BOOT)
+    world.host.boot()
+    world.service_breaks()
+    assert confirm(world).outcome is Outcome.ROLLED_BACK
+    assert world.host.running == world.host.profile == OLD
+    assert world.systemd.activated == [(Action.SWITCH, OLD)]
+
+
 def test_a_host_that_is_cut_off_is_rolled_back(world):
     world.host_is_cut_off()
     assert confirm(world).outcome is Outcome.ROLLED_BACK

@@ -180,6 +180,8 @@ def test_what_cannot_be_judged_is_looked_at_again(world):
     report = fire(world)
     assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
     assert world.systemd.timer == AGAIN
+    seconds = AGAIN.delay.total_seconds()
+    assert world.told.fields_of(events.DEAD_MAN_ARMED) == {"seconds": seconds, "toplevel": NEW}
     assert (world.marks.read().pending, world.journal.denied) == (NEW, [])
 
 

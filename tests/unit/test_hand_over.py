@@ -121,6 +121,14 @@ def test_a_system_whose_agent_cannot_start_is_rolled_back_from_and_denied(world)
     assert row_of_upgrade(world).outcome == "rolled-back"
 
 
+def test_a_system_that_was_booted_and_whose_agent_cannot_start_is_left_too(world):
+    world = pending_world(Action.BOOT)
+    world.host.boot()
+    world.systemd.start_fault = BROKEN_AGENT
+    see(world)
+    assert world.host.running == world.host.profile == OLD
+
+
 def test_a_system_whose_agent_fails_is_rolled_back_from(world):
     does(world, lambda: failed(78), lambda: failed(78))
     report = see(world)

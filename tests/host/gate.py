@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,27 @@ class Gate:
     another failure after that."""
 
     def __init__(self, host: RealHost, name: str = "stc-sleep") -> None:
+        self._host = host
         host.ok("mkfifo", f"/inject/{name}")
         self._path = host.find(f"/inject/{name}")
         self._pipe = -1
 
     def await_activation(self) -> None:
-        """Wait until an activation is there."""
-        self._pipe = os.open(self._path, os.O_WRONLY)
+        """Wait until an activation is there.
+
+        Raises:
+            AssertionError: there is none; the text has the host's journal.
+        """
+        self._host.eventually(self._is_reached, "an activation is there")
+
+    def _is_reached(self) -> bool:
+        try:
+            self._pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads there
+                raise
+            return False
+        return True
 
     def open(self) -> None:
         """Let it go on, and all after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.demo.host import Farm, ThrowawayHost
+from agent.domain.units import CONFIRM_UNIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,10 @@ class PreparedFarm:
                 DOTTED: _SECOND,
                 "new-kernel": {**_SECOND, "kernel": "6.12.9"},
                 "new-init": {**_SECOND, "initInterface": "systemd 3"},
+                "with-agent": {
+                    "version": "26.05.1-agent",
+                    "units": {CONFIRM_UNIT: "[Service]\nExecStart=/bin/true\n"},
+                },
                 "broken": {**_SECOND, "version": "26.05.2-broken", "health": "broken"},
                 "special": {**_SECOND, "specialisations": {"debug": {"kernelParams": "debug"}}},
                 "unpublished": {"version": "26.05.2-unpublished"},
@@ -40,6 +45,7 @@ class PreparedFarm:
         self.dotted = farm.build(self.revision, DOTTED)
         self.new_kernel = farm.build(self.revision, "new-kernel")
         self.new_init = farm.build(self.revision, "new-init")
+        self.with_agent = farm.build(self.revision, "with-agent")
         self.special = farm.build(self.revision, "special")
         self.broken = farm.build(self.revision, "broken")
         self.unpublished = farm.build(self.revision, "unpublished")
@@ -51,6 +57,7 @@ class PreparedFarm:
             self.new_init,
             self.broken,
             self.special,
+            self.with_agent,
         )
         lock = farm.hosts / "flake.lock"
         good = lock.read_text()

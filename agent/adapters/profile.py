@@ -30,11 +30,19 @@ class SystemProfile:
     async def set(self, toplevel: StorePath) -> None:
         """Make `toplevel` the newest generation; nothing is started if it is the present one.
 
+        nix-env needs room on the disk. Where it fails, an older generation of `toplevel` becomes
+        the present one instead: a link and a rename need none.
+
         Raises:
             HostError: ROLL_BACK_FAILED.
         """
-        if self._system() != toplevel:
+        if self._system() == toplevel:
+            return
+        try:
             await self._nix_env("--set", toplevel)
+        except HostError:
+            if not self._return_to(toplevel):
+                raise
 
     async def remove_generations(self, toplevel: StorePath) -> int:
         """Remove the generations that are `toplevel`, the present one aside."""
@@ -53,6 +61,20 @@ class SystemProfile:
         present = self._present()
         older = [number for number in self._generations() if number < present]
         return self._generations()[max(older)] if older else None
+
+    def _return_to(self, toplevel: StorePath) -> bool:
+        """Make the newest generation that is `toplevel` the present one, as nix-env names links."""
+        found = [number for number, path in self._generations().items() if path == toplevel]
+        if not found:
+            return False
+        new = self._profile.with_name(f".{self._profile.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            new.symlink_to(f"{self._profile.name}-{max(found)}-link")
+            new.replace(self._profile)
+        except OSError:
+            return False
+        return True
 
     async def _nix_env(self, *arguments: str) -> None:
         argv = ("nix-env", "-p", str(self._profile), *arguments)

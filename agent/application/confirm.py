@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
@@ -19,7 +18,7 @@ from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
 
 if TYPE_CHECKING:
-    from agent.application.ports import RunRecord
+    from agent.application.ports import Ports, RunRecord
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
@@ -79,29 +78,36 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
     if toplevel in (marks.confirmed, marks.tested):
         run.report.outcome = Outcome.CONFIRMED
         return
-    if not _was_rolled_back(run, toplevel, marks):
+    why = _why_rolled_back(run, toplevel, marks)
+    if why is None:
         run.report.outcome = Outcome.HELD
         told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
         run.report.reasons = (("not-pending", told),)
         return
     is_leaving = toplevel == marks.rebooting_back
     run.report.outcome = Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK
+    run.report.reasons = why
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
 
 
-def _was_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> bool:
-    """Whether somebody has; where nobody can tell any more, that is the likelier end."""
-    if toplevel in (marks.left, marks.rolled_back):
-        return True
+def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reason, ...] | None:
+    """Return why somebody has; None if nobody has.
+
+    Where nobody can tell any more, that somebody has is the likelier end.
+    """
     try:
         rows = run.ports.journal.runs(_LOOKED_THROUGH)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return True
+        return ()
     about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
-    return any(row.outcome == Outcome.ROLLED_BACK for row in islice(about, 1))
+    row = next(about, None)
+    is_marked = toplevel in (marks.rolling_back, marks.rolled_back)
+    if is_marked or (row is not None and row.outcome == Outcome.ROLLED_BACK):
+        return row.reasons if row is not None else ()
+    return None
 
 
 def action_of(record: RunRecord) -> Action:
@@ -110,6 +116,13 @@ def action_of(record: RunRecord) -> Action:
         return Action(record.action or Action.SWITCH)
     except ValueError:
         return Action.SWITCH
+
+
+def action_back(ports: Ports, record: RunRecord, failed: StorePath) -> Action:
+    """Return how to roll back from a system: one that was staged may have been booted since."""
+    action = action_of(record)
+    is_running = ports.host.systems().running in ports.host.equivalents(failed)
+    return Action.SWITCH if action is Action.BOOT and is_running else action
 
 
 async def _judge(run: Run, toplevel: StorePath) -> Judged:
@@ -182,7 +195,8 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
         run.report.reasons = (("confirmation-failed", held), *reasons)
         run.try_note(Outcome.PENDING, reasons=run.report.reasons)
         return
-    if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
+    action = action_back(ports, run.record, toplevel)
+    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
         tell_decided(run, toplevel)
         return
     told = "; ".join(sentence for _, sentence in reasons)

@@ -9,7 +9,7 @@ from agent.application.confirm import is_overdue, tell_decided
 from agent.application.hand_over import lock_if_free, see_through
 from agent.application.recover import recover_all
 from agent.application.run import begin, carry_out
-from agent.domain.errors import ActivationError, Kind
+from agent.domain.errors import ActivationError, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
 from agent.domain.recovery import Step
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agent.application.run import Run, RunSettings
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
+
+_POLL = 1.0
 
 
 async def dead_man(
@@ -60,6 +62,11 @@ def _booted_into(ports: Ports) -> StorePath | None:
 
 async def _end(run: Run, toplevel: StorePath) -> None:
     ports = run.ports
+    await _let_it_end(run, toplevel)
+    marks = ports.marks.read()
+    if toplevel not in (marks.pending, marks.rolling_back):
+        tell_decided(run, toplevel)
+        return
     if await ports.systemd.is_activating():
         ports.sink.emit(events.ACTIVATION_STOPPED)
         await ports.systemd.stop_activation()
@@ -73,6 +80,26 @@ async def _end(run: Run, toplevel: StorePath) -> None:
         await see_through(run, toplevel, starts=1, waits=False)
     else:
         tell_decided(run, toplevel)
+
+
+async def _let_it_end(run: Run, toplevel: StorePath) -> None:
+    """Leave a roll-back to the agent that is at it, for as long as its activation may take."""
+    ports = run.ports
+    end = ports.clock.elapsed() + run.policy.activate_deadline.total_seconds()
+    while ports.marks.read().rolling_back == toplevel and _is_locked(ports):
+        if ports.clock.elapsed() >= end:
+            break
+        await ports.clock.sleep(_POLL)
+
+
+def _is_locked(ports: Ports) -> bool:
+    try:
+        with ports.lock.hold():
+            return False
+    except LockedError:
+        return True
+    except HostError:
+        return False  # there is no room for a lock
 
 
 async def _arm_again(run: Run, toplevel: StorePath) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.confirm import action_of, confirm_pending, tell_decided, why_held
+from agent.application.confirm import action_back, confirm_pending, tell_decided, why_held
 from agent.application.recover import begin_again, record_of
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
@@ -122,7 +122,8 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
         run.report.outcome = Outcome.PENDING
         run.report.reasons = (("confirmation-failed", held), *reasons)
         return
-    if not await roll_back(run, toplevel, action_of(run.record), Fault.BROKEN, reasons):
+    action = action_back(ports, run.record, toplevel)
+    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
         tell_decided(run, toplevel)
         return
     run.report.error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")

@@ -309,7 +309,7 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         await forget(ports)
         run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
         return
-    cause, reasons = fault_of_activation(error.kind), ((error.kind, error.message),)
+    cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
     if run.policy.confirm.on_failure is OnFailure.HOLD and ended.after.running in ended.equivalents:
         # Its services may have begun to migrate their data.
         _stay(run, toplevel, cause, reasons)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.confirm import action_of
+from agent.application.confirm import action_back
 from agent.application.report import Report, error_fields
 from agent.application.roll_back import close, held_as, roll_back
 from agent.application.try_boot import keep_by_default
@@ -211,7 +211,7 @@ async def begin_again(run: Run, failed: StorePath) -> None:
     row = _earlier_row(run, failed)
     cause, reasons = _why(row)
     aside = replace(run, record=row, report=Report())
-    await roll_back(aside, failed, action_of(row), cause, reasons)
+    await roll_back(aside, failed, action_back(run.ports, row, failed), cause, reasons)
 
 
 def _close_roll_back(run: Run, failed: StorePath) -> bool:

@@ -52,6 +52,8 @@ async def roll_back(
     if failed != marks.left and not ports.marks.move(Mark.PENDING, failed, Mark.ROLLING_BACK):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
+    if marks.tested == failed:
+        ports.marks.remove(Mark.TESTED)
     _write_down(run, failed, cause, reasons, target)
     if action is Action.BOOT and _has_booted(ports, failed):
         action = Action.SWITCH  # it was staged, and has been booted since

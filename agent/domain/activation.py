@@ -96,9 +96,14 @@ def is_busy(returncode: int, tail: str) -> bool:
     return returncode == 1 and any(words in tail for words in _BUSY)
 
 
-def fault_of_activation(kind: Kind) -> Fault:
-    """Return where the cause of a failed activation lies."""
-    is_broken = kind in (Kind.ACTIVATION_SCRIPT_FAILED, Kind.UNITS_FAILED)
+def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
+    """Return where the cause of a failed activation lies.
+
+    That units failed proves nothing where nobody knows which.
+    """
+    is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED or (
+        kind is Kind.UNITS_FAILED and (ended.new_failures or _SCRIPT_FAILED in ended.tail)
+    )
     return Fault.BROKEN if is_broken else Fault.SUSPECT
 
 

@@ -87,8 +87,11 @@ def test_it_is_known_since_when_a_system_is_pending(keeper):
     keeper.set(Mark.CONFIRMED, OLD)
     assert keeper.pending_since() is None
     keeper.set(Mark.PENDING, NEW)
-    assert keeper.pending_since() is not None
-    keeper.remove(Mark.PENDING)
+    since = keeper.pending_since()
+    assert since is not None
+    assert keeper.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    assert keeper.pending_since() == since
+    keeper.remove(Mark.ROLLING_BACK)
     assert keeper.pending_since() is None
 
 

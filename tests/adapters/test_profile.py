@@ -205,6 +205,19 @@ def test_a_nix_env_that_fails_is_told_with_its_last_words(
     assert told in fault.message
 
 
+def test_where_nix_env_fails_an_older_generation_is_the_present_one_again(nix_on_host, farm):
+    on = fetched(nix_on_host)
+    asyncio.run(profile_on(on).set(farm.second))
+    before = generations_on(on)
+    without_nix = NixOnHost(farm, on.host, {"PATH": "/nonexistent"})
+
+    asyncio.run(profile_on(without_nix).set(farm.first))
+
+    assert str(on.host.paths.profile.resolve()) == farm.first
+    assert on.host.paths.profile.readlink().name in ("system-1-link", "system-2-link")
+    assert generations_on(on) == before
+
+
 def fault_of(on: NixOnHost, system: StorePath) -> HostError:
     with pytest.raises(HostError) as caught:
         asyncio.run(profile_on(on).set(system))

@@ -4,13 +4,21 @@ import pytest
 
 from agent.demo.hydra import EmbeddedHydra
 from end_to_end.machine import Machine
+from end_to_end.warm import WarmAgent
+
+
+@pytest.fixture(scope="session")
+def warm_agent():
+    """What runs the agent in processes that need not load it first."""
+    with WarmAgent() as agent:
+        yield agent
 
 
 @pytest.fixture
-def machine(farm):
+def machine(farm, warm_agent):
     """A machine that has just been installed with the farm's first system, and an empty Hydra."""
     with EmbeddedHydra() as hydra:
-        yield Machine(farm, hydra)
+        yield Machine(farm, hydra, warm_agent)
 
 
 @pytest.fixture

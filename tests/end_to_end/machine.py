@@ -20,6 +20,7 @@ from agent.demo.cache_server import BinaryCache
 from agent.demo.host import ThrowawayHost
 from agent.demo.loopback import Answer
 from demo.asking import JSON, ask
+from end_to_end.warm import Ended
 from farm import HOST
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.demo.hydra import EmbeddedHydra
     from agent.demo.loopback import Request
+    from end_to_end.warm import WarmAgent
     from farm import PreparedFarm
 
 PROJECT = "nix-config"
@@ -119,8 +121,11 @@ class Gate:
 class Machine:
     """One machine; `settings` are its configuration, as nested tables."""
 
-    def __init__(self, farm: PreparedFarm, hydra: EmbeddedHydra) -> None:
+    def __init__(
+        self, farm: PreparedFarm, hydra: EmbeddedHydra, warm: WarmAgent | None = None
+    ) -> None:
         self.farm = farm
+        self._warm = warm
         self.layout = farm.layout
         self.hydra = hydra
         self.world = hydra.world
@@ -198,8 +203,13 @@ class Machine:
     def run(self, command: str, *arguments: str, wrapped_in: Sequence[str] = (), **env: str) -> Run:
         """Run a command of the agent to its end; `env` is added to its environment."""
         before = self.look()
-        child = self.start(command, *arguments, wrapped_in=wrapped_in, **env)
-        return self.finish(child, before)
+        if self._warm is None or wrapped_in:
+            child = self.start(command, *arguments, wrapped_in=wrapped_in, **env)
+            return self.finish(child, before)
+        self.write_settings()
+        argv = self.argv(command, *arguments)
+        ended = self._warm.run(argv[3:], {**self.full_environment(), **env}, _TIMEOUT)
+        return self._run(ended, before)
 
     def start(
         self, command: str, *arguments: str, wrapped_in: Sequence[str] = (), **env: str
@@ -227,8 +237,11 @@ class Machine:
             child.kill()
             child.communicate()
             raise
-        assert "Traceback" not in stdout + stderr, stdout + stderr
-        return Run(child.returncode, stdout, stderr, before, self.look())
+        return self._run(Ended(child.returncode, stdout, stderr), before)
+
+    def _run(self, ended: Ended, before: Snapshot) -> Run:
+        assert "Traceback" not in ended.stdout + ended.stderr, ended
+        return Run(ended.returncode, ended.stdout, ended.stderr, before, self.look())
 
     def argv(self, command: str, *arguments: str) -> list[str]:
         """The command line of a command with this machine's configuration."""

@@ -13,7 +13,10 @@ from agent import __version__
 from agent.cli.main import run
 from end_to_end.command_line import ROOT, agent, environment
 
-COMMANDS = ("check", "config", "demo", "status", "upgrade")
+COMMANDS = (
+    *("allow", "check", "config", "confirm", "demo", "deny", "history", "rollback", "status"),
+    "upgrade",
+)
 HEAVY = {"httpx", "pydantic", "pydantic_settings", "structlog", "rich", "tenacity", "icmplib"}
 
 
@@ -41,6 +44,17 @@ def test_the_version_is_told(capsys):
         (["check", "--canary"], "--canary"),
         (["config", "checks"], "Try 'agent config --help'."),
         (["upgrade", "--conf", "x"], "--conf"),
+        (["upgrade", "--ignore-gate", "health"], "--ignore-gate needs a --reason."),
+        (["upgrade", "--ignore-gate", "health", "--reason", " "], "needs a --reason."),
+        (["upgrade", "--ignore-gate", "x", "--reason", "y"], "There is no gate 'x'; there are: "),
+        (["upgrade", "--ignore-gate", "denied", "--reason", "y"], "see `agent allow`"),
+        (["deny", "1"], "Missing option '--reason'"),
+        (["deny", "--reason", "x"], "Missing argument 'PATH|BUILD'"),
+        (["deny", "1", "--reason", "x", "--for", "soon"], "--for"),
+        (["allow"], "Missing argument 'PATH|BUILD'"),
+        (["rollback"], "Missing option '--reason'"),
+        (["confirm", "now"], "now"),
+        (["history", "--limit", "0"], "--limit"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(capsys, arguments, told):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from host.rack import BRIDGE, FIRST_USER, Rack
+from host.rack import BRIDGE, FIRST_USER, USERS, Rack
 from host.systems import system
 
 _TESTS = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def test_a_host_cannot_load_a_module(host, way):
     )
     tried = way(host, "python3", "-c", script)
 
-    assert tried.stdout == "-1 1\n"  # EPERM
+    assert tried.stdout in ("-1 1\n", "-1 38\n")  # EPERM; ENOSYS where the kernel has no modules
 
 
 @ways
@@ -86,9 +86,11 @@ def test_root_of_a_host_is_nobody_on_the_machine(host, tmp_path):
     (tmp_path / "secret").write_text("mine")
     with host.start("sleep", "infinity") as child:
         users = {Path(f"/proc/{pid}").stat().st_uid for pid in processes_of(host.name)}
-        assert users == {0, FIRST_USER}  # what entered from outside, and the host's own
         host.cut_power()
         child.communicate()
+    # What entered from outside, and the host's own.
+    assert FIRST_USER in users
+    assert users <= {0, *range(FIRST_USER, FIRST_USER + USERS)}
 
     host.power_on()
     assert not host.exists(str(tmp_path / "secret"))

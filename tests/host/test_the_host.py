@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from host.gate import Gate
 from host.power import SilentBootError
 from host.systems import CANNOT_START, TIMER, UPGRADE, oneshot, service, system
 from host.workshop import HOST, System
@@ -38,25 +38,6 @@ def booted(site, new_host, outside):  # noqa: ARG001 - the cache is there
 
 def rebuild(host: RealHost, action: str, target: System):
     return host.run("nixos-rebuild", action, "--flake", f"{target.reference}#{HOST}")
-
-
-class Gate:
-    """Where the next activation of a host waits, before it has changed anything."""
-
-    def __init__(self, host: RealHost) -> None:
-        host.ok("mkfifo", "/inject/stc-sleep")
-        self._path = host.find("/inject/stc-sleep")
-        self._pipe = -1
-
-    def await_activation(self) -> None:
-        """Wait until an activation is there."""
-        self._pipe = os.open(self._path, os.O_WRONLY)
-
-    def open(self) -> None:
-        """Let it go on, and all after it."""
-        self._path.unlink()
-        os.write(self._pipe, b"0\n")
-        os.close(self._pipe)
 
 
 def await_activation(host: RealHost) -> None:

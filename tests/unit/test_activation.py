@@ -114,8 +114,17 @@ def test_an_activation_is_busy_only_if_it_was_refused_for_that(tail):
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind.startswith("activation-")])
 def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system_broken(kind):
     is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED
-    assert fault_of_activation(kind) is (Fault.BROKEN if is_broken else Fault.SUSPECT)
+    assert fault_of_activation(kind, ended()) is (Fault.BROKEN if is_broken else Fault.SUSPECT)
 
 
-def test_a_system_whose_units_failed_in_the_switch_is_broken():
-    assert fault_of_activation(Kind.UNITS_FAILED) is Fault.BROKEN
+@pytest.mark.parametrize(
+    ("how", "fault"),
+    [
+        (ended(code=4, new_failures=FAILED), Fault.BROKEN),
+        (ended(code=4, tail="Failed to run activate script"), Fault.BROKEN),
+        (ended(code=4, new_failures=None), Fault.SUSPECT),
+        (ended(code=4, running=OLD, new_failures=frozenset()), Fault.SUSPECT),
+    ],
+)
+def test_units_that_failed_prove_a_system_broken_only_where_it_is_known_which(how, fault):
+    assert fault_of_activation(Kind.UNITS_FAILED, how) is fault

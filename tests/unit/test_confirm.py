@@ -65,6 +65,7 @@ def test_a_healthy_system_is_confirmed_and_its_timer_removed(world):
     assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
     assert world.marks.read() == Marks(confirmed=NEW)
     assert world.systemd.timer is None
+    assert world.told.fields_of(events.SYSTEM_CONFIRMED) == {"toplevel": NEW}
     row = row_of_upgrade(world)
     assert (row.outcome, row.reasons, row.finished_at) == ("confirmed", (), world.clock.now())
 
@@ -117,11 +118,26 @@ def test_a_system_that_breaks_a_checked_service_is_rolled_back_from_and_denied(w
     assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.FAILED)
     assert report.error.kind is Kind.ROLLED_BACK
     assert "service: no reply" in report.error.message
+    assert world.told.fields_of(events.RUN_FAILED)["error.kind"] is Kind.ROLLED_BACK
     assert world.host.running == world.host.profile == OLD
     assert world.marks.read() == Marks(confirmed=OLD)
     (denial,) = world.journal.denied
     assert (denial.toplevel, denial.reason) == (NEW, "service: no reply")
-    assert world.told.fields_of(events.CONFIRMATION_BROKEN)["rolls_back"] is True
+    ill = [{"name": "check-failed", "reason": "service: no reply"}]
+    assert world.told.fields_of(events.CONFIRMATION_BROKEN) == {
+        "toplevel": NEW, "reasons": ill, "rolls_back": True
+    }  # fmt: skip
+    assert world.told.fields_of(events.CONFIRMATION_JUDGED)["reasons"] == ill
+    assert world.told.fields_of(events.CONFIRMATION_JUDGED)["verdict"] == "broken"
+
+
+def test_a_broken_system_that_was_booted_is_left_too():
+    world = pending_world(Action.BOOT)
+    world.host.boot()
+    world.service_breaks()
+    assert confirm(world).outcome is Outcome.ROLLED_BACK
+    assert world.host.running == world.host.profile == OLD
+    assert world.systemd.activated == [(Action.SWITCH, OLD)]
 
 
 def test_a_host_that_is_cut_off_is_rolled_back(world):
@@ -336,6 +352,8 @@ def test_what_became_of_a_system_is_told_by_marks_and_history(world, marks, rows
 
     report = carry_out_with(world, tell)
     assert report.outcome is outcome
+    assert (report.error is not None) is (outcome is Outcome.ROLLED_BACK)
+    assert ("not-pending" in dict(report.reasons)) is (outcome is Outcome.HELD)
     assert report.is_recorded_elsewhere
     assert len(world.journal.rows) == len(rows)
 

@@ -131,6 +131,39 @@ def test_a_roll_back_that_was_cut_short_is_ended(world):
     assert world.systemd.timer is None
 
 
+def test_a_roll_back_that_another_agent_is_at_is_left_to_it(world):
+    def ends():
+        if world.steps.count("lock") == 3:
+            world.host.activate(Action.SWITCH, OLD)
+            world.marks.move(Mark.ROLLING_BACK, NEW, Mark.ROLLED_BACK)
+
+    world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    world.systemd.is_at_work = True
+    world.lock.is_taken_by_another()
+    world.steps.at("lock", ends)
+    assert fire(world).outcome is Outcome.ROLLED_BACK
+    assert (world.systemd.stops, world.systemd.activated) == (0, [])
+    assert world.marks.read() == Marks(confirmed=OLD, rolled_back=NEW)
+
+
+def test_one_that_takes_longer_than_any_activation_may_is_taken_over(world):
+    world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    world.systemd.is_at_work = True
+    world.lock.is_taken_by_another()
+    assert fire(world).outcome is Outcome.ROLLED_BACK
+    assert (world.host.running, world.systemd.stops) == (OLD, 1)
+    assert world.clock.seconds == WATCHFUL.activate_deadline.total_seconds()
+
+
+@pytest.mark.parametrize("disk", ["has room", "is full"])
+def test_one_that_nobody_is_at_is_taken_over_at_once(world, disk):
+    world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    if disk == "is full":
+        fill_the_disk(world)
+    assert fire(world).outcome is Outcome.ROLLED_BACK
+    assert (world.host.running, world.clock.seconds) == (OLD, 0)
+
+
 def test_a_persons_system_stays_and_nothing_is_told_to_be_rolled_back(world):
     world.somebody_switches(STRANGE)
     report = fire(world)
@@ -147,6 +180,8 @@ def test_what_cannot_be_judged_is_looked_at_again(world):
     report = fire(world)
     assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
     assert world.systemd.timer == AGAIN
+    seconds = AGAIN.delay.total_seconds()
+    assert world.told.fields_of(events.DEAD_MAN_ARMED) == {"seconds": seconds, "toplevel": NEW}
     assert (world.marks.read().pending, world.journal.denied) == (NEW, [])
 
 

@@ -251,6 +251,19 @@ def test_how_an_upgrade_is_activated(action, mode, need, expected):
     assert (chosen.action, chosen.reboots) == expected
 
 
+@pytest.mark.parametrize(
+    ("action", "mode", "need", "reason"),
+    [
+        (Action.SWITCH, RebootMode.WHEN_NEEDED, ("kernel", "initrd"), "kernel, initrd differ"),
+        (Action.SWITCH, RebootMode.ALWAYS, ("kernel",), "kernel differ"),
+        (Action.SWITCH, RebootMode.ALWAYS, (), "reboot.mode is 'always'"),
+        (Action.BOOT, RebootMode.WHEN_NEEDED, (), "the running system changes only with a reboot"),
+    ],
+)
+def test_why_an_upgrade_reboots_is_told(action, mode, need, reason):
+    assert plan(policy(action, mode), need, is_container=False).reason == reason
+
+
 def test_a_reboot_that_is_needed_but_not_allowed_is_told():
     assert plan(policy(), ("kernel",), is_container=False).reason == "kernel differ"
 

@@ -113,11 +113,20 @@ def test_a_system_whose_agent_cannot_start_is_rolled_back_from_and_denied(world)
     world.systemd.start_fault = BROKEN_AGENT
     report = see(world)
     assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ROLLED_BACK)
+    assert world.told.fields_of(events.RUN_FAILED)["error.kind"] is Kind.ROLLED_BACK
     assert world.steps.count("start confirm") == 2
     assert world.host.running == world.host.profile == OLD
     (denial,) = world.journal.denied
     assert (denial.toplevel, "no such file" in denial.reason) == (NEW, True)
     assert row_of_upgrade(world).outcome == "rolled-back"
+
+
+def test_a_system_that_was_booted_and_whose_agent_cannot_start_is_left_too(world):
+    world = pending_world(Action.BOOT)
+    world.host.boot()
+    world.systemd.start_fault = BROKEN_AGENT
+    see(world)
+    assert world.host.running == world.host.profile == OLD
 
 
 def test_a_system_whose_agent_fails_is_rolled_back_from(world):

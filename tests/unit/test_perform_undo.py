@@ -13,6 +13,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
+from agent.domain.units import CONFIRM_UNIT
 from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, World, system
 
@@ -150,6 +151,7 @@ def test_a_unit_that_this_switch_has_changed_and_that_fails_in_it_is_the_end_of_
     ("failed_before", "failing", "ignored"),
     [
         ((), ("b.service",), ()),
+        ((), (CONFIRM_UNIT,), ()),  # it waits for the lock, or for the switch to end
         (("a.service",), ("a.service",), ()),
         ((), ("a.service",), ("a.*",)),
     ],
@@ -158,6 +160,7 @@ def test_a_unit_that_fails_through_no_fault_of_the_switch_is_left_to_the_confirm
     world, failed_before, failing, ignored
 ):
     world.systemd.failed = frozenset(failed_before)
+    world.host.contents[NEW].units[CONFIRM_UNIT] = "new"
     changes_units(world, *failing)
     policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, ignored_units=ignored))
     assert world.run(policy).outcome is Outcome.CONFIRMED
@@ -166,6 +169,7 @@ def test_a_unit_that_fails_through_no_fault_of_the_switch_is_left_to_the_confirm
 def test_where_nobody_knows_which_units_failed_the_exit_code_is_taken_at_its_word(world):
     changes_units(world, knows=False)
     assert world.run().error.kind is Kind.UNITS_FAILED
+    assert (world.last_row().fault, world.journal.denied) == ("suspect", [])
 
 
 def test_where_nobody_knew_which_units_had_failed_before_it_is_taken_at_its_word_too(world):

@@ -177,6 +177,16 @@ def test_a_roll_back_without_reasons_in_its_row_was_cut_short(world):
     assert row_of_upgrade(world).reasons[0][0] == "cut-short"
 
 
+@pytest.mark.parametrize(("running", "back"), [(NEW, Action.SWITCH), (OLD, Action.BOOT)])
+def test_of_a_staged_system_only_what_is_there_is_undone(world, running, back):
+    stage(world, confirmed=OLD, rolling_back=NEW)
+    rewrite(world, outcome="rolling-back", action="boot")
+    world.host.running = running
+    recover(world)
+    assert world.systemd.activated == [(back, OLD)]
+    assert world.host.running == world.host.profile == OLD
+
+
 def test_a_step_that_fails_ends_the_run_and_is_the_first_of_the_next(world):
     stage(world, confirmed=OLD, rolling_back=NEW)
     world.systemd.activate_fault = HostError(Kind.ROLL_BACK_FAILED, "no such file")

@@ -79,6 +79,13 @@ def test_each_step_is_decided_and_written_down_before_its_effect(world):
     ]
 
 
+@pytest.mark.parametrize(("tested", "kept"), [(NEW, None), (STRANGE, STRANGE)])
+def test_what_is_rolled_back_from_has_not_passed_its_test_any_more(world, tested, kept):
+    world.marks.set(Mark.TESTED, tested)
+    go_back(world)
+    assert world.marks.read() == Marks(confirmed=OLD, tested=kept)
+
+
 @pytest.mark.parametrize(
     ("action", "running", "profile"),
     [(Action.SWITCH, OLD, OLD), (Action.BOOT, STRANGE, OLD), (Action.TEST, OLD, STRANGE)],

@@ -1,0 +1,182 @@
+"""A switch that breaks a host undoes itself; an outage elsewhere undoes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from host.evidence import events, history, marks, seconds, summaries, timers
+from host.gate import Gate
+from host.systems import CONFIRM, UPGRADE, oneshot, service, system
+
+_WEB = {"type": "http", "name": "web", "url": "http://127.0.0.1:8080/", "timeout": "1s"}
+_DEADLINE = 2
+_CONFIRM = {"settle": "0.5s", "deadline": f"{_DEADLINE}s"}
+_HELD = 75
+
+
+def with_web(version, port):
+    """Describe a system with a service, which is checked at port 8080."""
+    script = f"/usr/bin/python3 -m http.server {port} --bind 127.0.0.1 --directory /etc/nix"
+    return system(
+        version,
+        units={"web.service": service(script)},
+        wants=["web.service"],
+        settings={"confirm": {**_CONFIRM, "checks": [_WEB]}},
+    )
+
+
+def assert_wholly_on(host, target):
+    """Assert that a system has all of a host, and nothing is left to be done."""
+    host.eventually(lambda: host.state(CONFIRM) in ("inactive", "failed"), "nobody confirms")
+    systems = host.systems()
+    assert systems.running == systems.profile == systems.boot_default == target.toplevel
+    assert marks(host) == {"confirmed": target.toplevel}
+    assert timers(host) == []
+
+
+def run_upgrade(host):
+    """Start the upgrade's unit as its timer would, and wait for its end; return its exit code."""
+    return host.run("systemctl", "start", UPGRADE).rc
+
+
+def answers_on(host, port):
+    script = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}')"
+    return host.run("python3", "-c", script).rc == 0
+
+
+def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
+    site, new_host, outside
+):
+    first, broken, mended = (
+        site.build(with_web(version, port))
+        for version, port in (("26.05.1", 8080), ("26.05.2", 8081), ("26.05.3", 8080))
+    )
+    host = new_host(first)
+    host.power_on()
+    host.eventually(lambda: answers_on(host, 8080), "the service is there")
+    outside.offer(first)
+    assert run_upgrade(host) == 0
+    assert_wholly_on(host, first)  # as it was found
+
+    build = outside.offer(broken)
+    host.systemctl("start", "--no-block", UPGRADE)
+    host.eventually(lambda: timers(host), "the dead-man's timer is set")
+    host.eventually(lambda: marks(host).get("pending") == broken.toplevel, "it is pending")
+    host.await_state(UPGRADE, "failed")
+
+    assert_wholly_on(host, first)
+    assert answers_on(host, 8080)
+    told = summaries(host, UPGRADE)[-1]
+    assert (told["outcome"], told["error.kind"], told["exit_code"]) == ("rolled-back",) * 2 + (1,)
+    assert (told["running"], told["profile"], told["build_id"]) == (
+        first.toplevel,
+        first.toplevel,
+        build,
+    )
+    assert [reason["name"] for reason in told["reasons"]] == ["check-failed"]
+    assert "web" in told["reasons"][0]["reason"]
+    row = history(host)["runs"][-1]
+    assert (row["outcome"], row["fault"], row["toplevel"], row["previous"]) == (
+        "rolled-back",
+        "broken",
+        broken.toplevel,
+        first.toplevel,
+    )
+    denial = history(host)["denials"][0]
+    assert (denial["toplevel"], denial["build_id"], denial["by"]) == (
+        broken.toplevel,
+        build,
+        "agent",
+    )
+    # Not before the deadline, and not long after it.
+    taken = seconds(host, "activation.finished", "rollback.finished")
+    assert _DEADLINE < taken < _DEADLINE + 10, taken
+
+    assert run_upgrade(host) == 0  # held: no failure of the unit
+    told = summaries(host, UPGRADE)[-1]
+    assert (told["outcome"], told["exit_code"], told["reasons"][0]["name"]) == (
+        "held",
+        _HELD,
+        "denied",
+    )
+    assert_wholly_on(host, first)
+
+    outside.offer(mended)
+    assert run_upgrade(host) == 0
+    assert_wholly_on(host, mended)
+    told = summaries(host, UPGRADE)[-1]
+    assert (told["outcome"], told["exit_code"], told["running"]) == (
+        "confirmed",
+        0,
+        mended.toplevel,
+    )
+    assert summaries(host, CONFIRM)[-1]["outcome"] == "confirmed"
+    assert history(host)["runs"][-1]["outcome"] == "confirmed"
+    assert answers_on(host, 8080)
+    taken = seconds(host, "activation.finished", "confirmation.confirmed")
+    assert 0 < taken < 10, taken
+
+
+_CUTS = {
+    "route": ("/usr/sbin/ip route delete default", "/usr/sbin/ip route add default via 10.77.0.1"),
+    "cable": (
+        "/usr/sbin/ip link set host0 down",
+        "/bin/sh -c 'ip link set host0 up && ip route add default via 10.77.0.1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", _CUTS)
+def test_a_switch_that_cuts_the_host_off_is_undone(site, new_host, outside, what):
+    cuts, mends = _CUTS[what]
+    settings = {"confirm": _CONFIRM, "strategy": "store-path"}
+    units = {"cut.service": oneshot(cuts, f"ExecStop={mends}")}
+    first = site.build(system("26.05.1", settings=settings))
+    cut_off = site.build(system("26.05.2", settings=settings, units=units, wants=[*units]))
+    host = new_host(first)
+    host.power_on()
+    outside.offer(cut_off)
+
+    assert run_upgrade(host) == 1
+
+    assert_wholly_on(host, first)
+    told = summaries(host, UPGRADE)[-1]
+    assert (told["outcome"], told["reasons"][0]["name"]) == ("rolled-back", "cut-off"), told
+    assert run_upgrade(host) == 0
+    told = summaries(host, UPGRADE)[-1]
+    assert told["reasons"][0]["name"] == "denied", "Hydra is reached again"
+
+
+def test_an_outage_of_hydra_undoes_nothing(site, new_host, outside):
+    settings = {"confirm": _CONFIRM, "strategy": "store-path"}
+    first, newer = (
+        site.build(system(version, settings=settings)) for version in ("26.05.1", "26.05.2")
+    )
+    host = new_host(first)
+    host.power_on()
+    outside.offer(newer)
+    gate = Gate(host)
+    host.systemctl("start", "--no-block", UPGRADE)
+    gate.await_activation()
+    outside.hydra.down()
+    gate.open()
+    host.await_state(UPGRADE, "inactive")
+
+    told = summaries(host, UPGRADE)[-1]
+    assert (told["outcome"], told["exit_code"]) == ("pending", _HELD), told
+    assert told["reasons"][0]["name"] == "hydra-unreachable"
+    runs = len(summaries(host, CONFIRM))
+    host.eventually(lambda: len(summaries(host, CONFIRM)) > runs, "it is judged again")
+    assert summaries(host, CONFIRM)[-1]["outcome"] == "pending"
+    assert marks(host) == {"confirmed": first.toplevel, "pending": newer.toplevel}
+    assert host.systems().running == host.systems().profile == newer.toplevel
+    assert len(timers(host)) == 1
+
+    outside.hydra.up()
+    host.eventually(lambda: "pending" not in marks(host), "it is decided")
+    host.await_state(CONFIRM, "inactive")
+
+    assert_wholly_on(host, newer)
+    row = history(host)["runs"][-1]
+    assert (row["outcome"], row["toplevel"]) == ("confirmed", newer.toplevel)
+    assert not [told for told in events(host) if told["event"] == "rollback.started"]

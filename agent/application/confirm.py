@@ -104,7 +104,7 @@ def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reaso
         return ()
     about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
     row = next(about, None)
-    is_marked = toplevel in (marks.rolling_back, marks.rolled_back)
+    is_marked = toplevel in (marks.left, marks.rolled_back)
     if is_marked or (row is not None and row.outcome == Outcome.ROLLED_BACK):
         return row.reasons if row is not None else ()
     return None

@@ -64,7 +64,7 @@ async def _end(run: Run, toplevel: StorePath) -> None:
     ports = run.ports
     await _let_it_end(run, toplevel)
     marks = ports.marks.read()
-    if toplevel not in (marks.pending, marks.rolling_back):
+    if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
         tell_decided(run, toplevel)
         return
     if await ports.systemd.is_activating():

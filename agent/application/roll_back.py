@@ -55,8 +55,6 @@ async def roll_back(
     if marks.tested == failed:
         ports.marks.remove(Mark.TESTED)
     _write_down(run, failed, cause, reasons, target)
-    if action is Action.BOOT and _has_booted(ports, failed):
-        action = Action.SWITCH  # it was staged, and has been booted since
     is_second_boot = marks.rebooting_back == failed
     if not is_second_boot and await _reboot_back(run, failed, target, action, reasons):
         return True

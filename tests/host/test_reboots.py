@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -212,3 +213,69 @@ def test_where_nobody_can_confirm_the_deadline_of_the_boot_acts(site, began, out
 
     assert_settled(host, first.toplevel)
     assert upgrade(host)[0] == 75
+
+
+# Waiting for a window, for whoever blocks, for people
+
+
+def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, outside):
+    now = datetime.now(UTC)
+    start = (now + timedelta(minutes=1)).strftime("%H:%M")
+    windows = [{"start": start, "length": "2h"}]
+    waits = {**REBOOTS, "reboot": {"mode": "when-needed", "windows": windows}}
+    host, _ = began(settings=waits)
+    second = release(site, "26.05.2", settings=waits)
+    outside.offer(second)
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert [reason["name"] for reason in summary["reasons"]] == ["reboot", "reboot-window"]
+    assert host.boots == 1
+    status = json.loads(host.ok("agent", "status", "--json"))
+    assert status["reboot"]["obstacle"] == "reboot-window"
+
+    host.await_boot(2, timeout=90)
+    assert_settled(host, second.toplevel)
+
+
+def test_who_blocks_a_shutdown_and_who_is_logged_in_postpone_it_and_not_for_ever(
+    site, began, outside
+):
+    polite = {
+        **REBOOTS,
+        "reboot": {"mode": "when-needed", "inhibitor_limit": "4s", "user_notice": "3s"},
+    }
+    host, _ = began(settings=polite)
+    second = release(site, "26.05.2", settings=polite)
+    outside.offer(second)
+    argv = ("systemd-inhibit", "--what=shutdown", "--who=backup", "--why=a dump", "--mode=block")
+    with host.start(*argv, "sleep", "infinity") as inhibitor:
+        host.eventually(
+            lambda: "backup" in host.run("systemd-inhibit", "--list").stdout, "it blocks"
+        )
+        code, summary = upgrade(host)
+        assert (code, summary["outcome"]) == (0, "staged")
+        assert summary["reasons"][1]["name"] == "inhibited"
+        assert "backup (a dump)" in summary["reasons"][1]["reason"]
+        host.await_boot(2)
+        inhibitor.kill()
+    assert_settled(host, second.toplevel)
+
+
+def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside):
+    host, first = began()
+    second = release(site, "26.05.2")
+    outside.offer(second)
+    start(host)
+    host.await_boot(2)
+    assert_settled(host, second.toplevel)
+
+    host.write("/boot/efivars/LoaderEntryOneShot", "nixos-generation-1.conf")
+    host.reboot()
+    assert host.systems().running == first.toplevel
+    outside.offer(release(site, "26.05.3"))
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "booted-unexpected")
+    assert "denied" not in host.ok("agent", "history")
+    assert host.systems().running == first.toplevel
+    assert host.boots == 3

@@ -59,6 +59,7 @@ def test_the_new_systems_agent_confirms_and_writes_its_row(world):
     assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
     assert report.is_recorded_elsewhere
     assert world.steps.count("start confirm") == world.confirmations == 1
+    assert world.told.fields_of(events.CONFIRMATION_HANDED_OVER)["unit"] == CONFIRM_UNIT
     assert [row.outcome for row in world.journal.rows] == ["confirmed"]
 
 
@@ -74,6 +75,7 @@ def test_what_it_cannot_judge_stays_pending_for_the_reason_it_gives(world):
     report = see(world)
     assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
     assert report.reasons == row_of_upgrade(world).reasons
+    assert len(world.journal.rows) == 1
     assert world.steps.count("start confirm") == 1
     assert world.systemd.activated == []
 
@@ -163,6 +165,7 @@ def test_it_stays_where_a_person_is_to_decide(world, how):
     assert (world.host.running, world.systemd.activated) == (NEW, [])
     assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
     assert world.journal.denied == denied
+    assert row_of_upgrade(world).reasons == report.reasons
 
 
 def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):

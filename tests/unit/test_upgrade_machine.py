@@ -627,4 +627,6 @@ def steps_with(nature):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(
+    max_examples=120, stateful_step_count=30, deadline=None, derandomize=True
+)

@@ -190,14 +190,17 @@ def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):
 def test_what_is_decided_while_this_run_waits_for_the_lock_is_only_told(world):
     does(world, lambda: failed(70))
     world.steps.at("lock", lambda: world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED))
-    assert see(world, starts=1).outcome is Outcome.CONFIRMED
+    report = see(world, starts=1)
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
     assert world.systemd.activated == []
+    assert events.CONFIRMATION_BROKEN.name not in world.told.names()
 
 
 def test_what_is_decided_in_the_very_moment_is_only_told(world):
     does(world, lambda: failed(70))
     world.marks.before_move = lambda: world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED)
-    assert see(world, starts=1).outcome is Outcome.CONFIRMED
+    report = see(world, starts=1)
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
     assert (world.systemd.activated, world.journal.denied) == ([], [])
 
 
@@ -255,7 +258,7 @@ def test_the_last_who_can_act_does_so_without_the_lock(world, has_agent, why):
     if why == "no room to make it":
         world.lock.fault = NO_LOCK
     report = see(world, waits=why == "no room to make it")
-    assert report.outcome is Outcome.ROLLED_BACK
+    assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ROLLED_BACK)
     assert world.host.running == OLD
     assert events.LOCK_IGNORED.name in world.told.names()
 

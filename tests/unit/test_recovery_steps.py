@@ -37,7 +37,8 @@ def test_the_dead_man_rolls_back_on_a_full_disk(world):
     world.host.profile = NEW
     cut_short(world, Outcome.ACTIVATING)
     world.journal.fault = JournalError(Kind.STATE_FULL, "no room")
-    world.carry_out(partial(dead_man, toplevel=NEW))
+    report = world.carry_out(partial(dead_man, toplevel=NEW))
+    assert report.outcome is Outcome.ROLLED_BACK
     assert (world.host.running, world.host.profile) == (OLD, OLD)
     assert world.marks.read() == Marks(confirmed=OLD, rolled_back=NEW)
 

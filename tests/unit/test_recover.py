@@ -416,6 +416,7 @@ def test_the_phase_of_another_upgrade_says_nothing_of_the_pending_one(world):
     cut_short(world)
     world.journal.rows.append(a_run(5, outcome="armed", toplevel=STRANGE, previous=OLD))
     recover(world)
+    assert steps_told(world)[0] is Step.RESTORE
     assert world.host.profile == OLD
     assert row_of_upgrade(world).outcome == "rolled-back"
 
@@ -430,7 +431,7 @@ def test_what_ran_before_the_upgrade_is_nobody_elses_system(world):
 
 def test_what_is_forgotten_was_not_confirmed_though_an_earlier_run_had_confirmed_it(world):
     stage(world, confirmed=NEW, pending=NEW)
-    rewrite(world, outcome="activating", previous=STRANGE)
+    rewrite(world, outcome="activating")
     world.host.running = STRANGE
     recover(world)
     assert row_of_upgrade(world).outcome == "failed"

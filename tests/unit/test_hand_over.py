@@ -67,6 +67,7 @@ def test_its_roll_back_is_told_as_this_runs_failure(world):
     world.service_breaks()
     report = see(world)
     assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ROLLED_BACK)
+    assert report.reasons == row_of_upgrade(world).reasons != ()
     assert world.marks.read() == Marks(confirmed=OLD)
 
 

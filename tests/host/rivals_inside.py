@@ -2,30 +2,38 @@
 
     /opt/agent/bin/python -I rivals_inside.py ROUNDS CONFIRMED PENDING
 
-For each round one line of JSON tells who won. Both are processes of their own, which have all that
-they need loaded, and run the real commands. Whoever was late in a round starts earlier in the next
-one: so most rounds are won by a hair.
+For each round one line of JSON tells what has come of it. Both are processes of their own, which have
+all that they need loaded, and run the real commands. Whoever is about to decide first waits for the
+other one to be there, too, or to have ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
+import random
 import sys
 import time
 from pathlib import Path
 
+import agent.application.by_hand
+import agent.application.dead_man
+import agent.cli.use_case
+import agent.wiring  # noqa: F401 - all are loaded before the children are there
+from agent.adapters.marks import MarkLinks
 from agent.cli.main import run
+from agent.domain.marks import Mark
 
 MARKS = Path("/nix/var/nix/gcroots/nixos-hydra-agent")
 RUNNING = Path("/run/current-system")
 PROFILE = Path("/nix/var/nix/profiles/system")
 HISTORY = Path("/var/lib/nixos-hydra-agent/journal.sqlite")
-_FIRST_STEP = 0.1
-_SMALLEST_STEP = 0.004
-_CHEAPER = 2.5
-"""How much faster than a roll-back a confirmation is: so much more often it may win."""
+
+_THERE, _GONE = 1, 2
+_A_HAIR = 0.0006
+"""Seconds that the last one gives to the other, at most."""
 
 
 def main() -> None:
@@ -34,23 +42,14 @@ def main() -> None:
     settings = f"{os.path.realpath('/etc/nixos-hydra-agent')}/config.toml"
     common = ("--config", settings)
     dead_man = ("dead-man", *common, "--run-id", "rivals", "--toplevel", pending)
-    lead, step, last = 0.0, _FIRST_STEP, None
     for _ in range(rounds):
         lay_out(confirmed, pending)
-        start = time.monotonic() + 0.02
-        children = [
-            spawn(start + max(0.0, -lead), dead_man),
-            spawn(start + max(0.0, lead), ("confirm", *common)),
-        ]
+        present = mmap.mmap(-1, 2)
+        children = [spawn(present, 0, dead_man), spawn(present, 1, ("confirm", *common))]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        told = look() | {"codes": codes, "lead": round(lead, 3)}
+        told = look() | {"codes": codes, "met": present[:] == bytes([_THERE, _THERE])}
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
-        is_confirmed = told["marks"].get("confirmed") == pending
-        if last not in (None, is_confirmed):
-            step = max(step / 2, _SMALLEST_STEP)
-        lead += step if is_confirmed else -_CHEAPER * step
-        last = is_confirmed
 
 
 def lay_out(confirmed: str, pending: str) -> None:
@@ -87,8 +86,8 @@ def look() -> dict[str, object]:
     return {"marks": marks, **found}
 
 
-def spawn(when: float, arguments: tuple[str, ...]) -> int:
-    """Run a command of the agent in a process of its own, from a moment on; return its id."""
+def spawn(present: mmap.mmap, place: int, arguments: tuple[str, ...]) -> int:
+    """Run a command of the agent in a process of its own; return its id."""
     child = os.fork()
     if child:
         return child
@@ -98,12 +97,32 @@ def spawn(when: float, arguments: tuple[str, ...]) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.argv = ["/opt/agent/bin/agent", *arguments]
-        time.sleep(max(0.0, when - time.monotonic()))
+        MarkLinks.move = meeting(MarkLinks.move, present, place)
         status = run(list(arguments))
     finally:
+        if present[place] != _THERE:
+            present[place] = _GONE
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(status)
+
+
+def meeting(move, present: mmap.mmap, place: int):
+    """Let `move` wait for the other one before it decides, without giving its processor away."""
+
+    def moves(keeper, mark, toplevel, to):
+        if mark is Mark.PENDING:
+            is_last = present[1 - place] == _THERE
+            present[place] = _THERE
+            while not present[1 - place]:
+                pass
+            # Who came last has its processor to itself, and would always be first.
+            begin = time.perf_counter() + is_last * random.random() * _A_HAIR
+            while time.perf_counter() < begin:
+                pass
+        return move(keeper, mark, toplevel, to)
+
+    return moves
 
 
 main()

@@ -26,9 +26,10 @@ test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
 		sh .ci/setup && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
-# What takes too long to be done each time: the agent killed at hundreds of random moments.
+# What takes too long to be done each time: the agent killed at hundreds of random moments. A host
+# waits half of the time, so there are more of them than processors.
 test-long: host
-	$(VENV)/pytest --numprocesses 2 -m long $(PYTEST_ARGS)
+	$(VENV)/pytest --numprocesses 3 -m long $(PYTEST_ARGS)
 
 lint:
 	$(VENV)/ruff check .

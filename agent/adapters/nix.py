@@ -153,9 +153,9 @@ class NixCommand:
             try:
                 done = await self._runner.run(argv, timeout=_SHOW_TIMEOUT)
                 told = json.loads(done.stdout)["substituters"]["value"]
+                return tuple(url for url in told if isinstance(url, str))
             except (ProgramMissingError, ValueError, LookupError, TypeError):
                 continue
-            return tuple(url for url in told if isinstance(url, str))
         return ()
 
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:

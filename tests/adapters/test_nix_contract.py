@@ -33,6 +33,7 @@ class World:
     first: StorePath
     candidate: StorePath
     uncached: StorePath
+    cache: str
 
 
 def fake_world(on: NixOnHost) -> World:
@@ -46,12 +47,16 @@ def fake_world(on: NixOnHost) -> World:
             shown[0] = replace(shown[0], running=path)
 
     known = {(on.flake(), HOST): farm.second}
+    cache = f"file://{farm.layout.cache}"
     nix = FakeNix(
-        evaluates=known, cached={farm.second: FetchPlan(2, 410_000, 420_000)}, valid={farm.first}
+        evaluates=known,
+        cached={farm.second: FetchPlan(2, 410_000, 420_000)},
+        valid={farm.first},
+        caches=(cache,),
     )
     rebuild = FakeNixosRebuild(builds=known, activate=activate)
     return World(
-        nix, rebuild, lambda: shown[0], on.flake(), farm.first, farm.second, farm.unpublished
+        nix, rebuild, lambda: shown[0], on.flake(), farm.first, farm.second, farm.unpublished, cache
     )
 
 
@@ -65,6 +70,7 @@ def real_world(on: NixOnHost) -> World:
         farm.first,
         farm.second,
         farm.unpublished,
+        f"file://{farm.layout.cache}",
     )
 
 
@@ -81,6 +87,10 @@ def test_an_unknown_host_cannot_be_evaluated(world):
     with pytest.raises(NixError) as caught:
         asyncio.run(world.nix.evaluate_toplevel(world.flake, "nonesuch"))
     assert caught.value.kind is Kind.EVALUATION_FAILED
+
+
+def test_the_substituters_in_force_are_told(world):
+    assert asyncio.run(world.nix.substituters()) == (world.cache,)
 
 
 def test_what_is_valid_needs_no_fetch(world):

@@ -45,14 +45,14 @@ def test_a_dry_run_is_read_in_the_words_of_every_version(text, plan):
 def nix_that_says(tmp_path):
     """Return a nix that says a text on stderr, and fails."""
 
-    def make(text: str) -> NixCommand:
+    def make(text: str, path: str = f"{tmp_path}:/usr/bin:/bin") -> NixCommand:
         (tmp_path / "said").write_text(text)
         program = tmp_path / "nix"
         program.write_text(
             f"#!/bin/sh\n/bin/cat {tmp_path}/said >&2 || cat {tmp_path}/said >&2\nexit 1\n"
         )
         program.chmod(0o755)
-        runner = Runner(RememberedEvents(), SteppedClock(), {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+        runner = Runner(RememberedEvents(), SteppedClock(), {"PATH": path})
         return NixCommand(
             runner,
             store_dir="/nix/store",
@@ -179,3 +179,36 @@ def test_what_git_said_is_told_where_git_failed(nix_that_says):
     with pytest.raises(NixError) as caught:
         asyncio.run(nix_that_says(text).evaluate_toplevel("git+https://forge/r", "h"))
     assert "Could not resolve host: forge program 'git' failed" in caught.value.message
+
+
+CACHES = '{"substituters": {"value": ["https://a", "https://b"]}}'
+
+
+@pytest.mark.parametrize(
+    ("script", "caches"),
+    [
+        (f"echo '{CACHES}'", ("https://a", "https://b")),
+        (
+            f"case \"$*\" in *' config show '*) exit 1 ;; esac; echo '{CACHES}'",
+            ("https://a", "https://b"),
+        ),
+        ("exit 1", ()),
+        ("echo nonsense", ()),
+        ("echo '[]'", ()),
+        ('echo \'{"substituters": {"value": null}}\'', ()),
+        ('echo \'{"substituters": {"value": ["https://a", 1]}}\'', ("https://a",)),
+    ],
+)
+def test_substituters_are_told_by_new_and_old_versions_or_not_at_all(
+    nix_that_says, tmp_path, script, caches
+):
+    nix = nix_that_says("")
+    (tmp_path / "nix").write_text(f"#!/bin/sh\n{script}\n")
+
+    assert asyncio.run(nix.substituters()) == caches
+
+
+def test_without_nix_no_substituter_is_known(nix_that_says):
+    nix = nix_that_says("", path="/nonexistent")
+
+    assert asyncio.run(nix.substituters()) == ()

@@ -12,7 +12,14 @@ from datetime import timedelta
 import pytest
 
 from agent.adapters.probes import Probes
-from agent.domain.check import HttpCheck, IcmpCheck
+from agent.domain.check import (
+    CommandCheck,
+    DnsCheck,
+    HttpCheck,
+    IcmpCheck,
+    TcpCheck,
+    UnitCheck,
+)
 from fakes.prober import FakeProber
 
 LONG = timedelta(seconds=30)
@@ -79,6 +86,26 @@ def test_a_ping_that_cannot_even_begin_is_a_failed_check(prober):
     assert (result.is_well, result.reason) == (False, "name does not resolve")
 
 
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (TcpCheck("n", "no..name", 9, LONG), "name does not resolve"),
+        (DnsCheck("n", "no..name", LONG), "name does not resolve"),
+        (CommandCheck("n", ("sh", "-c", "exit 3"), LONG), "exit code 3"),
+        (CommandCheck("n", ("true",), LONG), ""),
+    ],
+)
+def test_every_kind_of_check_is_run(check, reason):
+    result = probe(Probes(), check)
+    assert (result.check, result.reason, result.is_well) == (check, reason, not reason)
+
+
+def test_a_unit_is_asked_for_where_there_is_no_systemd_either(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    result = probe(Probes(), UnitCheck("n", "x.service", LONG))
+    assert (result.is_well, result.is_conclusive) == (False, False)
+
+
 def test_the_result_is_of_the_check_that_was_asked(prober, service):
     check = HttpCheck("service", service, LONG, is_wanted=True)
     assert probe(prober, check).check is check
@@ -99,6 +126,27 @@ def test_a_hundred_http_checks_have_room_at_once():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
                     await stack.enter_async_context(room)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("check", "room"),
+    [
+        (DnsCheck("n", "localhost", LONG), 32),
+        (CommandCheck("n", ("true",), LONG), 16),
+        (UnitCheck("n", "x.service", LONG), 16),
+    ],
+)
+def test_threads_and_programs_are_not_without_number(check, room):
+    async def play():
+        place = Probes().room_for(check)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(room):
+                await stack.enter_async_context(place)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await stack.enter_async_context(place)
 
     asyncio.run(play())
 
@@ -131,7 +179,14 @@ def test_only_the_library_that_a_check_needs_is_loaded(check, library, other):
 import asyncio, sys
 from datetime import timedelta
 from agent.adapters.probes import Probes
-from agent.domain.check import HttpCheck, IcmpCheck
+from agent.domain.check import (
+    CommandCheck,
+    DnsCheck,
+    HttpCheck,
+    IcmpCheck,
+    TcpCheck,
+    UnitCheck,
+)
 async def play():
     async with Probes() as prober:
         await prober.probe({check})

@@ -354,12 +354,10 @@ class RealHost:
     # The end
 
     def close(self) -> None:
-        """Take the power away, and everything else of the host."""
+        """Take the power away, and everything else of the host; may be called again."""
         self._power.cut()
-        self._rack.run(
-            *("sh", "-euc", 'umount --recursive --lazy "$1"; rmdir "$1"; rm -f "$1".*', "sh"),
-            f"/tmp/{self.name}",
-        )
+        script = '[ ! -d "$1" ] || { umount --recursive --lazy "$1"; rmdir "$1"; rm -f "$1".*; }'
+        self._rack.run("sh", "-euc", script, "sh", f"/tmp/{self.name}")
 
     def _boot_argv(self) -> list[str]:
         return [

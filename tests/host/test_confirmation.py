@@ -54,8 +54,6 @@ def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
     host = new_host(first)
     host.power_on()
     host.eventually(lambda: answers_on(host, 8080), "the service is there")
-    outside.offer(first)
-    assert run_upgrade(host) == 0
     assert_wholly_on(host, first)  # as it was found
 
     build = outside.offer(broken)
@@ -75,14 +73,15 @@ def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
     )
     assert [reason["name"] for reason in told["reasons"]] == ["check-failed"]
     assert "web" in told["reasons"][0]["reason"]
-    row = history(host)["runs"][-1]
+    past = history(host)
+    row = past["runs"][-1]
     assert (row["outcome"], row["fault"], row["toplevel"], row["previous"]) == (
         "rolled-back",
         "broken",
         broken.toplevel,
         first.toplevel,
     )
-    denial = history(host)["denials"][0]
+    denial = past["denials"][0]
     assert (denial["toplevel"], denial["build_id"], denial["by"]) == (
         broken.toplevel,
         build,
@@ -90,6 +89,7 @@ def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
     )
     # Not before the deadline, and not long after it.
     taken = seconds(host, "activation.finished", "rollback.finished")
+    print(f"from activation to roll-back: {taken:.1f} s")  # noqa: T201 - for whoever asks
     assert _DEADLINE < taken < _DEADLINE + 10, taken
 
     assert run_upgrade(host) == 0  # held: no failure of the unit
@@ -114,6 +114,7 @@ def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
     assert history(host)["runs"][-1]["outcome"] == "confirmed"
     assert answers_on(host, 8080)
     taken = seconds(host, "activation.finished", "confirmation.confirmed")
+    print(f"from activation to confirmation: {taken:.1f} s")  # noqa: T201
     assert 0 < taken < 10, taken
 
 
@@ -160,7 +161,7 @@ def test_an_outage_of_hydra_undoes_nothing(site, new_host, outside):
     gate.await_activation()
     outside.hydra.down()
     gate.open()
-    host.await_state(UPGRADE, "inactive")
+    host.eventually(lambda: host.state(UPGRADE) in ("inactive", "failed"), "the run has ended")
 
     told = summaries(host, UPGRADE)[-1]
     assert (told["outcome"], told["exit_code"]) == ("pending", _HELD), told

@@ -158,7 +158,6 @@ _FAULTS = {
     "garbage": f"head -c 20000 /dev/urandom > {JOURNAL}; rm -f {JOURNAL}-*",
     "empty": f": > {JOURNAL}; rm -f {JOURNAL}-*",
     "gone": f"rm {JOURNAL}*",
-    "without its directory": f"rm -r {JOURNAL.rpartition('/')[0]}",
 }
 
 

@@ -31,6 +31,8 @@ _SETTINGS = {
     "strategy": "store-path",
     "confirm": {"settle": "0.02s", "deadline": "1s", "checks": [_CHECK]},
 }
+_DISK = "256m"
+"""So small that it is soon full."""
 _NEXT_RUNS = 8
 _HELD = 75
 _MOST_ROUNDS = 60
@@ -38,6 +40,16 @@ _MOST_ROUNDS = 60
 JOURNAL = "/var/lib/nixos-hydra-agent/journal.sqlite"
 MARKS = "/nix/var/nix/gcroots/nixos-hydra-agent"
 
+_AWAIT = """
+are_at_work() {
+  systemctl show --property=ActiveState --value "$@" | grep -Eqx 'active|activating|deactivating'
+}
+for _ in $(seq 400); do
+  eval "$1" && exit
+  sleep 0.1
+done
+exit 1
+"""
 _LOOK = f"""
 import glob, json, os, sqlite3, subprocess
 def links(pattern):
@@ -92,7 +104,7 @@ class Victim:
         self.good = [site.build(system(f"26.05.{n}", **told)) for n in (1, 2)]
         self.broken = site.build(system("26.05.3", health="ill", **told))
         first = self.good[0].toplevel
-        options = {"name": name, "address": "10.77.0.9", **options}
+        options = {"name": name, "address": "10.77.0.9", "disk": _DISK, **options}
         self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
         self.host.write(_KILLER, Path(killer.__file__).read_text())
         self.host.power_on()
@@ -148,12 +160,7 @@ class Victim:
     def await_quiet(self) -> None:
         """Wait until no activation and no confirmation is at work."""
 
-        def is_quiet() -> bool:
-            units = (CONFIRM_UNIT, ACTIVATION_UNIT, UPGRADE)
-            told = self.host.ok("systemctl", "show", "--property=ActiveState", "--value", *units)
-            return not {"active", "activating", "deactivating"} & set(told.split())
-
-        self.host.eventually(is_quiet, "nothing is at work")
+        self._await(f"! are_at_work {CONFIRM_UNIT} {ACTIVATION_UNIT} {UPGRADE}")
 
     def allow(self, target: System) -> None:
         """Forget what a system has earned in this round."""
@@ -162,13 +169,12 @@ class Victim:
     def await_confirmation(self) -> None:
         """Wait until the confirm unit is at work, or the upgrade has ended without it."""
 
-        def is_there() -> bool:
-            return self.host.state(CONFIRM_UNIT) == "active" or self.host.state(UPGRADE) in (
-                "inactive",
-                "failed",
-            )
+        self._await(f"are_at_work {CONFIRM_UNIT} || ! are_at_work {UPGRADE}")
 
-        self.host.eventually(is_there, "there is something to confirm")
+    def _await(self, condition: str) -> None:
+        """Wait on the host itself: to enter it again and again costs more than to wait there."""
+        waited = self.host.run("sh", "-c", _AWAIT, "sh", condition)
+        assert waited.rc == 0, f"not in time: {condition}\n{self.host.journal()}"
 
     # Looking
 

@@ -294,6 +294,9 @@ def test_a_path_or_what_a_build_has_made_is_denied(world, what, toplevel, build_
     denial = ask(world, by_hand.deny, what, "no")
     assert denial == Denial(toplevel, "no", world.clock.now(), "ada", build_id)
     assert world.journal.denied == [denial]
+    assert world.told.fields_of(events.SYSTEM_DENIED) == {
+        "toplevel": toplevel, "reason": "no", "by": "ada"
+    }  # fmt: skip
     assert world.hydra.asked.among("build") == (["build"] if what == "2" else [])
 
 

@@ -59,6 +59,7 @@ def test_the_new_systems_agent_confirms_and_writes_its_row(world):
     assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
     assert report.is_recorded_elsewhere
     assert world.steps.count("start confirm") == world.confirmations == 1
+    assert world.told.fields_of(events.CONFIRMATION_HANDED_OVER)["unit"] == CONFIRM_UNIT
     assert [row.outcome for row in world.journal.rows] == ["confirmed"]
 
 
@@ -66,6 +67,7 @@ def test_its_roll_back_is_told_as_this_runs_failure(world):
     world.service_breaks()
     report = see(world)
     assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ROLLED_BACK)
+    assert report.reasons == row_of_upgrade(world).reasons != ()
     assert world.marks.read() == Marks(confirmed=OLD)
 
 
@@ -74,6 +76,7 @@ def test_what_it_cannot_judge_stays_pending_for_the_reason_it_gives(world):
     report = see(world)
     assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
     assert report.reasons == row_of_upgrade(world).reasons
+    assert len(world.journal.rows) == 1
     assert world.steps.count("start confirm") == 1
     assert world.systemd.activated == []
 
@@ -163,6 +166,7 @@ def test_it_stays_where_a_person_is_to_decide(world, how):
     assert (world.host.running, world.systemd.activated) == (NEW, [])
     assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
     assert world.journal.denied == denied
+    assert row_of_upgrade(world).reasons == report.reasons
 
 
 def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):
@@ -187,14 +191,17 @@ def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):
 def test_what_is_decided_while_this_run_waits_for_the_lock_is_only_told(world):
     does(world, lambda: failed(70))
     world.steps.at("lock", lambda: world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED))
-    assert see(world, starts=1).outcome is Outcome.CONFIRMED
+    report = see(world, starts=1)
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
     assert world.systemd.activated == []
+    assert events.CONFIRMATION_BROKEN.name not in world.told.names()
 
 
 def test_what_is_decided_in_the_very_moment_is_only_told(world):
     does(world, lambda: failed(70))
     world.marks.before_move = lambda: world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED)
-    assert see(world, starts=1).outcome is Outcome.CONFIRMED
+    report = see(world, starts=1)
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
     assert (world.systemd.activated, world.journal.denied) == ([], [])
 
 
@@ -252,7 +259,7 @@ def test_the_last_who_can_act_does_so_without_the_lock(world, has_agent, why):
     if why == "no room to make it":
         world.lock.fault = NO_LOCK
     report = see(world, waits=why == "no room to make it")
-    assert report.outcome is Outcome.ROLLED_BACK
+    assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ROLLED_BACK)
     assert world.host.running == OLD
     assert events.LOCK_IGNORED.name in world.told.names()
 

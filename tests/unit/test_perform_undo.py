@@ -14,6 +14,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
 from agent.domain.units import CONFIRM_UNIT
+from fakes.journal import FakeJournal
 from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, World, system
 
@@ -210,6 +211,7 @@ def test_a_system_that_does_not_run_has_migrated_nothing(world):
 def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_undone(world):
     def is_confirmed():
         world.marks.links[Mark.CONFIRMED] = world.marks.links.pop(Mark.PENDING)
+        FakeJournal.record(world.journal, replace(world.last_row(), outcome="confirmed"))
 
     world.nixos_rebuild.ends = ActivationExit(2, "")
     world.nixos_rebuild.moves_before_failing = True
@@ -217,6 +219,7 @@ def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_und
     report = world.run()
     assert (report.exit_code, world.systemd.activated) == (ExitCode.FAILED, [])
     assert events.CLAIM_LOST.name in world.told.names()
+    assert world.last_row().outcome == "confirmed"
     assert world.links() == (NEW, OLD, NEW)
 
 

@@ -412,6 +412,32 @@ def test_the_row_of_an_earlier_upgrade_waits_until_nothing_is_pending(world):
     assert earlier in world.journal.rows
 
 
+def test_the_phase_of_another_upgrade_says_nothing_of_the_pending_one(world):
+    cut_short(world)
+    world.journal.rows.append(a_run(5, outcome="armed", toplevel=STRANGE, previous=OLD))
+    recover(world)
+    assert steps_told(world)[0] is Step.RESTORE
+    assert world.host.profile == OLD
+    assert row_of_upgrade(world).outcome == "rolled-back"
+
+
+def test_what_ran_before_the_upgrade_is_nobody_elses_system(world):
+    cut_short(world, previous=STRANGE)
+    world.host.running = STRANGE
+    recover(world)
+    assert world.host.running == world.host.profile == OLD
+    assert row_of_upgrade(world).outcome == "rolled-back"
+
+
+def test_what_is_forgotten_was_not_confirmed_though_an_earlier_run_had_confirmed_it(world):
+    stage(world, confirmed=NEW, pending=NEW)
+    rewrite(world, outcome="activating")
+    world.host.running = STRANGE
+    recover(world)
+    assert row_of_upgrade(world).outcome == "failed"
+    assert world.marks.read() == Marks(confirmed=NEW)
+
+
 # Rows
 
 

@@ -60,6 +60,12 @@ def test_a_roll_back_brings_back_profile_services_and_marks(world):
     assert world.systemd.timer is None
     row = row_of_upgrade(world)
     assert (row.outcome, row.fault, row.finished_at) == ("rolled-back", "broken", world.clock.now())
+    assert world.told.fields_of(events.ROLL_BACK_STARTED) == {
+        "toplevel": NEW,
+        "target": OLD,
+        "fault": "broken",
+        "reasons": [{"name": "check-failed", "reason": "service: no reply"}],
+    }
     assert world.told.fields_of(events.ROLL_BACK_FINISHED) == {"toplevel": NEW, "target": OLD}
 
 
@@ -174,6 +180,7 @@ def test_who_loses_the_claim_changes_nothing(world):
     world.marks.before_move = rival
     go_back(world, results=results)
     assert results == [False]
+    assert events.CLAIM_LOST.name in world.told.names()
     assert world.steps.among(*EFFECTS) == ["pending to rolling-back"]
     assert world.journal.denied == []
 
@@ -296,6 +303,7 @@ def test_a_history_that_cannot_be_written_keeps_no_host_broken(world):
     assert world.host.running == world.host.profile == OLD
     assert world.marks.read() == Marks(confirmed=OLD, rolled_back=NEW)
     assert events.SYSTEM_DENIED.name not in world.told.names()
+    assert world.told.names().count(events.RECORD_FAILED.name) >= 4  # both phases, each denial
 
 
 def test_a_history_that_cannot_be_read_keeps_no_host_broken(world):

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 
 from hypothesis import settings
@@ -22,33 +21,16 @@ from agent.application.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
-from agent.domain.errors import AgentError, HydraError, Kind
+from agent.domain.errors import AgentError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark
-from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.units import CONFIRM_UNIT
-from fakes.samples import JOB, OLD
-from fakes.stepwise import WorldJournal, WorldMarks, WorldNixosRebuild, WorldSystemd, system_with
-from fakes.systemd import failed
-from fakes.world import CACHE, GATEWAY, SERVICE, STORE, WATCHFUL, PowerCut, World, flake_of, system
+from fakes.samples import OLD
+from fakes.stepwise import system_with
+from fakes.watched import APP, SOUND, Nature, WatchedJournal, WatchedWorld
+from fakes.world import STORE, WATCHFUL, PowerCut, flake_of, system
 
-APP = "app.service"
-
-
-class Nature(StrEnum):
-    """What a system is like, once it runs."""
-
-    GOOD = "good"
-    SERVICE_BREAKS = "service-breaks"
-    UNIT_FAILS = "unit-fails"
-    CUTS_OFF = "cuts-off"
-    AGENT_DEAD = "agent-dead"
-    AGENT_GONE = "agent-gone"
-
-
-SOUND = (Nature.GOOD, Nature.AGENT_GONE)
-"""Nothing that confirmation looks at is ill because of such a system."""
 NATURES = st.sampled_from([Nature.GOOD, Nature.GOOD, *Nature])
 OUTAGES = st.sampled_from(["none", "none", "hydra", "all"])
 KERNELS = st.sampled_from(["k1", "k1", "k2"])
@@ -88,201 +70,6 @@ BACK = [
     "rolling-back to rolled-back", "disarm", "journal rolled-back", "unmark rolled-back",
 ]  # fmt: skip
 """Before each of them the agent can be killed: that is also after the one before."""
-
-
-@dataclass
-class Watch:
-    """Knows what is true of each system, and notes what the agent must never do."""
-
-    natures: dict = field(default_factory=dict)
-    green: set = field(default_factory=set)
-    chosen: set = field(default_factory=lambda: {OLD})
-    """What Hydra built and the agent has activated, or a person has."""
-    brought: set = field(default_factory=set)
-    """What a person has activated, or what was there when the marks were lost."""
-    disturbed: set = field(default_factory=set)
-    """Those whose last activation went wrong for another reason."""
-    had_clock: dict = field(default_factory=dict)
-    decided: dict = field(default_factory=dict)
-    """What became of the last upgrade to a path."""
-    is_by_hand: bool = False
-    is_isolated: bool = False
-    wrongs: list = field(default_factory=list)
-
-    def blame(self, what, *, unless):
-        if not unless:
-            self.wrongs.append(what)
-
-
-class WatchedMarks(WorldMarks):
-    """Marks of which each decision is judged."""
-
-    def __init__(self, world, watch):
-        super().__init__(world.steps, world.clock)
-        self.world, self.watch = world, watch
-
-    def set(self, mark, toplevel):
-        super().set(mark, toplevel)
-        if mark is Mark.PENDING:
-            self.watch.decided.pop(toplevel, None)
-        if mark is Mark.ROLLING_BACK:
-            self.watch.decided[toplevel] = mark
-
-    def move(self, mark, toplevel, to):
-        is_moved = super().move(mark, toplevel, to)
-        if is_moved and mark is Mark.PENDING:
-            self.watch.blame(
-                f"{toplevel} was decided twice", unless=toplevel not in self.watch.decided
-            )
-            self.watch.decided[toplevel] = to
-            if to is Mark.ROLLING_BACK:
-                self._claimed(toplevel)
-        return is_moved
-
-    def _claimed(self, path):
-        """Judge the beginning of a roll-back: the system, or its activation, must be to blame."""
-        watch, world = self.watch, self.world
-        if watch.is_by_hand or world.host.running != path or path in watch.disturbed:
-            return
-        nature = watch.natures[path]
-        watch.blame(
-            f"rolled back from {path}, which is {nature}",
-            unless=nature not in SOUND or watch.is_isolated,
-        )
-        lost_clock = watch.had_clock.get(path) and world.systemd.is_synchronised is False
-        watch.blame(
-            f"rolled back from {path} without a clock",
-            unless=not lost_clock or nature is Nature.AGENT_DEAD,
-        )
-
-
-class WatchedJournal(WorldJournal):
-    """A history that may not claim what the marks have not decided."""
-
-    def __init__(self, world, watch):
-        super().__init__(world.steps)
-        self.watch = watch
-
-    def record(self, run):
-        super().record(run)
-        decided = self.watch.decided.get(run.toplevel)
-        if run.outcome == Outcome.CONFIRMED:
-            is_true = decided in (Mark.CONFIRMED, Mark.TESTED)
-            self.watch.blame(f"{run.run_id} was called confirmed, not {decided}", unless=is_true)
-        if run.outcome == Outcome.ROLLED_BACK:
-            is_true = decided is Mark.ROLLING_BACK
-            self.watch.blame(f"{run.run_id} was called rolled-back, not {decided}", unless=is_true)
-
-
-class WatchedRebuild(WorldNixosRebuild):
-    """A nixos-rebuild that looks at what it is given, and may fail, or go on alone."""
-
-    def watched(self, world, watch):
-        self.world, self.watch = world, watch
-        self.reach, self.dies_after, self.goes_on = "all", False, False
-        self.unfinished = None
-        self.moves_before_failing = True
-        return self
-
-    async def activate_store_path(self, action, path):
-        world, watch = self.world, self.watch
-        denied = {denial.toplevel for denial in world.journal.denials(world.clock.now())}
-        watch.blame(f"activated {path}, which is denied", unless=path not in denied)
-        watch.blame(f"activated {path}, not built by Hydra", unless=path in watch.green)
-        watch.blame("activated unannounced", unless=self.is_announced(action, path))
-        watch.disturbed.discard(path)
-        if self.ends.returncode:
-            watch.disturbed.add(path)
-        watch.had_clock[path] = world.systemd.is_synchronised
-        return await super().activate_store_path(action, path)
-
-    def is_announced(self, action, path):
-        world = self.world
-        row = world.journal.under_way()
-        is_lasting = action is not Action.DRY_ACTIVATE
-        is_marked = world.marks.read().pending == path and world.systemd.timer is not None
-        is_written = row is not None and (row.toplevel, row.outcome) == (path, Outcome.ACTIVATING)
-        return is_written and (is_marked or not is_lasting)
-
-    def move(self, action, path):
-        """Move the links as far as activations reach at present."""
-        host = self.world.host
-        if action is Action.DRY_ACTIVATE:
-            return
-        if action.moves_profile and self.reach != "nothing":
-            self.watch.chosen.add(path)
-            host.profile = path
-        if self.goes_on and action is not Action.BOOT:
-            self.world.systemd.is_at_work, self.unfinished = True, (action, path)
-            raise PowerCut
-        if self.reach == "all" and self.ends.returncode != 100:
-            host.switch_to(action, path)
-            self.watch.chosen.add(host.running)
-        self.world.settle()
-        if self.dies_after:
-            raise PowerCut
-
-
-class WatchedSystemd(WorldSystemd):
-    """A systemd that lets nothing but the confirmed system be activated in the agent's name."""
-
-    def __init__(self, world, watch):
-        super().__init__(world.steps, world.switch_back)
-        self.world, self.watch = world, watch
-
-    async def activate(self, toplevel, action):
-        marks = self.world.marks.read()
-        self.watch.blame(
-            f"went back to {toplevel}, which is not confirmed", unless=toplevel == marks.confirmed
-        )
-        self.watch.blame("went back unmarked", unless=marks.rolling_back is not None)
-        return await super().activate(toplevel, action)
-
-
-class WatchedWorld(World):
-    """A world in which each system shows its nature when it runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.watch = Watch(natures={OLD: Nature.GOOD})
-        self.outage, self.is_blind, self.links = "none", False, ()
-        self.nixos_rebuild = WatchedRebuild({}, self.host.activate, steps=self.steps)
-        self.nixos_rebuild.watched(self, self.watch).activate = self.nixos_rebuild.move
-        self.marks = WatchedMarks(self, self.watch)
-        self.journal = WatchedJournal(self, self.watch)
-        self.systemd = WatchedSystemd(self, self.watch)
-        self.systemd.programs[CONFIRM_UNIT] = self.confirm_unit
-
-    def switch_back(self, action, path):
-        self.host.switch_to(action, path)
-        self.settle()
-        if self.nixos_rebuild.dies_after:
-            raise PowerCut
-
-    async def confirm_unit(self):
-        if self.watch.natures[self.host.running] is Nature.AGENT_DEAD:
-            return failed(1)
-        return await self._confirm()
-
-    def settle(self):
-        """Let everything show what the running system and the outages make of it."""
-        if self.links != (self.host.running, self.host.profile):
-            self.links = (self.host.running, self.host.profile)
-            self.host.changed = self.clock.now()
-        nature = self.watch.natures[self.host.running]
-        self.watch.is_isolated = self.outage == "all"
-        silent, is_cut = self.outage != "none", nature is Nature.CUTS_OFF or self.outage == "all"
-        reasons = self.prober.reasons
-        reasons.clear()
-        if silent or is_cut:
-            reasons[JOB.instance] = "no answer"
-        if is_cut:
-            reasons[GATEWAY] = reasons[f"{CACHE}/nix-cache-info"] = "no reply"
-        self.hydra.fault = HydraError(Kind.HYDRA_REFUSED, "no answer") if silent or is_cut else None
-        if nature is Nature.SERVICE_BREAKS or self.is_blind:
-            reasons[SERVICE] = "no reply"
-        self.prober.unproven = {SERVICE} if self.is_blind else set()
-        self.systemd.failed = frozenset({APP} if nature is Nature.UNIT_FAILS else ())
 
 
 class Life(RuleBasedStateMachine):
@@ -350,7 +137,7 @@ class Life(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["journal", "marks", "both"]))
     def what_the_agent_remembers_is_lost(self, what):
         if what != "marks":
-            self.world.journal = WatchedJournal(self.world, self.watch)
+            self.world.journal = WatchedJournal(self.world)
         if what != "journal":
             self.world.marks.links.clear()
             self.world.marks.times.clear()
@@ -627,4 +414,6 @@ def steps_with(nature):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(
+    max_examples=120, stateful_step_count=30, deadline=None, derandomize=True
+)

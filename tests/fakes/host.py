@@ -12,6 +12,7 @@ from agent.domain.gates import FreeSpace
 from agent.domain.systems import BootArtifacts, Systems
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from agent.domain.errors import HostError
@@ -55,6 +56,7 @@ class FakeHost(Host):
         self.gateways: tuple[str, ...] = ("192.0.2.1",)
         self.reboots = 0
         self.is_forced = False
+        self.on_reboot: Callable[[], None] = lambda: None
         self.fault: HostError | None = None
         self.reboot_fault: HostError | None = None
 
@@ -142,6 +144,7 @@ class FakeHost(Host):
             raise self.reboot_fault
         self.reboots += 1
         self.is_forced = forced
+        self.on_reboot()
 
     def _specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
         found = self.contents.get(toplevel)

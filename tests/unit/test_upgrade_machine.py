@@ -136,6 +136,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["journal", "marks", "both"]))
     def what_the_agent_remembers_is_lost(self, what):
+        self.watch.reboots.clear()
         if what != "marks":
             self.world.journal = WatchedJournal(self.world)
         if what != "journal":

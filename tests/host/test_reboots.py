@@ -58,7 +58,11 @@ def start(host, unit=UPGRADE):
 
 
 def upgrade(host):
-    """Run the agent by hand, to its end; return its exit code and its summary."""
+    """Run the agent by hand, to its end; return its exit code and its summary.
+
+    First the boot's own confirmation is over, which has the lock.
+    """
+    host.await_state(CONFIRM, "inactive")
     done = host.run("agent", "upgrade")
     return done.rc, json.loads(done.stdout.splitlines()[-1])
 
@@ -248,17 +252,15 @@ def test_who_blocks_a_shutdown_and_who_is_logged_in_postpone_it_and_not_for_ever
     host, _ = began(settings=polite)
     second = release(site, "26.05.2", settings=polite)
     outside.offer(second)
-    argv = ("systemd-inhibit", "--what=shutdown", "--who=backup", "--why=a dump", "--mode=block")
-    with host.start(*argv, "sleep", "infinity") as inhibitor:
-        host.eventually(
-            lambda: "backup" in host.run("systemd-inhibit", "--list").stdout, "it blocks"
-        )
-        code, summary = upgrade(host)
-        assert (code, summary["outcome"]) == (0, "staged")
-        assert summary["reasons"][1]["name"] == "inhibited"
-        assert "backup (a dump)" in summary["reasons"][1]["reason"]
-        host.await_boot(2)
-        inhibitor.kill()
+    blocks = ("--what=shutdown", "--who=backup", "--why=a dump", "--mode=block")
+    host.ok("systemd-run", "--unit=backup", "systemd-inhibit", *blocks, "sleep", "infinity")
+    host.eventually(lambda: "backup" in host.ok("systemd-inhibit", "--list"), "it blocks")
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert summary["reasons"][1]["name"] == "inhibited"
+    assert "backup (a dump)" in summary["reasons"][1]["reason"]
+    host.await_boot(2)
     assert_settled(host, second.toplevel)
 
 

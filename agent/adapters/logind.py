@@ -48,7 +48,9 @@ class LogindCommands:
         if not sessions:
             return ()
         done = await self._run(
-            "loginctl", "show-session", *sessions, *("--property=Name,Class,State,Remote,TTY",)
+            # Unlike systemctl it takes one name an option.
+            *("loginctl", "show-session", *sessions),
+            *("--property=Name", "--property=Class", "--property=State"),
         )
         names = set()
         for block in (done.stdout if done else "").split("\n\n"):

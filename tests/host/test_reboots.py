@@ -281,3 +281,27 @@ def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside
     assert "denied" not in host.ok("agent", "history")
     assert host.systems().running == first.toplevel
     assert host.boots == 3
+
+
+def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, outside):
+    polite = {**REBOOTS, "reboot": {"mode": "when-needed", "user_notice": "4s"}}
+    host, _ = began(settings=polite)
+    second = release(site, "26.05.2", settings=polite)
+    outside.offer(second)
+    session = (
+        "--property=PAMName=login",
+        "--property=User=nobody",
+        "--property=StandardInput=null",
+    )
+    classed = ("--setenv=XDG_SESSION_CLASS=user", "--setenv=XDG_SESSION_TYPE=tty")
+    host.ok("systemd-run", "--unit=person", *session, *classed, "sleep", "infinity")
+    host.eventually(lambda: "nobody" in host.ok("loginctl", "list-sessions"), "somebody is there")
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert summary["reasons"][1]["name"] == "users"
+    assert summary["reasons"][1]["reason"].startswith("nobody logged in")
+    assert host.boots == 1
+
+    host.await_boot(2)
+    assert_settled(host, second.toplevel)

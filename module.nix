@@ -6,6 +6,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -25,14 +26,83 @@ let
       config.system.build.nixos-rebuild
       config.systemd.package
       pkgs.coreutils
+      # For `wall`.
+      pkgs.util-linux
       # For git+https and git+ssh flakes.
       config.programs.ssh.package
       pkgs.gitMinimal
-    ];
+    ]
+    # For `grub-reboot`.
+    ++ lib.optional (config.boot.loader.grub.enable or false) pkgs.grub2;
     environment = config.networking.proxy.envVars // {
       HOME = "/root";
     };
   };
+
+  windowsOption =
+    what:
+    mkOption {
+      type = types.listOf (
+        types.submodule {
+          options = {
+            days = mkOption {
+              type = types.listOf (types.enum [ "mon" "tue" "wed" "thu" "fri" "sat" "sun" ]);
+              default = [ "mon" "tue" "wed" "thu" "fri" "sat" "sun" ];
+              example = [ "sat" "sun" ];
+              description = "The days on which it opens.";
+            };
+            start = mkOption {
+              type = types.str;
+              example = "04:00";
+              description = "When it opens, by the wall clock of `timeZone`.";
+            };
+            length = mkOption {
+              type = duration;
+              example = "2h";
+              description = "How long it is open; over midnight if need be.";
+            };
+            timeZone = mkOption {
+              type = types.str;
+              default = if config.time.timeZone == null then "UTC" else config.time.timeZone;
+              defaultText = lib.literalExpression "config.time.timeZone, or UTC";
+              example = "Europe/Berlin";
+              description = "Whose wall clock.";
+            };
+          };
+        }
+      );
+      default = [ ];
+      example = lib.literalExpression ''[ { days = [ "sat" "sun" ]; start = "23:00"; length = "4h"; } ]'';
+      description = "Hours in which the agent may begin ${what}; without any, always.";
+    };
+  windowSetting = window: {
+    inherit (window) days start length;
+    time_zone = window.timeZone;
+  };
+  # The hours of `system.autoUpgrade.rebootWindow`, by the host's own clock.
+  minutesOf =
+    text:
+    let
+      found = builtins.match "([0-9]{1,2}):([0-9]{2})" text;
+      number = digits: builtins.fromJSON (builtins.head (builtins.match "0?([0-9]+)" digits));
+    in
+    if found == null then
+      throw "system.autoUpgradeHydra.rebootWindow: '${text}' is no time of day such as \"04:00\""
+    else
+      60 * number (builtins.head found) + number (builtins.elemAt found 1);
+  rebootWindows =
+    map windowSetting cfg.rebootWindows
+    ++ lib.optional (cfg.rebootWindow != null) (
+      let
+        lower = minutesOf cfg.rebootWindow.lower;
+        upper = minutesOf cfg.rebootWindow.upper;
+      in
+      {
+        start = cfg.rebootWindow.lower;
+        length = "${toString (if upper > lower then upper - lower else upper - lower + 1440)}m";
+        time_zone = if config.time.timeZone == null then "UTC" else config.time.timeZone;
+      }
+    );
 
   # What is null is left to the agent's own default.
   withoutNull = lib.filterAttrsRecursive (_name: value: value != null);
@@ -238,6 +308,77 @@ in
       description = "Whether the host may reboot when an upgrade needs it.";
     };
 
+    rebootWindow = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            lower = mkOption {
+              type = types.str;
+              example = "01:00";
+              description = "When it opens.";
+            };
+            upper = mkOption {
+              type = types.str;
+              example = "05:00";
+              description = "When it closes; over midnight if that is earlier than `lower`.";
+            };
+          };
+        }
+      );
+      default = null;
+      example = {
+        lower = "01:00";
+        upper = "05:00";
+      };
+      description = "The hours of each day in which the host may reboot, by its own clock.";
+    };
+
+    rebootWindows = windowsOption "a reboot";
+
+    upgradeWindows = windowsOption "an upgrade";
+
+    reboot = {
+      splay = mkOption {
+        type = types.nullOr duration;
+        default = null;
+        example = "1h";
+        description = "Each host reboots up to so much later than a window opens, always as much.";
+      };
+      margin = mkOption {
+        type = duration;
+        default = "15m";
+        description = "How much of a window must be left for a reboot.";
+      };
+      inhibitorLimit = mkOption {
+        type = duration;
+        default = "1d";
+        description = "How long a program that blocks a shutdown is respected.";
+      };
+      userNotice = mkOption {
+        type = duration;
+        default = "10m";
+        description = "How long before a reboot those who are logged in are warned.";
+      };
+      tryBoot = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether the boot loader's default stays on the confirmed system until the new one is
+          confirmed, where the loader can do that: a system that hangs in its boot is left by
+          switching the host off and on again, or by its watchdog.
+        '';
+      };
+      deadline = mkOption {
+        type = types.str;
+        default = "20min";
+        example = "30min";
+        description = ''
+          How long after the start of a boot a new system must be confirmed, whatever else has or
+          has not started; otherwise the host goes back. As in {manpage}`systemd.time(7)`.
+        '';
+      };
+    };
+
     dates = mkOption {
       type = types.str;
       default = "04:40";
@@ -269,84 +410,148 @@ in
     };
   };
 
-  config = mkIf cfg.enable {
-    assertions = [
+  config = mkIf cfg.enable (
+    lib.mkMerge [
       {
-        assertion = !(config.system.autoUpgrade.enable or false);
-        message = "system.autoUpgradeHydra.enable and system.autoUpgrade.enable would both upgrade this host: disable one.";
+        assertions = [
+          {
+            assertion = !(config.system.autoUpgrade.enable or false);
+            message = "system.autoUpgradeHydra.enable and system.autoUpgrade.enable would both upgrade this host: disable one.";
+          }
+          {
+            assertion = cfg.allowReboot -> lib.elem cfg.operation [ "switch" "boot" ];
+            message = "system.autoUpgradeHydra.allowReboot makes no sense with operation = \"${cfg.operation}\": the reboot would undo it.";
+          }
+        ];
+
+        system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
+          inherit (cfg) host strategy verify flags;
+          action = cfg.operation;
+          hydra = {
+            inherit (cfg.hydra) instance project jobset job select timeout deadline;
+          };
+          health = {
+            inherit (cfg.healthChecks) deadline checks;
+            canary_hosts = cfg.healthChecks.canaryHosts;
+          };
+          confirm = {
+            inherit (cfg.confirm) checks settle deadline patience hydra gateway;
+            on_failure = cfg.confirm.onFailure;
+            ignore_units = cfg.confirm.ignoreUnits;
+          };
+          upgrade = {
+            foreign_hold = cfg.foreignHold;
+            windows = map windowSetting cfg.upgradeWindows;
+          };
+          reboot = {
+            mode = if cfg.allowReboot then "when-needed" else "never";
+            windows = rebootWindows;
+            inherit (cfg.reboot) splay margin;
+            inhibitor_limit = cfg.reboot.inhibitorLimit;
+            user_notice = cfg.reboot.userNotice;
+            try_boot = cfg.reboot.tryBoot;
+          };
+          log.format = "json";
+        };
+
+        environment.etc."nixos-hydra-agent/config.toml".source = checkedFile;
+        environment.systemPackages = [ cfg.package ];
+
+        systemd.services.nixos-hydra-agent = common // {
+          description = "Upgrade to Hydra's newest good build of this host";
+          after = [ "network-online.target" ];
+          wants = [ "network-online.target" ];
+          serviceConfig = {
+            Type = "oneshot";
+            ExecStart = "${lib.getExe cfg.package} upgrade";
+            StateDirectory = "nixos-hydra-agent";
+            # Held by a gate: not now, and no failure.
+            SuccessExitStatus = 75;
+            # Above the sum of all deadlines of a run, as they are by default.
+            TimeoutStartSec = "10h";
+          };
+        };
+
+        # Started by the agent after each upgrade, and at boot; it has nothing to do where nothing is
+        # pending. Not ordered after the network: a host that has none must be judged, too.
+        systemd.services.nixos-hydra-agent-confirm = common // {
+          description = "Confirm the system that the last upgrade has activated";
+          wantedBy = [ "multi-user.target" ];
+          serviceConfig = {
+            # Not oneshot: switch-to-configuration starts it, and would wait for its end.
+            Type = "exec";
+            ExecStart = "${lib.getExe cfg.package} confirm";
+            StateDirectory = "nixos-hydra-agent";
+            # It could not be judged yet.
+            RestartForceExitStatus = 75;
+            RestartSec = "30s";
+            RestartSteps = 5;
+            RestartMaxDelaySec = "15min";
+          };
+        };
+
+        # Guards each boot into a system that is still to be confirmed: not ordered after the network,
+        # the clock or any mount but the store's, and left alone when systemd goes to emergency mode.
+        systemd.services.nixos-hydra-agent-boot-deadline = common // {
+          description = "Leave a system that nobody has confirmed since its boot";
+          unitConfig = common.unitConfig // {
+            DefaultDependencies = false;
+            IgnoreOnIsolate = true;
+            Conflicts = [ "shutdown.target" ];
+            Before = [ "shutdown.target" ];
+            # Where nothing is to be confirmed it is not even started.
+            ConditionPathIsSymbolicLink = [
+              "|/nix/var/nix/gcroots/nixos-hydra-agent/pending"
+              "|/nix/var/nix/gcroots/nixos-hydra-agent/staged"
+              "|/nix/var/nix/gcroots/nixos-hydra-agent/rolling-back"
+            ];
+            # It cannot do its work: the loader knows the way back, if there is one.
+            FailureAction = mkIf cfg.allowReboot "reboot";
+          };
+          serviceConfig = {
+            Type = "oneshot";
+            ExecStart = "${lib.getExe cfg.package} dead-man --booted";
+            # A roll-back is the work done, and no failure.
+            SuccessExitStatus = [ 1 75 ];
+          };
+        };
+        systemd.timers.nixos-hydra-agent-boot-deadline = {
+          description = "Leave a system that nobody has confirmed since its boot";
+          wantedBy = [ "sysinit.target" ];
+          unitConfig = {
+            DefaultDependencies = false;
+            IgnoreOnIsolate = true;
+            Conflicts = [ "shutdown.target" ];
+            Before = [ "shutdown.target" ];
+          };
+          timerConfig = {
+            OnBootSec = cfg.reboot.deadline;
+            AccuracySec = "1s";
+          };
+        };
+
+        # A kernel that dies starts again.
+        boot.kernelParams = mkIf cfg.allowReboot [ "panic=30" ];
+
+        systemd.timers.nixos-hydra-agent = {
+          description = "Look for Hydra's newest good build of this host";
+          wantedBy = [ "timers.target" ];
+          timerConfig = {
+            OnCalendar = cfg.dates;
+            RandomizedDelaySec = cfg.randomizedDelaySec;
+            # Each host has its own place in the interval, always the same.
+            FixedRandomDelay = true;
+            Persistent = cfg.persistent;
+          };
+        };
       }
-      {
-        assertion = cfg.allowReboot -> lib.elem cfg.operation [ "switch" "boot" ];
-        message = "system.autoUpgradeHydra.allowReboot makes no sense with operation = \"${cfg.operation}\": the reboot would undo it.";
-      }
-    ];
-
-    system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
-      inherit (cfg) host strategy verify flags;
-      action = cfg.operation;
-      hydra = {
-        inherit (cfg.hydra) instance project jobset job select timeout deadline;
-      };
-      health = {
-        inherit (cfg.healthChecks) deadline checks;
-        canary_hosts = cfg.healthChecks.canaryHosts;
-      };
-      confirm = {
-        inherit (cfg.confirm) checks settle deadline patience hydra gateway;
-        on_failure = cfg.confirm.onFailure;
-        ignore_units = cfg.confirm.ignoreUnits;
-      };
-      upgrade.foreign_hold = cfg.foreignHold;
-      reboot.mode = if cfg.allowReboot then "when-needed" else "never";
-      log.format = "json";
-    };
-
-    environment.etc."nixos-hydra-agent/config.toml".source = checkedFile;
-    environment.systemPackages = [ cfg.package ];
-
-    systemd.services.nixos-hydra-agent = common // {
-      description = "Upgrade to Hydra's newest good build of this host";
-      after = [ "network-online.target" ];
-      wants = [ "network-online.target" ];
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${lib.getExe cfg.package} upgrade";
-        StateDirectory = "nixos-hydra-agent";
-        # Held by a gate: not now, and no failure.
-        SuccessExitStatus = 75;
-        # Above the sum of all deadlines of a run, as they are by default.
-        TimeoutStartSec = "10h";
-      };
-    };
-
-    # Started by the agent after each upgrade, and at boot; it has nothing to do where nothing is
-    # pending. Not ordered after the network: a host that has none must be judged, too.
-    systemd.services.nixos-hydra-agent-confirm = common // {
-      description = "Confirm the system that the last upgrade has activated";
-      wantedBy = [ "multi-user.target" ];
-      serviceConfig = {
-        # Not oneshot: switch-to-configuration starts it, and would wait for its end.
-        Type = "exec";
-        ExecStart = "${lib.getExe cfg.package} confirm";
-        StateDirectory = "nixos-hydra-agent";
-        # It could not be judged yet.
-        RestartForceExitStatus = 75;
-        RestartSec = "30s";
-        RestartSteps = 5;
-        RestartMaxDelaySec = "15min";
-      };
-    };
-
-    systemd.timers.nixos-hydra-agent = {
-      description = "Look for Hydra's newest good build of this host";
-      wantedBy = [ "timers.target" ];
-      timerConfig = {
-        OnCalendar = cfg.dates;
-        RandomizedDelaySec = cfg.randomizedDelaySec;
-        # Each host has its own place in the interval, always the same.
-        FixedRandomDelay = true;
-        Persistent = cfg.persistent;
-      };
-    };
-  };
+      # And so does one that hangs, where the machine has a watchdog.
+      (mkIf cfg.allowReboot (
+        if options.systemd ? settings then
+          { systemd.settings.Manager.RuntimeWatchdogSec = lib.mkDefault "30s"; }
+        else
+          { systemd.watchdog.runtimeTime = lib.mkDefault "30s"; }
+      ))
+    ]
+  );
 }

@@ -33,7 +33,7 @@ _PREFIX = "NIXOS_HYDRA_AGENT_"
 _MAX_FILE = 1 << 20
 _FOUND = 302
 _NOT_IDLE = frozenset({"--dry-run", "--help", "-h"})
-_UNDER_WAY = ("pending", "staged", "rolling-back", "rolled-back")
+_UNDER_WAY = ("pending", "staged", "rolling-back", "rebooting-back", "rolled-back")
 """Marks that give `agent confirm` something to do."""
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 

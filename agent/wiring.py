@@ -7,12 +7,15 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from agent.adapters.agenda import SqliteAgenda
 from agent.adapters.clock import SystemClock
 from agent.adapters.host import HostFiles
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.idle_note import IdleNote
 from agent.adapters.journal import SqliteJournal
+from agent.adapters.loader import BootLoader
 from agent.adapters.lock import FileLock
+from agent.adapters.logind import LogindCommands
 from agent.adapters.marks import MarkLinks
 from agent.adapters.nix import NixCommand
 from agent.adapters.nixos_rebuild import NixosRebuildCommand
@@ -115,6 +118,9 @@ async def open_ports(
                 activate_deadline=settings.activate.deadline.total_seconds(),
                 run_dir=paths.current_system.parent,
             ),
+            logind=LogindCommands(runner),
+            loader=BootLoader(runner, boot=paths.boot, store_dir=paths.store_dir),
+            agenda=SqliteAgenda(paths.state_dir, sink),
             profile=SystemProfile(runner, paths.profile, paths.store_dir),
             journal=SqliteJournal(paths.state_dir, sink),
             prober=prober,

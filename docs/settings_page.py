@@ -33,6 +33,13 @@ def settings_page() -> str:
         if (found := _referred(facts, tables)) and "properties" in found:
             lines += [f"## `[{name}]`", "", found["description"], ""]
             lines += _key_table(f"{name}.", found, tables)
+    lines += [
+        "## Windows",
+        "",
+        "`[[upgrade.windows]]` and `[[reboot.windows]]` take tables of the same keys.",
+        "",
+        *_key_table("", tables["WindowSection"], tables),
+    ]
     checks = tables["HealthSection"]["properties"]["checks"]["items"]["discriminator"]["mapping"]
     lines += [
         "## Checks",
@@ -87,7 +94,7 @@ def _type(facts: dict[str, Any], tables: dict[str, Any]) -> str:  # noqa: PLR091
             return f"`{value}`"
         case {"enum": values}:
             return ", ".join(f"`{value}`" for value in values)
-        case {"oneOf": _}:
+        case {"oneOf": _} | {"type": "object"}:
             return "table"
         case {"anyOf": [first, {"type": "null"}]}:
             return _type(first, tables)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 from datetime import UTC, datetime
@@ -153,16 +152,12 @@ class HostFiles:
                 times.append(link.lstat().st_mtime)
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
-    def boot_default(self) -> StorePath | None:
-        """Return what systemd-boot starts by default; None for other loaders, or where unclear."""
-        loader = self._boot / "loader"
-        found = re.search(r"^default\s+(\S+)", _text(loader / "loader.conf") or "", re.MULTILINE)
-        if found is None or found[1].startswith("@") or "/" in found[1]:
+    def booted_at(self) -> datetime | None:
+        """Return the time of the link to the booted system, which stage 2 of each boot makes."""
+        try:
+            return datetime.fromtimestamp(self._booted_system.lstat().st_mtime, UTC)
+        except OSError:
             return None
-        name = found[1].removesuffix(".conf")
-        entry = _text(loader / "entries" / f"{name}.conf") or ""
-        init = re.search(r"^options\s.*?\binit=(\S+)/init\b", entry, re.MULTILINE)
-        return parse_store_path(init[1], str(self._store_dir)) if init else None
 
     def default_gateways(self) -> tuple[str, ...]:
         """Return the gateways of the kernel's default routes, as `/proc/net` has them."""
@@ -180,17 +175,22 @@ class HostFiles:
                 found.append(address + scope)
         return tuple(dict.fromkeys(found))
 
-    async def reboot(self) -> None:
-        """Ask systemd for a reboot and do not wait for it."""
+    async def reboot(self, *, forced: bool = False) -> None:
+        """Ask systemd for a reboot and do not wait for it.
+
+        Under a blocking inhibitor even root is refused, by `reboot` in every form (systemd 257);
+        its target can be started all the same, for what is `forced`.
+        """
+        verb = ("start", "reboot.target") if forced else ("reboot",)
         try:
             ended = await self._runner.run(
-                ["systemctl", "--no-block", "reboot"], timeout=_REBOOT_TIMEOUT
+                ["systemctl", "--no-block", *verb], timeout=_REBOOT_TIMEOUT
             )
         except ProgramMissingError as error:
             raise HostError(Kind.REBOOT_FAILED, f"cannot reboot: {error}") from error
         if ended.returncode != 0:
             last = ended.tail.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
-            raise HostError(Kind.REBOOT_FAILED, f"systemctl reboot failed: {last[0]}")
+            raise HostError(Kind.REBOOT_FAILED, f"systemctl {verb[0]} failed: {last[0]}")
 
     def _resolve(self, link: Path) -> StorePath | None:
         try:

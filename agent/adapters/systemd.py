@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.errors import HostError, Kind
-from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT
+from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from agent.adapters.process import Runner
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
 
 _TIMEOUT: Final = 60.0
+_START_TIMEOUT: Final = 20.0
+"""A unit that waits for others for longer cannot start."""
+_NO_BUS: Final = "Failed to connect to"
 _POLL: Final = 0.2
 _LOCK: Final = "nixos/switch-to-configuration.lock"
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,ExecMainStatus"
@@ -87,7 +91,7 @@ class SystemdCommands:
         if (await self.status(unit)).is_at_work:
             return
         await self._try("systemctl", "reset-failed", unit)
-        done = await self._try("systemctl", "restart", unit)
+        done = await self._try("systemctl", "restart", unit, timeout=_START_TIMEOUT)
         if done is None or done.returncode != 0:
             raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
@@ -126,6 +130,17 @@ class SystemdCommands:
         """Stop the timers; a service that one of them has started goes on."""
         await self._try("systemctl", "stop", f"{DEAD_MAN_UNIT}-*.timer")
 
+    async def wake(self, at: datetime) -> None:
+        """Set a transient timer that starts the upgrade unit; one that is past fires at once."""
+        await self._try("systemctl", "stop", f"{WAKE_UNIT}.timer")
+        moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        await self._try(
+            *("systemd-run", f"--unit={WAKE_UNIT}", f"--on-calendar={moment}"),
+            *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
+            *("--collect", "--no-ask-password", "--quiet"),
+            *("--", "systemctl", "--no-block", "start", UPGRADE_UNIT),
+        )
+
     async def is_activating(self) -> bool:
         """Return whether the transient unit is at work, or switch-to-configuration's lock held."""
         return (await self.status(ACTIVATION_UNIT)).is_at_work or self._is_locked()
@@ -161,6 +176,9 @@ class SystemdCommands:
             )
         try:
             done = await self._runner.run(argv, timeout=self._activate_deadline)
+            if argv is not script and done.returncode != 0 and _NO_BUS in done.tail:
+                # In emergency mode systemd has no bus, and takes no transient units.
+                done = await self._runner.run(script, timeout=self._activate_deadline)
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
         for line in done.stdout.splitlines():
@@ -187,10 +205,10 @@ class SystemdCommands:
             if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
         )
 
-    async def _try(self, *argv: str) -> Completed | None:
+    async def _try(self, *argv: str, timeout: float = _TIMEOUT) -> Completed | None:
         """Run a program to its end, whatever comes of it; None if it is missing."""
         try:
-            return await self._runner.run(argv, timeout=_TIMEOUT)
+            return await self._runner.run(argv, timeout=timeout)
         except ProgramMissingError:
             return None
 
@@ -198,5 +216,7 @@ class SystemdCommands:
 def _said(done: Completed | None) -> str:
     if done is None:
         return "systemd's commands are missing"
+    if done.timed_out:
+        return "it does not start in time"
     lines: Sequence[str] = [line for line in done.tail.splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"exit code {done.returncode}"

@@ -8,6 +8,7 @@ from agent.application import events
 from agent.application.examine import examine
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
+from agent.application.try_boot import keep_by_default
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge
 from agent.domain.errors import AgentError, JournalError, Kind
 from agent.domain.gates import Gate
@@ -55,6 +56,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
     is_tested = ports.host.systems().profile != toplevel
+    before = ports.marks.read().confirmed
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
         tell_decided(run, toplevel)
@@ -63,6 +65,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         ports.marks.remove(Mark.TESTED)
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
+    if not is_tested:
+        await keep_by_default(ports, toplevel, before)
     await ports.systemd.disarm()
     run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
 
@@ -80,7 +84,9 @@ def tell_decided(run: Run, toplevel: StorePath) -> None:
         told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
         run.report.reasons = (("not-pending", told),)
         return
-    run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, why
+    is_leaving = toplevel == marks.rebooting_back
+    run.report.outcome = Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK
+    run.report.reasons = why
     run.report.error = AgentError(
         Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     )
@@ -98,7 +104,7 @@ def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reaso
         return ()
     about = (row for row in rows if row.toplevel == toplevel and row.previous is not None)
     row = next(about, None)
-    is_marked = toplevel in (marks.rolling_back, marks.rolled_back)
+    is_marked = toplevel in (marks.left, marks.rolled_back)
     if is_marked or (row is not None and row.outcome == Outcome.ROLLED_BACK):
         return row.reasons if row is not None else ()
     return None

@@ -24,36 +24,47 @@ _POLL = 1.0
 
 
 async def dead_man(
-    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath
+    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath | None
 ) -> Report:
     """End the upgrade to `toplevel`, if it is still pending: confirmed, rolled back, or later.
 
-    It needs neither the history nor the new system's agent. While the system cannot be judged, or
-    the roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
+    Without `toplevel`, the upgrade that the host has booted into: for the deadline of a boot. It
+    needs neither the history nor the new system's agent. While the system cannot be judged, or the
+    roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
     """
 
     async def body(run: Run) -> None:
         marks = ports.marks.read()
-        if toplevel not in (marks.pending, marks.rolling_back):
+        path = _booted_into(ports) if toplevel is None else toplevel
+        if path is None or (toplevel and toplevel not in (marks.pending, marks.rolling_back)):
             run.report.outcome = Outcome.NOTHING_TO_DO
             return
-        ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=toplevel)
+        ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
         try:
-            await _end(run, toplevel)
+            await _end(run, path)
         except Exception:  # whatever it is: nobody comes after the dead-man
-            await _arm_again(run, toplevel)
+            await _arm_again(run, path)
             raise
         if run.report.outcome is Outcome.PENDING:
-            await _arm_again(run, toplevel)
+            await _arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+def _booted_into(ports: Ports) -> StorePath | None:
+    """Return the system that the host has booted, if it is still to be confirmed."""
+    marks, booted = ports.marks.read(), ports.host.systems().booted
+    for mark in (marks.pending, marks.rolling_back, marks.staged):
+        if mark is not None and booted in ports.host.equivalents(mark):
+            return mark
+    return None
 
 
 async def _end(run: Run, toplevel: StorePath) -> None:
     ports = run.ports
     await _let_it_end(run, toplevel)
     marks = ports.marks.read()
-    if toplevel not in (marks.pending, marks.rolling_back):
+    if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
         tell_decided(run, toplevel)
         return
     if await ports.systemd.is_activating():

@@ -52,7 +52,7 @@ RUN_FINISHED = Event(
         "reasons": "list of {name, reason}: why it was held, waits or was rolled back",
         "exit_code": "exit code of the process",
         "durations": "seconds by step: recover, observe, gates, verify, fetch, build, recheck,"
-        " baseline, activate, confirm, roll-back, total",
+        " baseline, activate, confirm, roll-back, loader, total",
         "bytes_fetched": "bytes added to the store by substitution",
         "paths_fetched": "store paths substituted",
         "action": "the action performed, if any",
@@ -318,6 +318,12 @@ ROLL_BACK_STARTED = Event(
         "reasons": "list of {name, reason}",
     },
 )
+ROLL_BACK_REBOOTS = Event(
+    "rollback.reboot_requested",
+    "warning",
+    "The failed system was booted, and is left by a reboot.",
+    {"toplevel": "the system that is left", "target": "the confirmed system"},
+)
 ROLL_BACK_FINISHED = Event(
     "rollback.finished",
     "warning",
@@ -390,7 +396,80 @@ REBOOT_NEEDED = Event(
     "reboot.needed", "info", "Only a reboot completes the upgrade.", {"reason": "what differs"}
 )
 REBOOT_REQUESTED = Event(
-    "reboot.requested", "info", "The host is asked to reboot.", {"reason": "why"}
+    "reboot.requested",
+    "info",
+    "The host is asked to reboot.",
+    {"reason": "why", "inhibitors": "who blocks it, and has been respected long enough"},
+)
+REBOOT_POSTPONED = Event(
+    "reboot.postponed",
+    "info",
+    "The reboot is needed, and may not be done yet.",
+    {
+        "toplevel": "the system that waits for it",
+        "obstacle": "paused, clock, reboot-window, inhibited or users",
+        "reason": "a sentence",
+        "until": "when it is looked at again; null if nobody knows",
+    },
+)
+REBOOT_CANCELLED = Event(
+    "reboot.cancelled",
+    "info",
+    "A reboot that was announced to people is not done.",
+    {"toplevel": "the system that it was for", "reason": "why not"},
+)
+RUN_SCHEDULED = Event(
+    "run.scheduled",
+    "info",
+    "The next run begins when what this one waits for is due.",
+    {"at": "when"},
+)
+PAUSE_BEGUN = Event(
+    "pause.begun",
+    "warning",
+    "Nothing is upgraded or rebooted until the pause is over.",
+    {"reason": "why", "by": "the person", "until": "when it ends by itself; null for never"},
+)
+PAUSE_ENDED = Event("pause.ended", "info", "Upgrades go on.", {"by": "the person"})
+LOADER_WITHOUT_FALLBACK = Event(
+    "loader.without_fallback",
+    "warning",
+    "The boot loader cannot start a system just once: if the new one hangs in its boot, a person"
+    " has to pick an older entry.",
+    {"toplevel": "the system that is about to be booted"},
+)
+TRY_BOOT_SET = Event(
+    "loader.try_boot_set",
+    "info",
+    "The loader starts the new system once, and the confirmed one after that.",
+    {
+        "loader": "systemd-boot or grub",
+        "toplevel": "the new system",
+        "default": "the system that is the default",
+    },
+)
+TRY_BOOT_FAILED = Event(
+    "loader.try_boot_failed",
+    "warning",
+    "The loader could not be told to start the new system just once: it is the default.",
+    {
+        "loader": "systemd-boot or grub",
+        "toplevel": "the new system",
+        "default": "the system that is the default",
+    },
+)
+DEFAULT_MOVED = Event(
+    "loader.default_moved",
+    "info",
+    "The confirmed system is the loader's default now.",
+    {"toplevel": "the confirmed system", "default": "the system that is the default"},
+)
+DEFAULT_LEFT = Event(
+    "loader.default_left",
+    "error",
+    "The loader's default could not be moved to the confirmed system: the next boot starts an"
+    " older one.",
+    {"toplevel": "the confirmed system", "default": "the system that is the default"},
 )
 PROGRAM_STARTED = Event(
     "process.started", "debug", "A program was started.", {"argv": "its arguments"}

@@ -12,12 +12,16 @@ from agent.domain.gates import (
     Gate,
     Judgement,
     judge_boot_space,
+    judge_booted,
+    judge_clock,
     judge_denied,
     judge_downgrade,
     judge_foreign,
     judge_health,
+    judge_paused,
     judge_store_space,
     judge_suspect,
+    judge_window,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +43,14 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     ports, policy = run.ports, run.policy
     now = ports.clock.now()
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
+        (Gate.PAUSED, lambda: _paused(ports, now)),
+        (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
         (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
         (Gate.DENIED, lambda: _denied(ports, candidate, now)),
         (Gate.SUSPECT, lambda: _suspect(ports, candidate, now)),
         (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
+        (Gate.WINDOW, lambda: _window(policy, now)),
+        (Gate.CLOCK, lambda: _clock(ports, policy)),
         (Gate.BOOT_SPACE, lambda: _boot_space(ports, policy)),
         (Gate.STORE_SPACE, lambda: _store_space(ports, policy, candidate)),
         (Gate.HEALTH, lambda: ask_health(ports, policy)),
@@ -94,6 +102,20 @@ def find_foreign(ports: Ports) -> Foreign | None:
     return None
 
 
+def find_unexpected(ports: Ports) -> Foreign | None:
+    """Return the booted system, if it runs and is neither the profile's nor to be left for it."""
+    marks, systems = ports.marks.read(), ports.host.systems()
+    booted, profile = systems.booted, systems.profile
+    if booted is None or profile is None or booted != systems.running:
+        return None
+    if profile == marks.staged or booted in ports.host.equivalents(profile):
+        return None
+    since, changed = ports.host.booted_at(), ports.host.changed_at()
+    if since is None or (changed is not None and changed > since):
+        return None  # the profile has moved after the boot
+    return Foreign("booted system", booted, since)
+
+
 async def ask_health(ports: Ports, policy: Policy) -> Judgement:
     """Run the health checks and judge them."""
     results = await run_checks(ports.prober, policy.checks, policy.health_deadline, ports.sink)
@@ -112,8 +134,26 @@ async def _suspect(ports: Ports, candidate: Candidate, now: datetime) -> Judgeme
     return judge_suspect(ports.journal.standing_of(candidate.toplevel, now), now)
 
 
+async def _paused(ports: Ports, now: datetime) -> Judgement:
+    return judge_paused(ports.agenda.pause(now))
+
+
+async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement:
+    return judge_booted(find_unexpected(ports), now, policy)
+
+
+async def _window(policy: Policy, now: datetime) -> Judgement:
+    return judge_window(now, policy)
+
+
 async def _downgrade(ports: Ports, candidate: Candidate) -> Judgement:
     return judge_downgrade(candidate, ports.journal.highest_build(candidate.job))
+
+
+async def _clock(ports: Ports, policy: Policy) -> Judgement:
+    is_asked = bool(policy.upgrade_schedule.windows)
+    is_synchronised = await ports.systemd.is_clock_synchronised() if is_asked else None
+    return judge_clock(is_synchronised=is_synchronised, policy=policy)
 
 
 async def _boot_space(ports: Ports, policy: Policy) -> Judgement:

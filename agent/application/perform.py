@@ -13,6 +13,7 @@ from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import take_baseline
 from agent.application.gatekeeper import ask_health, pass_by_hand
+from agent.application.reboot import may_reboot, reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
 from agent.application.roll_back import roll_back
@@ -68,25 +69,9 @@ async def perform(run: Run, text: str) -> StorePath | None:
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
     await _activate(run, request, toplevel, chosen)
-    if chosen.reboots:
-        await reboot(run, chosen.reason)
+    if chosen.reboots and await may_reboot(run, toplevel, chosen.reason):
+        await reboot(run, toplevel, chosen.reason)
     return toplevel if run.record.outcome == Outcome.PENDING else None
-
-
-async def reboot(run: Run, reason: str) -> None:
-    """Record the reboot, then ask for it.
-
-    A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
-    """
-    run.ports.sink.emit(events.REBOOT_REQUESTED, reason=reason)
-    run.note(Outcome.REBOOTING)
-    try:
-        await run.ports.host.reboot()
-    except HostError:
-        run.record = replace(run.record, outcome=Outcome.STAGED)
-        raise
-    run.report.outcome = Outcome.REBOOTING
-    run.report.reasons = (("reboot", reason),)
 
 
 async def is_still_healthy(run: Run) -> bool:

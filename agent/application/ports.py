@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from agent.domain.gates import FetchPlan, FreeSpace
     from agent.domain.job import Job, Select
     from agent.domain.marks import Mark, Marks
+    from agent.domain.pause import Pause
     from agent.domain.policy import Action
+    from agent.domain.reboot import Inhibitor, RebootPlan
     from agent.domain.standing import Denial, Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
@@ -226,16 +228,16 @@ class Host(Protocol):
         """Return when the links to the running system and the profile were made; the later."""
         ...
 
-    def boot_default(self) -> StorePath | None:
-        """Return the system that the boot loader starts by default, None where that is unknown."""
+    def booted_at(self) -> datetime | None:
+        """Return when the link to the booted system was made, in this boot."""
         ...
 
     def default_gateways(self) -> tuple[str, ...]:
         """Return the addresses of the default gateways, IPv4 first; none without a route."""
         ...
 
-    async def reboot(self) -> None:
-        """Ask for a reboot and return at once. REBOOT_FAILED."""
+    async def reboot(self, *, forced: bool = False) -> None:
+        """Ask for a reboot and return at once; `forced`: past whoever blocks it. REBOOT_FAILED."""
         ...
 
 
@@ -302,6 +304,10 @@ class Systemd(Protocol):
         """Remove the dead-man's timer; never raises."""
         ...
 
+    async def wake(self, at: datetime) -> None:
+        """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
+        ...
+
     async def is_activating(self) -> bool:
         """Return whether a switch-to-configuration is at work, whoever started it."""
         ...
@@ -312,6 +318,62 @@ class Systemd(Protocol):
 
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
         """Run a system's switch-to-configuration as nixos-rebuild does. ROLL_BACK_FAILED."""
+        ...
+
+
+class Logind(Protocol):
+    """Who may mind a reboot. Nothing raises: where nobody can be asked, nobody minds."""
+
+    async def inhibitors(self) -> tuple[Inhibitor, ...]:
+        """Return who blocks a shutdown."""
+        ...
+
+    async def people(self) -> tuple[str, ...]:
+        """Return the names of those who are logged in; greeters are nobody."""
+        ...
+
+    async def tell_people(self, text: str) -> None:
+        """Write to everybody's terminal."""
+        ...
+
+
+class Loader(Protocol):
+    """The boot loader. Nothing raises."""
+
+    def fallback(self) -> str | None:
+        """Return the name of the loader, if it can be told to start a system just once."""
+        ...
+
+    def default(self) -> StorePath | None:
+        """Return the system that is started by default, None where that is unknown."""
+        ...
+
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
+        ...
+
+    async def forget_choices(self) -> None:
+        """Remove what stands above the default of the loader's files."""
+        ...
+
+
+class Agenda(Protocol):
+    """What waits on this host. Everything raises JournalError, as `Journal` does."""
+
+    def pause(self, now: datetime) -> Pause | None:
+        """Return the pause that is in force."""
+        ...
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Begin a pause in place of any other, or end it."""
+        ...
+
+    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        """Return what is remembered of the reboot into a system; nothing of it may be known."""
+        ...
+
+    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
+        """Remember this reboot and no other."""
         ...
 
 
@@ -489,3 +551,6 @@ class Ports:
     marks: MarkKeeper
     systemd: Systemd
     profile: Profile
+    logind: Logind
+    loader: Loader
+    agenda: Agenda

@@ -9,6 +9,7 @@ from agent.application import events
 from agent.application.confirm import action_back
 from agent.application.report import Report, error_fields
 from agent.application.roll_back import close, held_as, roll_back
+from agent.application.try_boot import keep_by_default
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -109,7 +110,7 @@ async def _look(run: Run, row: RunRecord | None) -> Memory:
         under_way = None  # of an upgrade before that one; its turn comes when nothing is pending
     if under_way is not None and under_way.previous is not None:
         known.add(under_way.previous)
-    is_touching = marks.pending is not None or marks.rolling_back is not None
+    is_touching = marks.pending is not None or marks.left is not None
     return Memory(
         marks=marks,
         systems=systems,
@@ -147,12 +148,13 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case Step.PROMOTE if marks.staged:
             keeper.set(Mark.PENDING, marks.staged)  # the patience with it begins now
             keeper.remove(Mark.STAGED)
+            run.of(record_of(run, marks.staged)).try_note(Outcome.PENDING)
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
             await begin_again(run, marks.pending)
-        case Step.ROLL_BACK if marks.rolling_back:
-            await begin_again(run, marks.rolling_back)
+        case Step.ROLL_BACK if marks.left:
+            await begin_again(run, marks.left)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
             return _close_roll_back(run, marks.rolled_back)
@@ -165,20 +167,30 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
             await run.ports.systemd.disarm()
-            _take_by_row(run, step, row)
+            if step is Step.CLOSE_CONFIRMED:
+                await _close_confirmed(run, row)
+            else:
+                _take_by_row(run, step, row)
     return True
 
 
 def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
     if step is Step.REMARK:
         _mark_again(run, row)
-    elif step is Step.CLOSE_CONFIRMED:
-        _end(run, row, Outcome.CONFIRMED)
     elif step is Step.CLOSE_STAGED:
         _end(run, row, Outcome.STAGED)
     else:
         assert step is Step.CLOSE_FAILED, step  # noqa: S101
         _end(run, row, Outcome.FAILED)
+
+
+async def _close_confirmed(run: Run, row: RunRecord) -> None:
+    """Complete what follows a confirmation: the loader's default, then the row."""
+    store_dir = run.settings.store_dir
+    toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
+    if toplevel is not None and toplevel == run.ports.marks.read().confirmed:
+        await keep_by_default(run.ports, toplevel, before)
+    _end(run, row, Outcome.CONFIRMED)
 
 
 def _to_adopt(ports: Ports) -> StorePath:
@@ -265,7 +277,7 @@ def _tell(ports: Ports, step: Step, memory: Memory) -> None:
         ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=_to_adopt(ports))
         return
     marks, row = memory.marks, memory.row
-    about = marks.pending or marks.rolling_back or marks.rolled_back or marks.staged
+    about = marks.pending or marks.left or marks.rolled_back or marks.staged
     ports.sink.emit(
         events.RECOVERY_STEP,
         step=step,

@@ -11,7 +11,7 @@ from agent.domain.activation import is_busy
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.policy import Action
+from agent.domain.policy import Action, RebootMode
 from agent.domain.standing import Denial, Fault, Standing, fault_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def roll_back(
     """
     ports = run.ports
     marks = ports.marks.read()
-    if failed not in (marks.pending, marks.rolling_back):
+    if failed not in (marks.pending, marks.left):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     target = marks.confirmed
@@ -49,16 +49,19 @@ async def roll_back(
             f"{failed} should be rolled back from, and there is no other confirmed system",
             hint="activate a good system by hand, then `agent confirm --force`",
         )
-    if marks.rolling_back != failed and not ports.marks.move(
-        Mark.PENDING, failed, Mark.ROLLING_BACK
-    ):
+    if failed != marks.left and not ports.marks.move(Mark.PENDING, failed, Mark.ROLLING_BACK):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     if marks.tested == failed:
         ports.marks.remove(Mark.TESTED)
     _write_down(run, failed, cause, reasons, target)
-    await _activate(run, failed, target, action)
-    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.ROLLED_BACK)
+    is_second_boot = marks.rebooting_back == failed
+    if not is_second_boot and await _reboot_back(run, failed, target, action, reasons):
+        return True
+    if not (is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action)):
+        await _activate(run, failed, target, action)
+    for mark in (Mark.ROLLING_BACK, Mark.REBOOTING_BACK):
+        ports.marks.move(mark, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
     await ports.systemd.disarm()
     close(run, failed)
@@ -118,6 +121,39 @@ def _standing(ports: Ports, path: StorePath) -> Standing:
     except JournalError as error:
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return Standing()
+
+
+async def _reboot_back(
+    run: Run, failed: StorePath, target: StorePath, action: Action, reasons: tuple[Reason, ...]
+) -> bool:
+    """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
+
+    It is asked for at most once: the mark says so, and stands before the reboot.
+    """
+    ports = run.ports
+    may_reboot = run.policy.reboot_mode is not RebootMode.NEVER
+    if not may_reboot or action is not Action.SWITCH or ports.host.systems().is_container:
+        return False
+    if not _has_booted(ports, failed):
+        return False
+    with run.report.step("roll-back", ports.clock):
+        await ports.profile.set(target)
+        await _make_room(run, failed)
+        ended = await _switch(ports, target, Action.BOOT)
+        await ports.loader.forget_choices()
+    if ended.returncode != 0 or ports.loader.default() not in (None, target):
+        return False
+    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
+    await ports.systemd.disarm()
+    ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
+    forced = bool(await ports.logind.inhibitors())
+    run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
+    try:
+        await ports.host.reboot(forced=forced)
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        return False
+    return True
 
 
 async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
@@ -181,6 +217,13 @@ async def _switch(ports: Ports, target: StorePath, action: Action) -> Activation
     return ended
 
 
+def _has_booted(ports: Ports, toplevel: StorePath) -> bool:
+    """Whether the host has booted a system, and still runs it."""
+    systems = ports.host.systems()
+    same = ports.host.equivalents(toplevel)
+    return systems.booted in same and systems.running in same
+
+
 def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:
     systems = ports.host.systems()
     is_running = systems.running in ports.host.equivalents(target)
@@ -190,7 +233,7 @@ def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:
 
 
 def _tell_shortfall(ports: Ports, target: StorePath, action: Action, ended: ActivationExit) -> None:
-    default = ports.host.boot_default()
+    default = ports.loader.default()
     is_wrong = action.moves_profile and default not in (None, target)
     if is_wrong or ended.returncode != 0:
         ports.sink.emit(

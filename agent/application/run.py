@@ -114,6 +114,10 @@ async def carry_out(run: Run, body: Callable[[Run], Awaitable[None]]) -> Report:
     except AgentError as error:
         fail(run, error)
     except asyncio.CancelledError:
+        if run.report.outcome is Outcome.REBOOTING:
+            # It has asked for its own end, which comes with the reboot.
+            _finish(run)
+            return run.report
         fail(run, _interruption(run, run.settings.ended_by()))
         _finish(run)
         raise

@@ -9,12 +9,14 @@ from agent.application.gatekeeper import ask_gates
 from agent.application.history import run_fields
 from agent.application.observe import find_candidate, look_at_host
 from agent.application.ports import Outlook
+from agent.application.reboot import ask_reboot
 from agent.application.recover import next_step
 from agent.application.report import candidate_fields, error_fields
 from agent.application.run import begin
-from agent.domain.decide import Decision, Hold, decide, held_by
+from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
 from agent.domain.errors import AgentError
 from agent.domain.marks import Marks
+from agent.domain.reboot import Go, Wait
 from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class Status:
     candidate: Candidate | None = None
     decision: Decision | None = None
     gates: list[Judgement] = field(default_factory=list)
+    loader_fallback: str | None = None
+    """The boot loader, if it can start a new system just once; None: it cannot."""
+    reboot: Go | Wait | None = None
+    """Whether the reboot that is needed may be done now; None if none is."""
     outlook: Outlook = field(default_factory=Outlook)
     error: AgentError | None = None
 
@@ -46,7 +52,11 @@ class Status:
         """The name of what a run would do, gates included."""
         if self.decision is None:
             return None
-        return Hold.name if held_by(self.decision, self.gates) else self.decision.name
+        if held_by(self.decision, self.gates):
+            return Hold.name
+        if isinstance(self.decision, Reboot) and isinstance(self.reboot, Wait):
+            return AwaitReboot.name
+        return self.decision.name
 
     def fields(self) -> dict[str, object]:
         """Return the status for a program."""
@@ -65,6 +75,8 @@ class Status:
                 {"gate": told.gate, "open": told.is_open, "reason": told.reason}
                 for told in self.gates
             ],
+            "loader_fallback": self.loader_fallback,
+            "reboot": _reboot_fields(self.reboot),
             "newer_build_failed": self.outlook.newer_build_failed,
             "job_gone_since_eval": self.outlook.gone_since_eval,
             "jobset_disabled": self.outlook.is_jobset_disabled,
@@ -83,6 +95,19 @@ class Status:
         return said
 
 
+def _reboot_fields(verdict: Go | Wait | None) -> dict[str, object] | None:
+    if verdict is None:
+        return None
+    if isinstance(verdict, Go):
+        return {"allowed": True}
+    return {
+        "allowed": False,
+        "obstacle": verdict.obstacle,
+        "reason": verdict.reason,
+        "until": verdict.until and verdict.until.isoformat(),
+    }
+
+
 async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> Status:
     """Return the status; a fault ends the questions, and is in it."""
     status = Status()
@@ -92,6 +117,7 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         status.marks = ports.marks.read()
         status.last_run = next(iter(ports.journal.runs(1)), None)
         status.recovery = await next_step(run)
+        status.loader_fallback = ports.loader.fallback() if policy.reboot.tries_boot else None
         found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
@@ -99,6 +125,8 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         history = ports.journal.history_of(found.candidate)
         standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())
         status.decision = decide(seen, history, policy, standing)
+        if isinstance(status.decision, Reboot | AwaitReboot) and seen.systems.profile:
+            status.reboot = await ask_reboot(ports, policy, seen.systems.profile)
         status.gates = await ask_gates(run, found.candidate, every=True)
     except AgentError as error:
         status.error = error

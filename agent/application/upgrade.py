@@ -15,12 +15,14 @@ from agent.application.observe import (
     tell_candidate,
     tell_outlook,
 )
-from agent.application.perform import is_still_healthy, perform, reboot, verify
+from agent.application.perform import is_still_healthy, perform, verify
+from agent.application.reboot import cancel_announced, may_reboot, reboot, wake
 from agent.application.recover import recover_all
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
 from agent.domain.errors import ActivationError, HostError, Kind
+from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -30,6 +32,7 @@ from agent.domain.systems import Systems
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports
+    from agent.domain.gates import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
@@ -62,6 +65,8 @@ async def _run(run: Run) -> None:
         if run.report.outcome is Outcome.PENDING:
             run.report.decision = Hold.name
             return
+        if run.report.outcome is Outcome.REBOOTING:
+            return  # back to the confirmed system
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
         durations = run.report.durations
         fresh = begin(run.ports, run.policy, run.settings)
@@ -185,9 +190,13 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held:
+        await _wake_for_window(run, held[0])
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
         return None
+    staged = ports.marks.read().staged
+    if staged is not None:
+        await cancel_announced(ports, staged, "a newer build has come")
     request = Request(
         candidate=found.candidate,
         action=run.policy.action,
@@ -197,16 +206,24 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
 
 
 async def _reboot(run: Run, reason: str) -> None:
-    """Complete an earlier upgrade, if the neighbours can spare this host."""
-    if await is_still_healthy(run):
-        systems = run.ports.host.systems()
-        run.record = replace(
-            run.record,
-            previous=systems.running or "unknown",
-            boot_id=systems.boot_id,
-            toplevel=systems.profile or run.record.toplevel,
-        )
-        await reboot(run, reason)
+    """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
+    toplevel = run.ports.host.systems().profile
+    assert toplevel is not None  # noqa: S101 - it is what the reboot is for
+    if not await may_reboot(run, toplevel, reason):
+        run.report.outcome = Outcome.AWAITS_REBOOT
+        return
+    if not await is_still_healthy(run):
+        await cancel_announced(run.ports, toplevel, "its health checks fail")
+        return
+    await reboot(run, toplevel, reason)
+
+
+async def _wake_for_window(run: Run, held: Judgement) -> None:
+    if held.gate is not Gate.WINDOW:
+        return
+    opens = run.policy.upgrade_schedule.next_opening(run.ports.clock.now(), run.policy.host)
+    if opens is not None:
+        await wake(run, opens)
 
 
 async def _rehearse(run: Run) -> None:

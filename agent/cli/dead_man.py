@@ -1,4 +1,4 @@
-"""`agent dead-man`: run by the timer that an upgrade sets, never by hand."""
+"""`agent dead-man`: run by the timer that an upgrade sets or that of a boot, never by hand."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
 @click.command("dead-man", hidden=True)
 @config_option
-@click.option("--run-id", required=True, help="The run that has set the timer.")
-@click.option("--toplevel", required=True, help="The system that it has activated.")
-def command(config_file: Path | None, run_id: str, toplevel: str) -> int:
-    """End an upgrade that nobody has confirmed: started by its own timer."""
+@click.option("--run-id", default="", help="The run that has set the timer.")
+@click.option("--toplevel", default="", help="The system that it has activated.")
+@click.option("--booted", is_flag=True, help="The system that was booted, whichever it is.")
+def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: bool) -> int:
+    """End an upgrade that nobody has confirmed: started by its own timer, or that of a boot."""
     from agent.application.dead_man import dead_man  # noqa: PLC0415 - `--help` needs none of it
     from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
     from agent.domain.store_path import parse_store_path  # noqa: PLC0415
 
+    if booted == bool(toplevel):
+        raise click.UsageError("Either --toplevel or --booted.")
+
     async def end(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
+        if booted:
+            return await dead_man(ports, policy, settings, None)
         path = parse_store_path(toplevel, settings.store_dir)
         if path is None:
             raise click.BadParameter(f"{toplevel!r} is no path of {settings.store_dir}")

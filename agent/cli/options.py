@@ -9,8 +9,24 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from click.decorators import FC
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    from agent.config.values import parse_duration  # noqa: PLC0415 - not for `--help`
+
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+def length_option(told: str) -> Callable[[FC], FC]:
+    """Return the option that says how long something lasts."""
+    return click.option("--for", "length", callback=_duration, metavar="DURATION", help=told)
+
 
 config_option: Callable[[FC], FC] = click.option(
     "--config",

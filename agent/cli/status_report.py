@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.domain.decide import Hold
+from agent.domain.reboot import Wait
 from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _rows(status: Status, host: str) -> list[tuple[str, str]]:
     ]
     if status.recovery is not Step.NOTHING:
         rows.append(("recovery", f"begins with: {status.recovery}"))
+    if status.error is None:
+        rows.append(("loader fallback", status.loader_fallback or "none"))
     found = status.candidate
     if found is not None:
         rows.append(("candidate", f"{found.toplevel} (build {found.build_id} of {found.job})"))
@@ -56,6 +59,8 @@ def _rows(status: Status, host: str) -> list[tuple[str, str]]:
         (f"gate {told.gate}", f"{'open' if told.is_open else 'HELD'}: {told.reason}")
         for told in status.gates
     ]
+    if isinstance(status.reboot, Wait):
+        rows.append(("reboot", f"waits: {status.reboot.reason}"))
     last = status.last_run
     if last is not None:
         when = (last.finished_at or last.started_at).isoformat(timespec="seconds")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent.config.checks import DEFAULT_TIMEOUT, check_of
+from agent.config.windows import window_of
 from agent.domain.check import Check, HttpCheck, IcmpCheck
 from agent.domain.job import Job
 from agent.domain.policy import ConfirmPolicy, Policy
+from agent.domain.reboot import RebootPolicy
+from agent.domain.window import Schedule
 
 if TYPE_CHECKING:
-    from agent.config.settings import ConfirmSection, HealthSection, Settings
+    from agent.config.settings import ConfirmSection, HealthSection, RebootSection, Settings
+    from agent.config.windows import ScheduleSection
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -24,6 +29,8 @@ def policy_of(settings: Settings) -> Policy:
         strategy=settings.strategy,
         verify=settings.verify,
         reboot_mode=settings.reboot.mode,
+        reboot=_reboot_policy(settings.reboot),
+        upgrade_schedule=_schedule(settings.upgrade),
         local_builds=settings.fetch.local_builds,
         store_reserve=settings.disk.store_reserve,
         boot_reserve=settings.disk.boot_reserve,
@@ -46,6 +53,23 @@ def _confirm_policy(confirm: ConfirmSection) -> ConfirmPolicy:
         asks_hydra=confirm.hydra,
         asks_gateway=confirm.gateway,
         ignored_units=confirm.ignore_units,
+    )
+
+
+def _reboot_policy(reboot: RebootSection) -> RebootPolicy:
+    return RebootPolicy(
+        schedule=_schedule(reboot),
+        inhibitor_limit=reboot.inhibitor_limit,
+        user_notice=reboot.user_notice,
+        tries_boot=reboot.try_boot,
+    )
+
+
+def _schedule(section: ScheduleSection) -> Schedule:
+    return Schedule(
+        windows=tuple(window_of(window) for window in section.windows),
+        splay=section.splay or timedelta(0),
+        margin=section.margin,
     )
 
 

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent.config.checks import CheckSection, check_of
 from agent.config.section import AbsolutePath, Section
 from agent.config.values import Duration, Size, parse_host, parse_http_url
+from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 
@@ -150,7 +151,7 @@ class ActivateSection(Section):
     """Time limit of the activation."""
 
 
-class UpgradeSection(Section):
+class UpgradeSection(ScheduleSection):
     """When this host may upgrade."""
 
     foreign_hold: Duration = timedelta(days=3)
@@ -235,11 +236,25 @@ class ConfirmSection(Section):
         return value
 
 
-class RebootSection(Section):
+class RebootSection(ScheduleSection):
     """Whether and when the host reboots."""
 
     mode: RebootMode = RebootMode.NEVER
     """`never`; `when-needed`: kernel, initrd, modules or parameters differ; `always`."""
+    inhibitor_limit: Duration = timedelta(days=1)
+    """How long a program that blocks a shutdown is respected."""
+    user_notice: Duration = Field(default=timedelta(minutes=10), validate_default=True)
+    """How long before the reboot those who are logged in are warned."""
+    try_boot: StrictBool = True
+    """Whether the loader's default stays on the confirmed system until the new one is confirmed."""
+
+    @field_validator("user_notice")
+    @classmethod
+    def _fits_into_the_margin(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        margin = info.data.get("margin")
+        if info.data.get("windows") and margin is not None and value >= margin:
+            raise ValueError("reboot.user_notice is not shorter than reboot.margin")
+        return value
 
 
 class PathsSection(Section):

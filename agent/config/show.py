@@ -12,6 +12,8 @@ from agent.config.settings import Settings
 from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
 
 
@@ -27,9 +29,17 @@ def schema() -> str:
     made["properties"]["hydra"].pop("default", None)
     made["required"] = ["hydra"]
     _write_defaults(made, Settings)
-    for section in Section.__subclasses__():
-        _write_defaults(made["$defs"][section.__name__], section)
+    for section in _sections(Section):
+        # One that others are made from has no table of its own.
+        if section.__name__ in made["$defs"]:
+            _write_defaults(made["$defs"][section.__name__], section)
     return json.dumps(made, indent=2)
+
+
+def _sections(base: type[Section]) -> Iterator[type[Section]]:
+    for section in base.__subclasses__():
+        yield section
+        yield from _sections(section)
 
 
 def _write_defaults(table: dict[str, Any], model: type[BaseModel]) -> None:

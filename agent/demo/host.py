@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import run_now
@@ -21,7 +23,6 @@ from agent.domain.store_path import StorePath, parse_store_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     Fleet = Mapping[str, Mapping[str, object]]
     """Host name to parameters: see `files/base/system.nix` for what each may set."""
@@ -164,8 +165,16 @@ class ThrowawayHost:
         self.power_cycle()
 
     def power_cycle(self) -> None:
-        """Boot what the boot loader has as its default."""
-        system = (self.paths.boot / "default").readlink()
+        """Boot what the boot loader has for this once, or else as its default."""
+        once = self.paths.boot / "efivars/LoaderEntryOneShot"
+        if once.exists():
+            entry = self.paths.boot / "loader/entries" / once.read_text()
+            found = re.search(r"\binit=(\S+)/init\b", entry.read_text())
+            assert found is not None, entry  # noqa: S101 - its own installer has written it
+            system = Path(found[1])
+            once.unlink()
+        else:
+            system = (self.paths.boot / "default").readlink()
         _point(self.paths.booted_system, system)
         _point(self.paths.current_system, system)
 

@@ -78,6 +78,8 @@ def _details(run: AgentRun) -> tuple[str, ...]:
         "system.denied": "{toplevel} is denied: {reason}",
         "confirmation.inconclusive": "that proves nothing about this host: it stays, pending",
         "confirmation.confirmed": "confirmed: roll-backs go to {toplevel} from now on",
+        "loader.try_boot_set": "{loader} starts it once, and after that {default} again",
+        "reboot.requested": "the host reboots: {reason}",
         "run.failed": "{error.message}",
     }
     lines = []
@@ -124,6 +126,15 @@ def _hydra_dies(stage: Stage) -> None:
 
 def _hydra_is_back(stage: Stage) -> None:
     stage.hydra.is_down = lambda: False
+
+
+def _new_kernel(stage: Stage) -> None:
+    stage.build(stage.releases[6])
+
+
+def _power_cycle(stage: Stage) -> None:
+    """Let the host go down and come up again, as it has asked for."""
+    stage.host.power_cycle()
 
 
 SCENES: Final = (
@@ -177,5 +188,14 @@ SCENES: Final = (
         _hydra_dies,
         runs=2,
         between=_hydra_is_back,
+    ),
+    Scene(
+        "new-kernel",
+        "26.05.7 has a new kernel, which takes a reboot. The boot loader is to try it once; when it"
+        " has come up and proved healthy, it becomes the default.",
+        "exit 0: rebooting (reboot); exit 0: nothing-to-do; running 26.05.7",
+        _new_kernel,
+        runs=2,
+        between=_power_cycle,
     ),
 )

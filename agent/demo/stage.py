@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 HOST: Final = "demo"
 PROJECT: Final = "nix-config"
 JOBSET: Final = "main"
-VERSIONS: Final = ("26.05.1", "26.05.2", "26.05.3", "26.05.4", "26.05.5", "26.05.6")
+VERSIONS: Final = ("26.05.1", "26.05.2", "26.05.3", "26.05.4", "26.05.5", "26.05.6", "26.05.7")
 BREAKS_THE_SERVICE: Final = "26.05.5"
+HAS_A_NEW_KERNEL: Final = "26.05.7"
 _RUN_TIMEOUT: Final = 120.0
 
 
@@ -171,6 +172,9 @@ deadline = "2s"
 gateway = false
 checks = [{{ type = "http", name = "service", url = "{self.service.url}/", timeout = "2s" }}]
 
+[reboot]
+mode = "when-needed"
+
 [health]
 canary_hosts = ["{self.canary.url}/"]
 
@@ -209,6 +213,7 @@ def _remove(root: Path) -> None:
 
 def _release(farm: Farm, version: str) -> Release:
     health = "broken" if version == BREAKS_THE_SERVICE else "well"
-    fleet: Fleet = {HOST: {"version": version, "health": health}}
+    kernel = "6.12.2" if version == HAS_A_NEW_KERNEL else "6.12.1"
+    fleet: Fleet = {HOST: {"version": version, "health": health, "kernel": kernel}}
     revision = farm.commit(fleet, f"Release {version}")
     return Release(version, farm.reference(revision), farm.build(revision, HOST))

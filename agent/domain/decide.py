@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from agent.domain.gates import Gate, judge_denied
+from agent.domain.gates import OF_REBOOTS, Gate, judge_denied
 from agent.domain.policy import Action, Policy, RebootMode
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def held_by(decision: Decision, judgements: Sequence[Judgement]) -> tuple[Judgem
         case Upgrade():
             return closed
         case Reboot():
-            return tuple(told for told in closed if told.gate is Gate.HEALTH)
+            return tuple(told for told in closed if told.gate in OF_REBOOTS)
         case Done() | Hold() | AwaitReboot():
             return ()
         case _:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.reboot import told_instant
 from agent.domain.standing import suspect_until
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.check import CheckResult
+    from agent.domain.pause import Pause
     from agent.domain.policy import Policy
     from agent.domain.standing import Standing
     from agent.domain.store_path import StorePath
@@ -27,10 +29,14 @@ _TOLD: Final = 5
 class Gate(StrEnum):
     """The gates, in the order in which they are asked: cheap and local first."""
 
+    PAUSED = "paused"
+    BOOTED_UNEXPECTED = "booted-unexpected"
     FOREIGN_SYSTEM = "foreign-system"
     DENIED = "denied"
     SUSPECT = "suspect"
     DOWNGRADE = "downgrade"
+    WINDOW = "upgrade-window"
+    CLOCK = "clock"
     BOOT_SPACE = "boot-space"
     STORE_SPACE = "store-space"
     HEALTH = "health"
@@ -40,6 +46,8 @@ class Gate(StrEnum):
 
 IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
 """The gates that a person can pass; a denial is lifted instead."""
+OF_REBOOTS: Final = frozenset({Gate.HEALTH})
+"""The gates that hold a reboot, too; the others of a reboot's own are its obstacles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,52 @@ class Foreign:
     what: str
     path: StorePath | None
     since: datetime
+
+
+def judge_paused(pause: Pause | None) -> Judgement:
+    """Hold while a person has said so."""
+    if pause is None:
+        return Judgement(Gate.PAUSED, is_open=True, reason="not paused")
+    ends = f"until {_instant(pause.until)}" if pause.until else "until `agent resume`"
+    reason = f"paused {ends} by {pause.by}: {pause.reason}"
+    return Judgement(Gate.PAUSED, is_open=False, reason=reason)
+
+
+def judge_booted(unexpected: Foreign | None, now: datetime, policy: Policy) -> Judgement:
+    """Hold while a host has come up with a system that is not the profile's.
+
+    Somebody has picked an older entry of the boot loader's menu, and may need it.
+    """
+    if unexpected is None:
+        reason = "the host has booted what the profile has, or has had since"
+        return Judgement(Gate.BOOTED_UNEXPECTED, is_open=True, reason=reason)
+    told = f"the host has booted {unexpected.path}, which is not the profile's system"
+    until = unexpected.since + policy.foreign_hold
+    if now < until:
+        reason = f"{told}: held until {_instant(until)}"
+        return Judgement(Gate.BOOTED_UNEXPECTED, is_open=False, reason=reason)
+    return Judgement(Gate.BOOTED_UNEXPECTED, is_open=True, reason=f"{told}, long enough ago")
+
+
+def judge_window(now: datetime, policy: Policy) -> Judgement:
+    """Hold outside of `upgrade.windows`."""
+    schedule = policy.upgrade_schedule
+    if schedule.is_open(now, policy.host):
+        reason = "open" if schedule.windows else "no windows"
+        return Judgement(Gate.WINDOW, is_open=True, reason=reason)
+    opens = schedule.next_opening(now, policy.host)
+    reason = f"outside of upgrade.windows, which open next {told_instant(opens)}"
+    return Judgement(Gate.WINDOW, is_open=False, reason=reason)
+
+
+def judge_clock(*, is_synchronised: bool | None, policy: Policy) -> Judgement:
+    """Hold where windows stand on a clock that is not synchronised."""
+    if not policy.upgrade_schedule.windows:
+        return Judgement(Gate.CLOCK, is_open=True, reason="nothing stands on it")
+    if is_synchronised is False:
+        reason = "the clock is not synchronised, and upgrade.windows stand on it"
+        return Judgement(Gate.CLOCK, is_open=False, reason=reason)
+    return Judgement(Gate.CLOCK, is_open=True, reason="synchronised, as far as is known")
 
 
 def judge_foreign(foreign: Foreign | None, now: datetime, policy: Policy) -> Judgement:

@@ -23,6 +23,8 @@ class Mark(StrEnum):
     """Running by `test`, its checks have passed; the profile is another one."""
     ROLLING_BACK = "rolling-back"
     """What is being rolled back from: until it is gone the roll-back has to be finished."""
+    REBOOTING_BACK = "rebooting-back"
+    """What is being rolled back from, once the reboot for that has been asked for: only once."""
     ROLLED_BACK = "rolled-back"
     """What was rolled back from, until that stands in the history."""
 
@@ -36,10 +38,19 @@ class Marks:
     staged: StorePath | None = None
     tested: StorePath | None = None
     rolling_back: StorePath | None = None
+    rebooting_back: StorePath | None = None
     rolled_back: StorePath | None = None
+
+    @property
+    def left(self) -> StorePath | None:
+        """What is being rolled back from, in either way."""
+        return self.rolling_back or self.rebooting_back
 
     @property
     def known(self) -> frozenset[StorePath]:
         """The systems that the agent itself may have left running or in the profile."""
-        found = (self.confirmed, self.pending, self.staged, self.tested, self.rolling_back)
+        found = (
+            *(self.confirmed, self.pending, self.staged, self.tested),
+            *(self.rolling_back, self.rebooting_back),
+        )
         return frozenset(path for path in found if path is not None)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from agent.domain.check import Check
     from agent.domain.job import Job, Select
+    from agent.domain.reboot import RebootPolicy
+    from agent.domain.window import Schedule
 
 
 DEAD_MAN_MARGIN: Final = timedelta(seconds=5)
@@ -83,6 +85,8 @@ class Policy:
     strategy: Strategy
     verify: bool
     reboot_mode: RebootMode
+    reboot: RebootPolicy
+    upgrade_schedule: Schedule
     local_builds: bool
     store_reserve: int
     boot_reserve: int

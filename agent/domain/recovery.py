@@ -84,9 +84,9 @@ class Memory:
 def recover(memory: Memory) -> Step:
     """Return the next step."""
     marks = memory.marks
-    if memory.is_activating and (marks.pending or marks.rolling_back):
+    if memory.is_activating and (marks.pending or marks.left):
         step = Step.WAIT
-    elif marks.rolling_back:
+    elif marks.left:
         step = Step.ROLL_BACK
     elif marks.rolled_back:
         step = Step.CLOSE_ROLL_BACK

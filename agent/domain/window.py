@@ -54,9 +54,13 @@ class Schedule:
     margin: timedelta = timedelta(0)
     """What is begun needs at least so much of the window."""
 
-    def is_open(self, now: datetime, host: str) -> bool:
-        """Whether something may be begun now."""
-        return not self.windows or any(now >= span.start for span in self._spans(now, host))
+    def is_open(self, now: datetime, host: str, *, has_begun: bool = False) -> bool:
+        """Whether something may be begun now; for what `has_begun`, splay and margin are over."""
+        if not self.windows:
+            return True
+        if has_begun:
+            return any(span.start <= now < span.end for span in self._openings(now))
+        return any(now >= span.start for span in self._spans(now, host))
 
     def next_opening(self, now: datetime, host: str) -> datetime | None:
         """Return when something may next be begun, `now` if it may be; None if never."""

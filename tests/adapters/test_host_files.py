@@ -97,61 +97,6 @@ def test_a_host_without_links_was_never_changed(root):
     assert root.host.changed_at() == datetime(2026, 11, 21, 4, tzinfo=UTC)
 
 
-# What the loader starts
-
-
-def entry(root, name, options):
-    file = root.boot / "loader/entries" / f"{name}.conf"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"title NixOS\nlinux /EFI/nixos/kernel.efi\n{options}\n")
-
-
-def default(root, line):
-    file = root.boot / "loader/loader.conf"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"timeout 5\n{line}\nconsole-mode keep\n")
-
-
-@pytest.mark.parametrize("line", ["default nixos-generation-7.conf", "default  nixos-generation-7"])
-def test_systemd_boots_default_is_the_system_of_its_entry(root, line):
-    default(root, line)
-    entry(root, "nixos-generation-6", f"options init={root.name('a')}/init quiet")
-    entry(root, "nixos-generation-7", f"options quiet init={root.name('b')}/init loglevel=4")
-    assert root.host.boot_default() == root.name("b")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "#default nixos-generation-7.conf",
-        "default @saved",
-        "default nixos-generation-8.conf",
-        "default nixos-*",
-        "default ../../etc/passwd",
-    ],
-)
-def test_a_default_that_names_no_entry_is_unknown(root, line):
-    default(root, line)
-    entry(root, "nixos-generation-7", f"options init={root.name('b')}/init")
-    assert root.host.boot_default() is None
-
-
-@pytest.mark.parametrize(
-    "options", ["", "options quiet", "options init=/bin/sh", "options init=/elsewhere/a-b/init"]
-)
-def test_an_entry_that_starts_no_system_of_the_store_is_unknown(root, options):
-    default(root, "default nixos-generation-7.conf")
-    entry(root, "nixos-generation-7", options)
-    assert root.host.boot_default() is None
-
-
-def test_another_loaders_default_is_unknown(root):
-    assert root.host.boot_default() is None
-    (root.boot / "grub").mkdir(parents=True)
-    assert root.host.boot_default() is None
-
-
 # Gateways
 
 HEADER = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"

@@ -156,10 +156,12 @@ def test_a_reboot_is_only_noted(throwaway_host):
     systemctl = str(throwaway_host.paths.root / "bin/systemctl")
 
     run_now((systemctl, "--no-block", "reboot"), env=env)
-    with pytest.raises(ProgramFailedError, match="does not know 'start'"):
-        run_now((systemctl, "start", "reboot.target"), env=env)
+    run_now((systemctl, "--no-block", "start", "reboot.target"), env=env)
+    with pytest.raises(ProgramFailedError, match="not found"):
+        run_now((systemctl, "start", "other.target"), env=env)
 
-    assert throwaway_host.paths.reboots.read_text() == "--no-block reboot\n"
+    noted = "--no-block reboot\n--no-block start reboot.target\n"
+    assert throwaway_host.paths.reboots.read_text() == noted
 
 
 def test_a_timer_is_noted_told_of_and_stopped(throwaway_host):

@@ -12,6 +12,7 @@ from agent.domain.gates import FreeSpace
 from agent.domain.systems import BootArtifacts, Systems
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from agent.domain.errors import HostError
@@ -51,9 +52,11 @@ class FakeHost(Host):
         self.contents: dict[StorePath, FakeSystem] = {}
         self.space = FreeSpace(store=100 << 30, boot=1 << 30)
         self.changed: datetime | None = None
-        self.loader_default: StorePath | None = None
+        self.booted_when: datetime | None = None
         self.gateways: tuple[str, ...] = ("192.0.2.1",)
         self.reboots = 0
+        self.is_forced = False
+        self.on_reboot: Callable[[], None] = lambda: None
         self.fault: HostError | None = None
         self.reboot_fault: HostError | None = None
 
@@ -128,18 +131,20 @@ class FakeHost(Host):
         return self.changed
 
     @override
-    def boot_default(self) -> StorePath | None:
-        return self.loader_default
+    def booted_at(self) -> datetime | None:
+        return self.booted_when
 
     @override
     def default_gateways(self) -> tuple[str, ...]:
         return self.gateways
 
     @override
-    async def reboot(self) -> None:
+    async def reboot(self, *, forced: bool = False) -> None:
         if self.reboot_fault is not None:
             raise self.reboot_fault
         self.reboots += 1
+        self.is_forced = forced
+        self.on_reboot()
 
     def _specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
         found = self.contents.get(toplevel)

@@ -14,7 +14,9 @@ from agent.domain.policy import (
     RebootMode,
     Strategy,
 )
+from agent.domain.reboot import RebootPolicy
 from agent.domain.store_path import StorePath
+from agent.domain.window import Schedule
 
 OLD, NEW, SPECIAL, OTHER = (StorePath(f"/nix/store/{c * 32}-nixos") for c in "abcd")
 JOB = Job("https://hydra.example.org", "p", "j", "h")
@@ -26,6 +28,13 @@ POLICY = Policy(
     strategy=Strategy.FLAKE,
     verify=True,
     reboot_mode=RebootMode.NEVER,
+    reboot=RebootPolicy(
+        schedule=Schedule(),
+        inhibitor_limit=timedelta(days=1),
+        user_notice=timedelta(minutes=10),
+        tries_boot=True,
+    ),
+    upgrade_schedule=Schedule(),
     local_builds=False,
     store_reserve=1 << 30,
     boot_reserve=64 << 20,

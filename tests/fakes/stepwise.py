@@ -16,6 +16,7 @@ from agent.domain.units import CONFIRM_UNIT
 
 from .host import FakeHost, FakeSystem
 from .journal import FakeJournal
+from .loader import FakeLoader
 from .lock import FakeLock
 from .marks import FakeMarks
 from .nix import FakeNix, FakeNixosRebuild
@@ -132,6 +133,8 @@ class WorldHost(FakeHost):
         super().__init__()
         self.running = self.booted = self.profile = OLD
         self.contents[OLD] = system_with("k1")
+        self.loader = FakeLoader()
+        self.loader.installed = OLD
         self._steps = steps
 
     def activate(self, action: Action, path: StorePath) -> None:
@@ -142,12 +145,14 @@ class WorldHost(FakeHost):
 
     def switch_to(self, action: Action, path: StorePath) -> None:
         """Move the link as switch-to-configuration does, which leaves the profile alone."""
+        if action.moves_profile:
+            self.loader.installed = path
         if action in (Action.SWITCH, Action.TEST):
             self.running = path
 
     def boot(self) -> None:
-        """Start what the profile names, as after a reboot or a power cut."""
-        self.running = self.booted = self.profile
+        """Start what the boot loader has, as after a reboot or a power cut."""
+        self.running = self.booted = self.loader.starts()
         self.boot_id += "+"
 
     def specialise(self, path: StorePath, name: str, special: StorePath, kernel: str) -> None:
@@ -166,10 +171,10 @@ class WorldHost(FakeHost):
         return super().free_space()
 
     @override
-    async def reboot(self) -> None:
+    async def reboot(self, *, forced: bool = False) -> None:
         self._steps.append("reboot")
         await asyncio.sleep(0)  # where a cancellation arrives
-        await super().reboot()
+        await super().reboot(forced=forced)
 
 
 class WorldJournal(FakeJournal):

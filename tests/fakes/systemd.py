@@ -11,7 +11,7 @@ from agent.application.ports import ActivationExit, Systemd, UnitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from agent.domain.errors import HostError
     from agent.domain.policy import Action
@@ -50,6 +50,7 @@ class FakeSystemd(Systemd):
         self.failed: frozenset[str] | None = frozenset()
         self.is_synchronised: bool | None = True
         self.timer: Armed | None = None
+        self.woken_at: datetime | None = None
         self.is_at_work = False
         self.is_stubborn = False
         self.stops = 0
@@ -93,6 +94,10 @@ class FakeSystemd(Systemd):
     @override
     async def disarm(self) -> None:
         self.timer = None
+
+    @override
+    async def wake(self, at: datetime) -> None:
+        self.woken_at = at
 
     @override
     async def is_activating(self) -> bool:

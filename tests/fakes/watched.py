@@ -56,6 +56,10 @@ class Watch:
     had_clock: dict[StorePath, bool | None] = field(default_factory=dict)
     decided: dict[str, Mark] = field(default_factory=dict)
     """What became of the last upgrade to a path."""
+    reboots: dict[tuple[str, StorePath | None], str] = field(default_factory=dict)
+    """The boot in which a reboot into a path, or back from it, was asked for."""
+    last: StorePath | None = None
+    """What was activated last."""
     is_by_hand: bool = False
     is_isolated: bool = False
     wrongs: list[str] = field(default_factory=list)
@@ -149,6 +153,9 @@ class WatchedRebuild(WorldNixosRebuild):
         watch.blame(f"activated {path}, which is denied", unless=path not in denied)
         watch.blame(f"activated {path}, not built by Hydra", unless=path in watch.green)
         watch.blame("activated unannounced", unless=self.is_announced(action, path))
+        if path != watch.last:
+            watch.reboots.clear()
+        watch.last = path
         watch.disturbed.discard(path)
         if self.ends.returncode:
             watch.disturbed.add(path)
@@ -193,10 +200,12 @@ class WatchedSystemd(WorldSystemd):
     @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
         marks = self.world.marks.read()
+        is_for_the_loader = action is Action.BOOT and toplevel in (marks.confirmed, marks.staged)
         self.watch.blame(
-            f"went back to {toplevel}, which is not confirmed", unless=toplevel == marks.confirmed
+            f"went back to {toplevel}, which is not confirmed",
+            unless=toplevel == marks.confirmed or is_for_the_loader,
         )
-        self.watch.blame("went back unmarked", unless=marks.rolling_back is not None)
+        self.watch.blame("went back unmarked", unless=marks.left is not None or is_for_the_loader)
         return await super().activate(toplevel, action)
 
 
@@ -222,6 +231,19 @@ class WatchedWorld(World):
         self.journal = WatchedJournal(self)
         self.systemd = WatchedSystemd(self)
         self.systemd.programs[CONFIRM_UNIT] = self.confirm_unit
+        self.host.on_reboot = self.judge_reboot
+
+    def judge_reboot(self) -> None:
+        """See that a reboot is the only one for its path, and that the loader knows the way back."""
+        marks, watch = self.marks.read(), self.watch
+        why = ("back from", marks.left) if marks.left else ("into", marks.staged)
+        asked_in = watch.reboots.setdefault(why, self.host.boot_id)
+        watch.blame(f"rebooted {why} again", unless=asked_in == self.host.boot_id)
+        default = self.host.loader.default()
+        watch.blame(
+            f"rebooted with {default} as the default, not confirmed",
+            unless=default == marks.confirmed or marks.confirmed is None,
+        )
 
     def switch_back(self, action: Action, path: StorePath) -> None:
         """Do what the confirmed system's switch-to-configuration does."""

@@ -21,7 +21,9 @@ from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 from agent.domain.units import CONFIRM_UNIT
 
+from .agenda import FakeAgenda
 from .hydra import FakeHydra, FakeJobset
+from .logind import FakeLogind
 from .nix import RememberedProgress
 from .samples import JOB, OLD, POLICY
 from .stepwise import (
@@ -92,6 +94,8 @@ class World:
         self.systemd = WorldSystemd(self.steps, self.host.switch_to)
         self.systemd.programs[CONFIRM_UNIT] = self._confirm
         self.profile = WorldProfile(self.steps, self.host)
+        self.logind = FakeLogind()
+        self.agenda = FakeAgenda()
         self.told_by_new = RememberedEvents()
         self.new_policy: Policy | None = None
         self.runs = 0
@@ -121,6 +125,9 @@ class World:
             marks=self.marks,
             systemd=self.systemd,
             profile=self.profile,
+            logind=self.logind,
+            loader=self.host.loader,
+            agenda=self.agenda,
         )
 
     def publish(

@@ -49,6 +49,8 @@ class PowerSupply:
         self._name = name
         self._boot = boot
         self.patience = patience
+        self.boots_again = False
+        """Whether a silent boot is followed by another, as by a watchdog; otherwise it stays off."""
         self.phase = Phase.OFF
         self.boots = 0
         """How often it was booted, ever."""
@@ -110,14 +112,16 @@ class PowerSupply:
 
     def _run(self) -> None:
         try:
-            while self._wanted and self._boot_once() == _REBOOTS:
+            while self._wanted and self._boot_once():
                 pass
         except Exception as fault:  # noqa: BLE001 - raised again by `wait`
             self.fault = fault
         finally:
             self._change(Phase.OFF, leader=0)
 
-    def _boot_once(self) -> int:
+    def _boot_once(self) -> bool:
+        """Boot, and wait for the end of that; return whether to boot again."""
+        silent_boots = self.silent_boots
         directory = self._rack.path(f"/tmp/{self._name}.notify")
         directory.unlink(missing_ok=True)
         with (
@@ -146,7 +150,8 @@ class PowerSupply:
                 self._change(self.phase, leader=0)
                 self._rack.end(self._name)
                 child.wait()
-        return child.returncode
+        was_silent = self.silent_boots != silent_boots
+        return child.returncode == _REBOOTS or (was_silent and self.boots_again)
 
     def _watch(self, child: subprocess.Popen[bytes], notified: socket.socket) -> None:
         """Follow one boot to its end."""

@@ -44,7 +44,7 @@ ln -sfn {CURRENT}/etc/nixos-hydra-agent /etc/nixos-hydra-agent
 ln -sfn /opt/agent/bin/agent /usr/local/bin/agent
 files=/opt/agent/lib/python3*/site-packages/agent/demo/files/bin
 # The clock is the machine's, which may not be synchronised and which nobody here can set.
-for program in nixos-rebuild timedatectl; do
+for program in nixos-rebuild timedatectl bootctl; do
   cp $files/$program /usr/local/bin/$program
   chmod 755 /usr/local/bin/$program
 done
@@ -172,6 +172,10 @@ class RealHost:
     def patience(self) -> float:
         """How many seconds a boot may take before the power supply ends it; can be set."""
         return self._power.patience
+
+    def has_a_watchdog(self) -> None:
+        """Boot again after a boot that was cut off."""
+        self._power.boots_again = True
 
     @patience.setter
     def patience(self, seconds: float) -> None:

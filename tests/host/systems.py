@@ -18,6 +18,8 @@ JOBSET = "main"
 UPGRADE = "nixos-hydra-agent.service"
 TIMER = "nixos-hydra-agent.timer"
 CONFIRM = "nixos-hydra-agent-confirm.service"
+DEADLINE = "nixos-hydra-agent-boot-deadline.service"
+DEADLINE_TIMER = "nixos-hydra-agent-boot-deadline.timer"
 
 _OF_THE_MODULE = "X-RestartIfChanged=false\nX-StopOnRemoval=false"
 _ENVIRONMENT = "Environment=HOME=/root"
@@ -41,7 +43,14 @@ def system(
     its_units: dict[str, str] = {}
     wanted: list[str] = []
     if agent:
-        its_units = {UPGRADE: upgrade_unit(), TIMER: timer_unit(), CONFIRM: confirm_unit()}
+        its_units = {
+            UPGRADE: upgrade_unit(),
+            TIMER: timer_unit(),
+            CONFIRM: confirm_unit(),
+            DEADLINE: deadline_unit(),
+            DEADLINE_TIMER: deadline_timer(),
+        }
+        parameters.setdefault("early", [DEADLINE_TIMER])
         its_units |= agent_units or {}
         wanted = [name for name in (TIMER, CONFIRM) if name in its_units]
         parameters["agentConfig"] = to_toml(merged(SETTINGS, settings or {}))
@@ -123,6 +132,48 @@ RestartSec={restart_after}
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+
+_EARLY = """\
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+Conflicts=shutdown.target
+Before=shutdown.target
+"""
+
+
+def deadline_unit(agent: str = AGENT) -> str:
+    """Return the unit that leaves a booted system which nobody has confirmed."""
+    marks = "/nix/var/nix/gcroots/nixos-hydra-agent"
+    conditions = "\n".join(
+        f"ConditionPathIsSymbolicLink=|{marks}/{mark}"
+        for mark in ("pending", "staged", "rolling-back")
+    )
+    return f"""\
+[Unit]
+Description=Leave a system that nobody has confirmed since its boot
+{_OF_THE_MODULE}
+{_EARLY}{conditions}
+FailureAction=reboot
+
+[Service]
+Type=oneshot
+ExecStart={agent} dead-man --booted
+SuccessExitStatus=1 75
+{_ENVIRONMENT}
+"""
+
+
+def deadline_timer(when: str = "OnBootSec=20min") -> str:
+    """Return the timer of `deadline_unit`."""
+    return f"""\
+[Unit]
+Description=Leave a system that nobody has confirmed since its boot
+{_EARLY}
+[Timer]
+{when}
+AccuracySec=100ms
 """
 
 

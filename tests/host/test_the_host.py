@@ -123,7 +123,7 @@ def test_a_boot_that_stays_silent_is_cut_off(new_host, site):
 
 def test_a_host_without_a_system_to_boot_says_so_and_stays_off(new_host, site):
     host = new_host(plain(site, "26.05.1"))
-    host.find("/boot").joinpath("default").unlink()
+    host.find("/boot/loader").joinpath("loader.conf").unlink()
 
     with pytest.raises(TimeoutError, match="no system to boot"):
         host.power_on(timeout=2)

@@ -28,7 +28,9 @@ let
       default = false;
     };
     mkIf = condition: value: if condition then value else { };
+    mkMerge = builtins.foldl' (one: other: one // other) { };
     mkDefault = value: value;
+    optional = condition: value: if condition then [ value ] else [ ];
     getExe = package: "${package}/bin/agent";
     literalExpression = text: text;
     elem = builtins.elem;
@@ -71,6 +73,7 @@ let
     ) declared;
   evaluated = import module { self = { }; } {
     inherit lib config;
+    options.systemd.settings = { };
     pkgs.formats.toml = _: {
       type = { };
       generate = name: _value: "/${name}";
@@ -78,6 +81,7 @@ let
     pkgs.runCommand = name: _: _: name;
   };
   config = {
+    time.timeZone = "Europe/Berlin";
     networking.hostName = "from-networking";
     networking.proxy.envVars = { };
     system.autoUpgradeHydra = merge evaluated.options.system.autoUpgradeHydra options;

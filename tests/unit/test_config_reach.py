@@ -16,6 +16,7 @@ from agent.config.checks import CHECK_SECTIONS
 from agent.config.load import load_settings
 from agent.config.policy import policy_of
 from agent.config.settings import Settings
+from agent.config.windows import WindowSection
 from agent.domain.check import StatusRange
 from agent.wiring import open_ports
 from fakes.telling import RememberedEvents
@@ -33,6 +34,7 @@ CONNECT = BASE + '[[health.checks]]\ntype = "tcp"\nhost = "a"\nport = 1\n'
 RESOLVE = BASE + '[[health.checks]]\ntype = "dns"\nhost = "a"\n'
 UNIT = BASE + '[[health.checks]]\ntype = "unit"\nunit = "a.service"\n'
 COMMAND = BASE + '[[health.checks]]\ntype = "command"\ncommand = ["a"]\n'
+OPENS = "{start = '04:00', length = '2h'}"
 
 # key: (base, TOML value, what the policy or an adapter then holds)
 ROWS: dict[str, tuple[str, str, Any]] = {
@@ -68,7 +70,16 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "confirm.gateway": (BASE, "false", False),
     "confirm.on_failure": (BASE, '"hold"', "hold"),
     "confirm.ignore_units": (BASE, '["a-*.service"]', "a-*.service"),
+    "upgrade.windows": (BASE, f"[{OPENS}]", timedelta(hours=2)),
+    "upgrade.splay": (BASE, '"7m"', timedelta(minutes=7)),
+    "upgrade.margin": (BASE, '"7m"', timedelta(minutes=7)),
     "reboot.mode": (BASE, '"always"', "always"),
+    "reboot.windows": (BASE, f"[{OPENS}]", timedelta(hours=2)),
+    "reboot.splay": (BASE, '"7m"', timedelta(minutes=7)),
+    "reboot.margin": (BASE, '"7m"', timedelta(minutes=7)),
+    "reboot.inhibitor_limit": (BASE, '"7h"', timedelta(hours=7)),
+    "reboot.user_notice": (BASE, '"7m"', timedelta(minutes=7)),
+    "reboot.try_boot": (BASE, "false", False),
     "paths.current_system": (BASE, '"/x/current"', Path("/x/current")),
     "paths.booted_system": (BASE, '"/x/booted"', Path("/x/booted")),
     "paths.profile": (BASE, '"/x/profile"', Path("/x/profile")),
@@ -113,6 +124,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "command.wanted": (COMMAND, "true", True),
 }
 ELSEWHERE = {
+    **{f"window.{key}": "test_config_windows sees it" for key in WindowSection.model_fields},
     "log.format": "the end-to-end tests see it arrive",
     **{f"{kind}.type": "it selects the kind of check" for kind in CHECK_SECTIONS},
 }
@@ -133,6 +145,7 @@ def test_every_key_of_the_settings_has_a_row():
     keys = keys_of(Settings)
     for kind, section in CHECK_SECTIONS.items():
         keys |= keys_of(section, f"{kind}.")
+    keys |= keys_of(WindowSection, "window.")
     assert keys == set(ROWS) | set(ELSEWHERE)
 
 

@@ -59,6 +59,7 @@ def test_a_check_names_what_has_drifted_and_changes_nothing(tmp_path, damage):
 def test_every_setting_has_a_row_with_type_and_meaning(pages):
     from agent.config.checks import CHECK_SECTIONS
     from agent.config.settings import Settings
+    from agent.config.windows import WindowSection
 
     rows = re.findall(
         r"^\| `([\w.]+)` \| (.+?) \| (.*?) \| (.+?) \|$", pages["settings.md"], re.MULTILINE
@@ -76,6 +77,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
         if not hasattr(field.annotation, "model_fields")
     }
     expected |= {name for section in CHECK_SECTIONS.values() for name in section.model_fields}
+    expected |= set(WindowSection.model_fields)
     assert set(keys) == expected
     assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
     assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, time, timedelta
 
 import pytest
 
@@ -13,9 +13,12 @@ from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
 from agent.domain.gates import FreeSpace, Gate, Judgement
 from agent.domain.marks import Mark
+from agent.domain.pause import Pause
 from agent.domain.standing import Denial
+from agent.domain.window import Schedule, Window
 from fakes.runs import an_arrival
 from fakes.samples import JOB, OLD
+from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
@@ -52,7 +55,7 @@ def is_denied(world, path=NEW):
 def test_gates_are_asked_cheap_and_local_ones_first(world):
     assert ask(world) == [(gate, True) for gate in GATES]
     assert world.steps == [
-        "systems", "highest-build", "free-space", "plan_fetch", "free-space", "probe canary"
+        "systems", "systems", "highest-build", "free-space", "plan_fetch", "free-space", "probe canary"
     ]  # fmt: skip
 
 
@@ -61,29 +64,34 @@ def test_every_answer_is_told(world):
     ask(world)
     told = [(event.name, said["gate"]) for event, said in world.told.said if "gate" in said]
     assert told == [
-        ("gate.passed", "foreign-system"), ("gate.passed", "denied"), ("gate.passed", "suspect"),
-        ("gate.passed", "downgrade"), ("gate.passed", "boot-space"),
-        ("gate.passed", "store-space"), ("gate.held", "health"),
-    ]  # fmt: skip
+        *(("gate.passed", gate) for gate in GATES if gate is not Gate.HEALTH),
+        ("gate.held", Gate.HEALTH),
+    ]
     assert world.told.fields_of(events.GATE_HELD)["reason"] == "canary: no reply"
 
 
 def test_the_first_gate_that_holds_ends_the_questions(world):
     has_taken(world, 2)
-    assert ask(world)[3:] == [(Gate.DOWNGRADE, False)]
+    assert ask(world)[-1] == (Gate.DOWNGRADE, False)
     assert "free-space" not in world.steps
 
 
 def test_every_gate_is_asked_when_that_is_wanted(world):
     world.marks.set(Mark.CONFIRMED, OLD)
-    world.somebody_switches(system(7))
+    world.host.contents[system(7)] = system_with("k1")
+    world.host.profile = system(7)
+    world.host.changed = world.host.booted_when = world.clock.now()
+    world.agenda.set_pause(Pause("audit", "eve", world.clock.now()))
+    world.systemd.is_synchronised = False
     is_denied(world)
     failure = {"fault": "suspect", "finished_at": world.clock.now()}
     world.journal.record(an_arrival(1, NEW, "failed", **failure))
     has_taken(world, 2)
     world.host.space = FreeSpace(store=0, boot=0)
     world.canary_dies()
-    assert ask(world, every=True) == [(gate, False) for gate in GATES]
+    closed = Window(frozenset(), time(4, 0), timedelta(hours=1), UTC)
+    policy = replace(WATCHFUL, upgrade_schedule=Schedule((closed,)))
+    assert ask(world, every=True, policy=policy) == [(gate, False) for gate in GATES]
 
 
 def test_a_build_as_old_as_what_the_host_had_is_no_downgrade(world):
@@ -220,16 +228,16 @@ def test_a_link_that_is_missing_is_nobodys(settled):
 def test_a_foreign_system_is_held_until_its_time_is_over(settled):
     settled.somebody_switches(system(7))
     settled.clock.move(WATCHFUL.foreign_hold.total_seconds() - 1)
-    assert ask(settled) == [(Gate.FOREIGN_SYSTEM, False)]
+    assert ask(settled)[-1] == (Gate.FOREIGN_SYSTEM, False)
     settled.clock.move(1)
-    assert ask(settled)[0] == (Gate.FOREIGN_SYSTEM, True)
+    assert (Gate.FOREIGN_SYSTEM, True) in ask(settled)
 
 
 def test_a_foreign_system_of_unknown_age_is_held(settled):
     settled.somebody_switches(system(7))
     settled.host.changed = None
     settled.clock.move(timedelta(days=365).total_seconds())
-    assert ask(settled) == [(Gate.FOREIGN_SYSTEM, False)]
+    assert ask(settled)[-1] == (Gate.FOREIGN_SYSTEM, False)
 
 
 # A person passes a gate
@@ -251,10 +259,8 @@ def test_only_the_gate_that_was_named_is_ignored(world):
     world.canary_dies()
     has_taken(world, 2)
     ignored = frozenset({Gate.DOWNGRADE})
-    assert ask(world, ignored_gates=ignored)[3:] == [
-        (Gate.DOWNGRADE, True), (Gate.BOOT_SPACE, True), (Gate.STORE_SPACE, True),
-        (Gate.HEALTH, False),
-    ]  # fmt: skip
+    told = ask(world, ignored_gates=ignored)
+    assert told == [(gate, gate is not Gate.HEALTH) for gate in GATES]
 
 
 def test_a_gate_that_is_open_anyhow_is_not_told_to_be_ignored(world):

@@ -250,7 +250,7 @@ def test_an_exit_code_that_is_not_zero_is_told_though_all_is_back(world):
     ],
 )
 def test_the_boot_loaders_default_is_read_back(world, action, default, is_told):
-    world.host.loader_default = default
+    world.host.loader.default = lambda: default
     go_back(world, action)
     assert (events.ROLL_BACK_INCOMPLETE.name in world.told.names()) is is_told
 

@@ -122,4 +122,4 @@ def test_an_unknown_outlook_says_nothing():
 def test_foreign_text_neither_breaks_a_line_nor_moves_the_cursor():
     outlook = Outlook(evaluation_error="a\x1b[2J\nb")
     text = for_person(Status(decision=Done(), outlook=outlook), "web-1")
-    assert text.splitlines()[1].endswith("evaluation fails: a�[2J b")
+    assert text.splitlines()[2].endswith("evaluation fails: a�[2J b")

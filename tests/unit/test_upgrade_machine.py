@@ -136,6 +136,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["journal", "marks", "both"]))
     def what_the_agent_remembers_is_lost(self, what):
+        self.watch.reboots.clear()
         if what != "marks":
             self.world.journal = WatchedJournal(self.world)
         if what != "journal":
@@ -239,6 +240,20 @@ class Life(RuleBasedStateMachine):
         self.act(upgrade, policy)
         if is_fired:
             self.fire()
+
+    @rule(nature=NATURES, loader=st.sampled_from(["obeys", "falls back", "does not obey"]))
+    def an_upgrade_takes_a_reboot(self, nature, loader):
+        policy = replace(BRISK, reboot_mode=RebootMode.WHEN_NEEDED)
+        self.publish(nature, f"k{len(self.paths)}")
+        self.act(upgrade, policy)
+        self.reboot(falls_back=loader == "falls back")
+        self.act(by_hand.confirm, policy)
+        self.reboot()
+        left = self.world.marks.read().rebooting_back
+        if loader == "does not obey" and left is not None:
+            self.world.host.running = self.world.host.booted = left
+            self.world.settle()
+        self.act(upgrade, policy)
 
     @precondition(lambda self: self.world.marks.links.get(Mark.PENDING))
     @rule(step=st.sampled_from(FORTH + BACK))

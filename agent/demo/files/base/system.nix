@@ -50,20 +50,25 @@ let
       ofTimer = builtins.match ".*[.]timer" name != null;
       target = if ofTimer then "timers.target" else "multi-user.target";
     in "ln -s ../'${name}' $units/${target}.wants/'${name}'") (host.wants or [ ]));
+  # What is started before all else, and stays in emergency mode.
+  earlyUnits = builtins.concatStringsSep "\n" (map (name:
+    "ln -s ../'${name}' $units/sysinit.target.wants/'${name}'") (host.early or [ ]));
   settings =
     if host ? agentConfig
     then "cp ${builtins.toFile "config.toml" host.agentConfig} $out/etc/nixos-hydra-agent/config.toml"
     else "";
   etc = build "etc" {
-    inherit hostName unitFiles wantedUnits settings;
+    inherit hostName unitFiles wantedUnits earlyUnits settings;
     health = host.health or "well";
   } ''
     units=$out/etc/systemd/system
-    mkdir -p $units/multi-user.target.wants $units/timers.target.wants $out/etc/nixos-hydra-agent
+    mkdir -p $units/multi-user.target.wants $units/timers.target.wants \
+      $units/sysinit.target.wants $out/etc/nixos-hydra-agent
     echo "$hostName" > $out/etc/hostname
     echo "$health" > $out/etc/health
     eval "$unitFiles"
     eval "$wantedUnits"
+    eval "$earlyUnits"
     eval "$settings"
   '';
   # What makes the closure as large as wanted: KiB of bytes that differ with the version.
@@ -88,7 +93,8 @@ let
     broken = if host.failsToBuild or false then "1" else "";
     exitCode = toString (host.activationExit or 0);
     activate = builtins.readFile ./activate;
-    init = builtins.readFile ./init;
+    # A kernel that hangs never comes to its init.
+    init = if host.hangs or false then "#!/bin/sh\nexec sleep infinity\n" else builtins.readFile ./init;
     switchToConfiguration = builtins.readFile ./switch-to-configuration;
   } ''
     if [ -n "$broken" ]; then

@@ -1,0 +1,73 @@
+"""The boot loader: which system it starts by default, and one to be started just once."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.boot_entries import GrubEntries, SystemdBootEntries
+from agent.adapters.process import ProgramMissingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.adapters.process import Runner
+    from agent.domain.store_path import StorePath
+
+_TIMEOUT: Final = 60.0
+_PROGRAMS: Final = {"systemd-boot": "bootctl", "grub": "grub-reboot"}
+
+
+class BootLoader:
+    """Asks the files below `boot`, and tells the loader by its own commands."""
+
+    def __init__(self, runner: Runner, *, boot: Path, store_dir: Path) -> None:
+        self._runner = runner
+        self._boot = boot
+        self._known = (
+            SystemdBootEntries(boot, str(store_dir)),
+            GrubEntries(boot, str(store_dir)),
+        )
+
+    def fallback(self) -> str | None:
+        """Return the name of the loader, if it can be told to start a system just once."""
+        entries = self._entries()
+        if entries is None:
+            return None
+        path = self._runner.environment.get("PATH")
+        return entries.name if shutil.which(_PROGRAMS[entries.name], path=path) else None
+
+    def default(self) -> StorePath | None:
+        """Return the system that is started by default; None where that is not clear."""
+        entries = self._entries()
+        return entries.default() if entries else None
+
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had.
+
+        A default that somebody has chosen in the loader's menu (systemd-boot keeps it in a
+        variable, for ever) would stand above the one in its files: it is removed.
+        """
+        entries = self._entries()
+        entry = entries.entry_of(toplevel) if entries else None
+        if entries is None or entry is None:
+            return False
+        if entries.name == "grub":
+            return await self._run("grub-reboot", f"--boot-directory={self._boot}", entry)
+        await self.forget_choices()
+        return await self._run("bootctl", "set-oneshot", entry)
+
+    async def forget_choices(self) -> None:
+        """Remove the default that somebody has chosen in systemd-boot's menu; never raises."""
+        entries = self._entries()
+        if entries is not None and entries.name == "systemd-boot":
+            await self._run("bootctl", "set-default", "")
+
+    def _entries(self) -> SystemdBootEntries | GrubEntries | None:
+        return next((entries for entries in self._known if entries.are_there()), None)
+
+    async def _run(self, *argv: str) -> bool:
+        try:
+            return (await self._runner.run(argv, timeout=_TIMEOUT)).returncode == 0
+        except ProgramMissingError:
+            return False

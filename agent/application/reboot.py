@@ -1,0 +1,146 @@
+"""The reboot that completes an upgrade: now, later, or not by the agent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from agent.application import events
+from agent.application.examine import take_baseline
+from agent.application.report import error_fields
+from agent.application.try_boot import try_once
+from agent.domain.errors import HostError, JournalError
+from agent.domain.outcome import Outcome
+from agent.domain.policy import Action
+from agent.domain.reboot import (
+    Go,
+    RebootPlan,
+    Surroundings,
+    Wait,
+    judge_reboot,
+    told_instant,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent.application.ports import Ports
+    from agent.application.run import Run
+    from agent.domain.policy import Policy
+    from agent.domain.store_path import StorePath
+
+_SOON: Final = timedelta(seconds=1)
+
+
+async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | Wait:
+    """Return whether the host may reboot into the profile's `toplevel` now; changes nothing.
+
+    Raises:
+        JournalError: the agenda cannot be read.
+    """
+    now = ports.clock.now()
+    seen = Surroundings(
+        now=now,
+        host=policy.host,
+        is_clock_synchronised=await ports.systemd.is_clock_synchronised(),
+        pause=ports.agenda.pause(now),
+        inhibitors=await ports.logind.inhibitors(),
+        people=await ports.logind.people(),
+    )
+    return judge_reboot(ports.agenda.reboot_plan(toplevel), seen, policy.reboot)
+
+
+async def may_reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
+    """Return whether the reboot may be done now; otherwise see to it that it is done later.
+
+    What is in its way is in the report, beside `reason`, why it is needed.
+    """
+    verdict = await ask_reboot(run.ports, run.policy, toplevel)
+    if isinstance(verdict, Go):
+        return True
+    ports = run.ports
+    ports.sink.emit(
+        events.REBOOT_POSTPONED,
+        toplevel=toplevel,
+        obstacle=verdict.obstacle,
+        reason=verdict.reason,
+        until=verdict.until and verdict.until.isoformat(),
+    )
+    ports.agenda.set_reboot_plan(verdict.plan)
+    if verdict.announces:
+        at = told_instant(verdict.plan.announced_for)
+        await ports.logind.tell_people(
+            f"{run.policy.host} reboots at {at} to complete an upgrade ({reason})."
+            " `agent pause --reason TEXT` keeps it from that."
+        )
+    if verdict.until is not None:
+        await wake(run, verdict.until)
+    run.report.reasons = (("reboot", reason), (verdict.obstacle, verdict.reason))
+    return False
+
+
+async def wake(run: Run, at: datetime) -> None:
+    """Let the next run begin at `at`, and not only when its timer says so."""
+    ports = run.ports
+    at = max(at, ports.clock.now() + _SOON)
+    ports.sink.emit(events.RUN_SCHEDULED, at=at.isoformat())
+    await ports.systemd.wake(at)
+
+
+async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
+    """Record the reboot, leave the loader a way back, then ask for it.
+
+    A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
+    """
+    ports = run.ports
+    await _prepare(run, toplevel)
+    inhibitors = await ports.logind.inhibitors()
+    ports.sink.emit(
+        events.REBOOT_REQUESTED,
+        reason=reason,
+        inhibitors=[f"{one.who}: {one.why}" for one in inhibitors],
+    )
+    run.note(Outcome.REBOOTING)
+    await try_once(run, toplevel)
+    await ports.logind.tell_people(
+        f"{run.policy.host} reboots now to complete an upgrade ({reason})."
+    )
+    run.report.outcome = Outcome.REBOOTING
+    run.report.reasons = (("reboot", reason),)
+    try:
+        await ports.host.reboot(forced=bool(inhibitors))
+    except HostError:
+        run.record = replace(run.record, outcome=Outcome.STAGED)
+        raise
+
+
+async def _prepare(run: Run, toplevel: StorePath) -> None:
+    """Fill the row of a reboot that an earlier run has left over; how things are is noted anew."""
+    if run.record.baseline is not None:
+        return
+    ports, systems = run.ports, run.ports.host.systems()
+    with run.report.step("baseline", ports.clock):
+        baseline = await take_baseline(ports, run.policy)
+    run.record = replace(
+        run.record,
+        previous=systems.running or "unknown",
+        boot_id=systems.boot_id,
+        toplevel=toplevel,
+        action=Action.BOOT,
+        baseline=baseline.serialise(),
+    )
+
+
+async def cancel_announced(ports: Ports, toplevel: StorePath, why: str) -> None:
+    """Take back what was told to those who are logged in, if anything was."""
+    try:
+        plan = ports.agenda.reboot_plan(toplevel)
+        if plan.announced_for is None or plan.announced_for < ports.clock.now():
+            return
+        ports.agenda.set_reboot_plan(RebootPlan(toplevel))
+    except JournalError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return
+    ports.sink.emit(events.REBOOT_CANCELLED, toplevel=toplevel, reason=why)
+    await ports.logind.tell_people(f"The announced reboot is not done yet: {why}.")

@@ -1,0 +1,30 @@
+"""`agent pause`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import config_option, length_option
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+
+@click.command("pause")
+@config_option
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
+@length_option("How long, such as 2h; else for good.")
+def command(config_file: Path | None, reason: str, length: timedelta | None) -> None:
+    """Keep the agent from upgrading and rebooting this host, until `agent resume`.
+
+    What is under way is still confirmed or rolled back from.
+    """
+    from agent.application.pause import pause  # noqa: PLC0415 - `--help` needs none of it
+    from agent.cli.quietly import with_ports  # noqa: PLC0415
+
+    begun = with_ports(config_file, lambda ports, run: pause(ports, run, reason, length))
+    ends = f"until {begun.until:%Y-%m-%d %H:%M} UTC" if begun.until else "until `agent resume`"
+    click.echo(f"upgrades are paused {ends}")

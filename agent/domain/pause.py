@@ -1,0 +1,19 @@
+"""A pause: a person's word that nothing is to be upgraded or rebooted for now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Until when, why and by whom; without `until` it lasts until it is ended by hand."""
+
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None

@@ -1,0 +1,207 @@
+"""The boot loader: what its files say, and what its commands are told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent.adapters.loader import BootLoader
+from agent.adapters.process import Runner
+from fakes.telling import RememberedEvents, SteppedClock
+
+STORE = "/nix/store"
+
+
+def name(letter):
+    return f"{STORE}/{letter * 32}-nixos"
+
+
+class Machine:
+    """A boot partition, and the loader's commands, which note how they were called."""
+
+    def __init__(self, path):
+        self.boot = path / "boot"
+        self.programs = path / "bin"
+        self.calls = path / "calls"
+        self.programs.mkdir()
+        self.boot.mkdir()
+
+    def has(self, program, exit_code=0):
+        file = self.programs / program
+        file.write_text(f'#!/bin/sh\necho "{program} $*" >> {self.calls}\nexit {exit_code}\n')
+        file.chmod(0o755)
+
+    def called(self):
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+    @property
+    def loader(self):
+        env = {"PATH": f"{self.programs}:/usr/bin:/bin"}
+        runner = Runner(RememberedEvents(), SteppedClock(), env)
+        return BootLoader(runner, boot=self.boot, store_dir=STORE)
+
+    def entry(self, entry, options):
+        file = self.boot / "loader/entries" / f"{entry}.conf"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"title NixOS\nlinux /EFI/nixos/kernel.efi\n{options}\n")
+
+    def default(self, line):
+        file = self.boot / "loader/loader.conf"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"timeout 5\n{line}\nconsole-mode keep\n")
+
+    def grub(self, text):
+        file = self.boot / "grub/grub.cfg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+# systemd-boot
+
+
+@pytest.mark.parametrize("line", ["default nixos-generation-7.conf", "default  nixos-generation-7"])
+def test_systemd_boots_default_is_the_system_of_its_entry(machine, line):
+    machine.default(line)
+    machine.entry("nixos-generation-6", f"options init={name('a')}/init quiet")
+    machine.entry("nixos-generation-7", f"options quiet init={name('b')}/init loglevel=4")
+    assert machine.loader.default() == name("b")
+
+
+@pytest.mark.parametrize("counter", ["+3", "+0-3", "+12-1"])
+def test_an_entry_whose_tries_are_counted_is_the_same_entry(machine, counter):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-7.conf")
+    machine.entry(f"nixos-generation-7{counter}", f"options init={name('b')}/init")
+    assert machine.loader.default() == name("b")
+    assert asyncio.run(machine.loader.boot_once(name("b")))
+    assert machine.called()[-1] == "bootctl set-oneshot nixos-generation-7.conf"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "#default nixos-generation-7.conf",
+        "default @saved",
+        "default nixos-generation-8.conf",
+        "default nixos-*",
+        "default ../../etc/passwd",
+    ],
+)
+def test_a_default_that_names_no_entry_is_unknown(machine, line):
+    machine.default(line)
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    assert machine.loader.default() is None
+
+
+@pytest.mark.parametrize(
+    "options", ["", "options quiet", "options init=/bin/sh", "options init=/elsewhere/a-b/init"]
+)
+def test_an_entry_that_starts_no_system_of_the_store_is_unknown(machine, options):
+    machine.default("default nixos-generation-7.conf")
+    machine.entry("nixos-generation-7", options)
+    assert machine.loader.default() is None
+
+
+def test_the_newest_of_a_systems_generations_is_started_once(machine):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-8.conf")
+    for number, letter in ((8, "a"), (9, "b"), (10, "b"), (11, "a")):
+        machine.entry(f"nixos-generation-{number}", f"options init={name(letter)}/init")
+    assert machine.loader.fallback() == "systemd-boot"
+    assert asyncio.run(machine.loader.boot_once(name("b")))
+    assert machine.called() == [
+        "bootctl set-default ",
+        "bootctl set-oneshot nixos-generation-10.conf",
+    ]
+
+
+def test_a_system_without_an_entry_cannot_be_started_once(machine):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-7.conf")
+    machine.entry("nixos-generation-7", f"options init={name('a')}/init")
+    assert not asyncio.run(machine.loader.boot_once(name("b")))
+    assert machine.called() == []
+
+
+def test_a_bootctl_that_fails_has_not_done_it(machine):
+    machine.has("bootctl", exit_code=1)
+    machine.default("default nixos-generation-7.conf")
+    machine.entry("nixos-generation-7", f"options init={name('a')}/init")
+    assert not asyncio.run(machine.loader.boot_once(name("a")))
+
+
+def test_a_choice_in_the_menu_is_forgotten(machine):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-7.conf")
+    asyncio.run(machine.loader.forget_choices())
+    assert machine.called() == ["bootctl set-default "]
+
+
+# GRUB, whose file has the default first and the generations in a submenu
+
+GRUB = f"""
+set default=0
+menuentry "NixOS" --class nixos --unrestricted {{
+search --set=drive1 --fs-uuid 1234
+  linux ($drive1)//kernels/linux.efi init={name("b")}/init quiet
+  initrd ($drive1)//kernels/initrd
+}}
+menuentry "Memtest" {{
+  linux16 /memtest
+}}
+submenu "NixOS - All configurations" --class submenu {{
+menuentry 'NixOS - Configuration 12 (2026-11-21 - 26.05)' --class nixos {{
+  linux ($drive1)//kernels/linux.efi init={name("b")}/init quiet
+}}
+menuentry "NixOS - Configuration 11 (2026-11-20 - 26.05)" --class nixos {{
+  linux ($drive1)//kernels/linux.efi init={name("a")}/init quiet
+}}
+}}
+"""
+
+
+def test_grubs_default_is_its_first_entry(machine):
+    machine.grub(GRUB)
+    assert machine.loader.default() == name("b")
+
+
+def test_grub_starts_a_generation_once_by_its_place_in_the_menu(machine):
+    machine.has("grub-reboot")
+    machine.grub(GRUB)
+    assert machine.loader.fallback() == "grub"
+    assert asyncio.run(machine.loader.boot_once(name("a")))
+    place = "NixOS - All configurations>NixOS - Configuration 11 (2026-11-20 - 26.05)"
+    assert machine.called() == [f"grub-reboot --boot-directory={machine.boot} {place}"]
+    assert not asyncio.run(machine.loader.boot_once(name("c")))
+
+
+def test_grub_keeps_no_choice(machine):
+    machine.has("bootctl")
+    machine.grub(GRUB)
+    asyncio.run(machine.loader.forget_choices())
+    assert machine.called() == []
+
+
+# Others
+
+
+def test_a_host_without_a_loader_has_no_way_back(machine):
+    machine.has("bootctl")
+    assert machine.loader.fallback() is None
+    assert machine.loader.default() is None
+    assert not asyncio.run(machine.loader.boot_once(name("a")))
+    asyncio.run(machine.loader.forget_choices())
+    assert machine.called() == []
+
+
+def test_a_loader_whose_command_is_missing_has_no_way_back(machine):
+    machine.grub(GRUB)
+    assert machine.loader.fallback() is None
+    assert not asyncio.run(machine.loader.boot_once(name("a")))

@@ -1,0 +1,50 @@
+"""A boot loader in memory: which system is the default, and one to be started just once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import Loader
+
+if TYPE_CHECKING:
+    from agent.domain.store_path import StorePath
+
+
+class FakeLoader(Loader):
+    """Starts `once` at the next boot, if it is set, and `installed` otherwise.
+
+    With `name` None it is none that could be told; `is_broken`: it cannot be told just now.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = "systemd-boot"
+        self.installed: StorePath | None = None
+        self.once: StorePath | None = None
+        self.is_broken = False
+        self.choices_forgotten = 0
+
+    @override
+    def fallback(self) -> str | None:
+        return self.name
+
+    @override
+    def default(self) -> StorePath | None:
+        return self.installed
+
+    @override
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        if self.is_broken:
+            return False
+        self.once = toplevel
+        return True
+
+    @override
+    async def forget_choices(self) -> None:
+        self.choices_forgotten += 1
+
+    def starts(self) -> StorePath | None:
+        """Boot: return what is started, once or by default."""
+        started, self.once = self.once or self.installed, None
+        return started

@@ -1,0 +1,33 @@
+"""Sessions and inhibitors in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from agent.application.ports import Logind
+
+if TYPE_CHECKING:
+    from agent.domain.reboot import Inhibitor
+
+
+class FakeLogind(Logind):
+    """Tells what a test sets, and keeps what was told to people."""
+
+    def __init__(self) -> None:
+        self.inhibiting: tuple[Inhibitor, ...] = ()
+        self.logged_in: tuple[str, ...] = ()
+        self.told: list[str] = []
+
+    @override
+    async def inhibitors(self) -> tuple[Inhibitor, ...]:
+        return self.inhibiting
+
+    @override
+    async def people(self) -> tuple[str, ...]:
+        return self.logged_in
+
+    @override
+    async def tell_people(self, text: str) -> None:
+        self.told.append(text)

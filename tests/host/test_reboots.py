@@ -1,0 +1,307 @@
+"""Reboots into new systems: confirmed, rolled back from by one reboot, left by the loader."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from host.power import SilentBootError
+from host.systems import (
+    CONFIRM,
+    DEADLINE_TIMER,
+    UPGRADE,
+    confirm_unit,
+    deadline_timer,
+    oneshot,
+    system,
+)
+
+MARKS = "/nix/var/nix/gcroots/nixos-hydra-agent"
+REBOOTS = {"reboot": {"mode": "when-needed"}, "confirm": {"settle": "1s", "deadline": "3s"}}
+FAILS = {"broken.service": oneshot("/bin/false")}
+# The waiting for a boot to end is itself what is tested: none may take longer.
+LIMIT = 25.0
+
+
+# systemd tells containers from machines by this, and so does the agent.
+A_MACHINE = oneshot(
+    "/bin/rm -f /run/systemd/container", unit=["DefaultDependencies=no", "Before=sysinit.target"]
+)
+
+
+def release(site, version, *, units=None, early=(), **parameters):
+    """Build a system that only a reboot can start, of a host that is no container."""
+    parameters.setdefault("settings", REBOOTS)
+    return site.build(
+        system(
+            version,
+            kernel=f"6.12.{version[-1]}",
+            units={"machine.service": A_MACHINE, **(units or {})},
+            early=["machine.service", DEADLINE_TIMER, *early],
+            **parameters,
+        )
+    )
+
+
+def mark(host, name):
+    """Return where a mark leads, None if it is not there."""
+    found = host.run("readlink", f"{MARKS}/{name}")
+    return found.stdout.strip() or None
+
+
+def start(host, unit=UPGRADE):
+    """Start a unit as its timer does, without waiting for it: the host may go down meanwhile."""
+    host.run("systemctl", "--no-block", "start", unit)
+
+
+def upgrade(host):
+    """Run the agent by hand, to its end; return its exit code and its summary.
+
+    First the boot's own confirmation is over, which has the lock.
+    """
+    host.await_state(CONFIRM, "inactive")
+    done = host.run("agent", "upgrade")
+    return done.rc, json.loads(done.stdout.splitlines()[-1])
+
+
+def told(host, event):
+    """Return whether the agent has logged an event, in any boot."""
+    return f'"event":"{event}"' in host.journal().replace('": "', '":"')
+
+
+@pytest.fixture
+def began(site, new_host, outside):
+    """Give a function that boots a host on its first system, which the agent has adopted."""
+
+    def begin(**parameters):
+        first = release(site, "26.05.1", **parameters)
+        host = new_host(first)
+        host.power_on()
+        outside.offer(first)
+        assert upgrade(host)[0] == 0
+        assert mark(host, "confirmed") == first.toplevel
+        return host, first
+
+    return begin
+
+
+def assert_settled(host, on):
+    """Wait until the host is wholly on a system, and nothing is under way."""
+    host.eventually(lambda: mark(host, "confirmed") == on, "the system is confirmed")
+    host.eventually(
+        lambda: not any(mark(host, name) for name in ("pending", "staged", "rolling-back")),
+        "nothing is under way",
+    )
+    host.eventually(lambda: host.systems().boot_default == on, "it is the loader's default")
+    systems = host.systems()
+    assert (systems.running, systems.booted, systems.profile) == (on, on, on)
+
+
+def test_a_reboot_into_a_good_system_is_confirmed(site, began, outside):
+    host, first = began()
+    second = release(site, "26.05.2")
+    outside.offer(second)
+
+    start(host)
+    host.await_boot(2)
+
+    assert_settled(host, second.toplevel)
+    assert told(host, "loader.try_boot_set")
+    assert told(host, "loader.default_moved")
+    assert upgrade(host)[1]["outcome"] == "nothing-to-do"
+    del first
+
+
+def test_one_whose_units_fail_is_left_by_one_reboot_and_denied(site, began, outside):
+    host, first = began()
+    second = release(site, "26.05.2", units=FAILS, wants=["broken.service"])
+    outside.offer(second)
+
+    begun = time.monotonic()
+    start(host)
+    host.await_boot(3)
+    assert_settled(host, first.toplevel)
+    assert time.monotonic() - begun < LIMIT
+
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "denied")
+    assert host.boots == 3
+
+
+def test_one_that_never_comes_up_is_left_by_the_loader_alone(site, began, outside):
+    host, first = began()
+    outside.offer(release(site, "26.05.2", hangs=True))
+    assert json.loads(host.ok("agent", "status", "--json"))["loader_fallback"] == "systemd-boot"
+    host.has_a_watchdog()
+    host.patience = 3
+
+    start(host)
+    host.await_boot(3)
+
+    assert host.systems().running == first.toplevel
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "reboot-ineffective")
+    assert "denied" not in host.ok("agent", "history")
+    assert host.boots == 3
+
+
+def test_without_a_way_back_status_says_so_and_a_person_has_to_pick(site, began, outside):
+    without = {**REBOOTS, "reboot": {"mode": "when-needed", "try_boot": False}}
+    host, first = began(settings=without)
+    outside.offer(release(site, "26.05.2", hangs=True))
+    assert json.loads(host.ok("agent", "status", "--json"))["loader_fallback"] is None
+    host.patience = 3
+
+    start(host)
+    with pytest.raises(SilentBootError):
+        host.await_boot(3)
+
+    host.write("/boot/efivars/LoaderEntryOneShot", "nixos-generation-1.conf")
+    host.power_on()
+    assert host.systems().running == first.toplevel
+    assert upgrade(host)[0] == 75
+    assert "denied" not in host.ok("agent", "history")
+
+
+WAITS_FOREVER = oneshot("/bin/sleep infinity", "TimeoutStartSec=infinity")
+LOSES_VAR = oneshot(
+    "/bin/mount -t tmpfs -o ro tmpfs /var", unit=["DefaultDependencies=no", "Before=sysinit.target"]
+)
+EMERGENCY = oneshot(
+    "/bin/false",
+    unit=[
+        "DefaultDependencies=no",
+        "Before=sysinit.target",
+        "OnFailure=emergency.target",
+        "OnFailureJobMode=replace-irreversibly",
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {
+            "units": {"hang.service": WAITS_FOREVER},
+            "wants": ["hang.service"],
+            "agent_units": {
+                CONFIRM: confirm_unit().replace(
+                    "[Service]", "After=hang.service\nRequires=hang.service\n[Service]"
+                ),
+                DEADLINE_TIMER: deadline_timer("OnBootSec=4s"),
+            },
+        },
+        {
+            "units": {"var.service": LOSES_VAR},
+            "early": ["var.service"],
+            "agent_units": {DEADLINE_TIMER: deadline_timer("OnBootSec=4s")},
+        },
+        {
+            "units": {"fails.service": EMERGENCY},
+            "early": ["fails.service"],
+            "agent_units": {DEADLINE_TIMER: deadline_timer("OnBootSec=4s")},
+        },
+    ],
+    ids=["the network never comes", "/var is missing", "emergency mode"],
+)
+def test_where_nobody_can_confirm_the_deadline_of_the_boot_acts(site, began, outside, parameters):
+    host, first = began()
+    second = release(site, "26.05.2", **parameters)
+    outside.offer(second)
+
+    start(host)
+    host.await_boot(3)
+
+    assert_settled(host, first.toplevel)
+    assert upgrade(host)[0] == 75
+
+
+# Waiting for a window, for whoever blocks, for people
+
+
+def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, outside):
+    now = datetime.now(UTC)
+    start = (now + timedelta(minutes=1)).strftime("%H:%M")
+    windows = [{"start": start, "length": "2h"}]
+    waits = {**REBOOTS, "reboot": {"mode": "when-needed", "windows": windows}}
+    host, _ = began(settings=waits)
+    second = release(site, "26.05.2", settings=waits)
+    outside.offer(second)
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert [reason["name"] for reason in summary["reasons"]] == ["reboot", "reboot-window"]
+    assert host.boots == 1
+    status = json.loads(host.ok("agent", "status", "--json"))
+    assert status["reboot"]["obstacle"] == "reboot-window"
+
+    host.await_boot(2, timeout=90)
+    assert_settled(host, second.toplevel)
+
+
+def test_who_blocks_a_shutdown_and_who_is_logged_in_postpone_it_and_not_for_ever(
+    site, began, outside
+):
+    polite = {
+        **REBOOTS,
+        "reboot": {"mode": "when-needed", "inhibitor_limit": "4s", "user_notice": "3s"},
+    }
+    host, _ = began(settings=polite)
+    second = release(site, "26.05.2", settings=polite)
+    outside.offer(second)
+    blocks = ("--what=shutdown", "--who=backup", "--why=a dump", "--mode=block")
+    host.ok("systemd-run", "--unit=backup", "systemd-inhibit", *blocks, "sleep", "infinity")
+    host.eventually(lambda: "backup" in host.ok("systemd-inhibit", "--list"), "it blocks")
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert summary["reasons"][1]["name"] == "inhibited"
+    assert "backup (a dump)" in summary["reasons"][1]["reason"]
+    host.await_boot(2)
+    assert_settled(host, second.toplevel)
+
+
+def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside):
+    host, first = began()
+    second = release(site, "26.05.2")
+    outside.offer(second)
+    start(host)
+    host.await_boot(2)
+    assert_settled(host, second.toplevel)
+
+    host.write("/boot/efivars/LoaderEntryOneShot", "nixos-generation-1.conf")
+    host.reboot()
+    assert host.systems().running == first.toplevel
+    outside.offer(release(site, "26.05.3"))
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "booted-unexpected")
+    assert "denied" not in host.ok("agent", "history")
+    assert host.systems().running == first.toplevel
+    assert host.boots == 3
+
+
+def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, outside):
+    polite = {**REBOOTS, "reboot": {"mode": "when-needed", "user_notice": "4s"}}
+    host, _ = began(settings=polite)
+    second = release(site, "26.05.2", settings=polite)
+    outside.offer(second)
+    session = (
+        "--property=PAMName=login",
+        "--property=User=nobody",
+        "--property=StandardInput=null",
+    )
+    classed = ("--setenv=XDG_SESSION_CLASS=user", "--setenv=XDG_SESSION_TYPE=tty")
+    host.ok("systemd-run", "--unit=person", *session, *classed, "sleep", "infinity")
+    host.eventually(lambda: "nobody" in host.ok("loginctl", "list-sessions"), "somebody is there")
+
+    code, summary = upgrade(host)
+    assert (code, summary["outcome"]) == (0, "staged")
+    assert summary["reasons"][1]["name"] == "users"
+    assert summary["reasons"][1]["reason"].startswith("nobody logged in")
+    assert host.boots == 1
+
+    host.await_boot(2)
+    assert_settled(host, second.toplevel)

@@ -29,7 +29,7 @@ test:
 # What takes too long to be done each time: the agent killed at hundreds of random moments. A host
 # waits half of the time, so there are more of them than processors.
 test-long: host
-	$(VENV)/pytest --numprocesses 3 -m long $(PYTEST_ARGS)
+	$(VENV)/pytest --numprocesses 3 --dist worksteal -m long $(PYTEST_ARGS)
 
 lint:
 	$(VENV)/ruff check .
@@ -39,12 +39,13 @@ lint:
 	$(VENV)/codespell
 	$(VENV)/python docs/generate.py --check
 
-# The pure core is covered whole; the rest has a floor of its own.
+# The pure core is covered whole; the rest has a floor of its own. Programs and hosts are waited for:
+# there are more tests at work than the two processors that are reckoned with.
 unit:
-	$(VENV)/pytest --numprocesses 2 -m 'not long' --cov --cov-report= $(PYTEST_ARGS)
+	$(VENV)/pytest --numprocesses 3 --dist worksteal -m 'not long' --cov --cov-report= $(PYTEST_ARGS)
 	$(VENV)/coverage report --include='agent/domain/*' --fail-under=100
 	$(VENV)/coverage report --include='agent/application/*' --fail-under=100
-	$(VENV)/coverage report --fail-under=90
+	$(VENV)/coverage report --fail-under=95
 
 docs:
 	$(VENV)/python docs/generate.py

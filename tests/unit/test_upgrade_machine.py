@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -432,3 +433,11 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=120, stateful_step_count=30, deadline=None, derandomize=True
 )
+
+
+class ManyLives(Life):
+    """The same, as often as there is time for, and other ones each time."""
+
+
+TestManyLives = pytest.mark.long(ManyLives.TestCase)
+TestManyLives.settings = settings(max_examples=1500, stateful_step_count=30, deadline=None)

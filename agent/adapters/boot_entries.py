@@ -50,6 +50,13 @@ class SystemdBootEntries:
         found = [name for name, path in self._entries() if path == toplevel]
         return f"{max(found, key=_generation)}.conf" if found else None
 
+    def are_counted(self) -> bool:
+        """Whether the loader counts how often an entry was tried without success."""
+        return any(
+            _COUNTED.search(file.name.removesuffix(".conf"))
+            for file in (self._loader / "entries").glob("nixos-*.conf")
+        )
+
     def _entries(self) -> Iterator[tuple[str, StorePath]]:
         """Yield each entry's name, without the counter of its tries, and its system."""
         for file in (self._loader / "entries").glob("nixos-*.conf"):

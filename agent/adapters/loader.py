@@ -63,6 +63,15 @@ class BootLoader:
         if entries is not None and entries.name == "systemd-boot":
             await self._run("bootctl", "set-default", "")
 
+    async def bless(self) -> None:
+        """Tell systemd that this boot was a good one, where the loader counts; never raises.
+
+        systemd-bless-boot(8): it takes the counter from the entry's name.
+        """
+        entries = self._entries()
+        if isinstance(entries, SystemdBootEntries) and entries.are_counted():
+            await self._run("systemctl", "--no-block", "start", "systemd-bless-boot.service")
+
     def _entries(self) -> SystemdBootEntries | GrubEntries | None:
         return next((entries for entries in self._known if entries.are_there()), None)
 

@@ -67,6 +67,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
     if not is_tested:
         await keep_by_default(ports, toplevel, before)
+        await ports.loader.bless()
     await ports.systemd.disarm()
     run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
 

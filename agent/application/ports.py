@@ -356,6 +356,10 @@ class Loader(Protocol):
         """Remove what stands above the default of the loader's files."""
         ...
 
+    async def bless(self) -> None:
+        """Tell that this boot was a good one, where the loader counts tries."""
+        ...
+
 
 class Agenda(Protocol):
     """What waits on this host. Everything raises JournalError, as `Journal` does."""

@@ -144,6 +144,16 @@ def test_a_choice_in_the_menu_is_forgotten(machine):
     assert machine.called() == ["bootctl set-default "]
 
 
+@pytest.mark.parametrize("counter", ["+3", "+2-1", ""])
+def test_a_good_boot_is_told_where_tries_are_counted(machine, counter):
+    machine.has("systemctl")
+    machine.default("default nixos-generation-7.conf")
+    machine.entry(f"nixos-generation-7{counter}", f"options init={name('a')}/init")
+    asyncio.run(machine.loader.bless())
+    told = ["systemctl --no-block start systemd-bless-boot.service"] if counter else []
+    assert machine.called() == told
+
+
 # GRUB, whose file has the default first and the generations in a submenu
 
 GRUB = f"""
@@ -186,6 +196,7 @@ def test_grub_keeps_no_choice(machine):
     machine.has("bootctl")
     machine.grub(GRUB)
     asyncio.run(machine.loader.forget_choices())
+    asyncio.run(machine.loader.bless())
     assert machine.called() == []
 
 

@@ -24,6 +24,7 @@ class FakeLoader(Loader):
         self.once: StorePath | None = None
         self.is_broken = False
         self.choices_forgotten = 0
+        self.blessed = 0
 
     @override
     def fallback(self) -> str | None:
@@ -43,6 +44,10 @@ class FakeLoader(Loader):
     @override
     async def forget_choices(self) -> None:
         self.choices_forgotten += 1
+
+    @override
+    async def bless(self) -> None:
+        self.blessed += 1
 
     def starts(self) -> StorePath | None:
         """Boot: return what is started, once or by default."""

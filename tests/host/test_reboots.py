@@ -159,7 +159,7 @@ def test_without_a_way_back_status_says_so_and_a_person_has_to_pick(site, began,
     with pytest.raises(SilentBootError):
         host.await_boot(3)
 
-    host.write("/boot/efivars/LoaderEntryOneShot", "nixos-generation-1.conf")
+    host.write("/boot/efivars/Menu", "nixos-generation-1.conf")
     host.power_on()
     assert host.systems().running == first.toplevel
     assert upgrade(host)[0] == 75
@@ -272,7 +272,7 @@ def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside
     host.await_boot(2)
     assert_settled(host, second.toplevel)
 
-    host.write("/boot/efivars/LoaderEntryOneShot", "nixos-generation-1.conf")
+    host.write("/boot/efivars/Menu", "nixos-generation-1.conf")
     host.reboot()
     assert host.systems().running == first.toplevel
     outside.offer(release(site, "26.05.3"))
@@ -304,4 +304,41 @@ def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, ou
     assert host.boots == 1
 
     host.await_boot(2)
+    assert_settled(host, second.toplevel)
+
+
+def test_a_person_who_picks_an_older_entry_after_the_agents_reboot_is_left_in_peace(
+    site, began, outside
+):
+    host, first = began()
+    outside.offer(release(site, "26.05.2"))
+    host.write("/boot/efivars/Menu", "nixos-generation-1.conf")
+
+    start(host)
+    host.await_boot(2)
+
+    assert host.systems().running == first.toplevel
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "reboot-ineffective")
+    assert "denied" not in host.ok("agent", "history")
+    assert host.boots == 2
+
+
+def test_a_container_is_not_rebooted_and_confirmed_after_its_own_restart(site, new_host, outside):
+    told = {"settings": REBOOTS}
+    first = site.build(system("26.05.1", kernel="6.12.1", **told))
+    second = site.build(system("26.05.2", kernel="6.12.2", **told))
+    host = new_host(first)
+    host.power_on()
+    outside.offer(first)
+    assert upgrade(host)[0] == 0
+    outside.offer(second)
+    host.await_state(CONFIRM, "inactive")
+    done = host.run("agent", "upgrade", "--action", "boot")
+    assert (done.rc, host.boots) == (0, 1)
+    assert mark(host, "staged") == second.toplevel
+    assert '"event": "loader.' not in done.stdout
+
+    host.reboot()
+
     assert_settled(host, second.toplevel)

@@ -257,7 +257,7 @@ def test_the_default_stays_on_the_confirmed_system_until_the_new_one_is_confirme
     assert world.host.running == NEW
     assert world.run(REBOOTS).outcome is Outcome.NOTHING_TO_DO
     assert (world.marks.read().confirmed, loader.default()) == (NEW, NEW)
-    assert loader.choices_forgotten == 1
+    assert (loader.choices_forgotten, loader.blessed) == (1, 1)
 
 
 def test_a_system_that_never_comes_up_is_left_by_the_loader_and_not_tried_again(world):

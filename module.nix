@@ -547,27 +547,24 @@ in
       }
       # The loader goes on to an older entry by itself where it can count; a boot is a good one only
       # once the agent has confirmed it, and then tells systemd so.
-      (
-        if cfg.allowReboot && options.boot.loader.systemd-boot or { } ? bootCounting then
-          {
-            boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault true;
-            systemd.services.nixos-hydra-agent-boot-complete = {
-              description = "Keep a boot from being called good before it is confirmed";
-              before = [ "boot-complete.target" ];
-              requiredBy = [ "boot-complete.target" ];
-              unitConfig.AssertPathIsSymbolicLink = [
-                "!/nix/var/nix/gcroots/nixos-hydra-agent/pending"
-                "!/nix/var/nix/gcroots/nixos-hydra-agent/staged"
-              ];
-              serviceConfig = {
-                Type = "oneshot";
-                ExecStart = "${pkgs.coreutils}/bin/true";
-              };
+      (mkIf cfg.allowReboot (
+        lib.optionalAttrs (options.boot.loader.systemd-boot or { } ? bootCounting) {
+          boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault true;
+          systemd.services.nixos-hydra-agent-boot-complete = {
+            description = "Keep a boot from being called good before it is confirmed";
+            before = [ "boot-complete.target" ];
+            requiredBy = [ "boot-complete.target" ];
+            unitConfig.AssertPathIsSymbolicLink = [
+              "!/nix/var/nix/gcroots/nixos-hydra-agent/pending"
+              "!/nix/var/nix/gcroots/nixos-hydra-agent/staged"
+            ];
+            serviceConfig = {
+              Type = "oneshot";
+              ExecStart = "${pkgs.coreutils}/bin/true";
             };
-          }
-        else
-          { }
-      )
+          };
+        }
+      ))
       # And so does one that hangs, where the machine has a watchdog.
       (mkIf cfg.allowReboot (
         if options.systemd ? settings then

@@ -31,6 +31,7 @@ let
     mkMerge = builtins.foldl' (one: other: one // other) { };
     mkDefault = value: value;
     optional = condition: value: if condition then [ value ] else [ ];
+    optionalAttrs = condition: set: if condition then set else { };
     getExe = package: "${package}/bin/agent";
     literalExpression = text: text;
     elem = builtins.elem;

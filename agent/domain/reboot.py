@@ -97,21 +97,25 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
     """Return whether the reboot that `plan` is about may be done now.
 
     An announcement keeps its word: its reboot is neither early, nor held again by those who stay.
+    How long it was inhibited counts on from one window to the next: few are as long as the limit.
     """
     now, schedule = seen.now, policy.schedule
+    if not seen.inhibitors:
+        plan = replace(plan, inhibited_since=None)
+    unannounced = replace(plan, announced_for=None)
     is_due = plan.announced_for is not None and (
         plan.announced_for <= now < plan.announced_for + _WORD_HOLDS
     )
     if seen.pause is not None:
         told = f"paused by {seen.pause.by}: {seen.pause.reason}"
-        return Wait(Obstacle.PAUSED, told, seen.pause.until, RebootPlan(plan.toplevel))
+        return Wait(Obstacle.PAUSED, told, seen.pause.until, unannounced)
     if schedule.windows and seen.is_clock_synchronised is False:
         told = "the clock is not synchronised, and reboot.windows stand on it"
         return Wait(Obstacle.CLOCK, told, now + _LOOK_AGAIN, plan)
     if not schedule.is_open(now, seen.host, has_begun=is_due):
         opens = schedule.next_opening(now, seen.host)
         told = f"outside of reboot.windows, which open next {told_instant(opens)}"
-        return Wait(Obstacle.WINDOW, told, opens, RebootPlan(plan.toplevel))
+        return Wait(Obstacle.WINDOW, told, opens, unannounced)
     if seen.inhibitors and now < (limit := _limit(plan, now, policy)):
         return _inhibited(plan, seen, limit)
     if seen.people and not is_due:

@@ -87,6 +87,26 @@ def test_an_inhibitor_is_respected_for_its_time_and_no_longer():
     )
 
 
+def test_an_inhibitor_is_not_respected_for_longer_where_windows_are_short():
+    seen, policy = replace(CALM, inhibitors=(BACKUP,)), nightly()
+    first = judge_reboot(PLAN, seen, policy)
+    assert isinstance(first, Wait)
+    noon = judge_reboot(first.plan, replace(seen, now=NOW + 7 * HOUR), policy)
+    assert isinstance(noon, Wait)
+    assert noon.obstacle is Obstacle.WINDOW
+    next_night = judge_reboot(noon.plan, replace(seen, now=NOW + 24 * HOUR), policy)
+    assert next_night == Go(forced=True)
+
+
+def test_one_that_has_ended_does_not_count_for_the_next():
+    inhibited = replace(PLAN, inhibited_since=NOW - 23 * HOUR)
+    noon = judge_reboot(inhibited, replace(CALM, now=NOW + 7 * HOUR), nightly())
+    assert isinstance(noon, Wait)
+    assert noon.plan == PLAN
+    next_night = replace(CALM, now=NOW + 24 * HOUR, inhibitors=(BACKUP,))
+    assert isinstance(judge_reboot(noon.plan, next_night, nightly()), Wait)
+
+
 def test_people_are_told_once_and_then_it_is_done():
     seen = replace(CALM, people=("ann", "ben"))
     first = judge_reboot(PLAN, seen, POLICY)
@@ -189,7 +209,9 @@ def test_it_is_never_done_outside_of_a_window_nor_without_a_word(case):
             if verdict.obstacle is Obstacle.INHIBITED:
                 inhibited_since = inhibited_since or now
             elif verdict.obstacle in (Obstacle.PAUSED, Obstacle.WINDOW):
-                inhibited_since = told_for = None
+                told_for = None
+            if not is_inhibited:
+                inhibited_since = None
             plan = verdict.plan
             continue
         assert seen.pause is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from agent.adapters.process import Runner
     from agent.domain.policy import Action
@@ -25,6 +25,7 @@ _START_TIMEOUT: Final = 20.0
 """A unit that waits for others for longer cannot start."""
 _NO_BUS: Final = "Failed to connect to"
 _POLL: Final = 0.2
+_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 _LOCK: Final = "nixos/switch-to-configuration.lock"
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,ExecMainStatus"
 # What the dead-man needs of the environment in which the agent was started.
@@ -131,9 +132,13 @@ class SystemdCommands:
         await self._try("systemctl", "stop", f"{DEAD_MAN_UNIT}-*.timer")
 
     async def wake(self, at: datetime) -> None:
-        """Set a transient timer that starts the upgrade unit; one that is past fires at once."""
+        """Set a transient timer that starts the upgrade unit; one that is past fires at once.
+
+        Rounded up to whole seconds: a run that comes too early would have to wait once more.
+        """
         await self._try("systemctl", "stop", f"{WAKE_UNIT}.timer")
-        moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        rounded = at.astimezone(UTC) + _ALMOST_A_SECOND
+        moment = rounded.strftime("%Y-%m-%d %H:%M:%S UTC")
         await self._try(
             *("systemd-run", f"--unit={WAKE_UNIT}", f"--on-calendar={moment}"),
             *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),

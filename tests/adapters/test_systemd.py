@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -454,3 +454,29 @@ def test_what_has_no_switch_to_configuration_is_a_failed_roll_back(commands, tmp
     with pytest.raises(HostError, match="switch-to-configuration") as caught:
         activate(commands, toplevel=StorePath(str(tmp_path / "nothing")))
     assert caught.value.kind is Kind.ROLL_BACK_FAILED
+
+
+# --- the next run
+
+
+@pytest.mark.parametrize(
+    ("at", "calendar"),
+    [
+        (datetime(2026, 11, 21, 4, 0, tzinfo=UTC), "2026-11-21 04:00:00 UTC"),
+        (datetime(2026, 11, 21, 4, 13, 22, 830_000, tzinfo=UTC), "2026-11-21 04:13:23 UTC"),
+        (
+            datetime(2026, 11, 21, 4, 59, 59, 1, tzinfo=timezone(timedelta(hours=2))),
+            "2026-11-21 03:00:00 UTC",
+        ),
+    ],
+)
+def test_the_next_run_is_set_for_a_whole_second_and_never_too_early(commands, at, calendar):
+    play(commands.systemd.wake(at))
+    stopped, started = commands.asked()
+    assert stopped == ["systemctl", "stop", "nixos-hydra-agent-wake.timer"]
+    assert f"--on-calendar={calendar}" in started
+    assert started[-4:] == ["systemctl", "--no-block", "start", "nixos-hydra-agent.service"]
+
+
+def test_without_systemd_no_next_run_can_be_set_and_that_is_no_fault(without):
+    play(without.systemd.wake(datetime(2026, 11, 21, tzinfo=UTC)))

@@ -80,10 +80,11 @@ let
     time_zone = window.timeZone;
   };
   # The hours of `system.autoUpgrade.rebootWindow`, by the host's own clock.
+  timeOfDay = "([01][0-9]|2[0-3]):([0-5][0-9])";
   minutesOf =
     text:
     let
-      found = builtins.match "([0-9]{1,2}):([0-9]{2})" text;
+      found = builtins.match timeOfDay text;
       number = digits: builtins.fromJSON (builtins.head (builtins.match "0?([0-9]+)" digits));
     in
     if found == null then

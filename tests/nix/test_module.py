@@ -36,6 +36,9 @@ LEAST = """
 }
 """
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+WINDOW = 'days = [ "mon" ]; timeZone = "UTC";'
+
 
 @pytest.fixture(scope="module")
 def settings_of(tmp_path_factory):
@@ -104,6 +107,65 @@ def test_the_least_configuration_takes_the_hosts_own_name(settings_of):
 
 def test_a_reboot_that_is_allowed_is_one_that_is_needed(settings_of):
     assert settings_of(f"{LEAST} // {{ allowReboot = true; }}").reboot.mode == "when-needed"
+
+
+def test_reboots_arrive_at_the_agent(settings_of):
+    reboot = settings_of(f"""
+      {LEAST} // {{
+        allowReboot = true;
+        rebootWindow = {{ lower = "01:05"; upper = "05:00"; }};
+        rebootWindows = [ {{
+          days = [ "sat" "sun" ]; start = "23:00"; length = "4h"; timeZone = "America/Lima";
+        }} ];
+        reboot = {{
+          splay = "30m"; margin = "20m"; inhibitorLimit = "6h"; userNotice = "5m"; tryBoot = false;
+        }};
+      }}
+    """).reboot
+    in_full, by_hours = reboot.windows
+    assert (in_full.days, in_full.start) == (("sat", "sun"), "23:00")
+    assert (in_full.length, in_full.time_zone) == (timedelta(hours=4), "America/Lima")
+    assert (by_hours.days, by_hours.start) == (DAYS, "01:05")
+    assert (by_hours.length, by_hours.time_zone) == (timedelta(minutes=235), "Europe/Berlin")
+    assert (reboot.splay, reboot.margin) == (timedelta(minutes=30), timedelta(minutes=20))
+    assert reboot.inhibitor_limit == timedelta(hours=6)
+    assert reboot.user_notice == timedelta(minutes=5)
+    assert reboot.try_boot is False
+
+
+def test_the_hours_of_upgrades_arrive_at_the_agent(settings_of):
+    settings = settings_of(f"""
+      {LEAST} // {{ upgradeWindows = [ {{ {WINDOW} start = "04:00"; length = "2h"; }} ]; }}
+    """)
+    (window,) = settings.upgrade.windows
+    assert (window.days, window.start) == (("mon",), "04:00")
+    assert (window.length, window.time_zone) == (timedelta(hours=2), "UTC")
+    assert settings.reboot.windows == ()
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "minutes"),
+    [
+        ("23:00", "01:30", 150),
+        ("00:00", "00:00", 1440),
+        ("08:09", "09:08", 59),
+        ("22:00", "00:00", 120),
+    ],
+)
+def test_a_reboot_window_may_go_over_midnight(settings_of, lower, upper, minutes):
+    hours = f'{{ lower = "{lower}"; upper = "{upper}"; }}'
+    (window,) = settings_of(f"{LEAST} // {{ rebootWindow = {hours}; }}").reboot.windows
+    assert window.start == lower
+    assert window.length == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("wrong", ["25:00", "04:60", "4:00", "24:00", "soon", "", "04:00:00"])
+@pytest.mark.parametrize("end", ["lower", "upper"])
+def test_a_reboot_window_that_is_no_time_is_refused(settings_of, end, wrong):
+    hours = {"lower": "01:00", "upper": "05:00", end: wrong}
+    written = " ".join(f'{name} = "{time}";' for name, time in hours.items())
+    with pytest.raises(ProgramFailedError, match=r"rebootWindow.*is no time of day"):
+        settings_of(f"{LEAST} // {{ rebootWindow = {{ {written} }}; }}")
 
 
 def test_a_host_without_hydra_is_no_host_of_ours(settings_of):

@@ -84,10 +84,8 @@ async def _reboot(run: Run) -> None:
     if profile is None or not reason or systems.is_container:
         run.report.outcome = Outcome.NOTHING_TO_DO
         return
-    if not await may_reboot(run, profile, reason):
+    if not (await may_reboot(run, profile, reason) and await reboot(run, profile, reason)):
         run.report.outcome = Outcome.HELD
-        return
-    await reboot(run, profile, reason)
 
 
 def _reason(ports: Ports) -> str:

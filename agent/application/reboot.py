@@ -88,10 +88,11 @@ async def wake(run: Run, at: datetime) -> None:
     await ports.systemd.wake(at)
 
 
-async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
-    """Record the reboot, leave the loader a way back, then ask for it.
+async def reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
+    """Record the reboot, leave the loader a way back, then ask for it; False if it is paused.
 
-    A refusal leaves the system staged: the next run tries the reboot again, and nothing else.
+    A refusal, and a pause that began while all was made ready, leave the system staged: the next
+    run tries the reboot again, and nothing else.
     """
     ports = run.ports
     await _prepare(run, toplevel)
@@ -103,6 +104,10 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
     )
     run.note(Outcome.REBOOTING)
     await try_once(run, toplevel)
+    is_paused = ports.agenda.pause(ports.clock.now()) is not None
+    if is_paused and not await may_reboot(run, toplevel, reason):
+        run.record = replace(run.record, outcome=Outcome.STAGED)
+        return False
     await ports.logind.tell_people(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
     )
@@ -113,6 +118,7 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> None:
     except HostError:
         run.record = replace(run.record, outcome=Outcome.STAGED)
         raise
+    return True
 
 
 async def _prepare(run: Run, toplevel: StorePath) -> None:

@@ -215,7 +215,8 @@ async def _reboot(run: Run, reason: str) -> None:
     if not await is_still_healthy(run):
         await cancel_announced(run.ports, toplevel, "its health checks fail")
         return
-    await reboot(run, toplevel, reason)
+    if not await reboot(run, toplevel, reason):
+        run.report.outcome = Outcome.AWAITS_REBOOT
 
 
 async def _wake_for_window(run: Run, held: Judgement) -> None:

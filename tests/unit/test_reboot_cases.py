@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, time, timedelta
 
 import pytest
+from typing_extensions import override
 
 from agent.application import events
 from agent.application.dead_man import dead_man
@@ -20,6 +21,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
 from agent.domain.reboot import Inhibitor, RebootPlan
 from agent.domain.window import Schedule, Window
+from fakes.loader import FakeLoader
 from fakes.samples import OLD
 from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, system
@@ -463,3 +465,57 @@ def test_a_plan_is_of_one_system_only(world):
     world.logind.logged_in = ("ann",)
     world.run(REBOOTS)
     assert world.agenda.reboot_plan(OLD) == RebootPlan(OLD)
+
+
+# A pause that begins late
+
+
+class PausedMeanwhile(FakeLoader):
+    """Somebody pauses the host while the loader is being told."""
+
+    def __init__(self, world):
+        super().__init__()
+        self.installed = OLD
+        self.world = world
+
+    @override
+    async def boot_once(self, toplevel):
+        await pause(self.world.ports, SETTINGS, "audit", None)
+        return await super().boot_once(toplevel)
+
+
+def run_of_agent(world):
+    return world.run(REBOOTS)
+
+
+def by_hand(world):
+    return world.carry_out(reboot_by_hand, REBOOTS)
+
+
+@pytest.mark.parametrize(
+    ("begin", "outcome"),
+    [(run_of_agent, Outcome.AWAITS_REBOOT), (by_hand, Outcome.HELD)],
+)
+def test_a_pause_that_begins_while_the_loader_is_told_keeps_the_host_from_its_reboot(
+    world, begin, outcome
+):
+    world.logind.logged_in = ("ann",)
+    world.run(REBOOTS)
+    world.logind.logged_in = ()
+    world.host.loader = PausedMeanwhile(world)
+    report = begin(world)
+    assert (report.outcome, obstacles(report)) == (outcome, ["reboot", "paused"])
+    assert world.host.reboots == 0
+    assert world.last_row().outcome == "staged"
+    assert world.logind.told[-1].endswith("audit.")
+    asyncio.run(resume(world.ports, SETTINGS))
+    world.host.loader = FakeLoader()
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    assert world.host.reboots == 1
+
+
+def test_a_pause_that_begins_late_leaves_a_fresh_upgrade_staged(world):
+    world.host.loader = PausedMeanwhile(world)
+    report = world.run(REBOOTS)
+    assert (report.outcome, report.exit_code) == (Outcome.STAGED, ExitCode.DONE)
+    assert (world.host.reboots, world.marks.read().staged) == (0, NEW)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, time, timedelta
 
 import pytest
 
@@ -15,6 +15,7 @@ from agent.domain.gates import (
     Gate,
     judge_agent_removed,
     judge_boot_space,
+    judge_clock,
     judge_denied,
     judge_downgrade,
     judge_foreign,
@@ -24,6 +25,7 @@ from agent.domain.gates import (
 )
 from agent.domain.policy import Action
 from agent.domain.standing import Denial, Standing
+from agent.domain.window import Schedule, Window
 from fakes.runs import NOW
 from fakes.samples import JOB, NEW, OTHER, POLICY
 
@@ -38,6 +40,23 @@ def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
     judgement = judge_downgrade(CANDIDATE, highest)
     assert judgement.is_open is is_open
     assert is_open or "28 is older than build 32" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("has_windows", "is_synchronised", "is_open"),
+    [
+        (True, True, True),
+        (True, None, True),
+        (True, False, False),
+        (False, False, True),
+    ],
+)
+def test_a_wrong_clock_holds_where_windows_stand_on_it(has_windows, is_synchronised, is_open):
+    night = Window(frozenset(range(7)), time(4), timedelta(hours=2), UTC)
+    schedule = Schedule((night,) if has_windows else ())
+    policy = replace(POLICY, upgrade_schedule=schedule)
+    judgement = judge_clock(is_synchronised=is_synchronised, policy=policy)
+    assert (judgement.gate, judgement.is_open) == (Gate.CLOCK, is_open)
 
 
 def test_where_nobody_else_was_nothing_is_foreign():

@@ -9,6 +9,7 @@ from agent.application.reboot import cancel_announced, may_reboot, reboot
 from agent.application.recover import recover_all
 from agent.application.run import begin, carry_out
 from agent.domain.errors import HostError, Kind
+from agent.domain.gates import judge_denied
 from agent.domain.outcome import Outcome
 from agent.domain.pause import Pause
 from agent.domain.recovery import Step
@@ -83,6 +84,11 @@ async def _reboot(run: Run) -> None:
     reason = "" if profile is None else _reason(ports)
     if profile is None or not reason or systems.is_container:
         run.report.outcome = Outcome.NOTHING_TO_DO
+        return
+    denied = judge_denied(ports.journal.standing_of(profile, ports.clock.now()))
+    if not denied.is_open:
+        run.report.outcome = Outcome.HELD
+        run.report.reasons = (("reboot", reason), (denied.gate, denied.reason))
         return
     if not (await may_reboot(run, profile, reason) and await reboot(run, profile, reason)):
         run.report.outcome = Outcome.HELD

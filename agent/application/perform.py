@@ -21,7 +21,7 @@ from agent.domain.activation import Ended, fault_of_activation, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
-from agent.domain.gates import judge_agent_removed, judge_denied, judge_suspect
+from agent.domain.gates import judge_agent_removed, judge_denied, judge_paused, judge_suspect
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
@@ -61,7 +61,8 @@ async def perform(run: Run, text: str) -> StorePath | None:
     run.note(Outcome.FETCHED)
     toplevel = await _build(run, found)
     if not (
-        await is_still_healthy(run)
+        _is_not_paused_by_now(run)
+        and await is_still_healthy(run)
         and _is_permitted(run, found, toplevel)
         and _keeps_the_agent(run, toplevel)
     ):
@@ -89,6 +90,12 @@ def _is_passed(run: Run, judgement: Judgement) -> bool:
     run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
     run.report.reasons = ((judgement.gate, judgement.reason),)
     return False
+
+
+def _is_not_paused_by_now(run: Run) -> bool:
+    """Return whether nobody has paused the agent while it fetched and built."""
+    ports = run.ports
+    return _is_passed(run, judge_paused(ports.agenda.pause(ports.clock.now())))
 
 
 def _is_permitted(run: Run, found: Candidate, toplevel: StorePath) -> bool:

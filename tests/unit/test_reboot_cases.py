@@ -18,8 +18,10 @@ from agent.application.status import take_status
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
+from agent.domain.pause import Pause
 from agent.domain.policy import Action, RebootMode
 from agent.domain.reboot import Inhibitor, RebootPlan
+from agent.domain.standing import Denial
 from agent.domain.window import Schedule, Window
 from fakes.loader import FakeLoader
 from fakes.samples import OLD
@@ -220,6 +222,15 @@ def test_a_reboot_by_hand_waits_for_windows_and_people_all_the_same(world, kerne
     report = world.carry_out(reboot_by_hand, WATCHFUL)
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert obstacles(report) == ["reboot", "users"]
+    assert world.host.reboots == 0
+
+
+def test_a_person_does_not_reboot_into_what_is_denied(world):
+    world.run(replace(WATCHFUL, action=Action.BOOT))
+    world.journal.deny(Denial(NEW, "known bad", world.clock.now(), "eve", 1))
+    report = world.carry_out(reboot_by_hand, WATCHFUL)
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert obstacles(report) == ["reboot", "denied"]
     assert world.host.reboots == 0
 
 
@@ -519,3 +530,15 @@ def test_a_pause_that_begins_late_leaves_a_fresh_upgrade_staged(world):
     report = world.run(REBOOTS)
     assert (report.outcome, report.exit_code) == (Outcome.STAGED, ExitCode.DONE)
     assert (world.host.reboots, world.marks.read().staged) == (0, NEW)
+
+
+def test_a_pause_that_begins_while_an_upgrade_is_built_keeps_it_from_being_activated(world):
+    paused = Pause("audit", "eve", world.clock.now())
+    world.steps.at("nixos-rebuild build", lambda: world.agenda.set_pause(paused))
+    report = world.run(REBOOTS)
+    assert (report.outcome, obstacles(report)) == (Outcome.HELD, ["paused"])
+    assert (world.host.running, world.host.profile) == (OLD, OLD)
+    assert world.marks.read() == Marks(confirmed=OLD)
+    world.steps.calm()
+    asyncio.run(resume(world.ports, SETTINGS))
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING

@@ -89,25 +89,25 @@ async def wake(run: Run, at: datetime) -> None:
 
 
 async def reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
-    """Record the reboot, leave the loader a way back, then ask for it; False if it is paused.
+    """Record the reboot, leave the loader a way back, then ask for it; False if it has to wait.
 
-    A refusal, and a pause that began while all was made ready, leave the system staged: the next
-    run tries the reboot again, and nothing else.
+    It is judged once more when all is ready, which may take minutes. A refusal, and what came in
+    its way meanwhile, leave the system staged: the next run tries the reboot again, and nothing
+    else.
     """
     ports = run.ports
     await _prepare(run, toplevel)
+    run.note(Outcome.REBOOTING)
+    await try_once(run, toplevel)
+    if not await may_reboot(run, toplevel, reason):
+        run.record = replace(run.record, outcome=Outcome.STAGED)
+        return False
     inhibitors = await ports.logind.inhibitors()
     ports.sink.emit(
         events.REBOOT_REQUESTED,
         reason=reason,
         inhibitors=[f"{one.who}: {one.why}" for one in inhibitors],
     )
-    run.note(Outcome.REBOOTING)
-    await try_once(run, toplevel)
-    is_paused = ports.agenda.pause(ports.clock.now()) is not None
-    if is_paused and not await may_reboot(run, toplevel, reason):
-        run.record = replace(run.record, outcome=Outcome.STAGED)
-        return False
     await ports.logind.tell_people(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
     )

@@ -1,8 +1,10 @@
 """What NixOS's boot loader installers write: entries of systems, and which one is the default.
 
-systemd-boot: `loader/loader.conf` and `loader/entries/nixos-generation-N[+LEFT[-DONE]].conf`
-(systemd-boot-builder.py). GRUB: `grub/grub.cfg`, the default first and the generations in a submenu
-(install-grub.pl). Both name a system by the `init=` of its kernel's command line.
+systemd-boot: `loader/loader.conf` and `loader/entries/nixos-generation-N[+LEFT[-DONE]].conf`, or
+`nixos-HASH[+LEFT[-DONE]].conf` (systemd-boot-builder.py, which where tries are counted writes the
+default as `preferred`, beside `default nixos-*` for when its tries are used up). GRUB:
+`grub/grub.cfg`, the default first and the generations in a submenu (install-grub.pl). Both name a
+system by the `init=` of its kernel's command line.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _MAX_FILE: Final = 4 << 20
 _COUNTED: Final = re.compile(r"\+[0-9]+(-[0-9]+)?\Z")
+_DEFAULT: Final = re.compile(r"^default\s+(\S+)", re.MULTILINE)
+_PREFERRED: Final = re.compile(r"^preferred\s+(\S+)", re.MULTILINE)
 _INIT: Final = re.compile(r"\binit=(\S+)/init\b")
 _TITLE: Final = re.compile(r"""\s*(menuentry|submenu)\s+(?:"([^"]*)"|'([^']*)')""")
 
@@ -39,10 +43,13 @@ class SystemdBootEntries:
 
     def default(self) -> StorePath | None:
         """Return the system that is started by default; None where that is not clear."""
-        found = re.search(r"^default\s+(\S+)", _text(self._loader / "loader.conf"), re.MULTILINE)
+        text = _text(self._loader / "loader.conf")
+        found = _PREFERRED.search(text) or _DEFAULT.search(text)
         if found is None or found[1].startswith("@") or "/" in found[1]:
             return None
         wanted = found[1].removesuffix(".conf")
+        if found.re is _PREFERRED and self._is_given_up(wanted):
+            return None
         return next((path for name, path in self._entries() if name == wanted), None)
 
     def entry_of(self, toplevel: StorePath) -> str | None:
@@ -56,6 +63,11 @@ class SystemdBootEntries:
             _COUNTED.search(file.name.removesuffix(".conf"))
             for file in (self._loader / "entries").glob("nixos-*.conf")
         )
+
+    def _is_given_up(self, name: str) -> bool:
+        """Whether no try is left to an entry; the loader passes over it, if it may."""
+        entries = self._loader / "entries"
+        return any(entries.glob(f"{name}+0.conf")) or any(entries.glob(f"{name}+0-*.conf"))
 
     def _entries(self) -> Iterator[tuple[str, StorePath]]:
         """Yield each entry's name, without the counter of its tries, and its system."""

@@ -154,6 +154,30 @@ def test_a_good_boot_is_told_where_tries_are_counted(machine, counter):
     assert machine.called() == told
 
 
+# systemd-boot where tries are counted, and where entries are named by what is in them, as the
+# installer of nixpkgs writes them for systemd-boot 260
+
+HASHED = f"nixos-{'0a' * 32}"
+
+
+@pytest.mark.parametrize("counter", ["", "+3", "+2-1"])
+def test_the_preferred_entry_is_the_default(machine, counter):
+    machine.has("bootctl")
+    machine.default(f"preferred {HASHED}.conf\ndefault nixos-*")
+    machine.entry(f"nixos-{'0b' * 32}", f"options init={name('a')}/init")
+    machine.entry(f"{HASHED}{counter}", f"options init={name('b')}/init")
+    assert machine.loader.default() == name("b")
+    assert asyncio.run(machine.loader.boot_once(name("b")))
+    assert machine.called()[-1] == f"bootctl set-oneshot {HASHED}.conf"
+
+
+@pytest.mark.parametrize("counter", ["+0", "+0-3"])
+def test_a_preferred_entry_whose_tries_are_used_up_is_not_the_default(machine, counter):
+    machine.default(f"preferred {HASHED}.conf\ndefault nixos-*")
+    machine.entry(f"{HASHED}{counter}", f"options init={name('b')}/init")
+    assert machine.loader.default() is None
+
+
 # GRUB, whose file has the default first and the generations in a submenu
 
 GRUB = f"""

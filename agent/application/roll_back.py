@@ -60,8 +60,9 @@ async def roll_back(
         return True
     if not (is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action)):
         await _activate(run, failed, target, action)
-    for mark in (Mark.ROLLING_BACK, Mark.REBOOTING_BACK):
-        ports.marks.move(mark, failed, Mark.ROLLED_BACK)
+    is_leaving = ports.marks.read().rebooting_back == failed
+    mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
+    ports.marks.move(mark, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
     await ports.systemd.disarm()
     close(run, failed)
@@ -146,10 +147,10 @@ async def _reboot_back(
     ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
     await ports.systemd.disarm()
     ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
-    forced = bool(await ports.logind.inhibitors())
     run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
     try:
-        await ports.host.reboot(forced=forced)
+        # Past logind: it may not have come up, and a broken host waits for nobody.
+        await ports.host.reboot(forced=True)
     except HostError as error:
         ports.sink.emit(events.RUN_FAILED, **error_fields(error))
         return False

@@ -43,7 +43,12 @@ def keep_hydra_up(stage):
     stage.hydra.is_down = lambda: False
 
 
+def keep_it_from_rebooting(stage):
+    stage.host.inject("fail-reboot")
+
+
 SABOTAGE = {
+    "new-kernel": keep_it_from_rebooting,
     "broken-service": heal_the_service,
     "hydra-outage": keep_hydra_up,
     "good-build": fail_activation,

@@ -405,6 +405,16 @@ def test_where_the_loader_would_not_go_back_no_reboot_is_asked_for(world, what):
     assert world.host.running == OLD
 
 
+def test_a_system_that_was_only_switched_to_is_switched_away_from(world):
+    world.publish(1, NEW, kernel="k1")
+    world.steps.at("activate-flake", world.service_breaks)
+    report = world.run(REBOOTS)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert world.host.reboots == 0
+    assert world.host.running == world.host.profile == OLD
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
 def test_a_host_that_may_not_reboot_switches_back(world):
     world.run(replace(WATCHFUL, action=Action.BOOT))
     world.host.boot()

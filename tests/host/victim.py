@@ -27,7 +27,7 @@ _CHECK = {
     "command": ["/bin/grep", "-q", "well", "/run/current-system/etc/health"],
     "timeout": "1s",
 }
-_SETTINGS = {
+SETTINGS = {
     "strategy": "store-path",
     "confirm": {"settle": "0.02s", "deadline": "1s", "checks": [_CHECK]},
 }
@@ -100,9 +100,8 @@ class Victim:
 
     def __init__(self, site, name: str = "victim", **options) -> None:
         self.outside = Outside(site.rack, site.workshop.cache)
-        told = {"settings": _SETTINGS, "agent_units": _UNITS}
-        self.good = [site.build(system(f"26.05.{n}", **told)) for n in (1, 2)]
-        self.broken = site.build(system("26.05.3", health="ill", **told))
+        self.good = [self.release(site, f"26.05.{n}") for n in (1, 2)]
+        self.broken = self.release(site, "26.05.3", health="ill")
         first = self.good[0].toplevel
         options = {"name": name, "address": "10.77.0.9", "disk": _DISK, **options}
         self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
@@ -112,6 +111,10 @@ class Victim:
         # Its first run takes the running system as confirmed.
         self.outside.offer(self.good[0])
         self.next_run()
+
+    def release(self, site, version: str, **parameters) -> System:
+        """Build one of the systems."""
+        return site.build(system(version, settings=SETTINGS, agent_units=UNITS, **parameters))
 
     def close(self) -> None:
         """End the host, and the world around it."""
@@ -235,4 +238,4 @@ def summary(done: Completed) -> dict[str, Any]:
     return told
 
 
-_UNITS = {UPGRADE: upgrade_unit(WATCHED), CONFIRM: confirm_unit(WATCHED, restart_after="100ms")}
+UNITS = {UPGRADE: upgrade_unit(WATCHED), CONFIRM: confirm_unit(WATCHED, restart_after="100ms")}

@@ -5,7 +5,8 @@
 
 A point is `before` or `after` an effect. The effects are the calls of the adapters that change the
 history, the marks, the timer or the host, those within another one aside. Of all the processes that
-run so only the first to get to the point dies.
+run so only the first to get to the point dies; with `confirm: ` in front of the point only one that
+confirms does. With `cut ` in front of all, it does not die but waits for the host's power to go.
 """
 
 from __future__ import annotations
@@ -57,6 +58,31 @@ ROLL_BACK = (
 """What the confirm unit does after `record:pending` where the new system is broken."""
 
 
+REBOOT = (
+    "record:staged",
+    "record:rebooting",
+    "activate:boot",
+    "boot-once",
+    "reboot",
+    "record:rebooting again",
+)
+"""What an upgrade that takes a reboot does when the new system is staged."""
+
+BOOTED = (
+    "set:pending",
+    "remove:staged",
+    "record:pending",
+    "move:pending>confirmed",
+    "remove:tested",
+    "activate:boot",
+    "forget-choices",
+    "disarm",
+    "record:confirmed",
+    "record:confirmed again",
+)
+"""What the confirm unit does in the new system, where it is good."""
+
+
 def points(effects, moments=("before", "after")):
     """Return every point at which a run with these effects can be killed."""
     return [f"{moment} {effect}" for effect in effects for moment in moments]
@@ -64,7 +90,9 @@ def points(effects, moments=("before", "after")):
 
 def _effect_names():
     """Return how each method that has an effect names it, given its arguments."""
+    from agent.adapters.host import HostFiles
     from agent.adapters.journal import SqliteJournal
+    from agent.adapters.loader import BootLoader
     from agent.adapters.marks import MarkLinks
     from agent.adapters.nixos_rebuild import NixosRebuildCommand
     from agent.adapters.profile import SystemProfile
@@ -79,6 +107,9 @@ def _effect_names():
         (SystemdCommands, "arm"): lambda *_: "arm",
         (SystemdCommands, "disarm"): lambda: "disarm",
         (SystemdCommands, "activate"): lambda _path, action: f"activate:{action}",
+        (BootLoader, "boot_once"): lambda _path: "boot-once",
+        (BootLoader, "forget_choices"): lambda: "forget-choices",
+        (HostFiles, "reboot"): lambda: "reboot",
         (SystemProfile, "set"): lambda _path: "profile",
         (NixosRebuildCommand, "activate_flake"): lambda action, *_: f"rebuild:{action}",
         (NixosRebuildCommand, "activate_store_path"): lambda action, *_: f"rebuild:{action}",
@@ -114,29 +145,34 @@ class _Reached:
 
 
 def _die_at(point):
-    if POINT.exists() and POINT.read_text() == point:
-        POINT.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+    wanted = POINT.read_text() if POINT.exists() else ""
+    if wanted.removeprefix("cut ") not in (point, f"{sys.argv[1]}: {point}"):
+        return
+    POINT.unlink(missing_ok=True)
+    if wanted.startswith("cut "):
+        # Nothing may go on here, not even another thread's work.
+        os.kill(os.getpid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _deadly(method, named):
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
-        async def wrapped(self, *arguments):
+        async def wrapped(self, *arguments, **options):
             name = _Reached.begin(named(*arguments))
             try:
-                return await method(self, *arguments)
+                return await method(self, *arguments, **options)
             finally:
                 _Reached.end(name)
 
     else:
 
         @functools.wraps(method)
-        def wrapped(self, *arguments):
+        def wrapped(self, *arguments, **options):
             name = _Reached.begin(named(*arguments))
             try:
-                return method(self, *arguments)
+                return method(self, *arguments, **options)
             finally:
                 _Reached.end(name)
 

@@ -507,7 +507,7 @@ in
               "|/nix/var/nix/gcroots/nixos-hydra-agent/rolling-back"
             ];
             # It cannot do its work: the loader knows the way back, if there is one.
-            FailureAction = mkIf cfg.allowReboot "reboot";
+            FailureAction = mkIf (cfg.allowReboot && cfg.reboot.tryBoot) "reboot";
           };
           serviceConfig = {
             Type = "oneshot";

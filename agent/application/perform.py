@@ -17,6 +17,7 @@ from agent.application.reboot import may_reboot, reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
 from agent.application.roll_back import roll_back
+from agent.application.try_boot import hold_default
 from agent.domain.activation import Ended, fault_of_activation, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
@@ -70,8 +71,10 @@ async def perform(run: Run, text: str) -> StorePath | None:
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
     await _activate(run, request, toplevel, chosen)
-    if chosen.reboots and await may_reboot(run, toplevel, chosen.reason):
-        await reboot(run, toplevel, chosen.reason)
+    if chosen.reboots:
+        await hold_default(run, toplevel)
+        if await may_reboot(run, toplevel, chosen.reason):
+            await reboot(run, toplevel, chosen.reason)
     return toplevel if run.record.outcome == Outcome.PENDING else None
 
 

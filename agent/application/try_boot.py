@@ -14,29 +14,57 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 
+async def hold_default(run: Run, toplevel: StorePath) -> None:
+    """Keep the confirmed system the loader's default while `toplevel` waits for its reboot.
+
+    The confirmed system's own installer is run once more, which makes it the default again; the
+    staged one is a generation like others. Whoever reboots the host meanwhile gets what has proved
+    healthy.
+    """
+    confirmed = _other_confirmed(run, toplevel)
+    if confirmed is not None and run.ports.loader.fallback() is not None:
+        with run.report.step("loader", run.ports.clock):
+            if not await _make_default(run.ports, confirmed):
+                await _give_up(run, toplevel)
+
+
 async def try_once(run: Run, toplevel: StorePath) -> bool:
     """Let the loader start the staged `toplevel` once, and the confirmed system ever after.
 
-    The confirmed system's own installer is run once more, which makes it the default again; the
-    staged one is a generation like others, and is started by name. Where any of that fails, the
-    staged system is the default, as nixos-rebuild has left it.
+    Where any of that fails, the staged system is the default, as nixos-rebuild has left it.
     """
-    ports = run.ports
-    confirmed = ports.marks.read().confirmed
-    if not run.policy.reboot.tries_boot or confirmed in (None, toplevel):
+    ports, confirmed = run.ports, _other_confirmed(run, toplevel)
+    if confirmed is None:
         return False
-    assert confirmed is not None  # noqa: S101 - for the type checker
     loader = ports.loader.fallback()
     if loader is None:
         ports.sink.emit(events.LOADER_WITHOUT_FALLBACK, toplevel=toplevel)
         return False
     with run.report.step("loader", ports.clock):
-        is_set = await _make_default(ports, confirmed) and await ports.loader.boot_once(toplevel)
-        if not is_set:
-            await _make_default(ports, toplevel)
-    event = events.TRY_BOOT_SET if is_set else events.TRY_BOOT_FAILED
-    ports.sink.emit(event, loader=loader, toplevel=toplevel, default=ports.loader.default())
-    return is_set
+        is_held = ports.loader.default() == confirmed or await _make_default(ports, confirmed)
+        if not (is_held and await ports.loader.boot_once(toplevel)):
+            await _give_up(run, toplevel)
+            return False
+    ports.sink.emit(events.TRY_BOOT_SET, loader=loader, toplevel=toplevel, default=confirmed)
+    return True
+
+
+def _other_confirmed(run: Run, toplevel: StorePath) -> StorePath | None:
+    """Return the system that a trial of `toplevel` could fall back to, None if there is none."""
+    confirmed = run.ports.marks.read().confirmed
+    wants_it = run.policy.reboot.tries_boot and confirmed != toplevel
+    return confirmed if wants_it else None
+
+
+async def _give_up(run: Run, toplevel: StorePath) -> None:
+    ports = run.ports
+    await _make_default(ports, toplevel)
+    ports.sink.emit(
+        events.TRY_BOOT_FAILED,
+        loader=ports.loader.fallback(),
+        toplevel=toplevel,
+        default=ports.loader.default(),
+    )
 
 
 async def keep_by_default(ports: Ports, toplevel: StorePath, before: StorePath | None) -> None:

@@ -70,6 +70,8 @@ def test_outside_of_the_windows_a_needed_reboot_waits_staged_and_the_next_run_is
     assert (report.outcome, report.exit_code) == (Outcome.STAGED, ExitCode.DONE)
     assert obstacles(report) == ["reboot", "reboot-window"]
     assert world.host.reboots == 0
+    # Whoever reboots it meanwhile gets what has proved healthy.
+    assert (world.host.loader.default(), world.host.loader.once) == (OLD, None)
     assert world.systemd.woken_at == world.clock.now() + HOUR
     again = world.run(policy)
     assert (again.decision, again.outcome) == ("reboot", Outcome.AWAITS_REBOOT)
@@ -306,7 +308,8 @@ def test_where_the_trial_cannot_be_set_the_new_system_is_the_default(world, what
         case "the loader":
             world.host.loader.is_broken = True
         case "the installer":
-            world.systemd.exits = [ActivationExit(1, "no room")]
+            fails, ends = ActivationExit(1, "no room"), ActivationExit(0, "")
+            world.systemd.exits = [fails, ends, fails]
         case _:
             world.systemd.activate_fault = HostError(Kind.ROLL_BACK_FAILED, "no systemd-run")
     assert world.run(REBOOTS).outcome is Outcome.REBOOTING

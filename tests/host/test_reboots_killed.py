@@ -107,6 +107,20 @@ def points(of, effects, *, often):
     ]
 
 
+def test_the_effects_of_a_reboot_are_those_at_which_it_is_killed(victim):
+    victim.offer_next()
+    victim.host.inject("effects")
+    boots = victim.host.boots
+    victim.begin()
+    victim.host.await_boot(boots + 1)
+    victim.settle()
+    seen = victim.host.read(str(killer.TRACE)).splitlines()
+    victim.host.mend("effects")
+    expected = [*killer.REBOOT, *killer.BOOTED]
+    begun = seen.index("record:staged")
+    assert seen[begun : begun + len(expected)] == expected
+
+
 @pytest.mark.parametrize(
     "point",
     [

@@ -60,8 +60,8 @@ ROLL_BACK = (
 
 REBOOT = (
     "record:staged",
-    "record:rebooting",
     "activate:boot",
+    "record:rebooting",
     "boot-once",
     "reboot",
     "record:rebooting again",

@@ -97,8 +97,9 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
     """
     ports = run.ports
     await _prepare(run, toplevel)
-    run.note(Outcome.REBOOTING)
     await try_once(run, toplevel)
+    # After the loader knows: a power failure in between is no reboot that did not help.
+    run.note(Outcome.REBOOTING)
     if not await may_reboot(run, toplevel, reason):
         run.record = replace(run.record, outcome=Outcome.STAGED)
         return False

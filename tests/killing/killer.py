@@ -61,8 +61,8 @@ ROLL_BACK = (
 REBOOT = (
     "record:staged",
     "activate:boot",
-    "record:rebooting",
     "boot-once",
+    "record:rebooting",
     "reboot",
     "record:rebooting again",
 )

@@ -256,8 +256,12 @@ class RealHost:
             "nsenter",
             *(f"--{option}={leader}/ns/{kind}" for kind, option in kinds.items()),
             *(f"--root={leader}/root", f"--wd={leader}/root/root", "--setuid=0", "--setgid=0"),
-            *("--", "env", "-i", *(f"{name}={value}" for name, value in environment.items())),
-            *("setpriv", f"--bounding-set=-all,{capabilities}", "--", *argv),
+            *("--no-fork", "--"),
+            *("env", "-i", *(f"{name}={value}" for name, value in environment.items())),
+            *("setpriv", f"--bounding-set=-all,{capabilities}", "--"),
+            # A host that goes down stops all its processes first. nsenter would stop with its child,
+            # and then not see it end: the host would wait for that. A shell looks for the end alone.
+            *("sh", "-c", '"$@"; exit $?', "sh", *argv),
         ]
 
     def systemctl(self, *arguments: str) -> str:

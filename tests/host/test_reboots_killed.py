@@ -11,7 +11,7 @@ import pytest
 from agent.domain.outcome import UNDER_WAY
 from host.real_host import HOSTS
 from host.systems import DEADLINE_TIMER, UPGRADE, oneshot, system
-from host.victim import SETTINGS, UNITS, Victim
+from host.victim import HELD, SETTINGS, UNITS, Victim
 from killing import killer
 
 _LONGEST = 40.0
@@ -50,6 +50,24 @@ class Rebooter(Victim):
         if point.startswith("cut "):
             self.host.cut_power()
             self.host.power_on()
+
+    def held_by(self):
+        """Let the next run tell what holds it."""
+        self.host.await_boot(self.host.boots)
+        self.await_quiet()
+        told = self.next_run()
+        assert told["exit_code"] == HELD, told
+        return told["reasons"][0]["name"]
+
+    def ask_reboot(self):
+        """Have a person complete what is staged."""
+        boots = self.host.boots
+        self.host.run("systemd-run", "agent", "reboot")
+        self.host.await_boot(boots + 1)
+
+    def end_round(self, target):
+        """Forget what a system has earned in this round."""
+        self.host.ok("agent", "allow", target, "--reason", "the next round")
 
     def settle(self):
         """Let the timer go off again and again until nothing is under way; return what is seen."""
@@ -106,31 +124,99 @@ def victim(rebooters, request):
         drop()  # the next round begins on a new one
 
 
-def test_the_effects_of_a_reboot_are_those_at_which_it_is_killed(victim):
-    victim.offer_next()
+# --- into a good system
+
+_LOST_AFTER_BOOT = ("cut confirm: before set:pending",)
+"""The one-shot entry is used up and nobody has written down that the new system came up."""
+_UNJUDGED = frozenset(
+    f"cut confirm: {moment} {effect}"
+    for effect in ("set:pending", "remove:staged", "record:pending", "move:pending>confirmed")
+    for moment in ("before", "after")
+) - {*_LOST_AFTER_BOOT, "cut confirm: after move:pending>confirmed"}
+"""The loader has gone back from a system that was not yet confirmed: it is suspect."""
+_SEEN_EACH_TIME = frozenset(
+    (
+        "upgrade: before boot-once",
+        "cut upgrade: after reboot",
+        "confirm: before activate:boot",
+        "cut confirm: after move:pending>confirmed",
+    )
+)
+
+
+def points(of, effects, seen_each_time):
+    """Return the points before and after each effect, to be killed or cut off at."""
+    found = dict.fromkeys(
+        f"{how}{of}: {moment} {effect}"
+        for effect in effects
+        for moment in ("before", "after")
+        for how in ("", "cut ")
+    )
+    return [
+        pytest.param(point, marks=() if point in seen_each_time else pytest.mark.long)
+        for point in found
+    ]
+
+
+def effects_of(victim, boots):
+    """Return the effects of an upgrade that takes so many boots, from its staging on."""
     victim.host.inject("effects")
-    boots = victim.host.boots
+    begun = victim.host.boots
     victim.begin()
-    victim.host.await_boot(boots + 1)
+    victim.host.await_boot(begun + boots)
     victim.settle()
     seen = victim.host.read(str(killer.TRACE)).splitlines()
     victim.host.mend("effects")
-    expected = [*killer.REBOOT, *killer.BOOTED]
-    begun = seen.index("record:staged")
-    assert seen[begun : begun + len(expected)] == expected
+    return tuple(seen[seen.index("record:staged") :])
+
+
+def test_the_effects_of_a_reboot_are_those_at_which_it_is_killed(victim):
+    victim.offer_next()
+    assert effects_of(victim, boots=1) == (*killer.REBOOT, *killer.BOOTED)
 
 
 @pytest.mark.parametrize(
     "point",
-    ["upgrade: before boot-once", "cut upgrade: after reboot", "confirm: before activate:boot"],
+    [
+        *points("upgrade", killer.REBOOT, _SEEN_EACH_TIME),
+        *points("confirm", killer.BOOTED, _SEEN_EACH_TIME),
+    ],
 )
 def test_a_reboot_killed_at_a_point_is_recovered_from(victim, point):
-    victim.offer_next()
+    before, target = victim.look().running, victim.offer_next().toplevel
+    boots = victim.host.boots
+    victim.strike(point)
+    if point in _LOST_AFTER_BOOT:
+        assert victim.held_by() == "reboot-ineffective"
+        victim.ask_reboot()
+    seen = victim.settle()
+    assert seen.running == (before if point in _UNJUDGED else target)
+    # One into the system; a cut is one more, and a reboot into what had been left.
+    assert victim.host.boots - boots <= 1 + 2 * point.startswith("cut ")
+    victim.end_round(target)
+
+
+# --- back from a broken one
+
+
+def test_the_effects_of_a_reboot_back_are_those_at_which_it_is_killed(victim):
+    victim.offer_broken()
+    told = effects_of(victim, boots=2)
+    assert told[told.index("record:pending") + 1 :] == killer.REBOOT_BACK
+    victim.allow(victim.broken)
+
+
+_SEEN_EACH_TIME_BACK = frozenset(("confirm: after reboot", "cut confirm: before activate:boot"))
+
+
+@pytest.mark.parametrize("point", points("confirm", killer.REBOOT_BACK, _SEEN_EACH_TIME_BACK))
+def test_a_reboot_back_killed_at_a_point_is_recovered_from(victim, point):
+    before, target = victim.look().running, victim.offer_broken().toplevel
     boots = victim.host.boots
     victim.strike(point)
     seen = victim.settle()
-    assert seen.running in [system.toplevel for system in victim.good]
-    # One into the system; a cut is one more, and a roll-back from what was cut short.
-    assert victim.host.boots - boots <= 1 + 2 * point.startswith("cut ")
-    for one in victim.good:  # it may be suspect, having been cut short
-        victim.host.run("agent", "allow", one.toplevel, "--reason", "the next round")
+    assert seen.running == before
+    assert victim.held_by() in ("denied", "suspect")
+    # One into the system, one back, and a cut.
+    assert victim.host.boots - boots <= 2 + point.startswith("cut ")
+    victim.end_round(target)

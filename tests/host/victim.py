@@ -34,7 +34,7 @@ SETTINGS = {
 _DISK = "256m"
 """So small that it is soon full."""
 _NEXT_RUNS = 8
-_HELD = 75
+HELD = 75
 _MOST_ROUNDS = 60
 """After which a new host is taken: its history, its logs and its builds grow."""
 JOURNAL = "/var/lib/nixos-hydra-agent/journal.sqlite"
@@ -154,7 +154,7 @@ class Victim:
         for _ in range(_NEXT_RUNS):
             done = self.upgrade()
             told = summary(done)
-            if done.rc != _HELD or told.get("error.kind") not in ("locked", "activation-busy"):
+            if done.rc != HELD or told.get("error.kind") not in ("locked", "activation-busy"):
                 self.await_quiet()
                 return told
             self.await_quiet()

@@ -82,10 +82,25 @@ BOOTED = (
 )
 """What the confirm unit does in the new system, where it is good."""
 
-
-def points(effects, moments=("before", "after")):
-    """Return every point at which a run with these effects can be killed."""
-    return [f"{moment} {effect}" for effect in effects for moment in moments]
+REBOOT_BACK = (
+    "move:pending>rolling-back",
+    "record:rolling-back",
+    "deny",
+    "profile",
+    "activate:boot",
+    "forget-choices",
+    "move:rolling-back>rebooting-back",
+    "disarm",
+    "reboot",
+    "record:rolling-back again",
+    "record:rolling-back",
+    "move:rebooting-back>rolled-back",
+    "disarm",
+    "record:rolled-back",
+    "remove:rolled-back",
+)
+"""What the confirm unit does after `record:pending` in the new system where it is broken, and from
+the second `record:rolling-back` on in the old one."""
 
 
 def _effect_names():

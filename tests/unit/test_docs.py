@@ -81,7 +81,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
     assert set(keys) == expected
     assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
     assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]
-    assert ("hydra.instance", "text", "required") in [row[:3] for row in rows]
+    assert ("hydra.project", "name without a slash", "required") in [row[:3] for row in rows]
 
 
 def test_every_command_and_option_is_told(pages):

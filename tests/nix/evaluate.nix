@@ -1,0 +1,87 @@
+# Evaluates configurations with module.nix in them, each to all that tests ask of it.
+#
+# `cases` are modules by name; `nixpkgsLib`, a path, stands in place of the tests' own evaluator; `agent`
+# is where the package is said to be.
+{
+  cases,
+  nixpkgsLib ? null,
+  agent ? "/packages/agent",
+}:
+let
+  lib = if nixpkgsLib == null then import ./evaluator else import nixpkgsLib;
+
+  package = name: outPath: {
+    type = "derivation";
+    inherit name outPath;
+  };
+  pkgs = import ./pkgs.nix { inherit package; };
+  self.packages.${pkgs.stdenv.hostPlatform.system}.default = package "nixos-hydra-agent" agent // {
+    meta.mainProgram = "agent";
+  };
+
+  # What not every release of NixOS has.
+  option =
+    type: default:
+    lib.mkOption { inherit type default; };
+  newer.options = {
+    boot.loader.systemd-boot.bootCounting.enable = option lib.types.bool false;
+    systemd.settings.Manager = option (lib.types.attrsOf lib.types.unspecified) { };
+  };
+  older.options.systemd.watchdog.runtimeTime = option (lib.types.nullOr lib.types.str) null;
+
+  evaluate =
+    case:
+    lib.evalModules {
+      modules = [
+        ./nixos.nix
+        (import ../../module.nix { inherit self; })
+        # Under its other name: it counts once.
+        (import ../../module.nix { inherit self; })
+        (if case.isOlder or false then older else newer)
+        { system.build.nixos-rebuild = package "nixos-rebuild" "/packages/nixos-rebuild"; }
+        (removeAttrs case [ "isOlder" ])
+      ];
+      specialArgs = { inherit pkgs; };
+    };
+
+  told =
+    case:
+    let
+      inherit (evaluate case) config;
+      problems = (evaluate case).problems or [ ];
+      refused = map (assertion: assertion.message) (
+        builtins.filter (assertion: !assertion.assertion) config.assertions
+      );
+    in
+    if problems != [ ] then
+      { inherit problems; }
+    else if refused != [ ] then
+      { problems = refused; }
+    else
+      {
+        problems = [ ];
+        inherit (config.systemd) services timers;
+        inherit (config.boot) kernelParams;
+        packages = config.environment.systemPackages;
+        manager = config.systemd.settings.Manager or config.systemd.watchdog;
+        counts = config.boot.loader.systemd-boot.bootCounting.enable or null;
+        settings = config.environment.etc."nixos-hydra-agent/config.toml".source.value or null;
+      };
+
+  # nixpkgs' `lib` ends an evaluation where this one collects problems.
+  judged =
+    case:
+    let
+      tried = builtins.tryEval (builtins.deepSeq (told case) (told case));
+    in
+    if tried.success then tried.value else { problems = (evaluate case).unset or null; };
+in
+{
+  # What came of each case: its problems (null where an evaluation was ended), or its system.
+  results = builtins.mapAttrs (_name: judged) cases;
+  # One by itself, to see what an evaluation ends with.
+  alone = builtins.mapAttrs (_name: told) cases;
+  # The file of settings, and its check as it is built with the system.
+  checks = builtins.mapAttrs (_name: case: (evaluate case).config.system.checks) cases;
+  options = import ./option-list.nix { inherit lib; } (evaluate { }).options.system.autoUpgradeHydra;
+}

@@ -21,20 +21,21 @@ let
     path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
   ) // { description = "absolute path, in quotes, outside the world-readable store"; };
 
-  timeOfDay = types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]" // {
-    description = "time of day such as \"04:00\"";
-  };
-
   windows =
     what:
     mkOption {
       type = types.listOf (
-        types.submodule {
-          options = schema.window.options {
-            timeZone = {
-              default = if config.time.timeZone == null then "UTC" else config.time.timeZone;
-              defaultText = literalExpression "config.time.timeZone, or UTC";
-            };
+        schema.window.type {
+          days.example = [
+            "sat"
+            "sun"
+          ];
+          start.example = "23:00";
+          length.example = "4h";
+          timeZone = {
+            example = "Europe/Berlin";
+            default = if config.time.timeZone == null then "UTC" else config.time.timeZone;
+            defaultText = literalExpression "config.time.timeZone, or UTC";
           };
         }
       );
@@ -53,6 +54,8 @@ let
     };
 
   checks = {
+    # They are told in the reference of the settings.
+    visible = "shallow";
     example = [
       {
         type = "http";
@@ -122,17 +125,19 @@ in
     };
 
     confirm = schema.options "confirm" [ "collect_garbage" ] {
-      checks.example = [
-        {
-          type = "unit";
-          unit = "nginx.service";
-        }
-        {
-          type = "tcp";
-          host = "localhost";
-          port = 443;
-        }
-      ];
+      checks = checks // {
+        example = [
+          {
+            type = "unit";
+            unit = "nginx.service";
+          }
+          {
+            type = "tcp";
+            host = "localhost";
+            port = 443;
+          }
+        ];
+      };
       settle.example = "2m";
       deadline.example = "30m";
       patience.example = "3d";
@@ -172,12 +177,12 @@ in
         types.submodule {
           options = {
             lower = mkOption {
-              type = timeOfDay;
+              type = schema.timeOfDay;
               example = "01:00";
               description = "When it opens.";
             };
             upper = mkOption {
-              type = timeOfDay;
+              type = schema.timeOfDay;
               example = "05:00";
               description = "When it closes; over midnight if that is earlier than `lower`.";
             };

@@ -38,7 +38,7 @@ let
           builtins.foldl' types.either (builtins.head kinds) (builtins.tail kinds)
         )
       else if facts ? oneOf then
-        types.submodule { options = optionsOfAll (map resolved facts.oneOf); }
+        types.submodule { options = optionsOfAll (map resolved facts.oneOf); } // { description = "check"; }
       else if facts ? properties then
         types.submodule { options = optionsOf facts; }
       else
@@ -134,7 +134,9 @@ let
 in
 {
   # The type of the whole file.
-  type = types.submodule { options = optionsOf schema; };
+  type = types.submodule { options = optionsOf schema; } // {
+    description = "settings of the agent";
+  };
 
   # One key of the top.
   option = key: optionFor schema.properties.${key};
@@ -143,9 +145,17 @@ in
   settings = name: settingsFrom (tableOf name);
 
   window = {
-    options = optionsFor window [ ];
+    type =
+      more:
+      types.submodule { options = optionsFor window [ ] more; }
+      // {
+        description = "window";
+      };
     settings = settingsFrom window [ ];
   };
+
+  # Of a start of a window.
+  timeOfDay = typeOf window.properties.start;
 
   # The default of a key.
   default = table: key: (tableOf table).properties.${key}.default;

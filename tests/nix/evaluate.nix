@@ -81,7 +81,10 @@ in
   results = builtins.mapAttrs (_name: judged) cases;
   # One by itself, to see what an evaluation ends with.
   alone = builtins.mapAttrs (_name: told) cases;
-  # The file of settings, and its check as it is built with the system.
-  checks = builtins.mapAttrs (_name: case: (evaluate case).config.system.checks) cases;
-  options = import ./option-list.nix { inherit lib; } (evaluate { }).options.system.autoUpgradeHydra;
+  # What is built with the systems to check them.
+  checks = builtins.concatMap (name: (evaluate cases.${name}).config.system.checks) (
+    builtins.attrNames cases
+  );
+  # Every option, by its name below `system.autoUpgradeHydra`.
+  options = import ./option-list.nix (evaluate { }).options.system.autoUpgradeHydra;
 }

@@ -1,30 +1,22 @@
 # A tree of options as a list: what a page about them tells.
-{ lib }:
 let
   isOption = value: value._type or "" == "option";
-  # A value as JSON has it; an expression as an object of its own.
+  # A value as it is, or an expression that stands for it.
   shown =
     value:
     if value._type or "" == "literalExpression" then
       { expression = value.text; }
     else
       { inherit value; };
-  told =
-    path: option:
-    {
-      name = builtins.concatStringsSep "." path;
-      inherit (option) description;
-      type = option.type.description;
-      visible = option.visible or true;
-      default =
-        if option ? defaultText then
-          shown option.defaultText
-        else if option ? default then
-          shown option.default
-        else
-          null;
-      example = if option ? example then shown option.example else null;
-    };
+  told = path: option: {
+    name = builtins.concatStringsSep "." path;
+    inherit (option) description;
+    type = option.type.description;
+    isVisible = option.visible or true != false;
+    default =
+      if option ? default then shown (option.defaultText or option.default) else null;
+    example = if option ? example then shown option.example else null;
+  };
   within =
     path: options:
     builtins.concatMap (
@@ -32,17 +24,9 @@ let
       let
         here = path ++ [ name ];
         option = options.${name};
-        parts = option.type.subOptions or { };
+        parts = if option.visible or true == true then option.type.subOptions else { };
       in
-      if !isOption option then
-        within here option
-      else if (option.visible or true) == true && parts != { } && option.type.isListOfTables or true then
-        [ (told here option) ] ++ within here (removeAttrs parts [ ])
-      else
-        [ (told here option) ]
+      if isOption option then [ (told here option) ] ++ within here parts else within here option
     ) (builtins.attrNames options);
 in
-within [
-  "system"
-  "autoUpgradeHydra"
-]
+within [ ]

@@ -12,7 +12,8 @@ from agent.cli.main import agent
 from agent.domain.errors import KINDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("commands.md", "errors.md", "events.md", "settings.md")
+PAGES = ("commands.md", "errors.md", "events.md", "options.md", "settings.md")
+SCHEMA = "schema.json"
 
 
 def generate(*arguments):
@@ -35,9 +36,9 @@ def pages(tmp_path_factory):
 
 
 def test_the_pages_in_the_repository_are_those_that_the_code_makes(pages):
-    assert sorted(pages) == sorted(PAGES)
+    assert sorted(pages) == sorted([*PAGES, SCHEMA])
     for name, text in pages.items():
-        kept = ROOT / "docs" / "reference" / name
+        kept = ROOT / ("nix/module" if name == SCHEMA else "docs/reference") / name
         assert kept.exists(), "run `make docs`"
         assert kept.read_text() == text, f"{name} is out of date: run `make docs`"
 

@@ -118,6 +118,7 @@ let
       subOptions
       ;
   };
+  below = name: type: if type.subOptions == { } then { } else { ${name} = type.subOptions; };
   # The values as one of a type.
   checked =
     type: path: values:
@@ -176,7 +177,7 @@ let
             number: checked type (path ++ [ "[${toString number}]" ]) [ (elemAt items number).value ]
           ) numbered
         )
-      ) type.subOptions;
+      ) (below "*" type);
     attrsOf =
       type:
       made "attribute set of ${type.description}" isAttrs (
@@ -196,7 +197,7 @@ let
           value = mapAttrs (_name: result: result.value) results;
           problems = concatMap (result: result.problems) (attrValues results);
         }
-      ) type.subOptions;
+      ) (below "<name>" type);
     submodule =
       given:
       let

@@ -39,6 +39,17 @@ in
           serviceConfig = {
             Type = "oneshot";
             ExecStart = "${pkgs.coreutils}/bin/true";
+            # No mount namespace is made, which a full disk might be in the way of.
+            CapabilityBoundingSet = "";
+            LockPersonality = true;
+            MemoryDenyWriteExecute = true;
+            NoNewPrivileges = true;
+            RestrictAddressFamilies = "none";
+            RestrictNamespaces = true;
+            RestrictRealtime = true;
+            RestrictSUIDSGID = true;
+            SystemCallArchitectures = "native";
+            SystemCallFilter = "@system-service";
           };
         };
       })

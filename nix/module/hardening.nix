@@ -8,7 +8,7 @@
 #   ProtectKernelTunables           `bootctl set-oneshot` writes an EFI variable below /sys
 #   PrivateDevices, ProtectClock    `bootctl` reads the boot partition's device
 #   PrivateNetwork, IPAddressDeny   Hydra, caches, forges and neighbours are wherever they are
-#   RestrictNamespaces, PrivateUsers, SystemCallFilter
+#   RestrictNamespaces, PrivateUsers
 #                                   nix makes /nix/store writable in a mount namespace of its own
 #   ProtectProc                     nix finds in /proc what is in use, before it deletes anything
 #   PrivateTmp, NoNewPrivileges, RestrictSUIDSGID, MemoryDenyWriteExecute
@@ -30,8 +30,8 @@
   ];
   RestrictRealtime = true;
 }
-# What nix's sandbox does for a build: a host name and control groups of its own, another personality,
-# programs of another word size.
+# What a build does, or nix's sandbox for it: a host name and control groups of its own, another
+# personality, programs of another word size, any system call.
 // (
   if mayBuild then
     { }
@@ -41,5 +41,7 @@
       ProtectControlGroups = true;
       ProtectHostname = true;
       SystemCallArchitectures = "native";
+      SystemCallErrorNumber = "EPERM";
+      SystemCallFilter = "~@cpu-emulation @module @obsolete @raw-io @reboot @swap";
     }
 )

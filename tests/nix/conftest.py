@@ -9,11 +9,15 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def agent_package(tmp_path_factory):
-    """A directory that stands for the package: its `bin/agent` is the agent of this tree."""
-    directory = tmp_path_factory.mktemp("package").resolve()
-    program = directory / "bin/agent"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m agent "$@"\n')
-    program.chmod(0o755)
+def packages(tmp_path_factory):
+    """A directory of packages: the agent of this tree, and what units start besides it."""
+    directory = tmp_path_factory.mktemp("packages").resolve()
+    for program, line in (
+        ("nixos-hydra-agent/bin/agent", f"PYTHONPATH={CHECKOUT} exec {sys.executable} -m agent"),
+        ("coreutils/bin/true", "true"),
+    ):
+        file = directory / program
+        file.parent.mkdir(parents=True)
+        file.write_text(f'#!/bin/sh\n{line} "$@"\n')
+        file.chmod(0o755)
     return directory

@@ -1,11 +1,11 @@
 # Evaluates configurations with module.nix in them, each to all that tests ask of it.
 #
-# `cases` are modules by name; `nixpkgsLib`, a path, stands in place of the tests' own evaluator; `agent`
-# is where the package is said to be.
+# `cases` are modules by name; `nixpkgsLib`, a path, stands in place of the tests' own evaluator;
+# `packages` is where packages are said to be.
 {
   cases,
   nixpkgsLib ? null,
-  agent ? "/packages/agent",
+  packages ? "/packages",
 }:
 let
   lib = if nixpkgsLib == null then import ./evaluator else import nixpkgsLib;
@@ -14,8 +14,9 @@ let
     type = "derivation";
     inherit name outPath;
   };
-  pkgs = import ./pkgs.nix { inherit package; };
-  self.packages.${pkgs.stdenv.hostPlatform.system}.default = package "nixos-hydra-agent" agent // {
+  stand-in = name: package name "${packages}/${name}";
+  pkgs = import ./pkgs.nix { inherit package stand-in; };
+  self.packages.${pkgs.stdenv.hostPlatform.system}.default = stand-in "nixos-hydra-agent" // {
     meta.mainProgram = "agent";
   };
 
@@ -33,12 +34,12 @@ let
     case:
     lib.evalModules {
       modules = [
-        ./nixos.nix
+        (import ./nixos.nix { inherit stand-in; })
         (import ../../module.nix { inherit self; })
         # Under its other name: it counts once.
         (import ../../module.nix { inherit self; })
         (if case.isOlder or false then older else newer)
-        { system.build.nixos-rebuild = package "nixos-rebuild" "/packages/nixos-rebuild"; }
+        { system.build.nixos-rebuild = stand-in "nixos-rebuild"; }
         (removeAttrs case [ "isOlder" ])
       ];
       specialArgs = { inherit pkgs; };

@@ -21,16 +21,16 @@ class EvaluationError(Exception):
 
 
 def expression(
-    cases: Mapping[str, str], *, nixpkgs_lib: str | None = None, agent: Path | None = None
+    cases: Mapping[str, str], *, nixpkgs_lib: str | None = None, packages: Path | None = None
 ) -> str:
     """Return the Nix expression of `evaluate.nix` for modules by name, each a Nix expression.
 
-    `agent` is the directory that stands for the package.
+    `packages` is the directory in which packages are said to be, by their names.
     """
     written = "".join(f"{json.dumps(name)} = ({module});\n" for name, module in cases.items())
     given = [f"cases = {{\n{written}}};"]
     given += [f"nixpkgsLib = {nixpkgs_lib};"] if nixpkgs_lib else []
-    given += [f'agent = "{agent}";'] if agent else []
+    given += [f'packages = "{packages}";'] if packages else []
     return f"import {HERE}/evaluate.nix {{ {' '.join(given)} }}"
 
 
@@ -39,7 +39,7 @@ def evaluate(
     what: str = "results",
     *,
     nixpkgs_lib: str | None = None,
-    agent: Path | None = None,
+    packages: Path | None = None,
 ) -> Any:
     """Return an attribute of `evaluate.nix`, all cases in one evaluation.
 
@@ -48,7 +48,7 @@ def evaluate(
     """
     # With a dummy for a store nothing is written anywhere.
     argv = ["nix-instantiate", "--eval", "--strict", "--json", "--store", "dummy://"]
-    argv += ["--expr", f"({expression(cases, nixpkgs_lib=nixpkgs_lib, agent=agent)}).{what}"]
+    argv += ["--expr", f"({expression(cases, nixpkgs_lib=nixpkgs_lib, packages=packages)}).{what}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise EvaluationError(done.stderr)

@@ -1,16 +1,11 @@
 # What module.nix needs of NixOS: the options that it reads and sets, of the same types.
+{ stand-in }:
 { lib, ... }:
 let
   inherit (lib) mkOption types;
   of = type: mkOption { inherit type; };
   option = type: default: mkOption { inherit type default; };
-  package =
-    name:
-    option types.package {
-      type = "derivation";
-      inherit name;
-      outPath = "/packages/${name}";
-    };
+  package = name: option types.package (stand-in name);
   values = option (types.attrsOf types.unspecified) { };
   strings = option (types.listOf types.str) [ ];
   unit = {

@@ -1,5 +1,5 @@
 # What module.nix needs of nixpkgs' packages.
-{ package }:
+{ package, stand-in }:
 let
   # One value to a line; tables and lists within are written in line.
   toToml =
@@ -21,10 +21,10 @@ let
       builtins.toJSON value;
 in
 {
-  coreutils = package "coreutils" "/packages/coreutils";
-  gitMinimal = package "git" "/packages/git";
-  grub2 = package "grub2" "/packages/grub2";
-  util-linux = package "util-linux" "/packages/util-linux";
+  coreutils = stand-in "coreutils";
+  gitMinimal = stand-in "git";
+  grub2 = stand-in "grub2";
+  util-linux = stand-in "util-linux";
   stdenv.hostPlatform.system = "x86_64-linux";
   stdenv.buildPlatform.canExecute = _platform: true;
   formats.toml = _options: {

@@ -175,7 +175,7 @@ UNBUILDABLE = {
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory, agent_package):
+def build(tmp_path_factory, packages):
     """Build the checks of systems with the real nix and the real agent."""
     root = tmp_path_factory.mktemp("checks").resolve()
     layout = Layout(root)
@@ -184,7 +184,7 @@ def build(tmp_path_factory, agent_package):
 
     def built(cases):
         argv = ["nix-build", "--no-out-link", "--keep-going", "--expr"]
-        argv.append(f"({expression(cases, agent=agent_package)}).checks")
+        argv.append(f"({expression(cases, packages=packages)}).checks")
         environment = {**os.environ, **layout.environment()}
         return subprocess.run(
             argv, env=environment, capture_output=True, text=True, check=False, timeout=120

@@ -1,18 +1,55 @@
 # system.autoUpgradeHydra: upgrades this host to the newest good build of its own Hydra job.
 #
-# `self` is the flake, for its package.
+# `self` is the flake, for its package. Options are apart from what is made of them, and the agent's own
+# schema says most of both: see nix/module/.
 { self }:
 {
-  _file = "nixos-hydra-agent/module.nix";
-  # Imported twice, under whichever name, it counts once.
-  key = "nixos-hydra-agent/module.nix";
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  schema = import ./nix/module/schema.nix { inherit lib; };
+  foreign = import ./nix/module/foreign.nix { inherit config lib; };
+in
+{
+  options.system.autoUpgradeHydra =
+    foreign.options
+    // import ./nix/module/options.nix {
+      inherit
+        config
+        lib
+        pkgs
+        schema
+        self
+        ;
+    };
 
-  imports = [
-    (import ./nix/module/options.nix { inherit self; })
-    ./nix/module/foreign.nix
-    ./nix/module/settings.nix
-    ./nix/module/assertions.nix
-    ./nix/module/units.nix
-    ./nix/module/boot.nix
-  ];
+  config = lib.mkIf config.system.autoUpgradeHydra.enable (
+    lib.mkMerge [
+      { inherit (foreign) assertions; }
+      (import ./nix/module/assertions.nix { inherit config; })
+      (import ./nix/module/settings.nix {
+        inherit
+          config
+          lib
+          pkgs
+          schema
+          ;
+      })
+      (import ./nix/module/units.nix {
+        inherit
+          config
+          lib
+          pkgs
+          schema
+          ;
+      })
+      (lib.mkIf config.system.autoUpgradeHydra.allowReboot (
+        import ./nix/module/boot.nix { inherit lib options pkgs; }
+      ))
+    ]
+  );
 }

@@ -1,9 +1,7 @@
 # How long a run may take, from its settings: TimeoutStartSec only ends an agent that hangs.
-{ lib }:
+{ schema }:
 settings:
 let
-  schema = import ./schema.nix { inherit lib; };
-
   numberOf =
     digits: builtins.fromJSON (builtins.head (builtins.match "0*([0-9]+(\\.[0-9]+)?)" digits));
   secondsIn = {

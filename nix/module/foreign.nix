@@ -1,5 +1,5 @@
 # What users of `system.autoUpgrade` may look for and what has another name here, or no sense.
-{ config, lib, ... }:
+{ config, lib }:
 let
   instead = {
     flake = "the flake is the one that Hydra has built: say where with `hydra.instance`, `hydra.project` and `hydra.jobset`";
@@ -8,7 +8,7 @@ let
   };
 in
 {
-  options.system.autoUpgradeHydra = builtins.mapAttrs (
+  options = builtins.mapAttrs (
     name: told:
     lib.mkOption {
       type = lib.types.unspecified;
@@ -18,7 +18,7 @@ in
     }
   ) instead;
 
-  config.assertions = map (name: {
+  assertions = map (name: {
     assertion = config.system.autoUpgradeHydra.${name} == null;
     message = "system.autoUpgradeHydra.${name} does not exist: ${instead.${name}}.";
   }) (builtins.attrNames instead);

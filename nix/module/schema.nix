@@ -9,8 +9,7 @@ let
 
   # What a `$ref` leads to, with what is said beside it.
   resolved =
-    facts:
-    if facts ? "$ref" then definition facts."$ref" // removeAttrs facts [ "$ref" ] else facts;
+    facts: if facts ? "$ref" then definition facts."$ref" // removeAttrs facts [ "$ref" ] else facts;
 
   isNull = kind: kind.type or "" == "null";
 
@@ -18,8 +17,7 @@ let
   posix = builtins.replaceStrings [ "\\s" ] [ "[[:space:]]" ];
 
   described =
-    facts: type:
-    if facts ? "$comment" then type // { description = facts."$comment"; } else type;
+    facts: type: if facts ? "$comment" then type // { description = facts."$comment"; } else type;
 
   typeOf =
     given:
@@ -89,9 +87,7 @@ let
     key:
     let
       words = builtins.filter builtins.isString (builtins.split "_" key);
-      capital =
-        word:
-        lib.toUpper (builtins.substring 0 1 word) + builtins.substring 1 (-1) word;
+      capital = word: lib.toUpper (builtins.substring 0 1 word) + builtins.substring 1 (-1) word;
     in
     builtins.head words + lib.concatMapStrings capital (builtins.tail words);
 

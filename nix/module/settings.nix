@@ -3,11 +3,10 @@
   config,
   lib,
   pkgs,
-  ...
+  schema,
 }:
 let
   cfg = config.system.autoUpgradeHydra;
-  schema = import ./schema.nix { inherit lib; };
 
   minutes =
     time:
@@ -42,41 +41,44 @@ let
   file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (withoutNull cfg.settings);
 in
 {
-  config = lib.mkIf cfg.enable {
-    system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
-      inherit (cfg) host strategy verify flags;
-      action = cfg.operation;
-      hydra = schema.settings "hydra" [ ] cfg.hydra;
-      fetch = schema.settings "fetch" [ ] cfg.fetch;
-      activate = schema.settings "activate" [ ] cfg.activate;
-      disk = schema.settings "disk" [ ] cfg.disk;
-      health = schema.settings "health" [ ] cfg.healthChecks;
-      confirm = schema.settings "confirm" [ "collect_garbage" ] cfg.confirm // {
-        collect_garbage = cfg.runGarbageCollection;
-      };
-      upgrade = {
-        foreign_hold = cfg.foreignHold;
-        windows = map schema.window.settings cfg.upgradeWindows;
-      };
-      reboot = schema.settings "reboot" [ "mode" "windows" ] cfg.reboot // {
-        mode = if cfg.allowReboot then "when-needed" else "never";
-        windows =
-          map schema.window.settings cfg.rebootWindows
-          ++ lib.optional (cfg.rebootWindow != null) (everyDay cfg.rebootWindow);
-      };
-      log.format = "json";
+  system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
+    inherit (cfg)
+      host
+      strategy
+      verify
+      flags
+      ;
+    action = cfg.operation;
+    hydra = schema.settings "hydra" [ ] cfg.hydra;
+    fetch = schema.settings "fetch" [ ] cfg.fetch;
+    activate = schema.settings "activate" [ ] cfg.activate;
+    disk = schema.settings "disk" [ ] cfg.disk;
+    health = schema.settings "health" [ ] cfg.healthChecks;
+    confirm = schema.settings "confirm" [ "collect_garbage" ] cfg.confirm // {
+      collect_garbage = cfg.runGarbageCollection;
     };
-
-    environment.etc."nixos-hydra-agent/config.toml".source = file;
-
-    # What is wrong with the settings is told by the agent itself, while the system is built.
-    system.checks = lib.optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
-      pkgs.runCommand "nixos-hydra-agent-settings" { } ''
-        if ! ${lib.getExe cfg.package} config check --config ${file} > $out; then
-          echo 'These are keys of system.autoUpgradeHydra.settings; most are made of options of like names.' >&2
-          exit 1
-        fi
-      ''
-    );
+    upgrade = {
+      foreign_hold = cfg.foreignHold;
+      windows = map schema.window.settings cfg.upgradeWindows;
+    };
+    reboot = schema.settings "reboot" [ "mode" "windows" ] cfg.reboot // {
+      mode = if cfg.allowReboot then "when-needed" else "never";
+      windows =
+        map schema.window.settings cfg.rebootWindows
+        ++ lib.optional (cfg.rebootWindow != null) (everyDay cfg.rebootWindow);
+    };
+    log.format = "json";
   };
+
+  environment.etc."nixos-hydra-agent/config.toml".source = file;
+
+  # What is wrong with the settings is told by the agent itself, while the system is built.
+  system.checks = lib.optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
+    pkgs.runCommand "nixos-hydra-agent-settings" { } ''
+      if ! ${lib.getExe cfg.package} config check --config ${file} > $out; then
+        echo 'These are keys of system.autoUpgradeHydra.settings; most are made of options of like names.' >&2
+        exit 1
+      fi
+    ''
+  );
 }

@@ -21,9 +21,7 @@ let
   };
 
   # What not every release of NixOS has.
-  option =
-    type: default:
-    lib.mkOption { inherit type default; };
+  option = type: default: lib.mkOption { inherit type default; };
   newer.options = {
     boot.loader.systemd-boot.bootCounting.enable = option lib.types.bool false;
     systemd.settings.Manager = option (lib.types.attrsOf lib.types.unspecified) { };
@@ -35,12 +33,14 @@ let
     lib.evalModules {
       modules = [
         (import ./nixos.nix { inherit stand-in; })
-        (import ../../module.nix { inherit self; })
-        # Under its other name: it counts once.
-        (import ../../module.nix { inherit self; })
+        # An example may bring it along itself.
+        (if case.isWhole or false then { } else import ../../module.nix { inherit self; })
         (if case.isOlder or false then older else newer)
         { system.build.nixos-rebuild = stand-in "nixos-rebuild"; }
-        (removeAttrs case [ "isOlder" ])
+        (removeAttrs case [
+          "isOlder"
+          "isWhole"
+        ])
       ];
       specialArgs = { inherit pkgs; };
     };

@@ -23,7 +23,9 @@ in
     assertions = option (types.listOf types.unspecified) [ ];
     boot.kernelParams = strings;
     boot.loader.grub.enable = option types.bool false;
-    environment.etc = option (types.attrsOf (types.submodule { options.source = of types.package; })) { };
+    environment.etc = option (types.attrsOf (
+      types.submodule { options.source = of types.package; }
+    )) { };
     environment.systemPackages = option (types.listOf types.package) [ ];
     networking.hostName = option types.str "from-networking";
     networking.proxy.envVars = option (types.attrsOf types.str) { };
@@ -45,7 +47,11 @@ in
       }
     )) { };
     systemd.timers = option (types.attrsOf (
-      types.submodule { options = unit // { timerConfig = values; }; }
+      types.submodule {
+        options = unit // {
+          timerConfig = values;
+        };
+      }
     )) { };
     time.timeZone = option (types.nullOr types.str) null;
   };

@@ -13,8 +13,7 @@ let
     inherit (option) description;
     type = option.type.description;
     isVisible = option.visible or true != false;
-    default =
-      if option ? default then shown (option.defaultText or option.default) else null;
+    default = if option ? default then shown (option.defaultText or option.default) else null;
     example = if option ? example then shown option.example else null;
   };
   within =

@@ -28,8 +28,7 @@ in
   stdenv.hostPlatform.system = "x86_64-linux";
   stdenv.buildPlatform.canExecute = _platform: true;
   formats.toml = _options: {
-    generate =
-      name: value: package name (builtins.toFile name (toToml value)) // { inherit value; };
+    generate = name: value: package name (builtins.toFile name (toToml value)) // { inherit value; };
   };
   runCommand =
     name: _environment: script:

@@ -12,14 +12,21 @@ from nix.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULE = f"(import {ROOT}/module.nix {{ self = {{ }}; }})"
 
-# A flake is called as nix would, a flake's jobs are looked at, and anything else is a module.
+MODULE = f"""
+(import {ROOT}/module.nix {{
+  self.packages.x86_64-linux.default = {{
+    type = "derivation"; name = "agent"; outPath = "/agent"; meta.mainProgram = "agent";
+  }};
+}})
+"""
+# A flake is called as nix would, and a flake's jobs are looked at. Anything else is a module: of a
+# whole host, or a part of one.
 FLAKE = """
 (let
   outputs = (EXAMPLE).outputs {
     self = outputs;
-    nixpkgs.lib.nixosSystem = { modules }: { imports = modules; };
+    nixpkgs.lib.nixosSystem = { modules }: { isWhole = true; imports = modules; };
     nixos-hydra-agent.nixosModules.default = MODULE;
   };
 in builtins.head (builtins.attrValues outputs.nixosConfigurations))
@@ -32,8 +39,9 @@ in assert made.hydraJobs == { web-1 = "/toplevel"; }; { })
 """
 HOST = """
 (let inputs.nixos-hydra-agent.nixosModules.default = MODULE;
-in { imports = [ LEAST EXAMPLE ]; })
+in { isWhole = true; imports = [ EXAMPLE ]; })
 """
+PART = "{ imports = [ LEAST { EXAMPLE } ]; }"
 
 
 def blocks():
@@ -55,7 +63,7 @@ def as_module(text):
     elif "hydraJobs =" in text:
         frame = JOBS
     else:
-        frame, text = HOST, text if text.startswith("{") else f"{{ {text} }}"
+        frame = HOST if "imports =" in text else PART
     return frame.replace("MODULE", MODULE).replace("LEAST", LEAST).replace("EXAMPLE", text)
 
 

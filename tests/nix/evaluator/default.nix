@@ -131,22 +131,25 @@ let
     problems = concatMap (result: result.problems) results;
   };
 
-
   types = rec {
     bool = leaf "boolean" isBool;
     str = leaf "string" isString;
     package = leaf "package" (value: isAttrs value && value ? outPath);
     unspecified = leaf "anything" (_value: true);
     number = leaf "number" (value: isInt value || isFloat value);
-    enum = values: leaf "one of ${concatStringsSep ", " (map builtins.toJSON values)}" (
-      value: elem value values
-    );
-    strMatching = pattern: leaf "string matching the pattern ${pattern}" (
-      value: isString value && match pattern value != null
-    );
-    ints.between = low: high: leaf "integer between ${toString low} and ${toString high}" (
-      value: isInt value && value >= low && value <= high
-    );
+    enum =
+      values:
+      leaf "one of ${concatStringsSep ", " (map builtins.toJSON values)}" (value: elem value values);
+    strMatching =
+      pattern:
+      leaf "string matching the pattern ${pattern}" (
+        value: isString value && match pattern value != null
+      );
+    ints.between =
+      low: high:
+      leaf "integer between ${toString low} and ${toString high}" (
+        value: isInt value && value >= low && value <= high
+      );
     addCheck = type: check: type // { check = value: type.check value && check value; };
     nullOr =
       type:
@@ -202,7 +205,7 @@ let
       given:
       let
         modules = if isList given then given else [ given ];
-        collected = concatMap (collect { } null) modules;
+        collected = concatMap (collect { }) modules;
         options = (merged [ ] (map (module: module.options) collected)).value;
       in
       made "submodule" isAttrs (
@@ -219,38 +222,30 @@ let
 
   # Modules
 
-  # The modules that one is made of. What a module imports is known by that module's key.
+  # The modules that one is made of.
   collect =
-    arguments: parent: given:
+    arguments: given:
     let
-      key = module.key or parent;
-      imports = module.imports or [ ];
-      import' =
-        number:
-        collect arguments (if key == null then null else "${key}/${toString number}") (elemAt imports number);
-      imported = if isFunction given then given else if isAttrs given then given else import given;
+      imported = if isFunction given || isAttrs given then given else import given;
       module = if isFunction imported then imported arguments else imported;
       isLong = module ? config || module ? options;
-      known = [ "_file" "config" "imports" "key" "options" ];
+      known = [
+        "config"
+        "imports"
+        "options"
+      ];
       strange = filter (name: !elem name known) (attrNames module);
     in
     if isLong && strange != [ ] then
       throw "A module has ${head strange} beside its config, options or imports."
     else
-      concatMap import' (range 0 (length imports))
+      concatMap (collect arguments) (module.imports or [ ])
       ++ [
         {
-          inherit key;
           options = module.options or { };
           config = if isLong then module.config or { } else removeAttrs module known;
         }
       ];
-
-  # The first of each key.
-  once = foldl' (
-    kept: module:
-    if module.key != null && any (one: one.key == module.key) kept then kept else kept ++ [ module ]
-  ) [ ];
 
   # Trees of options, laid over each other.
   merged =
@@ -330,14 +325,7 @@ let
   evaluate =
     path: arguments: modules:
     let
-      found = once (
-        concatMap (collect (
-          arguments
-          // {
-            inherit config options;
-          }
-        ) null) modules
-      );
+      found = concatMap (collect (arguments // { inherit config options; })) modules;
       declared = merged path (map (module: module.options) found);
       options = declared.value;
       settled = configured path options (map (module: module.config) found);
@@ -376,8 +364,7 @@ let
     concatMapStrings = change: list: concatStringsSep "" (map change list);
     toUpper = builtins.replaceStrings letters capitals;
     mapAttrsToList = change: set: map (name: change name set.${name}) (attrNames set);
-    filterAttrs =
-      keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
+    filterAttrs = keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
     mapAttrsRecursive =
       change:
       let
@@ -398,7 +385,61 @@ let
       }:
       evaluate [ ] ({ inherit lib; } // specialArgs) modules;
   };
-  letters = [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
-  capitals = [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ];
+  letters = [
+    "a"
+    "b"
+    "c"
+    "d"
+    "e"
+    "f"
+    "g"
+    "h"
+    "i"
+    "j"
+    "k"
+    "l"
+    "m"
+    "n"
+    "o"
+    "p"
+    "q"
+    "r"
+    "s"
+    "t"
+    "u"
+    "v"
+    "w"
+    "x"
+    "y"
+    "z"
+  ];
+  capitals = [
+    "A"
+    "B"
+    "C"
+    "D"
+    "E"
+    "F"
+    "G"
+    "H"
+    "I"
+    "J"
+    "K"
+    "L"
+    "M"
+    "N"
+    "O"
+    "P"
+    "Q"
+    "R"
+    "S"
+    "T"
+    "U"
+    "V"
+    "W"
+    "X"
+    "Y"
+    "Z"
+  ];
 in
 lib

@@ -22,8 +22,8 @@ def _absolute(value: Path) -> Path:
     return value
 
 
-# The patterns are for those who only have the schema: wider than the validators, understood alike by
-# Python and by POSIX.
+# The patterns are for those who only have the schema: wider than the validators, and in what Python
+# and POSIX have in common.
 HOST_PATTERN: Final = "[A-Za-z0-9_.:%-]+"
 HTTP_URL_PATTERN: Final = "https?://[^/?#@ ]+([/?#][^ ]*)?"
 

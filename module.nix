@@ -47,7 +47,7 @@ in
           schema
           ;
       })
-      (lib.mkIf config.system.autoUpgradeHydra.allowReboot (
+      (lib.mkIf (config.system.autoUpgradeHydra.settings.reboot.mode != "never") (
         import ./nix/module/boot.nix { inherit lib options pkgs; }
       ))
     ]

@@ -189,6 +189,9 @@ in
           };
         };
       }
+      // {
+        description = "hours of a day";
+      }
     );
     default = null;
     example = {

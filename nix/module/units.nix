@@ -9,9 +9,10 @@ let
   inherit (lib) mkDefault mkIf;
 
   cfg = config.system.autoUpgradeHydra;
+  inherit (cfg.settings) reboot;
   agent = lib.getExe cfg.package;
   marks = "/nix/var/nix/gcroots/nixos-hydra-agent";
-  hardening = import ./hardening.nix { mayBuild = cfg.fetch.localBuilds; };
+  hardening = import ./hardening.nix { mayBuild = cfg.settings.fetch.local_builds; };
   deadlines = import ./deadlines.nix { inherit schema; } cfg.settings;
 
   # Of all services: a switch must not kill the agent that performs or confirms it.
@@ -127,7 +128,7 @@ in
           "|${marks}/rolling-back"
         ];
         # It cannot do its work: the loader knows the way back, if there is one.
-        FailureAction = mkIf (cfg.allowReboot && cfg.reboot.tryBoot) "reboot";
+        FailureAction = mkIf (reboot.mode != "never" && reboot.try_boot) "reboot";
       };
     serviceConfig = {
       Type = "oneshot";

@@ -46,18 +46,16 @@ let
     };
 
   told =
-    case:
+    made:
     let
-      inherit (evaluate case) config;
-      problems = (evaluate case).problems or [ ];
-      refused = map (assertion: assertion.message) (
-        builtins.filter (assertion: !assertion.assertion) config.assertions
-      );
+      inherit (made) config;
+      problems = made.problems or [ ];
+      refused = builtins.filter (assertion: !assertion.assertion) config.assertions;
     in
     if problems != [ ] then
       { inherit problems; }
     else if refused != [ ] then
-      { problems = refused; }
+      { problems = map (assertion: assertion.message) refused; }
     else
       {
         problems = [ ];
@@ -71,17 +69,18 @@ let
 
   # nixpkgs' `lib` ends an evaluation where this one collects problems.
   judged =
-    case:
+    made:
     let
-      tried = builtins.tryEval (builtins.deepSeq (told case) (told case));
+      found = told made;
+      tried = builtins.tryEval (builtins.deepSeq found found);
     in
-    if tried.success then tried.value else { problems = (evaluate case).unset or null; };
+    if tried.success then tried.value else { problems = made.unset or null; };
 in
 {
   # What came of each case: its problems (null where an evaluation was ended), or its system.
-  results = builtins.mapAttrs (_name: judged) cases;
-  # One by itself, to see what an evaluation ends with.
-  alone = builtins.mapAttrs (_name: told) cases;
+  results = builtins.mapAttrs (_name: case: judged (evaluate case)) cases;
+  # The same, but what ends an evaluation ends this one.
+  alone = builtins.mapAttrs (_name: case: told (evaluate case)) cases;
   # What is built with the systems to check them.
   checks = builtins.concatMap (name: (evaluate cases.${name}).config.system.checks) (
     builtins.attrNames cases

@@ -112,6 +112,9 @@ OTHERS = {
     "reboots without a try": with_options("allowReboot = true; reboot.tryBoot = false;"),
     "known secrets": with_options('credentials = { netrc = "/run/n"; ssh-key = "/run/k"; };'),
     "builds": with_options("fetch.localBuilds = true;"),
+    "builds and reboots by settings": with_options(
+        'settings = { reboot.mode = "always"; fetch.local_builds = true; };'
+    ),
     "settings win": with_options('operation = "boot"; settings.action = "switch";'),
     "others": with_options(
         """
@@ -295,7 +298,8 @@ def test_known_secrets_reach_nix_and_git_from_the_credentials_alone(read):
 def test_what_nix_does_for_a_build_is_allowed_where_it_may_build(read):
     for key in ("LockPersonality", "ProtectControlGroups", "ProtectHostname"):
         assert read("least", f"{UPGRADE}/serviceConfig/{key}") is True
-        assert read("builds", f"{UPGRADE}/serviceConfig/{key}") is None
+        for case in ("builds", "builds and reboots by settings"):
+            assert read(case, f"{UPGRADE}/serviceConfig/{key}") is None
 
 
 def test_a_host_that_may_reboot_comes_back_from_a_kernel_that_dies_or_hangs(systems):
@@ -305,6 +309,10 @@ def test_a_host_that_may_reboot_comes_back_from_a_kernel_that_dies_or_hangs(syst
     assert reboots["kernelParams"] == ["panic=30"]
     assert reboots["manager"] == {"RuntimeWatchdogSec": "30s"}
     assert reboots["counts"] is True
+    by_settings = systems["builds and reboots by settings"]
+    assert by_settings["kernelParams"] == ["panic=30"]
+    deadline = by_settings["services"]["nixos-hydra-agent-boot-deadline"]
+    assert deadline["unitConfig"]["FailureAction"] == "reboot"
     complete = reboots["services"]["nixos-hydra-agent-boot-complete"]
     assert complete["requiredBy"] == complete["before"] == ["boot-complete.target"]
     older = systems["reboots on an older NixOS"]

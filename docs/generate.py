@@ -1,4 +1,7 @@
-"""Writes the reference pages that come from the code; `--check` says which have drifted."""
+"""Writes what comes from the code: the reference pages, and the schema that the NixOS module reads.
+
+`--check` says which have drifted.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ import click
 
 from agent.application import events
 from agent.cli.main import agent
+from agent.config.show import schema
 from agent.domain.errors import KINDS
+from options_page import ROOT, options_page
 from settings_page import settings_page, table_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REFERENCE = Path(__file__).parent / "reference"
+SCHEMA = "schema.json"
 
 
 def events_page() -> str:
@@ -105,11 +111,19 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 PAGES = {
+    # First: the options are made of it.
+    SCHEMA: lambda: schema() + "\n",
+    "options.md": options_page,
     "settings.md": settings_page,
     "commands.md": commands_page,
     "events.md": events_page,
     "errors.md": errors_page,
 }
+
+
+def _place(name: str, reference: Path) -> Path:
+    is_kept = reference is REFERENCE
+    return ROOT / "nix" / "module" / name if is_kept and name == SCHEMA else reference / name
 
 
 def main() -> int:
@@ -123,7 +137,7 @@ def main() -> int:
     reference.mkdir(exist_ok=True)
     drifted = []
     for name, make in PAGES.items():
-        page = reference / name
+        page = _place(name, reference)
         text = make()
         if not page.exists() or page.read_text() != text:
             drifted.append(name)

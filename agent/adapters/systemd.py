@@ -96,6 +96,10 @@ class SystemdCommands:
         if done is None or done.returncode != 0:
             raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
+    async def start_later(self, unit: str) -> None:
+        """Queue the start of a unit; what systemd says against it is logged."""
+        await self._try("systemctl", "--no-block", "start", unit)
+
     async def is_clock_synchronised(self) -> bool | None:
         """Return what timedatectl says; None where it can't tell."""
         done = await self._try("timedatectl", "show", "--property=NTPSynchronized", "--value")

@@ -16,6 +16,7 @@ from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
+from agent.domain.units import GARBAGE_COLLECTION_UNIT
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
@@ -70,6 +71,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         await ports.loader.bless()
     await ports.systemd.disarm()
     run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
+    if run.policy.confirm.collects_garbage and not is_tested:
+        await ports.systemd.start_later(GARBAGE_COLLECTION_UNIT)
 
 
 def tell_decided(run: Run, toplevel: StorePath) -> None:

@@ -289,6 +289,10 @@ class Systemd(Protocol):
         """Start a unit again, without waiting for it. CONFIRM_UNIT_FAILED."""
         ...
 
+    async def start_later(self, unit: str) -> None:
+        """Ask for a unit to be started, and wait for nothing; never raises."""
+        ...
+
     async def is_clock_synchronised(self) -> bool | None:
         """Return whether the clock is synchronised, None where nobody knows."""
         ...

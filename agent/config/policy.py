@@ -53,6 +53,7 @@ def _confirm_policy(confirm: ConfirmSection) -> ConfirmPolicy:
         asks_hydra=confirm.hydra,
         asks_gateway=confirm.gateway,
         ignored_units=confirm.ignore_units,
+        collects_garbage=confirm.collect_garbage,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 from agent.config.values import parse_host, parse_http_url
 
@@ -22,6 +22,31 @@ def _absolute(value: Path) -> Path:
     return value
 
 
-HostName = Annotated[str, AfterValidator(parse_host)]
-HttpUrl = Annotated[str, AfterValidator(parse_http_url)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+# The patterns are for those who only have the schema: wider than the validators, and in what Python
+# and POSIX have in common.
+HOST_PATTERN: Final = "[A-Za-z0-9_.:%-]+"
+HTTP_URL_PATTERN: Final = "https?://[^/?#@ ]+([/?#][^ ]*)?"
+
+HostName = Annotated[
+    str,
+    AfterValidator(parse_host),
+    WithJsonSchema(
+        {"$comment": "host name or address", "type": "string", "pattern": f"^{HOST_PATTERN}$"}
+    ),
+]
+HttpUrl = Annotated[
+    str,
+    AfterValidator(parse_http_url),
+    WithJsonSchema(
+        {
+            "$comment": "http or https URL without user name and password",
+            "type": "string",
+            "pattern": f"^{HTTP_URL_PATTERN}$",
+        }
+    ),
+]
+AbsolutePath = Annotated[
+    Path,
+    AfterValidator(_absolute),
+    WithJsonSchema({"$comment": "absolute path", "type": "string", "pattern": "^/.*$"}),
+]

@@ -17,12 +17,13 @@ from pydantic import (
     StrictBool,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.checks import CheckSection, check_of
-from agent.config.section import AbsolutePath, Section
+from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
@@ -90,17 +91,68 @@ def _flag(value: str) -> str:
 
 
 HydraName = Annotated[
-    str, StringConstraints(min_length=1, max_length=255), AfterValidator(_hydra_name)
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(_hydra_name),
+    WithJsonSchema(
+        {
+            "$comment": "name without a slash",
+            "type": "string",
+            "pattern": "^[^/]+$",
+            "maxLength": 255,
+        }
+    ),
 ]
-AttributeName = Annotated[str, AfterValidator(_attribute_name)]
-Instance = Annotated[str, AfterValidator(_instance)]
+AttributeName = Annotated[
+    str,
+    AfterValidator(_attribute_name),
+    WithJsonSchema(
+        {
+            "$comment": "attribute name",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.'-]*$",
+        }
+    ),
+]
+Instance = Annotated[
+    str,
+    AfterValidator(_instance),
+    WithJsonSchema(
+        {
+            "$comment": "http or https URL without user name, password, '?' and '#'",
+            "type": "string",
+            "pattern": "^https?://[^/?#@ ]+(/[^?# ]*)?$",
+        }
+    ),
+]
 
 
 def _canary(value: str) -> str:
     return parse_http_url(value) if "://" in value else parse_host(value)
 
 
-Canary = Annotated[str, AfterValidator(_canary)]
+Canary = Annotated[
+    str,
+    AfterValidator(_canary),
+    WithJsonSchema(
+        {
+            "$comment": "host name, address, or http or https URL",
+            "type": "string",
+            "pattern": f"^({HOST_PATTERN}|{HTTP_URL_PATTERN})$",
+        }
+    ),
+]
+Substituter = Annotated[
+    str,
+    AfterValidator(_substituter),
+    WithJsonSchema(
+        {
+            "$comment": "substituter URL without user name and password",
+            "type": "string",
+            "pattern": "^([A-Za-z0-9][^@ ]*|[A-Za-z0-9][^/@ ]*//[^/?@ ]*[/?][^ ]*)$",
+        }
+    ),
+]
 
 
 class HydraSection(Section):
@@ -134,7 +186,7 @@ class HydraSection(Section):
 class FetchSection(Section):
     """How a candidate comes into the store."""
 
-    substituters: tuple[Annotated[str, AfterValidator(_substituter)], ...] = ()
+    substituters: tuple[Substituter, ...] = ()
     """Substituters to use instead of nix's own; empty: those of nix.conf."""
     trusted_public_keys: tuple[Annotated[str, AfterValidator(_public_key)], ...] = ()
     """Keys to trust instead of nix's own; empty: those of nix.conf."""
@@ -208,6 +260,8 @@ class ConfirmSection(Section):
     """`roll-back`; `hold`: keep the broken system, and wait for a person."""
     ignore_units: tuple[str, ...] = ()
     """Units whose failure proves nothing; shell patterns such as `backup-*.service`."""
+    collect_garbage: StrictBool = False
+    """Whether `nix-gc.service` is started once an upgrade is confirmed."""
 
     @field_validator("checks")
     @classmethod

@@ -7,7 +7,7 @@ from datetime import UTC, time, timedelta
 from typing import Annotated, Final, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from agent.config.section import Section
 from agent.config.values import Duration, format_duration
@@ -40,12 +40,19 @@ def _time_zone(value: str) -> str:
     return value
 
 
+Start = Annotated[
+    str,
+    AfterValidator(_start),
+    WithJsonSchema({"$comment": "time of day", "type": "string", "pattern": f"^{_START.pattern}$"}),
+]
+
+
 class WindowSection(Section):
     """Hours in which something may be begun."""
 
     days: tuple[Day, ...] = _DAYS
     """The days on which it opens; by default each."""
-    start: Annotated[str, AfterValidator(_start)]
+    start: Start
     """When it opens, by the wall clock: `"04:00"`."""
     length: Annotated[Duration, AfterValidator(_length)]
     """How long it is open; over midnight or the end of the week if need be, at most 7 days."""

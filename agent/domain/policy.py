@@ -72,6 +72,8 @@ class ConfirmPolicy:
     asks_hydra: bool
     asks_gateway: bool
     ignored_units: tuple[str, ...]
+    collects_garbage: bool
+    """Whether the store is cleaned once an upgrade is confirmed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,14 @@ def test_a_unit_that_has_ended_is_started_anew(commands):
     ]
 
 
+def test_a_unit_may_be_started_without_waiting_for_it(commands):
+    commands.answer("systemctl start", err="Unit nix-gc.service not found.", code=5)
+
+    play(commands.systemd.start_later("nix-gc.service"))
+
+    assert commands.asked() == [["systemctl", "--no-block", "start", "nix-gc.service"]]
+
+
 def test_a_unit_that_is_at_work_is_left_alone(commands):
     commands.state("a.service", ActiveState="active", SubState="running")
 

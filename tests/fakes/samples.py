@@ -49,6 +49,7 @@ POLICY = Policy(
         asks_hydra=True,
         asks_gateway=True,
         ignored_units=(),
+        collects_garbage=False,
     ),
     foreign_hold=timedelta(days=1),
     activate_deadline=timedelta(minutes=30),

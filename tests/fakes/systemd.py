@@ -48,6 +48,7 @@ class FakeSystemd(Systemd):
         self.units: dict[str, UnitStatus] = {}
         self.programs: dict[str, Callable[[], Awaitable[UnitStatus]]] = {}
         self.failed: frozenset[str] | None = frozenset()
+        self.started_later: list[str] = []
         self.is_synchronised: bool | None = True
         self.timer: Armed | None = None
         self.woken_at: datetime | None = None
@@ -79,6 +80,10 @@ class FakeSystemd(Systemd):
         self.units[unit] = AT_WORK
         if unit in self.programs:
             self.units[unit] = await self.programs[unit]()
+
+    @override
+    async def start_later(self, unit: str) -> None:
+        self.started_later.append(unit)
 
     @override
     async def is_clock_synchronised(self) -> bool | None:

@@ -70,6 +70,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "confirm.gateway": (BASE, "false", False),
     "confirm.on_failure": (BASE, '"hold"', "hold"),
     "confirm.ignore_units": (BASE, '["a-*.service"]', "a-*.service"),
+    "confirm.collect_garbage": (BASE, "true", True),
     "upgrade.windows": (BASE, f"[{OPENS}]", timedelta(hours=2)),
     "upgrade.splay": (BASE, '"7m"', timedelta(minutes=7)),
     "upgrade.margin": (BASE, '"7m"', timedelta(minutes=7)),

@@ -19,13 +19,14 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Denial
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.units import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run
 from fakes.samples import JOB, OLD
 from fakes.world import SERVICE, WATCHFUL
 
 HOLDS = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, on_failure=OnFailure.HOLD))
+COLLECTS = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, collects_garbage=True))
 
 
 @pytest.fixture
@@ -101,6 +102,23 @@ def test_a_switch_that_is_confirmed_ends_what_test_had_brought(world):
     world.marks.set(Mark.TESTED, STRANGE)
     confirm(world)
     assert world.marks.read() == Marks(confirmed=NEW)
+
+
+def test_garbage_is_collected_once_an_upgrade_is_confirmed(world):
+    assert confirm(world).outcome is Outcome.CONFIRMED
+    assert world.systemd.started_later == []
+    world = pending_world()
+    assert confirm(world, COLLECTS).outcome is Outcome.CONFIRMED
+    assert world.systemd.started_later == [GARBAGE_COLLECTION_UNIT]
+
+
+def test_nothing_is_collected_after_a_roll_back_or_while_a_system_is_pending(world):
+    world.service_breaks()
+    assert confirm(world, COLLECTS).outcome is Outcome.ROLLED_BACK
+    assert world.systemd.started_later == []
+    world = pending_world(Action.TEST)
+    assert confirm(world, COLLECTS).outcome is Outcome.CONFIRMED
+    assert world.systemd.started_later == []
 
 
 def test_a_system_that_only_runs_by_test_is_no_target_of_a_roll_back():

@@ -12,7 +12,8 @@ from agent.cli.main import agent
 from agent.domain.errors import KINDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("commands.md", "errors.md", "events.md", "settings.md")
+PAGES = ("commands.md", "errors.md", "events.md", "options.md", "settings.md")
+SCHEMA = "schema.json"
 
 
 def generate(*arguments):
@@ -35,9 +36,9 @@ def pages(tmp_path_factory):
 
 
 def test_the_pages_in_the_repository_are_those_that_the_code_makes(pages):
-    assert sorted(pages) == sorted(PAGES)
+    assert sorted(pages) == sorted([*PAGES, SCHEMA])
     for name, text in pages.items():
-        kept = ROOT / "docs" / "reference" / name
+        kept = ROOT / ("nix/module" if name == SCHEMA else "docs/reference") / name
         assert kept.exists(), "run `make docs`"
         assert kept.read_text() == text, f"{name} is out of date: run `make docs`"
 
@@ -81,7 +82,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
     assert set(keys) == expected
     assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
     assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]
-    assert ("hydra.instance", "text", "required") in [row[:3] for row in rows]
+    assert ("hydra.project", "name without a slash", "required") in [row[:3] for row in rows]
 
 
 def test_every_command_and_option_is_told(pages):

@@ -1,0 +1,82 @@
+"""Makes the reference page of the module's options by evaluating them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[1]
+PREFIX: Final = "system.autoUpgradeHydra"
+
+
+def options() -> list[dict[str, Any]]:
+    """Return every option of the module, as `tests/nix/option-list.nix` tells them.
+
+    Raises:
+        SystemExit: there is no nix, or it cannot evaluate the module.
+    """
+    nix = shutil.which("nix-instantiate")
+    if nix is None:
+        raise SystemExit("the page of the options needs nix-instantiate: see .ci/setup")
+    # The store is a dummy: nothing is built, and nix needs no place of its own.
+    argv = [nix, "--eval", "--strict", "--json", "--store", "dummy://", "--attr", "options"]
+    argv += [str(ROOT / "tests/nix/evaluate.nix"), "--arg", "cases", "{ }"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr)
+    made: list[dict[str, Any]] = json.loads(done.stdout)
+    return made
+
+
+def options_page() -> str:
+    """Return `docs/reference/options.md`."""
+    lines = [
+        "# Options of the NixOS module",
+        "",
+        "Made from `nix/module/` by `make docs`; do not edit.",
+        "",
+        f"All are below `{PREFIX}`. Those that are settings of the agent have their types and",
+        "defaults from the agent itself: what a *duration*, a *size* and a check are is told in",
+        "[settings](settings.md). A wrong type or an unknown name ends the evaluation, and what",
+        "the agent finds wrong with the settings ends the build of the system.",
+        "",
+    ]
+    for option in options():
+        if not option["isVisible"]:
+            continue
+        lines += [f"## `{option['name']}`", "", *_paragraphs(option["description"])]
+        lines += [f"- type: {option['type']}", f"- default: {_shown(option['default'])}"]
+        if option["example"] is not None:
+            lines.append(f"- example: {_shown(option['example'])}")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _paragraphs(text: str) -> list[str]:
+    # Roles of NixOS's manual, such as {option}`nix.gc.options`.
+    plain = re.sub(r"\{\w+\}`", "`", " ".join(text.split()))
+    return [plain, ""]
+
+
+def _shown(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return "none: it is required"
+    return f"`{value['expression'] if 'expression' in value else in_nix(value['value'])}`"
+
+
+def in_nix(value: object) -> str:
+    """Return a value of JSON's types as Nix has it."""
+    match value:
+        case None:
+            return "null"
+        case list():
+            return " ".join(["[", *map(in_nix, value), "]"])
+        case dict():
+            said = (f"{key} = {in_nix(item)};" for key, item in value.items())
+            return " ".join(["{", *said, "}"])
+        case _:
+            return json.dumps(value)

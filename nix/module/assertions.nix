@@ -1,0 +1,41 @@
+# What cannot be, each with the option to change.
+{ config }:
+let
+  cfg = config.system.autoUpgradeHydra;
+  inline = builtins.filter (
+    flag: builtins.match ".*(access-tokens|://[^/?# ]*@).*" flag != null
+  ) cfg.flags;
+in
+{
+  assertions = [
+    {
+      assertion = !config.system.autoUpgrade.enable;
+      message = "system.autoUpgradeHydra.enable and system.autoUpgrade.enable would both upgrade this host: disable one.";
+    }
+    {
+      assertion = config.nix.enable;
+      message = "system.autoUpgradeHydra.enable needs nix on this host: set nix.enable = true.";
+    }
+    {
+      assertion =
+        cfg.allowReboot
+        -> builtins.elem cfg.operation [
+          "switch"
+          "boot"
+        ];
+      message = "system.autoUpgradeHydra.allowReboot makes no sense with system.autoUpgradeHydra.operation = \"${cfg.operation}\": the reboot would undo it.";
+    }
+    {
+      assertion = cfg.rebootWindow != null -> cfg.rebootWindow.lower != cfg.rebootWindow.upper;
+      message = "system.autoUpgradeHydra.rebootWindow opens and closes at the same time: for the whole day leave it out.";
+    }
+    {
+      assertion = cfg.fetch.localBuilds -> cfg.strategy == "flake";
+      message = "system.autoUpgradeHydra.fetch.localBuilds makes no sense with system.autoUpgradeHydra.strategy = \"store-path\": without a flake there is nothing to build from.";
+    }
+    {
+      assertion = inline == [ ];
+      message = "system.autoUpgradeHydra.flags has a secret, which would be in the world-readable store: see system.autoUpgradeHydra.credentials.";
+    }
+  ];
+}

@@ -1,0 +1,47 @@
+# What the services that ask others can bear. They replace the system: this keeps a fault in them from
+# things that no upgrade needs, and no more. Activations are not affected, since switch-to-configuration
+# runs in a transient unit of its own.
+#
+# Left out, and why:
+#   ProtectSystem, ReadOnlyPaths    profiles, the store, /boot and its loader's files are written
+#   ProtectHome                     nix and git keep their caches in /root
+#   ProtectKernelTunables           `bootctl set-oneshot` writes an EFI variable below /sys
+#   PrivateDevices, ProtectClock    `bootctl` reads the boot partition's device
+#   PrivateNetwork, IPAddressDeny   Hydra, caches, forges and neighbours are wherever they are
+#   RestrictNamespaces, PrivateUsers
+#                                   nix makes /nix/store writable in a mount namespace of its own
+#   ProtectProc                     nix finds in /proc what is in use, before it deletes anything
+#   PrivateTmp, NoNewPrivileges, RestrictSUIDSGID, MemoryDenyWriteExecute
+#                                   checks of the type `command` are programs of any kind: they may
+#                                   look for a socket in /tmp, use sudo, or compile as they run
+{ mayBuild }:
+{
+  CapabilityBoundingSet = "~CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_BLOCK_SUSPEND CAP_IPC_LOCK CAP_LEASE CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_BOOT CAP_SYS_MODULE CAP_SYS_PACCT CAP_SYS_RAWIO CAP_SYS_TIME CAP_SYSLOG CAP_WAKE_ALARM";
+  ProtectKernelLogs = true;
+  ProtectKernelModules = true;
+  RestrictAddressFamilies = [
+    "AF_UNIX"
+    "AF_INET"
+    "AF_INET6"
+    # The resolver and the default gateway.
+    "AF_NETLINK"
+    # `ping` and `arping`, as checks.
+    "AF_PACKET"
+  ];
+  RestrictRealtime = true;
+}
+# What a build does, or nix's sandbox for it: a host name and control groups of its own, another
+# personality, programs of another word size, any system call.
+// (
+  if mayBuild then
+    { }
+  else
+    {
+      LockPersonality = true;
+      ProtectControlGroups = true;
+      ProtectHostname = true;
+      SystemCallArchitectures = "native";
+      SystemCallErrorNumber = "EPERM";
+      SystemCallFilter = "~@cpu-emulation @module @obsolete @raw-io @reboot @swap";
+    }
+)

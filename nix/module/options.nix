@@ -1,0 +1,323 @@
+# The options of system.autoUpgradeHydra. Those that are settings of the agent have their types,
+# defaults and descriptions from its schema.
+{
+  config,
+  lib,
+  pkgs,
+  schema,
+  self,
+}:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  # What is in the store can be read by everybody.
+  secretFile =
+    types.addCheck types.str (
+      path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
+    )
+    // {
+      description = "absolute path, in quotes, outside the world-readable store";
+    };
+
+  windows =
+    what:
+    mkOption {
+      type = types.listOf (
+        schema.window.type {
+          days.example = [
+            "sat"
+            "sun"
+          ];
+          start.example = "23:00";
+          length.example = "4h";
+          timeZone = {
+            example = "Europe/Berlin";
+            default = if config.time.timeZone == null then "UTC" else config.time.timeZone;
+            defaultText = literalExpression "config.time.timeZone, or UTC";
+          };
+        }
+      );
+      default = [ ];
+      example = [
+        {
+          days = [
+            "sat"
+            "sun"
+          ];
+          start = "23:00";
+          length = "4h";
+        }
+      ];
+      description = "Hours in which the agent may begin ${what}; without any, always.";
+    };
+
+  checks = {
+    # They are told in the reference of the settings.
+    visible = "shallow";
+    example = [
+      {
+        type = "http";
+        url = "https://wiki.example.org";
+        body = "Welcome";
+      }
+    ];
+  };
+in
+{
+  enable = mkEnableOption "the agent that upgrades this host to Hydra's newest good build of it";
+
+  package = mkOption {
+    type = types.package;
+    default = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+    defaultText = literalExpression "inputs.nixos-hydra-agent.packages.\${system}.default";
+    example = literalExpression "pkgs.nixos-hydra-agent";
+    description = "The agent.";
+  };
+
+  host = schema.option "host" {
+    default = config.networking.hostName;
+    defaultText = literalExpression "config.networking.hostName";
+    example = "web-1";
+    description = "This host's attribute in `nixosConfigurations`.";
+  };
+
+  operation = schema.option "action" { example = "boot"; };
+  strategy = schema.option "strategy" { example = "store-path"; };
+  verify = schema.option "verify" { example = false; };
+  flags = schema.option "flags" { example = [ "-L" ]; };
+
+  hydra = schema.options "hydra" [ ] {
+    instance.example = "https://hydra.example.org";
+    project.example = "nix-config";
+    jobset.example = "main";
+    job.example = "web-1";
+    select.example = "latest-finished";
+    timeout.example = "30s";
+    deadline.example = "5m";
+    refresh.example = "15m";
+  };
+
+  fetch = schema.options "fetch" [ ] {
+    substituters.example = [ "https://cache.example.org" ];
+    trustedPublicKeys.example = [ "cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" ];
+    localBuilds.example = true;
+    deadline.example = "6h";
+  };
+
+  activate = schema.options "activate" [ ] { deadline.example = "1h"; };
+
+  disk = schema.options "disk" [ ] {
+    storeReserve.example = "5GiB";
+    bootReserve.example = "128MiB";
+  };
+
+  healthChecks = schema.options "health" [ ] {
+    deadline.example = "1m";
+    canaryHosts.example = [
+      "gateway"
+      "192.0.2.1"
+      "https://wiki.example.org"
+    ];
+    inherit checks;
+  };
+
+  confirm = schema.options "confirm" [ "collect_garbage" ] {
+    checks = checks // {
+      example = [
+        {
+          type = "unit";
+          unit = "nginx.service";
+        }
+        {
+          type = "tcp";
+          host = "localhost";
+          port = 443;
+        }
+      ];
+    };
+    settle.example = "2m";
+    deadline.example = "30m";
+    patience.example = "3d";
+    hydra.example = false;
+    gateway.example = false;
+    onFailure.example = "hold";
+    ignoreUnits.example = [ "backup-*.service" ];
+  };
+
+  runGarbageCollection = mkOption {
+    type = types.bool;
+    default = false;
+    example = true;
+    description = ''
+      Whether `nix-gc.service` is started after an upgrade, once that is confirmed. What goes is
+      said by {option}`nix.gc.options`; the confirmed system always stays.
+    '';
+  };
+
+  foreignHold = mkOption {
+    inherit ((schema.options "upgrade" [ ] { }).foreignHold) type default description;
+    example = "14d";
+  };
+
+  allowReboot = mkOption {
+    type = types.bool;
+    default = false;
+    example = true;
+    description = ''
+      Whether the host reboots when an upgrade changes the kernel, its parameters, its modules or
+      the initrd. Without it such an upgrade is switched to as far as that goes.
+    '';
+  };
+
+  rebootWindow = mkOption {
+    type = types.nullOr (
+      types.submodule {
+        options = {
+          lower = mkOption {
+            type = schema.timeOfDay;
+            example = "01:00";
+            description = "When it opens.";
+          };
+          upper = mkOption {
+            type = schema.timeOfDay;
+            example = "05:00";
+            description = "When it closes; over midnight if that is earlier than `lower`.";
+          };
+        };
+      }
+      // {
+        description = "hours of a day";
+      }
+    );
+    default = null;
+    example = {
+      lower = "01:00";
+      upper = "05:00";
+    };
+    description = "The hours of each day in which the host may reboot, by its own clock.";
+  };
+
+  rebootWindows = windows "a reboot";
+  upgradeWindows = windows "an upgrade";
+
+  reboot =
+    schema.options "reboot" [ "mode" "windows" ] {
+      splay.example = "1h";
+      margin.example = "30m";
+      inhibitorLimit.example = "6h";
+      userNotice.example = "5m";
+      tryBoot = {
+        example = false;
+        description = ''
+          Whether the boot loader's default stays on the confirmed system until the new one is
+          confirmed, where the loader can do that: a system that hangs in its boot is left by
+          switching the host off and on again, or by its watchdog.
+        '';
+      };
+    }
+    // {
+      deadline = mkOption {
+        type = types.str;
+        default = "20min";
+        example = "30min";
+        description = ''
+          How long after a boot a system that nobody has confirmed is left; as in
+          {manpage}`systemd.time(7)`.
+        '';
+      };
+    };
+
+  dates = mkOption {
+    type = types.str;
+    default = "04:40";
+    example = "*:0/15";
+    description = ''
+      When to look for a new build, as in {manpage}`systemd.time(7)`. Nearly every time there is
+      none, which costs one request.
+    '';
+  };
+
+  randomizedDelaySec = mkOption {
+    type = types.str;
+    default = "5min";
+    example = "45min";
+    description = ''
+      The longest delay after `dates`, so that a fleet does not ask in the same second; as in
+      {manpage}`systemd.time(7)`.
+    '';
+  };
+
+  fixedRandomDelay = mkOption {
+    type = types.bool;
+    default = true;
+    example = false;
+    description = "Whether the delay of a host is always the same, and not drawn anew each time.";
+  };
+
+  persistent = mkOption {
+    type = types.bool;
+    default = true;
+    example = false;
+    description = "Whether a run that was missed while the host was off is made up for.";
+  };
+
+  onBootSec = mkOption {
+    type = types.nullOr types.str;
+    default = null;
+    example = "15min";
+    description = ''
+      How long after a boot to look, too, for hosts that are seldom on; as in
+      {manpage}`systemd.time(7)`.
+    '';
+  };
+
+  onlyOnACPower = mkOption {
+    type = types.bool;
+    default = false;
+    example = true;
+    description = "Whether a run is left out while the host is on battery.";
+  };
+
+  credentials = mkOption {
+    type = types.attrsOf secretFile;
+    default = { };
+    example = {
+      netrc = "/run/secrets/cache-netrc";
+      ssh-key = "/etc/ssh/ssh_host_ed25519_key";
+    };
+    description = ''
+      Files with secrets, which systemd gives to the services alone: a check of the type `command`
+      finds them below `$CREDENTIALS_DIRECTORY`. Two have a meaning of their own: `netrc` is nix's
+      `netrc-file`, for caches and tarballs behind a password, and `ssh-key` is the key with which
+      git fetches flakes.
+    '';
+  };
+
+  environmentFile = mkOption {
+    type = types.nullOr secretFile;
+    default = null;
+    example = "/run/secrets/nixos-hydra-agent.env";
+    description = ''
+      File with variables for the services, as in {manpage}`systemd.exec(5)`. Those that begin with
+      `NIXOS_HYDRA_AGENT_` are settings, and win over all others.
+    '';
+  };
+
+  settings = mkOption {
+    type = schema.type;
+    default = { };
+    example = {
+      log.level = "debug";
+      reboot.mode = "always";
+    };
+    visible = "shallow";
+    description = ''
+      Settings of the agent in its own words, as `agent config schema` has them; they win over the
+      other options. What the agent does not know is refused.
+    '';
+  };
+}

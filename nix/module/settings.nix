@@ -1,0 +1,84 @@
+# The options as settings of the agent, and the file that they make.
+{
+  config,
+  lib,
+  pkgs,
+  schema,
+}:
+let
+  cfg = config.system.autoUpgradeHydra;
+
+  minutes =
+    time:
+    let
+      found = builtins.match "0?([0-9]+):0?([0-9]+)" time;
+      number = position: builtins.fromJSON (builtins.elemAt found position);
+    in
+    60 * number 0 + number 1;
+
+  # The hours of `rebootWindow`, by the host's own clock.
+  everyDay =
+    { lower, upper }:
+    let
+      length = minutes upper - minutes lower;
+    in
+    {
+      start = lower;
+      length = "${toString (if length > 0 then length else length + 1440)}m";
+      time_zone = if config.time.timeZone == null then "UTC" else config.time.timeZone;
+    };
+
+  # TOML has no null: such a key is left to the agent's default.
+  withoutNull =
+    value:
+    if builtins.isAttrs value then
+      builtins.mapAttrs (_name: withoutNull) (lib.filterAttrs (_name: part: part != null) value)
+    else if builtins.isList value then
+      map withoutNull value
+    else
+      value;
+
+  file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (withoutNull cfg.settings);
+in
+{
+  system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
+    inherit (cfg)
+      host
+      strategy
+      verify
+      flags
+      ;
+    action = cfg.operation;
+    hydra = schema.settings "hydra" [ ] cfg.hydra;
+    fetch = schema.settings "fetch" [ ] cfg.fetch;
+    activate = schema.settings "activate" [ ] cfg.activate;
+    disk = schema.settings "disk" [ ] cfg.disk;
+    health = schema.settings "health" [ ] cfg.healthChecks;
+    confirm = schema.settings "confirm" [ "collect_garbage" ] cfg.confirm // {
+      collect_garbage = cfg.runGarbageCollection;
+    };
+    upgrade = {
+      foreign_hold = cfg.foreignHold;
+      windows = map schema.window.settings cfg.upgradeWindows;
+    };
+    reboot = schema.settings "reboot" [ "mode" "windows" ] cfg.reboot // {
+      mode = if cfg.allowReboot then "when-needed" else "never";
+      windows =
+        map schema.window.settings cfg.rebootWindows
+        ++ lib.optional (cfg.rebootWindow != null) (everyDay cfg.rebootWindow);
+    };
+    log.format = "json";
+  };
+
+  environment.etc."nixos-hydra-agent/config.toml".source = file;
+
+  # What is wrong with the settings is told by the agent itself, while the system is built.
+  system.checks = lib.optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
+    pkgs.runCommand "nixos-hydra-agent-settings" { } ''
+      if ! ${lib.getExe cfg.package} config check --config ${file} > $out; then
+        echo 'These are keys of system.autoUpgradeHydra.settings; most are made of options of like names.' >&2
+        exit 1
+      fi
+    ''
+  );
+}

@@ -1,0 +1,36 @@
+# The test suite, as far as a build sandbox allows: tests that need namespaces or root skip.
+{
+  runCommand,
+  fish,
+  git,
+  groff,
+  mandoc,
+  nix,
+  shellcheck-minimal,
+  util-linux,
+  zsh,
+  python,
+  source,
+}:
+runCommand "nixos-hydra-agent-tests"
+  {
+    nativeBuildInputs = [
+      python
+      fish
+      git
+      groff
+      mandoc
+      nix
+      shellcheck-minimal
+      util-linux
+      zsh
+    ];
+  }
+  ''
+    cp -r ${source} source
+    chmod -R u+w source
+    cd source
+    export HOME=$TMPDIR
+    pytest --numprocesses auto -m 'not checkout and not long'
+    touch $out
+  ''

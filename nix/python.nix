@@ -17,6 +17,7 @@ python3.withPackages (
     packages.pytest-cov
     packages.pytest-randomly
     packages.pytest-xdist
+    packages.ruff
     packages.trustme
   ]
 )

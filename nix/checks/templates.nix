@@ -1,4 +1,4 @@
-# The templates' hosts and jobs, evaluated by NixOS itself; the installers are not built.
+# The templates' jobs and installers, evaluated by NixOS itself, and not built.
 {
   lib,
   linkFarm,
@@ -7,32 +7,37 @@
   nixpkgs,
 }:
 let
-  outputs =
+  outputsOf =
     template:
     let
-      made = (import "${template.path}/flake.nix").outputs {
-        self = made // {
-          inherit (template.path) outPath;
-          outPath = template.path;
-          inputs = { inherit nixpkgs; };
-        };
+      outputs = (import "${template.path}/flake.nix").outputs {
         inherit nixpkgs;
+        self = outputs // {
+          outPath = "${template.path}";
+        };
         nixos-hydra-agent = self;
       };
     in
-    made;
-  # What evaluates to a derivation need not be built.
-  drvPath = derivation: builtins.unsafeDiscardStringContext derivation.drvPath;
+    outputs;
+  derivationsOf =
+    template:
+    let
+      outputs = outputsOf template;
+    in
+    lib.collect lib.isDerivation {
+      inherit (outputs) hydraJobs;
+      packages = outputs.packages or { };
+    };
+  # Its name says that it can be evaluated, and makes it no part of what is built.
   evaluated =
-    name: template:
-    writeText "template-${name}" (
-      lib.concatMapStrings (one: "${drvPath one}\n") (
-        lib.collect lib.isDerivation (outputs template).hydraJobs
-        ++ lib.collect lib.isDerivation (outputs template).packages or { }
+    template:
+    writeText "template" (
+      lib.concatMapStrings (derivation: "${builtins.unsafeDiscardStringContext derivation.drvPath}\n") (
+        derivationsOf template
       )
     );
 in
 linkFarm "nixos-hydra-agent-templates" {
-  host = evaluated "host" self.templates.host;
-  fleet = evaluated "fleet" self.templates.fleet;
+  host = evaluated self.templates.host;
+  fleet = evaluated self.templates.fleet;
 }

@@ -79,9 +79,7 @@
       packages = forEach (
         system:
         lib.mapAttrs (_name: installer: installer.config.system.build.isoImage) (
-          lib.filterAttrs (
-            _name: installer: installer.pkgs.stdenv.hostPlatform.system == system
-          ) installers
+          lib.filterAttrs (_name: installer: installer.pkgs.stdenv.hostPlatform.system == system) installers
         )
       );
 

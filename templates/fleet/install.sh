@@ -1,7 +1,7 @@
 # Puts $SYSTEM on a disk, and $SOURCE, the flake it is of, in its /etc/nixos. Asks no network.
 set -eu
 
-target=${TARGET:-/mnt}
+target=/mnt
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {

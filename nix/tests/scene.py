@@ -24,21 +24,22 @@ def build(name: str) -> str:
 
 
 def running() -> str:
+    """Return the running system."""
     return machine.succeed("readlink -f /run/current-system").strip()
 
 
 def profile() -> str:
+    """Return the system profile's newest generation."""
     return machine.succeed("readlink -f /nix/var/nix/profiles/system").strip()
 
 
 def wait_until_confirmed(path: str) -> None:
+    """Wait until the agent has marked a system as confirmed."""
     machine.wait_until_succeeds(f"[ $(readlink -f {MARKS}/confirmed) = {path} ]")
 
 
 def start_again() -> None:
-    """See the machine go down by itself, and start it again: with its disk and its EFI variables."""
+    """See the machine go down by itself, and start it again with its disk and EFI variables."""
     machine.wait_for_shutdown()
     machine.start()
     machine.wait_for_unit("multi-user.target")
-
-

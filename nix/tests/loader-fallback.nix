@@ -14,9 +14,7 @@
     start_again()
     assert running() == first
 
-    machine.wait_until_succeeds(f"agent history --json | grep -F {path}")
-    status, _ = machine.execute("agent upgrade")
-    assert status == 75, status
+    wait_until_denied(path)
     assert running() == profile() == first
   '';
 }

@@ -38,6 +38,13 @@ def wait_until_confirmed(path: str) -> None:
     machine.wait_until_succeeds(f"[ $(readlink -f {MARKS}/confirmed) = {path} ]")
 
 
+def wait_until_denied(path: str) -> None:
+    """Wait until the agent has denied a system, and see that a run then holds."""
+    machine.wait_until_succeeds(f"agent history | grep -F 'denied  {path}'")
+    status, _ = machine.execute("agent upgrade")
+    assert status == 75, status
+
+
 def start_again() -> None:
     """See the machine go down by itself, and start it again with its disk and EFI variables."""
     machine.wait_for_shutdown()

@@ -15,7 +15,5 @@
     # Nothing new: nothing is done.
     machine.succeed("systemctl start nixos-hydra-agent.service")
     assert running() == path
-
-    machine.succeed("man -w agent-upgrade")
   '';
 }

@@ -41,8 +41,12 @@ def wait_until_confirmed(path: str) -> None:
 def wait_until_denied(path: str) -> None:
     """Wait until the agent has denied a system, and see that a run then holds."""
     machine.wait_until_succeeds(f"agent history | grep -F 'denied  {path}'")
-    status, _ = machine.execute("agent upgrade")
-    assert status == 75, status
+    expect_hold()
+
+
+def expect_hold() -> None:
+    """Run the agent, and see that it holds."""
+    machine.succeed("agent upgrade; [ $? = 75 ]")
 
 
 def start_again() -> None:

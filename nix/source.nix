@@ -15,5 +15,6 @@ lib.fileset.toSource {
     ../tests
     ../README.md
     ../CHANGELOG.md
+    ../LICENSE
   ];
 }

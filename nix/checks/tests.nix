@@ -1,6 +1,7 @@
 # The test suite, as far as a build sandbox allows: tests that need namespaces or root skip.
 {
   runCommand,
+  bashInteractive,
   fish,
   git,
   groff,
@@ -16,6 +17,7 @@ runCommand "nixos-hydra-agent-tests"
   {
     nativeBuildInputs = [
       python
+      bashInteractive
       fish
       git
       groff

@@ -57,11 +57,15 @@ mkdir -p "$target/boot"
 mount -o umask=0077 "$boot" "$target/boot"
 
 say "copying $SYSTEM"
-nixos-install --root "$target" --system "$SYSTEM" --no-channel-copy --no-root-passwd \
-	--substituters ''
+set -- "${2-}" --root "$target" --system "$SYSTEM" --no-channel-copy --substituters ''
+# Who is there to answer is asked for root's password.
+[ "$1" != --yes ] || set -- "$@" --no-root-passwd
+shift
+nixos-install "$@"
 
 mkdir -p "$target/etc/nixos"
-cp -r --no-preserve=mode,ownership "$SOURCE/." "$target/etc/nixos"
+cp -r --no-preserve=ownership "$SOURCE/." "$target/etc/nixos"
+chmod -R u+w "$target/etc/nixos"
 
 # A profile is a link to a generation, which is a link as the new system will see it.
 profiles=$target/nix/var/nix/profiles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,16 @@ class OfflineNix:
         """Let `nix flake check` evaluate every output of a flake, and build nothing."""
         where = f"path:{flake or self.flake}"
         self._run("flake", "check", "--no-build", where, *self._inputs(flake))
+
+    def new(self, template: str) -> Path:
+        """Return a directory that nix has made from a template of the flake."""
+        made = self.root / template
+        # This command overrides no inputs.
+        offerer = shutil.copytree(self.flake, self.root / f"offers-{template}")
+        flake = offerer / "flake.nix"
+        flake.write_text(re.sub(r"(nixpkgs\.url = )[^;]+", rf'\1"path:{STUB}"', flake.read_text()))
+        self._run("flake", "new", str(made), "--template", f"path:{offerer}#{template}")
+        return made
 
     def close(self) -> None:
         """Remove everything."""

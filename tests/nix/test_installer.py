@@ -60,7 +60,7 @@ class Machine:
         program = self.root / "install-web-1"
         program.write_text(script.replace("target=/mnt", f"target={self.root}/mnt"))
         variables = {
-            "PATH": f"{self.root}/bin:/usr/bin:/bin",
+            "PATH": f"{self.root}/bin:{os.environ['PATH']}",
             "STATE": str(self.root),
             "SYSTEM": TOPLEVEL,
             "SOURCE": str(self.root / "source"),
@@ -90,7 +90,9 @@ def machine(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/flake.nix").write_text("{ }\n")
     (tmp_path / "source/.hidden").write_text("kept\n")
+    (tmp_path / "source/script").write_text("#!/bin/sh\n")
     (tmp_path / "source/flake.nix").chmod(0o444)
+    (tmp_path / "source/script").chmod(0o555)
     for name in PROGRAMS:
         program = tmp_path / "bin" / name
         program.write_text(STAND_IN)
@@ -136,7 +138,7 @@ def test_the_system_is_put_on_the_disk_without_network(machine):
     (installed,) = (line for line in machine.done() if line.startswith("nixos-install"))
     assert installed.split()[1:] == [
         *("--root", f"{machine.root}/mnt", "--system", TOPLEVEL),
-        *("--no-channel-copy", "--no-root-passwd", "--substituters"),
+        *("--no-channel-copy", "--substituters", "--no-root-passwd"),
     ]
     made = [line for line in machine.done() if line.startswith("mkfs")]
     assert made == ["mkfs.vfat -F 32 -n BOOT /dev/vda1", "mkfs.ext4 -q -F -L nixos /dev/vda2"]
@@ -147,7 +149,8 @@ def test_the_host_finds_the_flake_in_its_etc_and_may_change_it(machine):
     machine.install(DISK, "--yes")
     there = machine.root / "mnt/etc/nixos"
     assert (there / ".hidden").read_text() == "kept\n"
-    assert (there / "flake.nix").stat().st_mode & 0o200
+    assert (there / "flake.nix").stat().st_mode & 0o700 == 0o600
+    assert (there / "script").stat().st_mode & 0o700 == 0o700
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,8 @@ def test_a_machine_that_was_not_started_by_efi_is_refused(machine):
 
 def test_who_types_the_name_of_the_disk_means_it(machine):
     assert machine.install(DISK, typed="null\n").returncode == 0
+    (installed,) = (line for line in machine.done() if line.startswith("nixos-install"))
+    assert "--no-root-passwd" not in installed, "who is there is asked for a password"
 
 
 @pytest.mark.parametrize(

@@ -38,13 +38,13 @@ def nix(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fleet(nix):
     """The fleet's flake, as `nix flake init` leaves it to a user."""
-    return shutil.copytree(nix.flake / "templates" / "fleet", nix.root / "fleet")
+    return nix.new("fleet")
 
 
 @pytest.fixture(scope="module")
 def host(nix):
     """The flake of one host, likewise."""
-    return shutil.copytree(nix.flake / "templates" / "host", nix.root / "one-host")
+    return nix.new("host")
 
 
 @pytest.fixture(scope="module")

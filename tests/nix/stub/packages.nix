@@ -11,16 +11,14 @@ let
       inherit passed;
     };
   plain = lib.genAttrs [
+    "bashInteractive"
     "codespell"
-    "coreutils"
     "dosfstools"
     "e2fsprogs"
     "fish"
     "git"
-    "gitMinimal"
     "gnumake"
     "groff"
-    "grub2"
     "installShellFiles"
     "mandoc"
     "nix"

@@ -10,10 +10,10 @@ let
   outputsOf =
     template:
     let
-      outputs = (import "${template.path}/flake.nix").outputs {
+      outputs = (import (template.path + "/flake.nix")).outputs {
         inherit nixpkgs;
         self = outputs // {
-          outPath = "${template.path}";
+          outPath = toString template.path;
         };
         nixos-hydra-agent = self;
       };

@@ -29,7 +29,7 @@ let
             inherit lib legacyPackages arguments;
             modules = modules ++ more.modules;
           };
-        modulesPath = "${./modules}";
+        modulesPath = toString ./modules;
         options = { };
       };
     in

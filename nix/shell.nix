@@ -1,4 +1,4 @@
-# What a contributor needs: `make lint`, the tests and the formatters.
+# What a contributor needs: Python with the tests' and linters' packages, nix and the formatters.
 {
   mkShell,
   callPackage,

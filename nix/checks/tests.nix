@@ -32,7 +32,7 @@ runCommand "nixos-hydra-agent-tests"
     cp -r ${source} source
     chmod -R u+w source
     cd source
-    export HOME=$TMPDIR
+    export HOME=$TMPDIR PYTHONPATH=$PWD
     pytest --numprocesses auto -m 'not checkout and not long'
     touch $out
   ''

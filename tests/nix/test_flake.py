@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,9 +76,11 @@ def test_both_names_of_the_module_are_one_module(nix):
 def test_the_script_of_a_vm_test_uses_only_what_there_is(nix, name):
     script = nix.eval(f"checks.{SYSTEM}.{name}.passed", "test: test.testScript")
     known = 'builtins = ["hydra", "machine"]'
-    ruff = ("ruff", "check", "--isolated", "--no-cache", "--select", "E9,F", "--config", known)
+    ruff = shutil.which("ruff", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert ruff is not None
+    argv = (ruff, "check", "--isolated", "--no-cache", "--select", "E9,F", "--config", known)
     checked = subprocess.run(
-        [sys.executable, "-m", *ruff, "--stdin-filename", f"{name}.py", "-"],
+        [*argv, "--stdin-filename", f"{name}.py", "-"],
         input=script,
         capture_output=True,
         text=True,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.application import events
-from agent.cli.main import agent
 from agent.config.show import schema
 from agent.domain.errors import KINDS
+from man_pages import contexts, root
 from options_page import ROOT, options_page
 from settings_page import settings_page, table_cell
 
@@ -77,7 +77,9 @@ def commands_page() -> str:
         "Exit codes are in [faults and exit codes](errors.md).",
         "",
     ]
-    for context in _commands(click.Context(agent, info_name="agent")):
+    for context in contexts(root()):
+        if isinstance(context.command, click.Group):
+            continue
         usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
         lines += [f"## `{usage}`", "", *_paragraphs(context.command.help or "")]
         records = [
@@ -90,18 +92,6 @@ def commands_page() -> str:
             lines += [f"| `{table_cell(name)}` | {table_cell(told)} |" for name, told in records]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _commands(context: click.Context) -> Iterator[click.Context]:
-    """Yield a context for every command that does something, however deep."""
-    group = context.command
-    if not isinstance(group, click.Group):
-        yield context
-        return
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None  # noqa: S101 - it was listed
-        yield from _commands(click.Context(command, info_name=name, parent=context))
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -1,6 +1,8 @@
 # The agent, with the programs it calls.
 {
   lib,
+  stdenv,
+  installShellFiles,
   python3Packages,
 }:
 python3Packages.buildPythonApplication {
@@ -14,6 +16,7 @@ python3Packages.buildPythonApplication {
     root = ../.;
     fileset = lib.fileset.unions [
       ../agent
+      ../docs/man_pages.py
       ../pyproject.toml
       ../README.md
       ../LICENSE
@@ -21,6 +24,8 @@ python3Packages.buildPythonApplication {
   };
 
   build-system = [ python3Packages.setuptools ];
+
+  nativeBuildInputs = [ installShellFiles ];
 
   dependencies = with python3Packages; [
     click
@@ -34,7 +39,17 @@ python3Packages.buildPythonApplication {
     typing-extensions
   ];
 
-  # The tests need a store of their own: see tests.nix.
+  # Both are made by the commands themselves, so they cannot differ from them.
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    PYTHONPATH=.:$PYTHONPATH ${python3Packages.python.interpreter} docs/man_pages.py man
+    installManPage man/*.1
+    installShellCompletion --cmd agent \
+      --bash <(_AGENT_COMPLETE=bash_source $out/bin/agent) \
+      --fish <(_AGENT_COMPLETE=fish_source $out/bin/agent) \
+      --zsh <(_AGENT_COMPLETE=zsh_source $out/bin/agent)
+  '';
+
+  # The tests need a store of their own: see checks/tests.nix.
   doCheck = false;
   pythonImportsCheck = [ "agent.wiring" ];
 

@@ -3,17 +3,19 @@
 {
   inputs.base.url = "git+file://@repositories@/base?ref=main";
 
-  outputs = { self, base }:
+  outputs =
+    { self, base }:
     let
       fleet = builtins.fromJSON (builtins.readFile ./fleet.json);
-      system = hostName: host: base.lib.system {
-        inherit (fleet) platform path;
-        inherit hostName host;
-      };
+      system =
+        hostName: host:
+        base.lib.system {
+          inherit (fleet) platform path;
+          inherit hostName host;
+        };
     in
     {
       nixosConfigurations = builtins.mapAttrs system fleet.hosts;
-      hydraJobs = builtins.mapAttrs (_: host: host.config.system.build.toplevel)
-        self.nixosConfigurations;
+      hydraJobs = builtins.mapAttrs (_: host: host.config.system.build.toplevel) self.nixosConfigurations;
     };
 }

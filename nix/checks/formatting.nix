@@ -1,0 +1,24 @@
+# Every file is as its formatter leaves it; text is spelt as codespell knows it.
+{
+  runCommand,
+  codespell,
+  nixfmt,
+  ruff,
+  source,
+}:
+runCommand "nixos-hydra-agent-formatting"
+  {
+    nativeBuildInputs = [
+      codespell
+      nixfmt
+      ruff
+    ];
+  }
+  ''
+    cd ${source}
+    find . -name '*.nix' -exec nixfmt --check {} +
+    ruff format --no-cache --check .
+    ruff check --no-cache .
+    codespell
+    touch $out
+  ''

@@ -1,0 +1,23 @@
+# Python with what the agent needs and what its tests and linters need.
+{
+  python3,
+  nixos-hydra-agent,
+}:
+python3.withPackages (
+  packages:
+  nixos-hydra-agent.dependencies
+  ++ [
+    packages.codespell
+    packages.coverage
+    packages.hypothesis
+    packages.import-linter
+    packages.jsonschema
+    packages.mypy
+    packages.pytest
+    packages.pytest-cov
+    packages.pytest-randomly
+    packages.pytest-xdist
+    packages.ruff
+    packages.trustme
+  ]
+)

@@ -1,0 +1,20 @@
+# The files that the checks are about.
+{ lib }:
+lib.fileset.toSource {
+  root = ../.;
+  fileset = lib.fileset.unions [
+    ../agent
+    ../benchmarks
+    ../docs
+    ../flake.lock
+    ../flake.nix
+    ../module.nix
+    ../nix
+    ../pyproject.toml
+    ../templates
+    ../tests
+    ../README.md
+    ../CHANGELOG.md
+    ../LICENSE
+  ];
+}

@@ -1,0 +1,114 @@
+# A package set of derivations that nobody builds; what makes packages keeps what it was given.
+{ lib, system }:
+let
+  package =
+    name: passed:
+    derivation {
+      inherit name system;
+      builder = "/bin/sh";
+    }
+    // {
+      inherit passed;
+    };
+  plain = lib.genAttrs [
+    "bashInteractive"
+    "codespell"
+    "dosfstools"
+    "e2fsprogs"
+    "fish"
+    "git"
+    "gnumake"
+    "groff"
+    "installShellFiles"
+    "mandoc"
+    "nix"
+    "nixfmt"
+    "nixfmt-tree"
+    "ruff"
+    "shellcheck"
+    "shellcheck-minimal"
+    "util-linux"
+    "zsh"
+  ] (name: package name null);
+  python3Packages =
+    lib.genAttrs [
+      "click"
+      "codespell"
+      "coverage"
+      "httpx"
+      "hypothesis"
+      "icmplib"
+      "import-linter"
+      "jsonschema"
+      "mypy"
+      "pydantic"
+      "pydantic-settings"
+      "pytest"
+      "pytest-cov"
+      "pytest-randomly"
+      "pytest-xdist"
+      "ruff"
+      "rich"
+      "setuptools"
+      "structlog"
+      "tenacity"
+      "trustme"
+      "typing-extensions"
+    ] (name: package "python3-${name}" null)
+    // {
+      buildPythonApplication =
+        given:
+        package "${given.pname}-${given.version}" given
+        // {
+          inherit (given) dependencies version;
+        };
+      python.interpreter = "/bin/python3";
+      toPythonModule = module: module;
+    };
+  packages = plain // {
+    inherit lib python3Packages;
+    stdenv = {
+      buildPlatform.canExecute = _: true;
+      hostPlatform = { inherit system; };
+    };
+    python3 = package "python3" null // {
+      withPackages = choose: package "python3-env" (choose python3Packages);
+    };
+    callPackage =
+      file: given:
+      let
+        make = import file;
+      in
+      make (builtins.intersectAttrs (builtins.functionArgs make) packages // given);
+    linkFarm = package;
+    mkShell = package "shell";
+    releaseTools.aggregate = given: package given.name given;
+    runCommand =
+      name: environment: script:
+      package name (environment // { inherit script; });
+    testers.runNixOSTest =
+      test:
+      let
+        node =
+          name: module:
+          (import ./nixos.nix {
+            inherit lib;
+            legacyPackages.${system} = packages;
+            arguments = { inherit nodes; };
+            modules = [
+              {
+                networking.hostName = name;
+                nixpkgs.hostPlatform = system;
+              }
+              module
+            ];
+          }).config;
+        nodes = lib.mapAttrs node test.nodes;
+        testScript = test.testScript { inherit nodes; };
+      in
+      package test.name { inherit nodes testScript; };
+    writeShellApplication = given: package given.name given;
+    writeText = name: text: package name { inherit text; };
+  };
+in
+packages

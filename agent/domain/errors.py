@@ -415,7 +415,7 @@ class NixError(AgentError):
 
 
 class FlakeError(AgentError):
-    """The flake whose inputs are to be updated is not what it should be, or the update breaks it."""
+    """The flake whose inputs are to be updated is not fit for it, or the update breaks it."""
 
 
 class GitError(AgentError):

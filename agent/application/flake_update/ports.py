@@ -120,13 +120,11 @@ class FlakeBuilds(Protocol):
         """
         ...
 
-    async def realise(
-        self, systems: Sequence[System], roots: Path
-    ) -> Mapping[StorePath, Broken]:
+    async def realise(self, systems: Sequence[System]) -> Mapping[StorePath, Broken]:
         """Build or substitute the toplevels, each derivation once, whatever fails beside it.
 
-        Return those that failed, by derivation. Links in the new directory `roots` keep the others
-        from the garbage collector. BUILD_ERROR.
+        Return those that failed, by derivation. The others are kept from the garbage collector as
+        long as this is in use.
         """
         ...
 
@@ -161,6 +159,14 @@ class Repository(Protocol):
 
     async def file_at(self, revision: str, name: str) -> str | None:
         """Return the text of a file in a revision, None where there is none."""
+        ...
+
+    def text_in(self, flake: Path, name: str) -> str | None:
+        """Return the text of a file in a directory, None where there is none."""
+        ...
+
+    def put(self, flake: Path, name: str, text: str) -> None:
+        """Write a file in a worktree."""
         ...
 
     def worktree(self, revision: str) -> AbstractAsyncContextManager[Path]:

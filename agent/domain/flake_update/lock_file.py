@@ -118,11 +118,14 @@ def _locked(nodes: dict[str, Any], root: str) -> Iterator[tuple[str, LockedInput
 
 def _input(locked: dict[str, Any]) -> LockedInput:
     modified = locked.get("lastModified")
-    is_date = isinstance(modified, int) and 0 <= modified <= _MAX_DATE
     return LockedInput(
         source=_source(locked),
         revision=str(locked.get("rev") or locked.get("narHash") or "")[:64],
-        modified_at=datetime.fromtimestamp(modified, UTC) if is_date else None,
+        modified_at=(
+            datetime.fromtimestamp(modified, UTC)
+            if isinstance(modified, int) and 0 <= modified <= _MAX_DATE
+            else None
+        ),
     )
 
 

@@ -29,9 +29,11 @@ def title_of(day: date) -> str:
 def markdown(comparison: Comparison) -> str:
     """Return the report: the inputs, then a section `### HOST` for each that is not as before."""
     sections = [_inputs(comparison.inputs)] if comparison.inputs else []
-    for one in comparison.hosts:
-        if one.verdict is not Verdict.UNCHANGED:
-            sections.append(f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}")
+    sections += [
+        f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}"
+        for one in comparison.hosts
+        if one.verdict is not Verdict.UNCHANGED
+    ]
     unchanged = len(comparison.of(Verdict.UNCHANGED))
     if unchanged:
         sections.append(f"{_hosts(unchanged)} not changed.")
@@ -120,10 +122,8 @@ def _input_line(one: InputChange) -> str:
 def _input_change(one: InputChange) -> str:
     before = short_revision(one.before) if one.before else "none"
     after = short_revision(one.after) if one.after else "none"
-    told = one.after or one.before
-    moved = one.before and one.after and one.before.source != one.after.source
-    source = f"{one.before.source} → {one.after.source}" if moved and one.before and one.after else ""
-    return f"{source or (told.source if told else '')} {before} → {after}"
+    sources = dict.fromkeys(side.source for side in (one.before, one.after) if side)
+    return f"{' → '.join(sources)} {before} → {after}"
 
 
 def _host_text(one: HostComparison) -> str:

@@ -39,7 +39,7 @@ class MergingAnswer(Shape):
 class AssigneesAnswer(Shape):
     """An issue's assignees."""
 
-    assignees: list[UserAnswer]
+    assignees: list[UserAnswer] | None = None
 
 
 class FaultAnswer(Shape):
@@ -79,7 +79,7 @@ class GitHubForge(RestForge):
         wanted = {"assignees": list(people)}
         answer = await self._conversation.ask("POST", f"{self._issue(proposal)}/assignees", wanted)
         # Whom it cannot assign it passes over.
-        fault = missing_people(answer, people, parse(answer, AssigneesAnswer).assignees)
+        fault = missing_people(answer, people, parse(answer, AssigneesAnswer).assignees or [])
         if fault is not None:
             raise fault
 

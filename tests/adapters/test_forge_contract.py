@@ -238,5 +238,5 @@ def test_every_operation_of_the_servers_has_been_held_against_the_published_desc
         await forge.comment(proposal, "text")
 
     subject.ask(everything)
-    server = (GitHubServer if kind == "github" else ForgejoServer)(subject.world)
-    assert subject.witness.seen == set(server.operations())
+    with (GitHubServer if kind == "github" else ForgejoServer)() as server:
+        assert subject.witness.seen == set(server.operations())

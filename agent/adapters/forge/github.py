@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from pydantic import Field
 from typing_extensions import override
 
 from agent.adapters.forge.conversation import Shape, parse
@@ -52,7 +53,7 @@ class FaultAnswer(Shape):
 class MutationAnswer(Shape):
     """The outcome of a mutation."""
 
-    errors: tuple[FaultAnswer, ...] = ()
+    errors: list[FaultAnswer] = Field(default_factory=list)
 
 
 class GitHubForge(RestForge):

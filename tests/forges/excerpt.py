@@ -49,7 +49,8 @@ def _bare(part: Any) -> Any:
         return {
             name: _bare(value)
             for name, value in part.items()
-            if name not in ("examples", "example", "description") or isinstance(value, dict) and "type" in value
+            if name not in ("examples", "example", "description")
+            or (isinstance(value, dict) and "type" in value)
         }
     return [_bare(item) for item in part] if isinstance(part, list) else part
 

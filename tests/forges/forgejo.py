@@ -108,9 +108,7 @@ class ForgejoServer(ForgeServer):
         pull = self._found(asked)
         known = {**self.world.organisation_labels, **self.world.labels}
         names = {number: name for name, number in known.items()}
-        pull.labels += [
-            names[i] for i in asked.content["labels"] if names[i] not in pull.labels
-        ]
+        pull.labels += [names[i] for i in asked.content["labels"] if names[i] not in pull.labels]
         return Said(200, [self._label(name, known[name]) for name in pull.labels])
 
     def _comment(self, asked: Asked) -> Said:

@@ -75,7 +75,10 @@ def _keys(schema: dict[str, Any]) -> set[str]:
 
 def _check(place: str, value: object) -> None:
     validator = _validator(place)
-    faults = [f"{list(fault.absolute_path)}: {fault.message[:200]}" for fault in validator.iter_errors(value)]
+    faults = [
+        f"{list(fault.absolute_path)}: {fault.message[:200]}"
+        for fault in validator.iter_errors(value)
+    ]
     assert not faults, f"{place}: {faults[:5]}"
 
 

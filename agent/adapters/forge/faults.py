@@ -56,7 +56,9 @@ def translate(url: str, watch: Watch, error: Exception) -> ForgeError:
             f"{url}: no trusted TLS connection: {told}",
             hint="check the certificate, this host's clock, and SSL_CERT_FILE",
         )
-    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+    # h11 has no finer exception: what it could not read, as against nothing to read.
+    is_foreign = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
+    if is_foreign and not watch.has_answer:
         told = reason_of(error)
         return ForgeError(Kind.FORGE_NONSENSE, f"{url}: no proper HTTP: {told}", hint=IS_FORGE)
     if watch.is_connected:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forges.server import Asked, ForgeServer, Operation, Refusal, Said
-from forges.world import Pull
+
+if TYPE_CHECKING:
+    from forges.world import Pull
 
 TIME = "2026-11-21T04:40:00Z"
 DOCUMENTATION = "https://docs.github.com/rest"

@@ -11,12 +11,14 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from forges.github import GRAPHQL
-from forges.server import Asked, Said
+
+if TYPE_CHECKING:
+    from forges.server import Asked, Said
 
 GITHUB_API = Path(__file__).parents[2] / ".venv/github-api.json"
 

@@ -71,25 +71,28 @@ class ForgeServer(LoopbackServer):
         raise NotImplementedError
 
     def _serve(self, request: Request) -> Answer:
-        found = self._find(request)
         try:
-            if request.headers.get("authorization") != f"token {self.world.token}":
-                raise Refusal(401, self.unauthorised())
-            if found is None:
-                raise Refusal(404, self.missing())
-            operation, path = found
-            content = json.loads(request.body) if request.body else None
-            asked = Asked(operation, path, request.query, content)
-            self._check_repository(path)
+            asked = self._understood(request)
         except Refusal as refusal:
             return _answer(Said(refusal.status, refusal.content))
         try:
-            said = self.operations()[operation](asked)
+            said = self.operations()[asked.operation](asked)
         except Refusal as refusal:
             said = Said(refusal.status, refusal.content)
         if self._witness is not None:
             self._witness(asked, said)
         return _answer(said)
+
+    def _understood(self, request: Request) -> Asked:
+        if request.headers.get("authorization") != f"token {self.world.token}":
+            raise Refusal(401, self.unauthorised())
+        found = self._find(request)
+        if found is None:
+            raise Refusal(404, self.missing())
+        operation, path = found
+        self._check_repository(path)
+        content = json.loads(request.body) if request.body else None
+        return Asked(operation, path, request.query, content)
 
     def _find(self, request: Request) -> tuple[str, dict[str, str]] | None:
         below = request.path.removeprefix(self.root)

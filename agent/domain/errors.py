@@ -9,6 +9,8 @@
     ├── ActivationError    nixos-rebuild and switch-to-configuration
     ├── HostError          what the agent reads and does on the host itself
     ├── JournalError       the history file
+    ├── ForgeError         the forge: its transport, its answers, what it refuses
+    ├── NotifyError        services that messages go through
     └── LockedError        another agent is at work
 
 The class says where a fault lies; its `Kind` says what it is. A kind is stable: logs, metrics and
@@ -177,6 +179,33 @@ class Kind(StrEnum):
     LOCKED = "locked"
     OUTPUT_CLOSED = "output-closed"
     DEMO_IMPOSSIBLE = "demo-impossible"
+
+    # The forge
+    FORGE_UNREACHABLE = "forge-unreachable"
+    FORGE_TLS = "forge-tls"
+    FORGE_TIMEOUT = "forge-timeout"
+    FORGE_RATE_LIMITED = "forge-rate-limited"
+    FORGE_SERVER_ERROR = "forge-server-error"
+    FORGE_UNAUTHORISED = "forge-unauthorised"
+    FORGE_FORBIDDEN = "forge-forbidden"
+    FORGE_NOT_FOUND = "forge-not-found"
+    FORGE_CONFLICT = "forge-conflict"
+    FORGE_UNPROCESSABLE = "forge-unprocessable"
+    FORGE_STATUS = "forge-status"
+    FORGE_REDIRECT = "forge-redirect"
+    FORGE_NONSENSE = "forge-nonsense"
+    FORGE_NOT_READY = "forge-not-ready"
+    AUTO_MERGE_REFUSED = "auto-merge-refused"
+
+    # Notifications
+    NOTIFY_UNUSABLE = "notify-unusable"
+    NOTIFY_FAILED = "notify-failed"
+    NOTIFY_TIMEOUT = "notify-timeout"
+
+    # Credentials
+    SECRET_MISSING = "secret-missing"  # noqa: S105 - the name of a fault
+    SECRET_EXPOSED = "secret-exposed"  # noqa: S105 - the same
+    SECRET_UNUSABLE = "secret-unusable"  # noqa: S105 - the same
 
     # The agent itself
     BUG = "bug"
@@ -348,6 +377,37 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.JOURNAL_CORRUPT: _facts(_C.FAILED, "the history file is damaged"),
     Kind.JOURNAL_TOO_NEW: _facts(_C.FAILED, "a newer agent wrote the history file"),
     Kind.LOCKED: _facts(_C.HELD, "another agent is at work"),
+    Kind.FORGE_UNREACHABLE: _facts(
+        _C.UNREACHABLE, "no connection to the forge, or one that broke", retryable=True
+    ),
+    Kind.FORGE_TLS: _facts(_C.UNREACHABLE, "no trusted TLS connection to the forge"),
+    Kind.FORGE_TIMEOUT: _facts(_C.UNREACHABLE, "the forge did not answer in time", retryable=True),
+    Kind.FORGE_RATE_LIMITED: _facts(
+        _C.UNREACHABLE, "the forge asks to be left alone for a while", retryable=True
+    ),
+    Kind.FORGE_SERVER_ERROR: _facts(
+        _C.UNREACHABLE, "the forge, or the proxy before it, failed (5xx)", retryable=True
+    ),
+    Kind.FORGE_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the forge does not know the token (401)"),
+    Kind.FORGE_FORBIDDEN: _facts(_C.UNAUTHORISED, "the token may not do this (403)"),
+    Kind.FORGE_NOT_FOUND: _facts(
+        _C.NOT_FOUND, "the forge has no such repository, branch or proposal (404)"
+    ),
+    Kind.FORGE_CONFLICT: _facts(_C.FAILED, "the branch is proposed already, or cannot be merged"),
+    Kind.FORGE_UNPROCESSABLE: _facts(_C.FAILED, "the forge refuses what it was asked for (422)"),
+    Kind.FORGE_STATUS: _facts(_C.BAD_ANSWER, "an HTTP status that a forge never gives here"),
+    Kind.FORGE_REDIRECT: _facts(_C.BAD_ANSWER, "the repository, or the forge, is elsewhere now"),
+    Kind.FORGE_NONSENSE: _facts(_C.BAD_ANSWER, "an answer that is not the forge's: no such JSON"),
+    Kind.FORGE_NOT_READY: _facts(
+        _C.FAILED, "the forge does not know yet whether a proposal can be merged", retryable=True
+    ),
+    Kind.AUTO_MERGE_REFUSED: _facts(_C.FAILED, "the forge will not merge by itself"),
+    Kind.NOTIFY_UNUSABLE: _facts(_C.BAD_CONFIG, "a way of notifying that cannot be used"),
+    Kind.NOTIFY_FAILED: _facts(_C.FAILED, "a message was not accepted"),
+    Kind.NOTIFY_TIMEOUT: _facts(_C.FAILED, "a message was not accepted in time"),
+    Kind.SECRET_MISSING: _facts(_C.BAD_CONFIG, "a file with a credential does not exist"),
+    Kind.SECRET_EXPOSED: _facts(_C.BAD_CONFIG, "everybody may read a file with a credential"),
+    Kind.SECRET_UNUSABLE: _facts(_C.BAD_CONFIG, "a file that holds no usable credential"),
     Kind.OUTPUT_CLOSED: _facts(_C.FAILED, "standard output was closed"),
     Kind.DEMO_IMPOSSIBLE: _facts(_C.FAILED, "the demo's stage could not be made"),
     Kind.BUG: _facts(_C.BUG, "a fault of the agent itself; the log has its traceback"),
@@ -436,3 +496,11 @@ class JournalError(AgentError):
 
 class LockedError(AgentError):
     """Another agent holds the lock."""
+
+
+class ForgeError(AgentError):
+    """The forge cannot be reached, answers nonsense, or refuses."""
+
+
+class NotifyError(AgentError):
+    """Somebody could not be told."""

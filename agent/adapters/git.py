@@ -34,13 +34,8 @@ _REVISION: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HEADS: Final = "refs/heads/"
 _MAX_FILE: Final = 4 * 1024 * 1024
 _TIMEOUT: Final = 600.0
-_WITHOUT_CHANGES: Final = {
-    # What git says is read, so it must be in English.
-    "LC_ALL": "C.UTF-8",
-    "LANGUAGE": "",
-}
-# A hook, or a command that called the agent, may have set these for another repository.
-_OF_OTHERS: Final = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+_IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+"""What git says is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +111,6 @@ class GitRepository(Repository):
             if line.startswith("worktree ") and place.parent.name.startswith(WORKTREES):
                 await self._forget(place)
                 shutil.rmtree(place.parent, ignore_errors=True)
-        await self._git("tidy worktrees", "worktree", "prune")
 
     @override
     async def head(self) -> str:
@@ -166,7 +160,6 @@ class GitRepository(Repository):
         """Remove a worktree, or what there is of it; never raises for what is not there."""
         await self._try("worktree", "remove", "--force", "--force", str(place))
         shutil.rmtree(place, ignore_errors=True)
-        await self._try("worktree", "prune")
 
     @override
     async def copy_changes(self, flake: Path) -> None:
@@ -180,9 +173,8 @@ class GitRepository(Repository):
             )
             if patch.exists() and patch.stat().st_size:
                 apply = ("apply", "--index", "--whitespace=nowarn", str(patch))
-                await self._git(
-                    "copy the uncommitted changes", *apply, at=_top(flake, self._prefix)
-                )
+                top = _top(flake, self._prefix)
+                await self._git("copy the uncommitted changes", *apply, at=top)
 
     @override
     async def remote_branches(self, base: str, prefix: str) -> Mapping[str, str]:
@@ -290,11 +282,11 @@ class GitRepository(Repository):
 
     def _environment(self) -> dict[str, str]:
         if self._ssh_key is None:
-            return dict(_WITHOUT_CHANGES)
+            return dict(_IN_ENGLISH)
         usual = self._runner.environment["GIT_SSH_COMMAND"]
         quoted = str(self._ssh_key).replace("'", "'\\''")
         ssh = f"{usual} -o IdentitiesOnly=yes -i '{quoted}'"
-        return {**_WITHOUT_CHANGES, "GIT_SSH_COMMAND": ssh}
+        return {**_IN_ENGLISH, "GIT_SSH_COMMAND": ssh}
 
 
 def _repository_above(directory: Path) -> Path | None:

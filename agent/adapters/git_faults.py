@@ -19,22 +19,18 @@ _TEXTS: Final = (
     ),
     (
         Kind.REPOSITORY_MISSING,
-        re.compile(
-            r"not a git repository \(or any|detected dubious ownership|must be run in a work"
-        ),
+        re.compile(r"not a git repository|dubious ownership|must be run in a work tree"),
         "call it in a checkout that belongs to the user who runs it",
     ),
     (
         Kind.IDENTITY_MISSING,
-        re.compile(
-            r"Please tell me who you are|empty ident name|no email was given|no name was given"
-        ),
+        re.compile(r"Please tell me who you are|empty ident name|no (?:email|name) was given"),
         "set user.name and user.email in git, or flake_update.author",
     ),
     (
         Kind.SIGNING_FAILED,
         re.compile(
-            r"gpg failed to sign|failed to sign the data|Couldn't load public key|ssh-keygen"
+            r"gpg failed to sign|failed to sign the data|Couldn't load public key|ssh-keygen|gpg:"
         ),
         "see flake_update.signing_key: is the key there, and usable without a passphrase?",
     ),
@@ -57,7 +53,7 @@ _TEXTS: Final = (
         Kind.REMOTE_UNAUTHORISED,
         re.compile(
             r"Permission denied \(|Authentication failed|could not read Username"
-            r"|Host key verification failed|terminal prompts disabled|The requested URL returned error: 40[13]"
+            r"|Host key verification failed|terminal prompts disabled|returned error: 40[13]"
         ),
         "does the remote know this key, and does this user know the remote's?",
     ),

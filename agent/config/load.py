@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,15 @@ from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 from agent.domain.errors import ConfigError, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic.fields import FieldInfo
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 DEFAULT_FILE: Final = Path("/etc/nixos-hydra-agent/config.toml")
 _MAX_FILE: Final = 1 << 20
+WITHOUT_HYDRA: Final[Mapping[str, Any]] = {
+    "hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}
+}
+"""The fallback of commands that look at no builds of this host, and so need no `[hydra]`."""
 
 
 def load_settings(

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -246,5 +246,6 @@ class UpdatePorts:
     builds: FlakeBuilds
     repository: Repository
     forge: Forge | None = None
-    jobset: UpdateJobset | None = None
+    jobset_of: Callable[[str], UpdateJobset] | None = None
+    """Returns the jobset that builds a branch, where Hydra is to prove it."""
     notifier: Notifier | None = None

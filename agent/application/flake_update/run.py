@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from agent.application.flake_update.compare import Evaluated
     from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import JobsetState, Proposal, UpdatePorts
+    from agent.application.flake_update.ports import Proposal, UpdatePorts
+    from agent.application.flake_update.publish import Prove
     from agent.application.notification import Message
     from agent.domain.flake_update.lock_file import LockFile
 
@@ -250,32 +251,30 @@ class _Run:
         with step(ports.sink, "Committing"):
             message = commit_message(self.comparison, day, (TRAILER,))
             revision = await ports.repository.commit(after, message)
-        state = await self._jobset_state()
-
-        async def prove() -> Comparison:
-            return await self._proven(evaluated, revision, state)
-
+        prove = await self._proof(evaluated, revision, target)
         proposal = self._proposal_of(target.name)
         update = Update(revision, target, day, proposal, self.look_at)
         self.comparison, found = await Publication(ports, self.policy, update).publish(prove)
         outcome = Outcome.PROPOSED if found else Outcome.PUSHED
         return RunResult(outcome, self.comparison, target.name, revision, found)
 
-    async def _jobset_state(self) -> JobsetState | None:
-        jobset = self.ports.jobset
-        return await jobset.state() if jobset is not None else None
+    async def _proof(self, evaluated: Evaluated, revision: str, target: Target) -> Prove:
+        """Return what proves the revision; with local builds it is proven already."""
+        ports, comparison = self.ports, self.comparison
+        assert comparison is not None  # noqa: S101 - it was made before the commit
+        jobset = None if ports.jobset_of is None else ports.jobset_of(target.name)
+        state = None if jobset is None else await jobset.state()
 
-    async def _proven(
-        self, evaluated: Evaluated, revision: str, state: JobsetState | None
-    ) -> Comparison:
-        assert self.comparison is not None  # noqa: S101 - it was made before the commit
-        if self.ports.jobset is None:
-            return self.comparison
-        proof = HydraProof(self.ports, self.policy, self.ports.jobset, state)
-        with step(self.ports.sink, "Waiting for Hydra"):
-            await proof.wait(revision, evaluated.hosts)
-        hosts = await build_hosts(self.ports, evaluated, is_proof=False)
-        return Comparison(self.comparison.inputs, hosts)
+        async def prove() -> Comparison:
+            if jobset is None:
+                return comparison
+            proof = HydraProof(ports, self.policy, jobset, state)
+            with step(ports.sink, "Waiting for Hydra"):
+                await proof.wait(revision, evaluated.hosts)
+            hosts = await build_hosts(ports, evaluated, is_proof=False)
+            return Comparison(comparison.inputs, hosts)
+
+        return prove
 
 
 def _lock_or_none(text: str | None) -> LockFile | None:

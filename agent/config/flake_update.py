@@ -9,15 +9,15 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from agent.application.flake_update.policy import UpdatePolicy, Verify
-from agent.application.flake_update.ports import MergeMethod
+from agent.application.flake_update.ports import MergeMethod  # noqa: TC001 - pydantic reads it
 from agent.config.section import AbsolutePath, HttpUrl, Section
-from agent.config.values import Duration
+from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
 
 # git-check-ref-format(1), and no name that could be taken for an option.
 _REF: Final = re.compile(
-    r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.|\.$|/$))[A-Za-z0-9_][\w./+@-]{0,200}"
+    r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.|\.$|/$))[A-Za-z0-9_][\w./+@-]{0,200}", re.ASCII
 )
 _REMOTE: Final = re.compile(r"[A-Za-z0-9_][\w.-]{0,100}")
 _REPOSITORY: Final = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}")

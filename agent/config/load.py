@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,8 @@ from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 from agent.domain.errors import ConfigError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic.fields import FieldInfo
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 

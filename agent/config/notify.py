@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from agent.config.section import AbsolutePath, HttpUrl, Section
-from agent.config.values import Duration
+from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

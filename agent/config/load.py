@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
+from pydantic_settings import EnvSettingsSource, InitSettingsSource
 from typing_extensions import override
 
 from agent.config.problems import problem_of, unknown_variables
@@ -21,25 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
-    from pydantic_settings import PydanticBaseSettingsSource
-
-    from agent.config.flake_update import UpdateSettings
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 DEFAULT_FILE: Final = Path("/etc/nixos-hydra-agent/config.toml")
 _MAX_FILE: Final = 1 << 20
-_S = TypeVar("_S", bound=BaseSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin(Generic[_S]):
-    """Settings of one kind, their usual file, and what the names of their variables begin with."""
-
-    model: type[_S]
-    file: Path
-    prefix: str
-
-
-_AGENT: Final = _Origin(Settings, DEFAULT_FILE, ENVIRONMENT_PREFIX)
 
 
 def load_settings(
@@ -60,33 +44,18 @@ def load_settings(
     Raises:
         ConfigError: with every problem and its key.
     """
-    content = _read(_AGENT, file)
+    content = _read(file)
     overrides = dict(overrides or {})
-    settings = _merge(_AGENT, overrides, content, fallback or {}, file)
+    settings = _merge(overrides, content, fallback or {}, file)
     if canaries:
         both = (*settings.health.canary_hosts, *canaries)
         overrides["health"] = {**overrides.get("health", {}), "canary_hosts": both}
-        settings = _merge(_AGENT, overrides, content, fallback or {}, file)
+        settings = _merge(overrides, content, fallback or {}, file)
     return settings
 
 
-def load_update_settings(
-    file: Path | None, *, overrides: Mapping[str, Any] | None = None
-) -> UpdateSettings:
-    """Return the merged settings of `agent flake-update`; arguments and faults as above."""
-    # Upgrades need none of it.
-    from agent.config.flake_update import (  # noqa: PLC0415
-        UPDATE_FILE,
-        UPDATE_PREFIX,
-        UpdateSettings,
-    )
-
-    origin = _Origin(UpdateSettings, UPDATE_FILE, UPDATE_PREFIX)
-    return _merge(origin, overrides or {}, _read(origin, file), {}, file)
-
-
-def _read(origin: _Origin[_S], file: Path | None) -> dict[str, Any]:
-    path = file or origin.file
+def _read(file: Path | None) -> dict[str, Any]:
+    path = file or DEFAULT_FILE
     try:
         with path.open("rb") as stream:
             text = stream.read(_MAX_FILE + 1)
@@ -119,15 +88,12 @@ class _Variables(EnvSettingsSource):
 
 
 def _merge(
-    origin: _Origin[_S],
     overrides: Mapping[str, Any],
     content: dict[str, Any],
     fallback: Mapping[str, Any],
     file: Path | None,
-) -> _S:
-    base: Any = origin.model
-
-    class Merged(base):  # type: ignore[misc]
+) -> Settings:
+    class Merged(Settings):
         @classmethod
         @override
         def settings_customise_sources(
@@ -144,20 +110,18 @@ def _merge(
             last = InitSettingsSource(settings_cls, dict(fallback))
             return (init_settings, _Variables(settings_cls), in_file, last)
 
-    problems = list(unknown_variables(origin.model, origin.prefix))
-    settings: _S | None = None
+    problems = list(unknown_variables())
+    settings = None
     try:
         settings = Merged(**overrides)
     except ValidationError as error:
-        problems += [
-            problem_of(details, origin.model) for details in error.errors(include_url=False)
-        ]
+        problems += [problem_of(details) for details in error.errors(include_url=False)]
     if settings is None or problems:
-        where = file or (origin.file if content else f"{origin.file} (which does not exist)")
+        where = file or (DEFAULT_FILE if content else f"{DEFAULT_FILE} (which does not exist)")
         told = "; ".join(f"{key}: {wrong}" if key else wrong for key, wrong in problems)
         raise ConfigError(
             Kind.CONFIG_INVALID,
-            f"the settings from {where} and {origin.prefix}* cannot be used: {told}",
+            f"the settings from {where} and {ENVIRONMENT_PREFIX}* cannot be used: {told}",
             problems=tuple(problems),
             source=str(where),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.config.checks import CHECK_SECTIONS
 from agent.config.section import Section
+from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
+CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 _UNKNOWN: Final = "is not a known setting"
 
 # What the NixOS module calls a setting of another name.
@@ -26,12 +28,12 @@ _NAMES_OF_THE_MODULE: Final = {
 }
 
 
-def problem_of(details: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
-    """Return (key, what is wrong) for one error of pydantic's about `settings`.
+def problem_of(details: ErrorDetails) -> tuple[str, str]:
+    """Return (key, what is wrong) for one error of pydantic's.
 
     The value is left out because it may be a secret in the wrong place.
     """
-    key, model = _place(details["loc"], settings)
+    key, model = _place(details["loc"])
     types = " or ".join(f"'{name}'" for name in CHECK_SECTIONS)
     match details["type"]:
         case "missing":
@@ -52,27 +54,25 @@ def problem_of(details: ErrorDetails, settings: type[BaseModel]) -> tuple[str, s
     return key, wrong
 
 
-def unknown_variables(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the problems with variables whose names begin with `prefix`.
+def unknown_variables() -> Iterator[tuple[str, str]]:
+    """Yield the problems with names of variables, which pydantic-settings passes over.
 
-    pydantic-settings passes over them; what does not exist within a table it does tell.
+    What does not exist within a table it does tell.
     """
     for name in sorted(os.environ):
-        if not name.upper().startswith(prefix) or name == f"{prefix}CONFIG":
+        if not name.upper().startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:
             continue
-        first, _, rest = name[len(prefix) :].lower().partition("__")
-        field = settings.model_fields.get(first)
+        first, _, rest = name[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
+        field = Settings.model_fields.get(first)
         is_table = field is not None and _section(field.annotation) is not None
         if field is None or (rest and not is_table):
-            yield name, _unknown(first, settings)
+            yield name, _unknown(first, Settings)
 
 
-def _place(
-    location: tuple[int | str, ...], settings: type[BaseModel]
-) -> tuple[str, type[BaseModel]]:
+def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
     """Return the key as the file has it, and the model that the last part should belong to."""
     key = ""
-    parent: type[BaseModel] = settings
+    parent: type[BaseModel] = Settings
     model: type[BaseModel] | None = None
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):

@@ -4,6 +4,8 @@
     ├── ConfigError        the settings
     ├── HydraError         Hydra: the transport, its answers, what it has built
     ├── NixError           nix: evaluation, substitution, building, the store
+    ├── FlakeError         the flake whose inputs are to be updated
+    ├── GitError           git: its repository, and the remote
     ├── ActivationError    nixos-rebuild and switch-to-configuration
     ├── HostError          what the agent reads and does on the host itself
     ├── JournalError       the history file
@@ -113,6 +115,35 @@ class Kind(StrEnum):
     BUILD_ERROR = "build-error"
     NIX_TIMEOUT = "nix-timeout"
     NIX_NONSENSE = "nix-nonsense"
+
+    # The update side: the flake
+    FLAKE_MISSING = "flake-missing"
+    LOCK_FILE_MISSING = "lock-file-missing"
+    LOCK_FILE_UNREADABLE = "lock-file-unreadable"
+    HOSTS_MISSING = "hosts-missing"
+    INPUT_UNKNOWN = "input-unknown"
+    INPUT_UNAVAILABLE = "input-unavailable"
+    HOSTS_BROKEN = "hosts-broken"
+    JOBS_RED = "jobs-red"
+    EVALUATION_RED = "evaluation-red"
+    PROOF_OVERDUE = "proof-overdue"
+
+    # The update side: git
+    GIT_MISSING = "git-missing"
+    GIT_FAILED = "git-failed"
+    GIT_TIMEOUT = "git-timeout"
+    REPOSITORY_MISSING = "repository-missing"
+    REPOSITORY_BUSY = "repository-busy"
+    REMOTE_MISSING = "remote-missing"
+    REMOTE_UNREACHABLE = "remote-unreachable"
+    REMOTE_UNAUTHORISED = "remote-unauthorised"
+    BASE_MISSING = "base-missing"
+    BRANCH_DIVERGED = "branch-diverged"
+    PUSH_REFUSED = "push-refused"
+    HOOK_REFUSED = "hook-refused"
+    SIGNING_FAILED = "signing-failed"
+    IDENTITY_MISSING = "identity-missing"
+    NO_SPACE = "no-space"
 
     # Activation
     NIXOS_REBUILD_MISSING = "nixos-rebuild-missing"
@@ -282,6 +313,37 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.BUILD_ERROR: _facts(_C.FAILED, "`nixos-rebuild build` failed"),
     Kind.NIX_TIMEOUT: _facts(_C.FAILED, "nix took longer than its deadline"),
     Kind.NIX_NONSENSE: _facts(_C.FAILED, "nix printed something other than what was asked"),
+    Kind.FLAKE_MISSING: _facts(_C.FAILED, "there is no `flake.nix` to update the inputs of"),
+    Kind.LOCK_FILE_MISSING: _facts(_C.FAILED, "no `flake.lock` is committed"),
+    Kind.LOCK_FILE_UNREADABLE: _facts(_C.FAILED, "`flake.lock` is not of nix's form"),
+    Kind.HOSTS_MISSING: _facts(
+        _C.FAILED, "the flake has no host, or none of the name that is looked for"
+    ),
+    Kind.INPUT_UNKNOWN: _facts(_C.FAILED, "the flake has no such input"),
+    Kind.INPUT_UNAVAILABLE: _facts(_C.FAILED, "an input does not exist any more, or not now"),
+    Kind.HOSTS_BROKEN: _facts(_C.FAILED, "hosts cannot be built with the updated inputs"),
+    Kind.JOBS_RED: _facts(_C.FAILED, "Hydra could not build hosts with the updated inputs"),
+    Kind.EVALUATION_RED: _facts(_C.FAILED, "Hydra could not evaluate the update's branch"),
+    Kind.PROOF_OVERDUE: _facts(
+        _C.FAILED, "Hydra has not built the update within `flake_update.hydra.deadline`"
+    ),
+    Kind.GIT_MISSING: _facts(_C.FAILED, "no `git` on PATH"),
+    Kind.GIT_FAILED: _facts(_C.FAILED, "git failed in a way that has no name of its own"),
+    Kind.GIT_TIMEOUT: _facts(_C.FAILED, "git took longer than its deadline"),
+    Kind.REPOSITORY_MISSING: _facts(_C.FAILED, "the flake is in no git repository"),
+    Kind.REPOSITORY_BUSY: _facts(_C.HELD, "another update of the repository is at work"),
+    Kind.REMOTE_MISSING: _facts(_C.FAILED, "the repository has no such remote"),
+    Kind.REMOTE_UNREACHABLE: _facts(_C.UNREACHABLE, "the remote could not be reached"),
+    Kind.REMOTE_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the remote wants other credentials"),
+    Kind.BASE_MISSING: _facts(_C.FAILED, "the remote has no such base branch"),
+    Kind.BRANCH_DIVERGED: _facts(
+        _C.FAILED, "the update's branch on the remote has commits of somebody else"
+    ),
+    Kind.PUSH_REFUSED: _facts(_C.FAILED, "the remote refused the branch"),
+    Kind.HOOK_REFUSED: _facts(_C.FAILED, "a hook refused the commit or the push"),
+    Kind.SIGNING_FAILED: _facts(_C.FAILED, "the commit could not be signed"),
+    Kind.IDENTITY_MISSING: _facts(_C.FAILED, "git does not know in whose name to commit"),
+    Kind.NO_SPACE: _facts(_C.FAILED, "there is no room for a worktree or a commit"),
     Kind.NIXOS_REBUILD_MISSING: _facts(_C.FAILED, "no `nixos-rebuild` on PATH"),
     Kind.NIXOS_REBUILD_OPTIONS: _facts(_C.FAILED, "nixos-rebuild does not know an option"),
     Kind.ACTIVATION_FAILED: _facts(_C.FAILED, "switch-to-configuration refused or broke off"),
@@ -410,6 +472,14 @@ class HydraError(AgentError):
 
 class NixError(AgentError):
     """nix could not evaluate, substitute or build."""
+
+
+class FlakeError(AgentError):
+    """The flake whose inputs are to be updated is not fit for it, or the update breaks it."""
+
+
+class GitError(AgentError):
+    """git failed, or the remote refused."""
 
 
 class ActivationError(AgentError):

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from pathlib import Path
+
+    from agent.application.notification import Notifier
+    from agent.application.ports import Clock, EventSink
+    from agent.domain.flake_update.comparison import Broken, System
+    from agent.domain.flake_update.hydra_proof import HostJob
+    from agent.domain.flake_update.package_change import PackageChange
+    from agent.domain.store_path import StorePath
 
 
 class MergeMethod(StrEnum):
@@ -82,3 +94,158 @@ class Forge(Protocol):
     async def comment(self, proposal: Proposal, text: str) -> None:
         """Add a comment, in Markdown."""
         ...
+
+
+class FlakeBuilds(Protocol):
+    """nix, for whole flakes in a directory. Everything raises NixError.
+
+    Kinds of all: NIX_MISSING, NIX_TIMEOUT, STORE_FULL.
+    """
+
+    async def host_names(self, flake: Path) -> tuple[str, ...]:
+        """Return the names of `nixosConfigurations`; none where there is no such thing.
+
+        EVALUATION_FAILED, NIX_NONSENSE.
+        """
+        ...
+
+    async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
+        """Return each host's toplevel, built or not, with the lock file as it is. NIX_NONSENSE."""
+        ...
+
+    async def update(self, flake: Path, inputs: Sequence[str]) -> None:
+        """Update these inputs in the lock file, all where none is named.
+
+        INPUT_UNAVAILABLE, EVALUATION_FAILED.
+        """
+        ...
+
+    async def realise(self, systems: Sequence[System]) -> Mapping[StorePath, Broken]:
+        """Build or substitute the toplevels, each derivation once, whatever fails beside it.
+
+        Return those that failed, by derivation. The others are kept from the garbage collector as
+        long as this is in use.
+        """
+        ...
+
+    async def closure_diff(
+        self, before: StorePath, after: StorePath
+    ) -> tuple[PackageChange, ...] | None:
+        """Return what changes between two closures in the store; None where nix can't tell."""
+        ...
+
+
+class Repository(Protocol):
+    """The repository of the flake. Its checkout, branches and index are never touched.
+
+    Everything raises GitError; kinds of all: GIT_MISSING, GIT_FAILED, GIT_TIMEOUT, NO_SPACE. Paths
+    are relative to the flake's directory.
+    """
+
+    flake: Path
+    """The flake's directory in the user's checkout."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Be the only one at work on this repository. REPOSITORY_BUSY."""
+        ...
+
+    async def prepare(self) -> None:
+        """Make sure that it is one, and remove what a killed run has left. REPOSITORY_MISSING."""
+        ...
+
+    async def head(self) -> str:
+        """Return the revision that is checked out."""
+        ...
+
+    async def file_at(self, revision: str, name: str) -> str | None:
+        """Return the text of a file in a revision, None where there is none."""
+        ...
+
+    def text_in(self, flake: Path, name: str) -> str | None:
+        """Return the text of a file in a directory, None where there is none."""
+        ...
+
+    def put(self, flake: Path, name: str, text: str) -> None:
+        """Write a file in a worktree."""
+        ...
+
+    def worktree(self, revision: str) -> AbstractAsyncContextManager[Path]:
+        """Check a revision out in a temporary worktree; yield the flake's directory in it."""
+        ...
+
+    async def copy_changes(self, flake: Path) -> None:
+        """Make the same uncommitted changes in a worktree as are in the user's checkout."""
+        ...
+
+    async def remote_branches(self, base: str, prefix: str) -> Mapping[str, str]:
+        """Return the tips of the base branch, and of those whose names begin so, by name.
+
+        They have been fetched, and no branch of the repository was moved. REMOTE_MISSING,
+        REMOTE_UNREACHABLE, REMOTE_UNAUTHORISED, BASE_MISSING.
+        """
+        ...
+
+    async def is_ancestor(self, older: str, newer: str) -> bool:
+        """Return whether `newer` is, or goes back to, `older`."""
+        ...
+
+    async def messages(self, base: str, tip: str) -> tuple[str, ...]:
+        """Return the messages of the commits that `tip` has and `base` has not."""
+        ...
+
+    async def commit(self, flake: Path, message: str) -> str:
+        """Commit the lock file in a worktree, and return the new revision.
+
+        HOOK_REFUSED, SIGNING_FAILED, IDENTITY_MISSING.
+        """
+        ...
+
+    async def push(self, revision: str, branch: str, replaces: str | None) -> None:
+        """Let a branch of the remote be `revision`, if it is `replaces` now; None: if it is not.
+
+        REMOTE_UNREACHABLE, REMOTE_UNAUTHORISED, PUSH_REFUSED, HOOK_REFUSED, BRANCH_DIVERGED.
+        """
+        ...
+
+    async def take_back(self, revision: str, branch: str, former: str | None) -> None:
+        """Let a branch be `former` again, or remove it, if it is `revision` now. As `push`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobsetState:
+    """What a jobset's last evaluation has come to; two are equal when there was none between."""
+
+    error: str
+    """First line of its error, empty where it had none."""
+    error_time: int | None
+
+
+class UpdateJobset(Protocol):
+    """The jobset in Hydra that builds the update's branch. Everything raises HydraError."""
+
+    async def state(self) -> JobsetState | None:
+        """Return what its last evaluation has come to; None where there is no such jobset yet."""
+        ...
+
+    async def find_eval(self, revision: str) -> int | None:
+        """Return the newest eval of a revision of the flake, None while there is none."""
+        ...
+
+    async def job_of(self, eval_id: int, host: str) -> HostJob:
+        """Return how the job of a host stands in an eval."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePorts:
+    """All that the update side may need of the world; without a forge nothing is proposed."""
+
+    clock: Clock
+    sink: EventSink
+    builds: FlakeBuilds
+    repository: Repository
+    forge: Forge | None = None
+    jobset_of: Callable[[str], UpdateJobset] | None = None
+    """Returns the jobset that builds a branch, where Hydra is to prove it."""
+    notifier: Notifier | None = None

@@ -1,0 +1,296 @@
+"""The use case `agent flake-update run`: proposes an update that is proven, or says why not.
+
+Everything happens in temporary worktrees, and no branch of the user's repository is touched: the
+commit is pushed as it is.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.application.flake_update import events, notices
+from agent.application.flake_update.compare import (
+    build_hosts,
+    committed_lock,
+    evaluate_hosts,
+    find_hosts,
+    step,
+)
+from agent.application.flake_update.diff import as_dirty, changes_of_lock, require_flake
+from agent.application.flake_update.hydra_proof import HydraProof
+from agent.application.flake_update.policy import Verify
+from agent.application.flake_update.publish import Publication, Update
+from agent.application.report import error_fields
+from agent.domain.errors import AgentError, ExitCode, FlakeError, GitError, Kind
+from agent.domain.flake_update.branch import (
+    TRAILER,
+    Diverged,
+    Proposed,
+    Target,
+    UpdateBranch,
+    choose_branch,
+)
+from agent.domain.flake_update.comparison import Broken, Comparison
+from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
+from agent.domain.flake_update.report import commit_message, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from agent.application.flake_update.compare import Evaluated
+    from agent.application.flake_update.policy import UpdatePolicy
+    from agent.application.flake_update.ports import Proposal, UpdatePorts
+    from agent.application.flake_update.publish import Prove
+    from agent.application.notification import Message
+    from agent.domain.flake_update.lock_file import LockFile
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    LOCK_UNCHANGED = "lock-unchanged"
+    HOSTS_UNCHANGED = "hosts-unchanged"
+    ALREADY_PROPOSED = "already-proposed"
+    DRY_RUN = "dry-run"
+    PUSHED = "pushed"
+    PROPOSED = "proposed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of a run, as far as it came."""
+
+    outcome: Outcome
+    comparison: Comparison | None = None
+    branch: str | None = None
+    revision: str | None = None
+    proposal: Proposal | None = None
+    error: AgentError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 as well where nothing was to be done."""
+        return self.error.exit_code if self.error else ExitCode.DONE
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields of the event `flake_update.finished`."""
+        hosts = self.comparison
+        return {
+            "outcome": self.outcome.value,
+            "branch": self.branch,
+            "revision": self.revision,
+            "url": self.proposal.url if self.proposal else None,
+            "changed": [one.host for one in hosts.changed] if hosts else [],
+            "broken": [one.host for one in hosts.broken] if hosts else [],
+            "exit_code": self.exit_code.value,
+            **(error_fields(self.error) if self.error else {}),
+        }
+
+
+async def run(
+    ports: UpdatePorts, policy: UpdatePolicy, *, dry_run: bool, look_at: str
+) -> RunResult:
+    """Update, verify, commit, push and propose, once; people are told what came of it.
+
+    `look_at` is where there is more to read when it fails. With `dry_run` nothing is committed,
+    pushed, proposed or told. Only an interruption is raised.
+    """
+    one = _Run(ports, policy, dry_run=dry_run, look_at=look_at)
+    try:
+        with ports.repository.hold():
+            result = await one.perform()
+    except AgentError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
+    if ports.notifier is not None and not dry_run:
+        with step(ports.sink, "Telling people"):
+            await ports.notifier.notify(_message(result, look_at))
+    ports.sink.emit(events.RUN_FINISHED, **result.fields())
+    return result
+
+
+def _message(result: RunResult, look_at: str) -> Message:
+    if result.error is not None:
+        return notices.failure(result.error, look_at)
+    match result.outcome:
+        case Outcome.PUSHED | Outcome.PROPOSED:
+            hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
+            return notices.success(result.branch or "", hosts, result.proposal)
+        case Outcome.ALREADY_PROPOSED:
+            url = result.proposal.url if result.proposal else None
+            return notices.nothing(f"the update is proposed already: {url}", url)
+        case Outcome.HOSTS_UNCHANGED:
+            return notices.nothing("flake.lock has newer inputs, but no host changes")
+        case _:
+            return notices.nothing("flake.lock is already up to date")
+
+
+@dataclass
+class _Run:
+    """One run, and how far it has come."""
+
+    ports: UpdatePorts
+    policy: UpdatePolicy
+    dry_run: bool
+    look_at: str
+    comparison: Comparison | None = None
+    branch: str | None = None
+    proposals: tuple[Proposal, ...] = ()
+    tips: Mapping[str, str] = field(default_factory=dict)
+
+    async def perform(self) -> RunResult:
+        repository = self.ports.repository
+        await repository.prepare()
+        await self._fetch()
+        base = self.tips[self.policy.base]
+        require_flake(await repository.file_at(base, "flake.nix"))
+        text = await repository.file_at(base, LOCK_FILE)
+        committed = committed_lock(text)
+        committed.require(self.policy.inputs)
+        async with AsyncExitStack() as stack:
+            after = await stack.enter_async_context(repository.worktree(base))
+            with step(self.ports.sink, "Updating flake inputs"):
+                await self.ports.builds.update(after, self.policy.inputs)
+            inputs = changes_of_lock(self.ports, committed, after)
+            if inputs is None:
+                return RunResult(Outcome.LOCK_UNCHANGED)
+            self.comparison = Comparison(inputs)
+            target = await self._target(parse_lock_file(repository.text_in(after, LOCK_FILE) or ""))
+            if isinstance(target, RunResult):
+                return target
+            before = await stack.enter_async_context(repository.worktree(base))
+            repository.put(before, LOCK_FILE, as_dirty(text))
+            hosts = await find_hosts(self.ports, after, self.policy.hosts)
+            evaluated = await evaluate_hosts(self.ports, before, after, hosts)
+            return await self._verify(evaluated, after, target)
+
+    async def _fetch(self) -> None:
+        """Ask forge and remote what there is: what they refuse shows before anything is built."""
+        base, prefix = self.policy.base, self.policy.branch.prefix
+        with step(self.ports.sink, f"Fetching {base}"):
+            if self.ports.forge is not None:
+                self.proposals = await self.ports.forge.open_proposals(base, prefix)
+            self.tips = await self.ports.repository.remote_branches(base, prefix)
+
+    async def _target(self, lock: LockFile) -> Target | RunResult:
+        day = self.ports.clock.now().date()
+        branches = [await self._look_at(one) for one in self.tips if self.policy.branch.covers(one)]
+        match choose_branch(branches, self.policy.branch.on(day), lock):
+            case Proposed(branch):
+                return RunResult(
+                    Outcome.ALREADY_PROPOSED,
+                    self.comparison,
+                    branch.name,
+                    branch.revision,
+                    self._proposal_of(branch.name),
+                )
+            case Diverged(branch):
+                raise GitError(
+                    Kind.BRANCH_DIVERGED,
+                    f"{branch.name} on the remote has commits that are not of the agent",
+                    hint="merge or remove it: what others have done is never overwritten",
+                )
+            case Target() as target:
+                return target
+
+    async def _look_at(self, name: str) -> UpdateBranch:
+        repository, tip, base = self.ports.repository, self.tips[name], self.tips[self.policy.base]
+        text = await repository.file_at(tip, LOCK_FILE)
+        messages = await repository.messages(base, tip)
+        return UpdateBranch(
+            name=name,
+            revision=tip,
+            lock=_lock_or_none(text),
+            is_current=await repository.is_ancestor(base, tip),
+            is_own=all(TRAILER in message for message in messages),
+            is_proposed=self._proposal_of(name) is not None,
+        )
+
+    def _proposal_of(self, name: str) -> Proposal | None:
+        return next((one for one in self.proposals if one.head == name), None)
+
+    async def _verify(self, evaluated: Evaluated, after: Path, target: Target) -> RunResult:
+        is_local = self.policy.verify is Verify.LOCAL
+        hosts = evaluated.unbuilt()
+        if is_local:
+            hosts = await build_hosts(self.ports, evaluated, is_proof=True)
+        inputs = self.comparison.inputs if self.comparison else ()
+        self.comparison = comparison = Comparison(inputs, hosts)
+        self._refuse_broken(comparison)
+        if not comparison.changed:
+            return RunResult(Outcome.HOSTS_UNCHANGED, comparison)
+        self.branch = target.name
+        if self.dry_run:
+            return RunResult(Outcome.DRY_RUN, comparison, target.name)
+        return await self._publish(evaluated, after, target)
+
+    @staticmethod
+    def _refuse_broken(comparison: Comparison) -> None:
+        if not comparison.broken:
+            return
+        told = [
+            f"{one.host}: {one.after.reason}"
+            for one in comparison.broken
+            if isinstance(one.after, Broken)
+        ]
+        raise FlakeError(
+            Kind.HOSTS_BROKEN,
+            f"with the updated inputs {len(told)} host(s) fail: {'; '.join(told)}",
+            hint="see the log; flake_update.exclude leaves a host out",
+        )
+
+    async def _publish(self, evaluated: Evaluated, after: Path, target: Target) -> RunResult:
+        ports = self.ports
+        day = ports.clock.now().date()
+        assert self.comparison is not None  # noqa: S101 - it was made just now
+        with step(ports.sink, "Committing"):
+            message = commit_message(self.comparison, day, (TRAILER,))
+            revision = await ports.repository.commit(after, message)
+        prove = await self._proof(evaluated, revision, target)
+        proposal = self._proposal_of(target.name)
+        update = Update(revision, target, day, proposal, self.look_at)
+        self.comparison, found = await Publication(ports, self.policy, update).publish(prove)
+        outcome = Outcome.PROPOSED if found else Outcome.PUSHED
+        return RunResult(outcome, self.comparison, target.name, revision, found)
+
+    async def _proof(self, evaluated: Evaluated, revision: str, target: Target) -> Prove:
+        """Return what proves the revision; with local builds it is proven already."""
+        ports, comparison = self.ports, self.comparison
+        assert comparison is not None  # noqa: S101 - it was made before the commit
+        jobset = None if ports.jobset_of is None else ports.jobset_of(target.name)
+        state = None if jobset is None else await jobset.state()
+
+        async def prove() -> Comparison:
+            if jobset is None:
+                return comparison
+            proof = HydraProof(ports, self.policy, jobset, state)
+            with step(ports.sink, "Waiting for Hydra"):
+                await proof.wait(revision, evaluated.hosts)
+            hosts = await build_hosts(ports, evaluated, is_proof=False)
+            return Comparison(comparison.inputs, hosts)
+
+        return prove
+
+
+def _lock_or_none(text: str | None) -> LockFile | None:
+    try:
+        return None if text is None else parse_lock_file(text)
+    except FlakeError:
+        return None
+
+
+def headline(result: RunResult) -> str:
+    """Return one line on what came of a run."""
+    told = f"{result.outcome}"
+    if result.branch:
+        told += f" ({result.branch})"
+    if result.proposal:
+        told += f": {result.proposal.url}"
+    if result.comparison and result.comparison.hosts:
+        told += f"; {summary(result.comparison)}"
+    return told

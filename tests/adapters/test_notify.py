@@ -18,10 +18,11 @@ from adapters.faulty_server import FaultyServer
 from adapters.ntfy_server import NtfyServer, Received
 from agent.adapters.notify import AppriseNotifier, NtfyTopic
 from agent.application import events
-from agent.application.flake_update import messages
+from agent.application.flake_update import notices
+from agent.application.flake_update.ports import Proposal
 from agent.application.notification import Message, Priority, Tone
 from agent.demo.loopback import Answer, LoopbackServer
-from agent.domain.errors import Kind
+from agent.domain.errors import FlakeError, Kind
 from fakes.telling import RememberedEvents
 
 HELLO = Message("Hello", "world")
@@ -63,18 +64,20 @@ def fault_in(sink):
 
 
 LINK = "https://forge.example.org/team/nixos/pulls/7"
+PROPOSED = Proposal(7, LINK, "flake-update-20251219", "b" * 40, "main", "t", "b")
+LOG = "journalctl -u nix-flake-updater"
 
 
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
         (
-            messages.updated("flake-update-20251219", ("aomi", "sakhalin", "rhea"), LINK),
+            notices.success("flake-update-20251219", ("aomi", "sakhalin", "rhea"), PROPOSED),
             Received(
                 topic="nix-updates",
                 title="✅ Flake Updated Successfully",
                 message="Branch flake-update-20251219 created and pushed.\n"
-                "All builds passed: aomi sakhalin rhea",
+                f"All builds passed: aomi sakhalin rhea\n{LINK}",
                 priority="default",
                 tags=("flake", "white_check_mark"),
                 click=LINK,
@@ -82,12 +85,12 @@ LINK = "https://forge.example.org/team/nixos/pulls/7"
             ),
         ),
         (
-            messages.builds_failed("journalctl -u nix-flake-updater", ("rhea",)),
+            notices.failure(FlakeError(Kind.HOSTS_BROKEN, "rhea"), LOG),
             Received(
                 topic="nix-updates",
                 title="❌ Flake Update Build Failed",
-                message="Builds failed for updated flake.lock: rhea\n"
-                "Check logs: journalctl -u nix-flake-updater",
+                message="Builds failed for updated flake.lock.\n"
+                f"rhea [hosts-broken]\nCheck logs: {LOG}",
                 priority="high",
                 tags=("flake", "warning", "x"),
                 click=None,
@@ -95,19 +98,7 @@ LINK = "https://forge.example.org/team/nixos/pulls/7"
             ),
         ),
         (
-            messages.failed("push refused", "journalctl -u nix-flake-updater"),
-            Received(
-                topic="nix-updates",
-                title="❌ Flake Update Failed",
-                message="push refused\nCheck logs: journalctl -u nix-flake-updater",
-                priority="high",
-                tags=("flake", "warning", "x"),
-                click=None,
-                icon=None,
-            ),
-        ),
-        (
-            messages.nothing_to_do(),
+            notices.nothing("flake.lock is already up to date"),
             Received(
                 topic="nix-updates",
                 title="ℹ️ No Flake Updates",  # noqa: RUF001 - the emoji
@@ -119,7 +110,7 @@ LINK = "https://forge.example.org/team/nixos/pulls/7"
             ),
         ),
     ],
-    ids=["success", "builds failed", "failed", "nothing to do"],
+    ids=["success", "builds failed", "nothing to do"],
 )
 def test_what_is_told_of_an_update_arrives_with_its_title_tags_and_priority(
     tell, ntfy, message, expected
@@ -133,7 +124,7 @@ def test_what_is_told_of_an_update_arrives_with_its_title_tags_and_priority(
 
 def test_an_ntfy_url_keeps_what_it_says_itself(tell, ntfy):
     address = ntfy.url.removeprefix("http://")
-    tell(messages.nothing_to_do(), urls=[f"ntfy://{address}/t?priority=max&xtags=mine"])
+    tell(notices.nothing("x"), urls=[f"ntfy://{address}/t?priority=max&xtags=mine"])
     (received,) = ntfy.received
     assert (received.priority, received.tags) == ("max", ("mine",))
 
@@ -166,7 +157,7 @@ def test_a_webhook_gets_tone_title_and_text(tell):
 
 
 def test_a_matrix_room_is_told(tell):
-    def answer(request):
+    def answer(_):
         body = {"room_id": "!room:h", "event_id": "$1", "user_id": "@a:h", "joined_rooms": []}
         return Answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
@@ -183,7 +174,7 @@ class MailServer:
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.lines = []
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -285,7 +276,7 @@ def test_a_url_that_apprise_does_not_know_is_logged_without_its_secrets(tell, ur
     assert "s3cret" not in repr(told)
 
 
-def test_credentials_that_cannot_be_read_are_logged_and_fail_nothing(tell, tmp_path, ntfy):
+def test_credentials_that_cannot_be_read_are_logged_and_fail_nothing(tmp_path, ntfy):
     exposed = tmp_path / "token"
     exposed.write_text("tk_x")
     exposed.chmod(0o644)

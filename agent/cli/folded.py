@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"error": "✗", "warning": "!", "info": " "}
 _GOOD = frozenset({"unchanged", "changed", "mended"})
-_UNTOLD = frozenset({events.PROGRAM_STARTED, events.PROGRAM_ENDED})
+_UNTOLD = (events.PROGRAM_STARTED, events.PROGRAM_ENDED)
 
 
 def is_in_ci() -> bool:

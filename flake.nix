@@ -26,6 +26,7 @@
         default = import ./module.nix { inherit self; };
         # The name under which the first configurations imported it.
         nixos-hydra-upgrade = default;
+        flake-updater = import ./nix/updater.nix { inherit self; };
       };
 
       apps = forEach (pkgs: {

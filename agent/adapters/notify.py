@@ -104,8 +104,9 @@ class AppriseNotifier(Notifier):
         except AgentError as error:
             self._log_fault(message, service, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must fail no run
-            what = f"{service}: {type(error).__name__}"
-            self._log_fault(message, service, NotifyError(Kind.NOTIFY_FAILED, what))
+            what = f"{service}: apprise fails: {type(error).__name__}"
+            hint = "try its URL by hand: apprise -b test URL"
+            self._log_fault(message, service, NotifyError(Kind.NOTIFY_FAILED, what, hint=hint))
         else:
             self._sink.emit(events.NOTIFICATION_SENT, title=message.title, service=service)
 
@@ -168,35 +169,33 @@ def _hand_over(url: str, message: Message) -> bool:
         ) from error
     asset = apprise.AppriseAsset(app_id="nixos-hydra-agent", app_desc="nixos-hydra-agent")
     service = apprise.Apprise.instantiate(_with_message(url, message), asset=asset)
-    if service is None:
+    if not isinstance(service, apprise.NotifyBase):
         raise NotifyError(
             Kind.NOTIFY_UNUSABLE,
             f"apprise cannot use this {url.partition(':')[0][:20]!r} URL",
             hint="its documentation tells how the URL of each service is written",
         )
-    services = apprise.Apprise(asset=asset)
-    services.add(service)
+    # Not by way of `Apprise.notify`: that has threads of its own, which the interpreter waits for.
     return bool(
-        services.notify(
+        service.notify(
             title=message.title,
             body=_fitting(message.body),
             notify_type=apprise.NotifyType(message.tone),
-            body_format=apprise.NotifyFormat.TEXT,
         )
     )
 
 
 def _with_message(url: str, message: Message) -> str:
-    """Return an ntfy URL with priority, tags and link; what it says itself it keeps.
+    """Return a URL that also says how the message is to be shown; what it says itself it keeps.
 
-    The names are those of apprise's own arguments for ntfy: `priority`, `xtags`, `click`, `image`.
+    The names are those of apprise's own arguments: `format` of every service, and of ntfy
+    `priority`, `xtags`, `click` and `image`.
     """
-    if not url.startswith(("ntfy:", "ntfys:")):
-        return url
+    wanted = {"format": "text"}
+    if url.startswith(("ntfy:", "ntfys:")):
+        wanted |= {"priority": message.priority, "xtags": ",".join(message.tags), "image": "no"}
+        wanted |= {} if message.link is None else {"click": message.link}
     said = parse_qs(url.partition("?")[2], keep_blank_values=True)
-    wanted = {"priority": message.priority, "xtags": ",".join(message.tags), "image": "no"}
-    if message.link is not None:
-        wanted["click"] = message.link
     more = urlencode({name: value for name, value in wanted.items() if name not in said})
     return f"{url}{'&' if '?' in url else '?'}{more}"
 

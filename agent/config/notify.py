@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from agent.config.section import AbsolutePath, HttpUrl, Section
 from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
@@ -20,11 +21,18 @@ def _topic(value: str) -> str:
     return value
 
 
+def _server(value: str) -> str:
+    url = urlsplit(value)
+    if url.path.strip("/") or url.query or url.fragment:
+        raise ValueError("an ntfy server is a URL without a path: its topics begin there")
+    return value.rstrip("/")
+
+
 class NotifySection(Section):
     """Who is told; nobody, unless there is a topic or a file of services."""
 
-    ntfy_server: HttpUrl = Field(default="https://ntfy.sh", validate_default=True)
-    """URL of the ntfy server."""
+    ntfy_server: Annotated[HttpUrl, AfterValidator(_server)] = "https://ntfy.sh"
+    """URL of the ntfy server, without a path."""
     ntfy_topic: Annotated[str, AfterValidator(_topic)] | None = None
     """Topic on it."""
     ntfy_token_file: AbsolutePath | None = None

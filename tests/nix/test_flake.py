@@ -46,7 +46,7 @@ def evaluate(tmp_path_factory):
     [
         ("packages.x86_64-linux", ["default", "demo"]),
         ("packages.aarch64-linux", ["default", "demo"]),
-        ("nixosModules", ["default", "nixos-hydra-upgrade"]),
+        ("nixosModules", ["default", "flake-updater", "nixos-hydra-upgrade"]),
         ("overlays", ["default"]),
         ("apps.x86_64-linux", ["demo"]),
         ("checks.x86_64-linux", ["default", "demo", "tests"]),

@@ -67,9 +67,10 @@ class UpdateWorld:
         """Change what the administrator wants."""
         self.policy = replace(self.policy, **changes)  # type: ignore[arg-type]
 
-    def without(self, **ports: None) -> None:
+    def without(self, *names: str) -> None:
         """Take ports away."""
-        self.ports = replace(self.ports, **ports)
+        for name in names:
+            self.ports = replace(self.ports, **{name: None})  # type: ignore[arg-type]
 
     def asks_hydra(self) -> None:
         """Let Hydra prove updates."""

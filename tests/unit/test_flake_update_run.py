@@ -13,6 +13,7 @@ from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import CHECKOUT, lock_text, system
 from fakes.update_world import NEW, NEWER, OLD, TODAY, YESTERDAY, UpdateWorld
 
+NOTHING = "ℹ️ No Flake Updates"  # noqa: RUF001 - the sign is meant
 FAILS = Broken(Stage.BUILD, "linux failed", "cc: error")
 
 
@@ -59,7 +60,7 @@ def test_nothing_of_the_checkout_is_touched(world):
 
 
 def test_without_a_forge_the_branch_is_pushed(world):
-    world.without(forge=None)
+    world.without("forge")
     result = world.run()
     assert result.outcome is Outcome.PUSHED
     assert set(world.repository.remote) == {"main", TODAY}
@@ -67,7 +68,7 @@ def test_without_a_forge_the_branch_is_pushed(world):
 
 
 def test_without_anybody_to_tell_nobody_is_told(world):
-    world.without(notifier=None)
+    world.without("notifier")
     assert world.run().outcome is Outcome.PROPOSED
 
 
@@ -87,7 +88,7 @@ def test_inputs_that_are_as_new_as_can_be_are_told_at_low_priority(world):
     assert (result.outcome, result.exit_code) == (Outcome.LOCK_UNCHANGED, ExitCode.DONE)
     (message,) = world.notifier.told
     assert (message.title, message.body) == (
-        "ℹ️ No Flake Updates",
+        NOTHING,
         "flake.lock is already up to date",
     )
     assert (message.priority, message.tags) == ("low", ("information_source", "flake"))
@@ -99,7 +100,7 @@ def test_an_update_that_changes_no_host_is_never_proposed(world):
     result = world.run()
     assert (result.outcome, result.exit_code) == (Outcome.HOSTS_UNCHANGED, ExitCode.DONE)
     assert set(world.repository.remote) == {"main"}
-    assert messages(world) == [("ℹ️ No Flake Updates", "low")]
+    assert messages(world) == [(NOTHING, "low")]
 
 
 def test_an_update_that_breaks_a_host_is_not_proposed_but_told(world):
@@ -296,7 +297,7 @@ def test_a_branch_that_cannot_be_taken_back_is_told(world):
 
 
 def test_a_branch_that_cannot_be_taken_back_is_logged_where_nobody_is_told(world):
-    world.without(notifier=None, forge=None)
+    world.without("notifier", "forge")
     world.repository.faults["take_back"] = GitError(Kind.REMOTE_UNREACHABLE, "gone")
 
     def fail():

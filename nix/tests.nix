@@ -16,10 +16,12 @@ let
       packages.coverage
       packages.hypothesis
       packages.jsonschema
+      packages.openapi-schema-validator
       packages.pytest
       packages.pytest-cov
       packages.pytest-randomly
       packages.pytest-xdist
+      packages.pyyaml
       packages.trustme
     ]
   );

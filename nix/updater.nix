@@ -355,7 +355,7 @@ in
           # The user's own cache is read-only here.
           XDG_CACHE_HOME = "/var/cache/nix-flake-updater";
           # Not the private /tmp: nix's daemon must see what is to be kept from the garbage collector.
-          TMPDIR = "/run/nix-flake-updater";
+          TMPDIR = "/var/cache/nix-flake-updater/tmp";
           # apprise brings certificates of its own, and would know none of the host's.
           REQUESTS_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
         }
@@ -369,10 +369,10 @@ in
         # Above the sum of all deadlines of a run, as they are by default.
         TimeoutStartSec = "2d";
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
-        CacheDirectory = "nix-flake-updater";
+        CacheDirectory = "nix-flake-updater nix-flake-updater/tmp";
         CacheDirectoryMode = "0700";
-        RuntimeDirectory = "nix-flake-updater";
-        RuntimeDirectoryMode = "0700";
+        # Nothing stays behind of a run that was killed.
+        ExecStopPost = "${pkgs.coreutils}/bin/rm -rf /var/cache/nix-flake-updater/tmp";
 
         ReadWritePaths = [ cfg.repoPath ] ++ optional (cfg.signing.gnupgHome != null) cfg.signing.gnupgHome;
         NoNewPrivileges = true;

@@ -32,11 +32,16 @@ def _wanted(is_there: bool, what: str) -> None:
     pytest.skip(text)
 
 
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 class GitHubWitness:
     """Objects to a request or an answer that GitHub's description does not know."""
 
     def __init__(self) -> None:
         _wanted(GITHUB_API.exists(), "the description of GitHub's API")
+        _wanted(_is_installed("openapi_schema_validator"), "openapi-schema-validator")
         self.seen: set[str] = set()
 
     def __call__(self, asked: Asked, said: Said) -> None:
@@ -122,7 +127,7 @@ class ForgejoWitness:
     }  # fmt: skip
 
     def __init__(self) -> None:
-        _wanted(importlib.util.find_spec("clientapi_forgejo") is not None, "clientapi-forgejo")
+        _wanted(_is_installed("clientapi_forgejo"), "clientapi-forgejo")
         self.seen: set[str] = set()
 
     def __call__(self, asked: Asked, said: Said) -> None:

@@ -87,6 +87,7 @@ let
       runCommand =
         name: _: script:
         "/checked/${name}";
+      coreutils = "/coreutils";
       gitMinimal = "/git";
       gnupg = "/gnupg";
       stdenv.hostPlatform.system = "x86_64-linux";

@@ -146,8 +146,10 @@ def test_programs_are_on_the_path_and_caches_where_they_can_be_written(seed):
     service = seed["service"]
     assert service["path"] == ["/nix-package", "/ssh", "/git"]
     environment, config = service["environment"], service["serviceConfig"]
-    assert environment["XDG_CACHE_HOME"] == f"/var/cache/{config['CacheDirectory']}"
-    assert environment["TMPDIR"] == f"/run/{config['RuntimeDirectory']}"
+    cache, temporary = config["CacheDirectory"].split()
+    assert environment["XDG_CACHE_HOME"] == f"/var/cache/{cache}"
+    assert environment["TMPDIR"] == f"/var/cache/{temporary}"
+    assert config["ExecStopPost"] == f"/coreutils/bin/rm -rf {environment['TMPDIR']}"
     assert service["restartIfChanged"] is False
 
 
@@ -273,7 +275,7 @@ def test_a_host_that_enables_nothing_gets_nothing(made_of):
 def test_systemd_knows_every_key_of_the_unit(seed, tmp_path):
     service = seed["service"]
     lines = ["[Unit]", f"Description={service['description']}", "[Service]"]
-    for key, value in {**service["serviceConfig"], "ExecStart": "/bin/true"}.items():
+    for key, value in {**service["serviceConfig"], **dict.fromkeys(_PROGRAMS, "/bin/true")}.items():
         items = value if isinstance(value, list) and key == "LoadCredential" else [value]
         lines += [f"{key}={_written(item)}" for item in items]
     unit = tmp_path / "nix-flake-updater.service"
@@ -288,6 +290,9 @@ def test_systemd_knows_every_key_of_the_unit(seed, tmp_path):
     # It exits with 0 whatever it says; that it does look is seen by what it must complain of.
     (complaint,) = told
     assert "Nonsense" in complaint
+
+
+_PROGRAMS = ("ExecStart", "ExecStopPost")
 
 
 def _written(value):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.demo.layout import remove_tree
+from agent.demo.layout import Layout, remove_tree
 from farm import PreparedFarm
 from nix_on_host import NixOnHost
 
@@ -18,6 +18,16 @@ def farm(tmp_path_factory):
     root = tmp_path_factory.mktemp("farm")
     yield PreparedFarm(root)
     remove_tree(root)
+
+
+@pytest.fixture(scope="session")
+def update_store(tmp_path_factory):
+    """An empty store of nix's own, and a home; the flakes that are built in it are elsewhere."""
+    layout = Layout(tmp_path_factory.mktemp("updates"))
+    layout.make()
+    layout.write_nix_conf((), ())
+    yield layout
+    remove_tree(layout.root)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ _SIGNING = {"gpg": "openpgp", "ssh": "ssh"}
 
 @asynccontextmanager
 async def open_update_ports(
-    settings: Settings, sink: EventSink, *, proposes: bool
+    settings: Settings, sink: EventSink, *, notifier: Notifier | None, proposes: bool
 ) -> AsyncIterator[UpdatePorts]:
     """Yield the ports that `settings` describe; everything temporary is removed at the end.
 
@@ -76,7 +76,7 @@ async def open_update_ports(
             ),
             forge=forge,
             jobset_of=_jobsets(section, sink, clock),
-            notifier=_notifier(settings, sink) if proposes else None,
+            notifier=notifier,
         )
 
 
@@ -125,7 +125,8 @@ def _jobsets(
     return jobset
 
 
-def _notifier(settings: Settings, sink: EventSink) -> Notifier | None:
+def open_notifier(settings: Settings, sink: EventSink) -> Notifier | None:
+    """Return what tells people, None where nobody is to be told."""
     told = settings.notify
     if told.ntfy_topic is None and told.urls_file is None:
         return None

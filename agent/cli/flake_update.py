@@ -12,19 +12,12 @@ import click
 from agent.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
-    from typing import TypeVar
 
-    from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import UpdatePorts
     from agent.application.flake_update.run import RunResult
     from agent.application.ports import EventSink
-    from agent.cli.event_loop import Stopped
     from agent.config.settings import Settings
     from agent.domain.flake_update.comparison import Comparison
-
-    _T = TypeVar("_T")
 
 
 def _inputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,17 +56,14 @@ def diff(
     changes, 1 when something failed, 2 when flake.lock stays as it is, and 3 when it changes and no
     host does.
     """
-    from agent.application.flake_update.diff import diff as compare  # noqa: PLC0415
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
     from agent.cli.main import tell  # noqa: PLC0415
     from agent.domain.errors import AgentError, Kind  # noqa: PLC0415
     from agent.domain.flake_update.comparison import DiffExit  # noqa: PLC0415
 
-    async def use_case(ports: UpdatePorts, policy: UpdatePolicy) -> Comparison | None:
-        return await compare(ports, policy, skips_update=skip_update)
-
     try:
         settings = _settings(config_file)
-        comparison = _carry_out(settings, inputs, _folded(), use_case, proposes=False)
+        comparison = run_async(lambda _: _compared(settings, inputs, skips_update=skip_update))
     except AgentError as error:
         if error.kind in (Kind.INTERRUPTED, Kind.TERMINATED):
             raise
@@ -94,16 +84,13 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
     Exits with 0 when it is proposed, or nothing is to do, and otherwise with the fault's code.
     """
     from agent.application.flake_update.run import headline  # noqa: PLC0415
-    from agent.application.flake_update.run import run as propose  # noqa: PLC0415
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
     from agent.cli.main import tell  # noqa: PLC0415
     from agent.domain.flake_update.report import fields_of  # noqa: PLC0415
     from agent.domain.secrets import hide_secrets  # noqa: PLC0415
 
-    async def use_case(ports: UpdatePorts, policy: UpdatePolicy) -> RunResult:
-        return await propose(ports, policy, dry_run=dry_run, look_at=_where_to_look())
-
     settings = _settings(config_file)
-    result = _carry_out(settings, inputs, _sink(settings), use_case, proposes=True)
+    result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
     if as_json:
         report = fields_of(result.comparison) if result.comparison else {}
         click.echo(json.dumps(hide_secrets({**result.fields(), **report})))
@@ -143,25 +130,30 @@ def _sink(settings: Settings) -> EventSink:
     return StructlogSink(stream, level=settings.log.level, format=log_format)
 
 
-def _carry_out(
-    settings: Settings,
-    inputs: tuple[str, ...],
-    sink: EventSink,
-    use_case: Callable[[UpdatePorts, UpdatePolicy], Awaitable[_T]],
-    *,
-    proposes: bool,
-) -> _T:
-    from agent.cli.event_loop import run_async  # noqa: PLC0415
+async def _compared(
+    settings: Settings, inputs: tuple[str, ...], *, skips_update: bool
+) -> Comparison | None:
+    from agent.application.flake_update.diff import diff as compare  # noqa: PLC0415
     from agent.config.flake_update import update_policy_of  # noqa: PLC0415
     from agent.flake_update_wiring import open_update_ports  # noqa: PLC0415
 
     policy = update_policy_of(settings.flake_update, inputs)
+    async with open_update_ports(settings, _folded(), notifier=None, proposes=False) as ports:
+        return await compare(ports, policy, skips_update=skips_update)
 
-    async def main(_stopped: Stopped) -> _T:
-        async with open_update_ports(settings, sink, proposes=proposes) as ports:
-            return await use_case(ports, policy)
 
-    return run_async(main)
+async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: bool) -> RunResult:
+    from agent.application.flake_update.run import Audience  # noqa: PLC0415
+    from agent.application.flake_update.run import run as propose  # noqa: PLC0415
+    from agent.config.flake_update import update_policy_of  # noqa: PLC0415
+    from agent.flake_update_wiring import open_notifier, open_update_ports  # noqa: PLC0415
+
+    sink = _sink(settings)
+    notifier = open_notifier(settings, sink)
+    policy = update_policy_of(settings.flake_update, inputs)
+    opening = open_update_ports(settings, sink, notifier=notifier, proposes=True)
+    audience = Audience(sink, notifier, _where_to_look())
+    return await propose(opening, policy, audience, dry_run=dry_run)
 
 
 def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.application.flake_update.diff import diff
 from agent.application.flake_update.policy import UpdatePolicy
 from agent.application.flake_update.ports import UpdatePorts
-from agent.application.flake_update.run import run
+from agent.application.flake_update.run import Audience, run
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import (
     FakeBuilds,
@@ -83,7 +84,11 @@ class UpdateWorld:
         return asyncio.run(diff(self.ports, self.policy, skips_update=skips_update))
 
     def run(self, *, dry_run: bool = False) -> RunResult:
-        return asyncio.run(run(self.ports, self.policy, dry_run=dry_run, look_at="the log"))
+        return asyncio.run(self.running(dry_run=dry_run))
+
+    async def running(self, *, dry_run: bool = False) -> RunResult:
+        audience = Audience(self.sink, self.ports.notifier, "the log")
+        return await run(nullcontext(self.ports), self.policy, audience, dry_run=dry_run)
 
     def propose(self, branch: str, revision: str, *, lock: str, base: str | None = None) -> None:
         """Leave an earlier update on a branch of the remote, and propose it."""

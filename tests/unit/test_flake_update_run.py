@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import MergeMethod
-from agent.application.flake_update.run import Outcome, headline, run
-from agent.domain.errors import ExitCode, ForgeError, GitError, Kind
+from agent.application.flake_update.run import Audience, Outcome, headline, run
+from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import CHECKOUT, lock_text, system
@@ -160,6 +161,18 @@ def test_a_wish_that_fails_leaves_the_proposal_standing(world):
     assert world.run().outcome is Outcome.PROPOSED
     told = [f["step"] for e, f in world.sink.said if e.name.endswith("proposal_unfinished")]
     assert told == ["assignees", "auto-merge"]
+
+
+def test_what_keeps_a_run_from_beginning_is_told_too(world):
+    @asynccontextmanager
+    async def opening():
+        raise ConfigError(Kind.SECRET_MISSING, "there is no file /run/token")
+        yield
+
+    audience = Audience(world.sink, world.notifier, "the log")
+    result = asyncio.run(run(opening(), world.policy, audience, dry_run=False))
+    assert (result.error.kind, result.exit_code) == (Kind.SECRET_MISSING, ExitCode.BAD_CONFIG)
+    assert messages(world) == [("❌ Flake Update Failed", "high")]
 
 
 # Reuse
@@ -316,7 +329,7 @@ def test_an_interruption_takes_the_branch_back(world):
         task = asyncio.current_task()
         world.forge.open = hang
         world.repository.on_push = lambda: asyncio.get_running_loop().call_soon(task.cancel)
-        await run(world.ports, world.policy, dry_run=False, look_at="the log")
+        await world.running()
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())

@@ -39,13 +39,15 @@ from agent.domain.flake_update.report import commit_message, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from agent.application.flake_update.compare import Evaluated
     from agent.application.flake_update.policy import UpdatePolicy
     from agent.application.flake_update.ports import Proposal, UpdatePorts
     from agent.application.flake_update.publish import Prove
-    from agent.application.notification import Message
+    from agent.application.notification import Message, Notifier
+    from agent.application.ports import EventSink
     from agent.domain.flake_update.lock_file import LockFile
 
 
@@ -92,25 +94,42 @@ class RunResult:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who learns what came of a run; `look_at` is where there is more to read when it fails."""
+
+    sink: EventSink
+    notifier: Notifier | None
+    look_at: str
+
+
 async def run(
-    ports: UpdatePorts, policy: UpdatePolicy, *, dry_run: bool, look_at: str
+    opening: AbstractAsyncContextManager[UpdatePorts],
+    policy: UpdatePolicy,
+    audience: Audience,
+    *,
+    dry_run: bool,
 ) -> RunResult:
     """Update, verify, commit, push and propose, once; people are told what came of it.
 
-    `look_at` is where there is more to read when it fails. With `dry_run` nothing is committed,
-    pushed, proposed or told. Only an interruption is raised.
+    What keeps the ports from being opened is a fault of the run as well. With `dry_run` nothing is
+    committed, pushed, proposed or told. Only an interruption is raised.
     """
-    one = _Run(ports, policy, dry_run=dry_run, look_at=look_at)
+    one = None
     try:
-        with ports.repository.hold():
-            result = await one.perform()
+        async with opening as ports:
+            one = _Run(ports, policy, dry_run=dry_run, look_at=audience.look_at)
+            with ports.repository.hold():
+                result = await one.perform()
     except AgentError as error:
-        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
-        result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
-    if ports.notifier is not None and not dry_run:
-        with step(ports.sink, "Telling people"):
-            await ports.notifier.notify(_message(result, look_at))
-    ports.sink.emit(events.RUN_FINISHED, **result.fields())
+        audience.sink.emit(events.RUN_FAILED, **error_fields(error))
+        result = RunResult(Outcome.FAILED, error=error)
+        if one is not None:
+            result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
+    if audience.notifier is not None and not dry_run:
+        with step(audience.sink, "Telling people"):
+            await audience.notifier.notify(_message(result, audience.look_at))
+    audience.sink.emit(events.RUN_FINISHED, **result.fields())
     return result
 
 

@@ -70,6 +70,7 @@ class FleetSite:
     ) -> None:
         self.layout = layout
         self.base = directory / "base"
+        self.base.mkdir(parents=True)
         self.log = directory / "builds"
         self.log.touch()
         self.environment = {
@@ -77,7 +78,6 @@ class FleetSite:
             **layout.environment(),
             "GIT_CONFIG_GLOBAL": str(layout.root / "home/.gitconfig"),
         }
-        self.base.mkdir(parents=True)
         self._git_base("init", "--quiet", "--initial-branch=main")
         self.release()
         revision = 'self.rev or self.dirtyRev or "dirty"' if names_revision else '""'

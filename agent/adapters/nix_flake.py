@@ -84,7 +84,8 @@ class NixFlake(FlakeBuilds):
 
     @override
     async def host_names(self, flake: Path) -> tuple[str, ...]:
-        done = await self._eval(flake, "builtins.attrNames")
+        # The lock file may not fit yet: that is what an update is for.
+        done = await self._eval(flake, "builtins.attrNames", lock="--no-write-lock-file")
         if done.returncode != 0:
             if _NO_HOSTS.search(done.tail):
                 return ()
@@ -197,8 +198,10 @@ class NixFlake(FlakeBuilds):
             raise _nonsense(done.stdout)
         return int(found[1]), int(found[2])
 
-    async def _eval(self, flake: Path, function: str) -> Completed:
-        arguments = ("eval", "--json", _HOSTS, "--apply", function, "--no-update-lock-file")
+    async def _eval(
+        self, flake: Path, function: str, *, lock: str = "--no-update-lock-file"
+    ) -> Completed:
+        arguments = ("eval", "--json", _HOSTS, "--apply", function, lock)
         return await self._nix((*NIX, *arguments), flake)
 
     def _system(self, told: Any, host: str) -> System:

@@ -54,11 +54,6 @@ class Subject:
 
 
 @pytest.fixture
-def site(update_store, tmp_path):
-    return FleetSite(update_store, tmp_path)
-
-
-@pytest.fixture
 def subject(site):
     return Subject(site)
 
@@ -139,12 +134,15 @@ def test_a_flake_that_does_not_evaluate_cannot_be_updated(subject):
     assert subject.kind_of(subject.nix.update(subject.flake, ())) is Kind.EVALUATION_FAILED
 
 
-def test_systems_are_built_once_and_kept_while_they_are_needed(subject, site):
+def test_systems_are_built_once_and_kept_while_they_are_needed(fresh_site):
+    subject = Subject(fresh_site)
     found = tuple(subject.evaluated().values())
     assert asyncio.run(subject.nix.realise(())) == {}
     assert asyncio.run(subject.nix.realise(found)) == {}
     assert asyncio.run(subject.nix.realise(found)) == {}
-    assert sorted(site.builds()) == sorted(set(site.builds()))
+    builds = fresh_site.builds()
+    assert sorted(builds) == sorted(set(builds))
+    assert len(builds) == 6
     roots = {str(link.readlink()) for link in subject.nix._roots.iterdir()}
     assert roots == {one.toplevel for one in found}
 

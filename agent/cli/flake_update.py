@@ -93,7 +93,9 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
     result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
     if as_json:
         report = fields_of(result.comparison) if result.comparison else {}
-        click.echo(json.dumps(hide_secrets({**result.fields(), **report})))
+        # In the words of the event that has the same fields.
+        told = {name.replace("error_", "error.", 1): one for name, one in result.fields().items()}
+        click.echo(json.dumps(hide_secrets({**told, **report})))
     else:
         click.echo(hide_secrets(headline(result)))
         _print_report(result.comparison, as_json=False)

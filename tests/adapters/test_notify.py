@@ -344,6 +344,7 @@ def test_whoever_has_nobody_to_tell_tells_nobody(tell):
 
 
 def test_nothing_is_printed_and_the_loggers_are_left_as_they_were(tell, capfd):
+    tell(urls=["nonsense://x"])  # from now on apprise is loaded, which has a handler of its own
     handlers = list(logging.getLogger("apprise").handlers)
     tell(urls=["nonsense://x"])
     assert capfd.readouterr() == ("", "")

@@ -180,23 +180,22 @@ class _Run:
     async def _target(self, lock: LockFile) -> Target | RunResult:
         day = self.ports.clock.now().date()
         branches = [await self._look_at(one) for one in self.tips if self.policy.branch.covers(one)]
-        match choose_branch(branches, self.policy.branch.on(day), lock):
-            case Proposed(branch):
-                return RunResult(
-                    Outcome.ALREADY_PROPOSED,
-                    self.comparison,
-                    branch.name,
-                    branch.revision,
-                    self._proposal_of(branch.name),
-                )
-            case Diverged(branch):
-                raise GitError(
-                    Kind.BRANCH_DIVERGED,
-                    f"{branch.name} on the remote has commits that are not of the agent",
-                    hint="merge or remove it: what others have done is never overwritten",
-                )
-            case Target() as target:
-                return target
+        chosen = choose_branch(branches, self.policy.branch.on(day), lock)
+        if isinstance(chosen, Diverged):
+            raise GitError(
+                Kind.BRANCH_DIVERGED,
+                f"{chosen.branch.name} on the remote has commits that are not of the agent",
+                hint="merge or remove it: what others have done is never overwritten",
+            )
+        if isinstance(chosen, Proposed):
+            return RunResult(
+                Outcome.ALREADY_PROPOSED,
+                self.comparison,
+                chosen.branch.name,
+                chosen.branch.revision,
+                self._proposal_of(chosen.branch.name),
+            )
+        return chosen
 
     async def _look_at(self, name: str) -> UpdateBranch:
         repository, tip, base = self.ports.repository, self.tips[name], self.tips[self.policy.base]

@@ -214,8 +214,12 @@ def test_where_the_answer_is_wrong_is_told():
 @pytest.mark.parametrize("kind", ["forgejo", "github"])
 @pytest.mark.parametrize(
     "behaviour",
-    [faulty.say_nothing, faulty.drip(faulty.whole(200, LIST), at_once=80)],
-    ids=["silent", "dripping"],
+    [
+        faulty.say_nothing,
+        faulty.drip(faulty.whole(200, LIST), at_once=40),
+        faulty.drip(faulty.whole(200, LIST), at_once=len(faulty.whole(200, LIST)) - 9),
+    ],
+    ids=["silent", "dripping headers", "dripping body"],
 )
 def test_a_slow_forge_is_waited_for_no_longer_than_its_time(kind, behaviour):
     error = fault_of(behaviour, kind=kind, timeout=0.1, attempts=1)
@@ -391,6 +395,14 @@ def test_a_token_that_may_not_see_organisations_can_still_label():
     with FaultyServer(faulty.by_path(ways, faulty.answer(200, b"[]"))) as server:
         Scene(server.url).ask(lambda forge: forge.add_labels(PROPOSAL, ("nix",)))
         assert server.paths[-1] == "/api/v1/repos/o/r/issues/7/labels"
+
+
+def test_an_assignment_that_forgejo_passes_over_is_told():
+    # So it does where the token may not write to the repository.
+    nobody = json.dumps({**PULL, "assignees": None}).encode()
+    error = fault_of(faulty.answer(200, nobody), lambda forge: forge.assign(PROPOSAL, ("alice",)))
+    assert error.kind is Kind.FORGE_UNPROCESSABLE
+    assert "alice" in error.message
 
 
 def test_labels_that_cannot_be_read_are_told():

@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 
@@ -300,10 +304,39 @@ def test_without_apprise_it_is_logged_what_to_install(tell, monkeypatch):
     assert "nixos-hydra-agent[notify]" in told["error.hint"]
 
 
-def test_a_bug_of_apprise_fails_nothing(tell):
-    # It raises TypeError where neither title nor text say anything.
-    told = fault_in(tell(Message("", ""), ntfy=NtfyTopic("http://127.0.0.1:1", "t")))
+def test_an_apprise_that_is_not_what_it_should_be_fails_nothing(tell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", types.ModuleType("apprise"))
+    told = fault_in(tell(ntfy=NtfyTopic("http://127.0.0.1:1", "t")))
     assert told["error.kind"] is Kind.NOTIFY_FAILED
+    assert "AttributeError" in told["error.message"]
+
+
+def test_a_service_that_hangs_keeps_no_process_from_ending():
+    script = """
+import asyncio, sys
+from agent.adapters.notify import AppriseNotifier, NtfyTopic
+from agent.application.notification import Message
+from fakes.telling import RememberedEvents
+sink = RememberedEvents()
+notifier = AppriseNotifier(sink, ntfy=NtfyTopic(sys.argv[1], "t"), urls_file=None, timeout=0.2)
+asyncio.run(notifier.notify(Message("T", "b")))
+print(*sink.names())
+"""
+    with FaultyServer(faulty.drip(faulty.whole(200, b"x" * 10_000), seconds=0.5)) as server:
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", script, server.url],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={"PYTHONPATH": ".:tests", "PATH": os.environ["PATH"]},
+            cwd=Path(__file__).parents[2],
+        )
+        took = time.monotonic() - began
+    assert (done.stdout, done.stderr) == ("notification.failed\n", "")
+    # Its answer would take more than an hour.
+    assert took < 10
 
 
 def test_whoever_has_nobody_to_tell_tells_nobody(tell):
@@ -311,6 +344,7 @@ def test_whoever_has_nobody_to_tell_tells_nobody(tell):
 
 
 def test_nothing_is_printed_and_the_loggers_are_left_as_they_were(tell, capfd):
+    tell(urls=["nonsense://x"])  # from now on apprise is loaded, which has a handler of its own
     handlers = list(logging.getLogger("apprise").handlers)
     tell(urls=["nonsense://x"])
     assert capfd.readouterr() == ("", "")

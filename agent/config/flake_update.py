@@ -157,7 +157,7 @@ class FlakeUpdateSection(Section):
     ssh_key_file: AbsolutePath | None = None
     """Private key that the remote is shown; unset: those of the user."""
     forge: UpdateForgeSection = UpdateForgeSection()
-    hydra: UpdateHydraSection = UpdateHydraSection()
+    hydra: UpdateHydraSection = Field(default=UpdateHydraSection(), validate_default=True)
 
     @field_validator("forge")
     @classmethod

@@ -108,8 +108,8 @@ PROPOSAL_UNFINISHED = Event(
     "The update is proposed, but something that was wished for could not be done to the proposal.",
     {"step": "labels, assignees or auto-merge", "url": "of its page", **_ERROR},
 )
-RUN_FAILED = Event("flake_update.failed", "error", "The update met a fault.", _ERROR)
-RUN_FINISHED = Event(
+UPDATE_FAILED = Event("flake_update.failed", "error", "The update met a fault.", _ERROR)
+UPDATE_FINISHED = Event(
     "flake_update.finished",
     "info",
     "The run's summary: exactly one a run, and its last event.",

@@ -122,14 +122,14 @@ async def run(
             with ports.repository.hold():
                 result = await one.perform()
     except AgentError as error:
-        audience.sink.emit(events.RUN_FAILED, **error_fields(error))
+        audience.sink.emit(events.UPDATE_FAILED, **error_fields(error))
         result = RunResult(Outcome.FAILED, error=error)
         if one is not None:
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
     if audience.notifier is not None and not dry_run:
         with step(audience.sink, "Telling people"):
             await audience.notifier.notify(_message(result, audience.look_at))
-    audience.sink.emit(events.RUN_FINISHED, **result.fields())
+    audience.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
 
 

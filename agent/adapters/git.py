@@ -290,12 +290,21 @@ class GitRepository(Repository):
 
 
 def _repository_above(directory: Path) -> Path | None:
-    """Return the directory of the repository that a directory is in: what git calls `.git`."""
+    """Return the directory that all worktrees of a repository share, as git itself finds it.
+
+    The forms of `.git` and `commondir` are gitrepository-layout(5)'s.
+    """
     for place in (directory, *directory.parents):
-        if (place / ".git").is_dir():
-            return place / ".git"
-        if (place / ".git").is_file():  # a worktree, or a submodule
-            return place
+        found = place / ".git"
+        try:
+            if found.is_file():  # of a worktree, or a submodule
+                found = place / found.read_text().removeprefix("gitdir: ").strip()
+            if (common := found / "commondir").is_file():
+                return found / common.read_text().strip()
+        except (OSError, ValueError):
+            return None
+        if found.is_dir():
+            return found
     return None
 
 

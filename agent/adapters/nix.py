@@ -46,7 +46,10 @@ _WILL_FETCH: Final = re.compile(
 _SHOW_TIMEOUT: Final = 30.0
 _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 
-FULL: Final = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded")
+FULL: Final = re.compile(
+    r"No space left on device|database or disk is full|Disk quota exceeded"
+    r"|failed to extract archive \(Write failed\)"  # which is all that libarchive tells
+)
 _UNTRUSTED: Final = re.compile(
     r"(?:ignoring|the) substitute for '(?P<path>[^']+)'.*not signed by any of the keys"
     r"|cannot add path '(?P<added>[^']+)' because it lacks a (?:valid )?signature"
@@ -248,7 +251,7 @@ def complaint(text: str) -> str:
 
 def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
     if FULL.search(text):
-        return full(text)
+        return _full(text)
     hint = ""
     if _STALE_LOCK.search(text):
         hint = "commit a flake.lock that fits flake.nix"
@@ -262,7 +265,7 @@ def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixE
 def _fetch_fault(path: StorePath, text: str) -> NixError:
     """Return why `path` could not be fetched; the cause that explains the others comes first."""
     if FULL.search(text):
-        return full(text)
+        return _full(text)
     if untrusted := _UNTRUSTED.search(text):
         return NixError(
             Kind.SIGNATURE_UNTRUSTED,
@@ -283,8 +286,7 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
     return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {complaint(text)}")
 
 
-def full(text: str) -> NixError:
-    """Return the fault of a store without room, which `FULL` has found in `text`."""
+def _full(text: str) -> NixError:
     return NixError(
         Kind.STORE_FULL,
         f"the store's file system is full: {_line(FULL, text)}",

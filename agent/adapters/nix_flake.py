@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.nix import FULL, NIX, complaint, full
+from agent.adapters.nix import FULL, NIX, complaint
 from agent.adapters.nix_build_log import BuildLog
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update import events
@@ -127,7 +127,7 @@ class NixFlake(FlakeBuilds):
         if done.returncode == 0:
             return
         if FULL.search(done.tail):
-            raise full(done.tail)
+            raise _full(done.tail)
         kind, told = Kind.EVALUATION_FAILED, "the inputs cannot be updated"
         if _UNAVAILABLE.search(done.tail):
             kind, told = Kind.INPUT_UNAVAILABLE, "an input cannot be fetched"
@@ -146,7 +146,7 @@ class NixFlake(FlakeBuilds):
             return {}
         text = "\n".join(log.said)
         if FULL.search(text):
-            raise full(text)
+            raise _full(text)
         missing = await self._invalid([one.toplevel for one in systems])
         good = [one.derivation for one in systems if one.toplevel not in missing]
         if good:  # only now do they get their links: a call that fails makes none
@@ -262,5 +262,13 @@ def _does_not_evaluate(tail: str) -> Broken:
 
 def _evaluation_fault(told: str, tail: str) -> NixError:
     if FULL.search(tail):
-        return full(tail)
+        return _full(tail)
     return NixError(Kind.EVALUATION_FAILED, f"{told}: {complaint(tail)}")
+
+
+def _full(text: str) -> NixError:
+    return NixError(
+        Kind.STORE_FULL,
+        f"nix has no room: {complaint(text)}",
+        hint="make room in the store (nix-collect-garbage) and where TMPDIR is",
+    )

@@ -227,6 +227,25 @@ def test_a_directory_outside_any_repository_is_none(tmp_path):
     assert fault_in(outside.prepare()) is Kind.REPOSITORY_MISSING
 
 
+def test_all_worktrees_of_a_repository_are_held_at_once(checkout):
+    linked = checkout.directory / "linked"
+    checkout.git("worktree", "add", "--quiet", "--detach", str(linked))
+    with checkout.repository().hold(), pytest.raises(GitError) as caught:
+        asyncio.run(publish(checkout.repository(flake=linked)))
+    assert caught.value.kind is Kind.REPOSITORY_BUSY
+    asyncio.run(publish(checkout.repository(flake=linked)))
+
+
+def test_a_mark_of_a_repository_that_leads_nowhere_is_none(tmp_path):
+    checkout = Checkout(tmp_path, FILES)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / ".git").write_text("gitdir: /nonexistent\n")
+    assert fault_in(publish(checkout.repository(flake=broken))) is Kind.REPOSITORY_MISSING
+    (broken / ".git").write_bytes(b"\xff")
+    assert fault_in(publish(checkout.repository(flake=broken))) is Kind.REPOSITORY_MISSING
+
+
 def test_a_remote_that_is_not_configured_is_missing(checkout):
     assert fault_in(publish(checkout.repository(remote="upstream"))) is Kind.REMOTE_MISSING
 

@@ -213,7 +213,41 @@ def test_an_older_update_keeps_its_branch_and_proposal(world):
     older = world.repository.remote[YESTERDAY]
     assert world.run().branch == TODAY
     assert world.repository.remote[YESTERDAY] == older
-    assert [pull.head for pull in world.pulls.pulls] == [YESTERDAY, TODAY]
+    first, second = world.pulls.pulls
+    assert (first.head, second.head) == (YESTERDAY, TODAY)
+    assert (first.state, first.comments) == (
+        "open",
+        ["There is a newer update: https://forge.test/2"],
+    )
+
+
+def test_a_note_on_the_older_proposal_may_fail(world):
+    async def refused(*_arguments):
+        raise ForgeError(Kind.FORGE_FORBIDDEN, "403")
+
+    world.propose(YESTERDAY, "", lock=NEWER)
+    world.forge.comment = refused
+    assert world.run().outcome is Outcome.PROPOSED
+
+
+def test_a_proposal_that_somebody_opens_meanwhile_is_refreshed(world):
+    async def already(head, base, *_texts):
+        world.pulls.add(head, base, "by hand")
+        raise ForgeError(Kind.FORGE_CONFLICT, "409")
+
+    world.forge.open = already
+    assert world.run().outcome is Outcome.PROPOSED
+    (pull,) = world.pulls.pulls
+    assert pull.title == "chore: update flake inputs 2026-12-19"
+
+
+def test_a_conflict_without_an_open_proposal_is_a_fault(world):
+    async def conflict(*_arguments):
+        raise ForgeError(Kind.FORGE_CONFLICT, "409")
+
+    world.forge.open = conflict
+    assert world.run().error.kind is Kind.FORGE_CONFLICT
+    assert set(world.repository.remote) == {"main"}
 
 
 def test_a_second_update_of_a_day_refreshes_the_first_ones_proposal(world):
@@ -336,6 +370,22 @@ def test_an_interruption_takes_the_branch_back(world):
     assert set(world.repository.remote) == {"main"}
     assert set(world.ground.directories) == {CHECKOUT}
     assert not world.repository.is_held
+
+
+def test_an_interruption_after_the_proposal_leaves_both(world):
+    async def hang(*_arguments):
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        await asyncio.sleep(3600)
+
+    world.run()
+    world.builds.upstream = NEWER
+    world.change(labels=("flake",), assignees=("bob",))
+    world.forge.add_labels = hang
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(world.running())
+    tip = world.repository.commits[world.repository.remote[TODAY]]
+    assert tip.files[LOCK_FILE] == lock_text(NEWER)
+    assert "### db" in world.pulls.pulls[0].body
 
 
 # Hydra

@@ -106,13 +106,17 @@ PROPOSAL_UNFINISHED = Event(
     "flake_update.proposal_unfinished",
     "warning",
     "The update is proposed, but something that was wished for could not be done to the proposal.",
-    {"step": "labels, assignees or auto-merge", "url": "of its page", **_ERROR},
+    {
+        "step": "labels, assignees, auto-merge or the note on the older proposal",
+        "url": "of its page",
+        **_ERROR,
+    },
 )
 UPDATE_FAILED = Event("flake_update.failed", "error", "The update met a fault.", _ERROR)
 UPDATE_FINISHED = Event(
     "flake_update.finished",
     "info",
-    "The run's summary: exactly one a run, and its last event.",
+    "The run's summary, and its last event, unless it was interrupted.",
     {
         "outcome": "lock-unchanged, hosts-unchanged, already-proposed, dry-run, pushed, proposed"
         " or failed",

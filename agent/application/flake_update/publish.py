@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final
 from agent.application.flake_update import events, notices
 from agent.application.flake_update.compare import step
 from agent.application.flake_update.policy import Verify
+from agent.application.flake_update.propose import Proposer
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, Kind
 from agent.domain.flake_update.report import proposal_body, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
     from datetime import date
 
     from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import Forge, Proposal, UpdatePorts
+    from agent.application.flake_update.ports import Proposal, UpdatePorts
     from agent.domain.flake_update.branch import Target
     from agent.domain.flake_update.comparison import Comparison
 
@@ -35,12 +36,17 @@ _NEVER_PUSHED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A committed update: where it is to go, when it was made, what is proposed there already."""
+    """A committed update: where it is to go, when it was made, what is proposed there already.
+
+    `look_at` is where there is more to read when it fails.
+    """
 
     revision: str
     target: Target
     day: date
     proposal: Proposal | None
+    older: Proposal | None
+    """The newest proposal of an earlier update, which stays as it is."""
     look_at: str
 
 
@@ -51,6 +57,10 @@ class Publication:
         self._ports = ports
         self._policy = policy
         self._update = update
+        forge = ports.forge
+        self._proposer = None if forge is None else Proposer(forge, policy, ports.sink)
+        self._is_left = False
+        """Whether the branch may be on the remote without a proposal."""
 
     async def publish(self, prove: Prove) -> tuple[Comparison, Proposal | None]:
         """Push, prove, and propose what the proof has given.
@@ -58,19 +68,19 @@ class Publication:
         Raises:
             AgentError: GitError, ForgeError, and whatever `prove` raises.
         """
-        is_pushed = True
+        self._is_left = True
         try:
             with step(self._ports.sink, f"Pushing {self._update.target.name}"):
                 try:
                     await self._push()
                 except AgentError as error:
-                    is_pushed = error.kind not in _NEVER_PUSHED
+                    self._is_left = error.kind not in _NEVER_PUSHED
                     raise
             comparison = await prove()
             return comparison, await self._propose(comparison)
         except BaseException:
             # An interruption, too: it arrives here, and what follows is not interrupted again.
-            if is_pushed:
+            if self._is_left:
                 await self._withdraw()
             raise
 
@@ -84,44 +94,22 @@ class Publication:
         )
 
     async def _propose(self, comparison: Comparison) -> Proposal | None:
-        forge, update = self._ports.forge, self._update
-        if forge is None:
+        update, proposer = self._update, self._proposer
+        if proposer is None:
             return None
-        title = title_of(update.day)
         body = proposal_body(comparison, self._proof())
         with step(self._ports.sink, "Proposing the update"):
-            if update.proposal is not None:
-                found = await forge.refresh(update.proposal, title, body)
-                event = events.PROPOSAL_REFRESHED
-            else:
-                found = await forge.open(update.target.name, self._policy.base, title, body)
-                event = events.PROPOSAL_OPENED
-            self._ports.sink.emit(event, branch=found.head, number=found.number, url=found.url)
-            await self._finish(forge, found)
+            found = await proposer.propose(
+                update.target.name, update.proposal, title_of(update.day), body
+            )
+            self._is_left = False
+            await proposer.finish(found, is_new=update.proposal is None, older=update.older)
         return found
 
     def _proof(self) -> str:
         by_hydra = self._policy.verify is Verify.HYDRA
         how = "Hydra has built every host" if by_hydra else "Every host was built"
         return f"*{how} with these inputs before this was proposed by nixos-hydra-agent.*"
-
-    async def _finish(self, forge: Forge, found: Proposal) -> None:
-        """Do what was wished for besides; a proposal without it is a proposal all the same."""
-        wishes: list[tuple[str, Coroutine[object, object, None]]] = []
-        policy = self._policy
-        if policy.labels:
-            wishes.append(("labels", forge.add_labels(found, policy.labels)))
-        if policy.assignees and self._update.proposal is None:
-            wishes.append(("assignees", forge.assign(found, policy.assignees)))
-        if policy.auto_merge is not None:
-            wishes.append(("auto-merge", forge.enable_auto_merge(found, policy.auto_merge)))
-        for name, wish in wishes:
-            try:
-                await wish
-            except AgentError as error:
-                self._ports.sink.emit(
-                    events.PROPOSAL_UNFINISHED, step=name, url=found.url, **error_fields(error)
-                )
 
     async def _withdraw(self) -> None:
         """Leave no branch without a proposal, or tell that one may be left."""
@@ -147,10 +135,8 @@ class Publication:
 
     async def _is_proposed_after_all(self) -> bool:
         """Whether a request that was cut off, or failed, has opened the proposal nevertheless."""
-        forge, update = self._ports.forge, self._update
-        if forge is None or update.proposal is not None:
+        update = self._update
+        if self._proposer is None or update.proposal is not None:
             return False
-        found = await forge.open_proposals(self._policy.base, update.target.name)
-        return any(
-            one.head == update.target.name and one.head_revision == update.revision for one in found
-        )
+        found = await self._proposer.find(update.target.name)
+        return found is not None and found.head_revision == update.revision

@@ -271,7 +271,8 @@ class _Run:
             revision = await ports.repository.commit(after, message)
         prove = await self._proof(evaluated, revision, target)
         proposal = self._proposal_of(target.name)
-        update = Update(revision, target, day, proposal, self.look_at)
+        older = next((one for one in self.proposals if one.head != target.name), None)
+        update = Update(revision, target, day, proposal, older, self.look_at)
         self.comparison, found = await Publication(ports, self.policy, update).publish(prove)
         outcome = Outcome.PROPOSED if found else Outcome.PUSHED
         return RunResult(outcome, self.comparison, target.name, revision, found)

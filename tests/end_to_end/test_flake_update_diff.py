@@ -11,11 +11,6 @@ from end_to_end.update_desk import UpdateDesk
 from fleet_site import FleetSite
 
 
-@pytest.fixture
-def desk(site, monkeypatch, capsys):
-    return UpdateDesk(site, monkeypatch, capsys)
-
-
 def test_a_host_that_changes_is_reported_and_the_exit_code_is_0(fresh_site, monkeypatch, capsys):
     site, desk = fresh_site, UpdateDesk(fresh_site, monkeypatch, capsys)
     site.release(linux="6.2")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.demo.hydra import EmbeddedHydra
-from end_to_end.update_desk import UpdateDesk
 
 PROJECT = "nix-config"
 
@@ -44,11 +43,6 @@ class Evaluator(threading.Thread):
             base = f"git+file://{self.site.checkout.remote}?ref=main"
             self.site.nix("build", "--no-link", f"{flake}#{attribute}", f"{base}#{attribute}")
         self.world.finish(self.build_id, self.status)
-
-
-@pytest.fixture
-def desk(site, monkeypatch, capsys):
-    return UpdateDesk(site, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from end_to_end.update_desk import UpdateDesk
 from forges.forgejo import ForgejoServer
 from forges.server import Refusal
 from forges.world import World
@@ -39,11 +38,6 @@ class SlowForge(ForgejoServer):
         if said is None:
             raise Refusal(500, {"message": "it never came to that"})
         return said
-
-
-@pytest.fixture
-def desk(site, monkeypatch, capsys):
-    return UpdateDesk(site, monkeypatch, capsys)
 
 
 @pytest.fixture

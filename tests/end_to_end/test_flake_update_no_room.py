@@ -10,13 +10,12 @@ import sys
 import pytest
 
 from end_to_end.test_state_faults import in_namespace, needs_namespace
-from end_to_end.update_desk import UpdateDesk
 
 
 @needs_namespace
 @pytest.mark.parametrize(("inodes", "kib", "kind"), [(6, 64, "no-space"), (100, 4, "store-full")])
-def test_a_full_disk_is_told_and_leaves_nothing(site, monkeypatch, capsys, inodes, kib, kind):
-    desk = UpdateDesk(site, monkeypatch, capsys)
+def test_a_full_disk_is_told_and_leaves_nothing(desk, inodes, kib, kind):
+    site = desk.site
     site.release(linux="6.2")
     before = site.checkout.state()
     mount = f"mount -t tmpfs -o size={kib}k,nr_inodes={inodes} none {desk.temporary}"

@@ -8,7 +8,6 @@ import pytest
 
 from adapters.ntfy_server import NtfyServer
 from end_to_end.ssh_server import SshServer, find_sshd
-from end_to_end.update_desk import UpdateDesk
 from forges.forgejo import ForgejoServer
 from forges.github import GitHubServer
 from forges.world import World
@@ -16,11 +15,6 @@ from forges.world import World
 
 def branch():
     return f"flake-update-{datetime.now(UTC):%Y%m%d}"
-
-
-@pytest.fixture
-def desk(site, monkeypatch, capsys):
-    return UpdateDesk(site, monkeypatch, capsys)
 
 
 class Office:

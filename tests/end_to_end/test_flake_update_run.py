@@ -136,6 +136,7 @@ def test_an_update_that_breaks_a_host_is_told_and_not_proposed(office, ntfy):
     assert "Check logs: " in message.message
 
 
+@pytest.mark.long
 def test_a_newer_update_of_the_day_refreshes_the_proposal(office):
     office.site.release(linux="6.2")
     office.desk("run")
@@ -147,6 +148,7 @@ def test_a_newer_update_of_the_day_refreshes_the_proposal(office):
     assert branch_tip(office.site) != first
 
 
+@pytest.mark.long
 def test_an_update_goes_on_top_of_a_base_branch_that_moves(office):
     site = office.site
     site.release(linux="6.2")
@@ -191,7 +193,6 @@ def test_without_a_forge_the_branch_is_pushed_and_told(desk):
             1,
             "base-missing",
         ),
-        (lambda site: site.checkout.hook("pre-commit", "exit 1"), 1, "hook-refused"),
         (lambda site: site.checkout.hook("pre-push", "exit 1"), 1, "hook-refused"),
         (
             lambda site: site.checkout.hook("pre-receive", "exit 1", of_remote=True),

@@ -149,9 +149,9 @@ class GitRepository(Repository):
         self._made += 1
         place = self._scratch / f"worktree-{self._made}"
         try:
-            await self._git(
-                "make a worktree", "worktree", "add", "--detach", "--quiet", str(place), revision
-            )
+            add = ("worktree", "add", "--detach", "--quiet", str(place), revision)
+            # The hook of a checkout is for those who work in it.
+            await self._git("make a worktree", "-c", "core.hooksPath=/dev/null", *add)
             yield place / self._prefix
         finally:
             await self._forget(place)
@@ -167,10 +167,9 @@ class GitRepository(Repository):
             patch = Path(directory) / "changes.patch"
             what = "read the uncommitted changes"
             # Another way of telling them may be configured; this one is for `git apply`.
-            arguments = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index")
-            await self._git(
-                what, "diff", "--binary", *arguments, f"--output={patch}", "HEAD", "--", ":/"
-            )
+            form = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+            form += ("--src-prefix=a/", "--dst-prefix=b/", "--full-index", "--binary")
+            await self._git(what, "diff", *form, f"--output={patch}", "HEAD", "--", ":/")
             if patch.exists() and patch.stat().st_size:
                 apply = ("apply", "--index", "--whitespace=nowarn", str(patch))
                 top = _top(flake, self._prefix)

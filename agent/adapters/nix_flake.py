@@ -40,7 +40,8 @@ _NAMES_INPUTS_TO_UPDATE: Final = (2, 19)
 """From this version on `nix flake update` takes the inputs' names."""
 # Newer nix says what it was about when it failed, 2.8 just the fault.
 _UNAVAILABLE: Final = re.compile(
-    r"while fetching the input|program 'git' failed|unable to download|unable to fetch|[Ff]ailed to fetch|cannot fetch"
+    r"while fetching the input|program 'git' failed|unable to (?:download|fetch)"
+    r"|[Ff]ailed to fetch|cannot fetch"
     r"|getting Git object|Git revision|does not exist|HTTP error|cannot find flake"
     r"|[Cc]ould not resolve host|repository '[^']*' not found|is not valid|failed to open archive"
     r"|getting status of|no such file or directory|Failed to resolve"

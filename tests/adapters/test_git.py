@@ -85,6 +85,32 @@ def test_a_flake_below_the_top_is_found_in_its_worktree(tmp_path):
     assert checkout.git("show", f"{revision}:hosts/nix/{LOCK_FILE}") == "{ }"
 
 
+def test_how_git_is_configured_and_hooked_for_people_does_not_matter(checkout):
+    checkout.hook("post-checkout", "exit 1")
+    for name, value in {
+        "diff.noprefix": "true",
+        "diff.mnemonicPrefix": "true",
+        "diff.external": "false",
+        "diff.relative": "true",
+        "color.ui": "always",
+        "apply.whitespace": "error",
+        "core.editor": "false",
+        "commit.verbose": "true",
+        "push.followTags": "true",
+    }.items():
+        checkout.git("config", name, value)
+    (checkout.path / "flake.nix").write_text("{ dirty = true; } \n")
+    repository = checkout.repository()
+
+    async def copy():
+        async with repository.worktree(await repository.head()) as flake:
+            await repository.copy_changes(flake)
+            return repository.text_in(flake, "flake.nix")
+
+    assert asyncio.run(copy()) == "{ dirty = true; } \n"
+    assert asyncio.run(publish(repository)) == checkout.tips()[BRANCH]
+
+
 def test_what_a_killed_run_has_left_is_removed_by_the_next(checkout):
     left = checkout.directory / "nixos-hydra-agent-update-dead"
     left.mkdir()

@@ -282,3 +282,19 @@ def test_each_nix_is_told_the_inputs_in_its_own_way(nowhere, tmp_path, version, 
     subject = Subject(nowhere, stub(tmp_path, script))
     asyncio.run(subject.nix.update(subject.flake, ("a", "b")))
     assert (tmp_path / "asked").read_text().endswith(f"{argv}\n")
+
+
+def test_no_more_processes_are_at_work_at_once_than_may(nowhere, tmp_path):
+    at_work = tmp_path / "at-work"
+    at_work.mkdir()
+    script = f"""
+    me=$(mktemp -p {at_work})
+    ls {at_work} | wc -l >> {tmp_path}/counts
+    sleep 0.05
+    rm "$me"
+    exit 1
+    """
+    subject = Subject(nowhere, stub(tmp_path, script), concurrency=2)
+    assert len(subject.evaluated(*"abcdef")) == 6
+    counts = [int(line) for line in (tmp_path / "counts").read_text().split()]
+    assert (len(counts), max(counts)) == (7, 2)

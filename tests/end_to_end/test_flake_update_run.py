@@ -277,3 +277,43 @@ def test_a_server_that_nobody_knows_is_not_trusted(desk, ssh, monkeypatch):
     desk.set("flake_update", ssh_key_file=str(ssh.key))
     told = desk("run", "--json")
     assert (told.code, told.json["error.kind"]) == (77, "remote-unauthorised")
+
+
+# Where there is more to read
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, "the output of agent flake-update run"),
+        ({"INVOCATION_ID": "abc"}, "journalctl _SYSTEMD_INVOCATION_ID=abc"),
+        (
+            {
+                "CI": "true",
+                "GITHUB_SERVER_URL": "https://forge.example.org",
+                "GITHUB_REPOSITORY": "team/nixos",
+                "GITHUB_RUN_ID": "7",
+            },
+            "https://forge.example.org/team/nixos/actions/runs/7",
+        ),
+    ],
+)
+def test_a_failure_says_where_to_look(desk, monkeypatch, variables, place):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    desk.set("flake_update", remote="nonesuch")
+    with NtfyServer() as ntfy:
+        desk.set("notify", ntfy_server=ntfy.url, ntfy_topic="t")
+        told = desk("run")
+    assert told.code == 1
+    assert ("::group::" in told.err) is ("CI" in variables)
+    (message,) = ntfy.received
+    assert message.message.endswith(f"[remote-missing]\nCheck logs: {place}")
+    assert message.click == (place if place.startswith("https") else None)
+
+
+def test_a_person_sees_steps_and_a_journal_gets_json(desk):
+    desk.set("log", format="console")
+    assert "── Fetching main ──" in desk("run").err
+    desk.set("log", format="json")
+    assert all(line.startswith("{") for line in desk("run").err.splitlines())

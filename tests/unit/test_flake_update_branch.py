@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.domain.flake_update.branch import (
     BranchTemplate,
@@ -83,6 +85,38 @@ def test_an_update_goes_to_the_branch_where_it_belongs(branches, expected):
 def test_a_proposal_of_the_same_update_is_left_to_whoever_has_added_to_it():
     branch = replace(TODAY, is_own=False, is_current=False)
     assert choose_branch([branch], WANTED, LOCK) == Proposed(branch)
+
+
+BRANCHES = st.lists(
+    st.builds(
+        UpdateBranch,
+        name=st.sampled_from([WANTED, "flake-update-20261218", "flake-update-20261217"]),
+        revision=st.text("0123456789abcdef", min_size=40, max_size=40),
+        lock=st.sampled_from([LOCK, OTHER, None]),
+        is_current=st.booleans(),
+        is_own=st.booleans(),
+        is_proposed=st.booleans(),
+    ),
+    unique_by=lambda branch: branch.name,
+)
+
+
+@given(BRANCHES)
+def test_no_update_has_two_proposals_and_no_work_of_others_is_lost(branches):
+    chosen = choose_branch(branches, WANTED, LOCK)
+    by_name = {branch.name: branch for branch in branches}
+    proposed = [one for one in branches if one.is_proposed and one.lock == LOCK]
+    match chosen:
+        case Proposed(branch):
+            assert branch in proposed
+        case Diverged(branch):
+            assert not branch.is_own
+        case Target(name, replaces):
+            taken = by_name.get(name)
+            assert replaces == (taken.revision if taken else None)
+            assert taken is None or taken.is_own
+            assert not proposed or taken in proposed
+            assert taken is None or taken.lock == LOCK or name == WANTED
 
 
 @pytest.mark.parametrize("lock", [LOCK, OTHER])

@@ -20,6 +20,7 @@ from typing_extensions import override
 from agent.adapters.git_faults import fault_of
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
+from agent.application.uninterrupted import to_its_end
 from agent.domain.errors import GitError, Kind
 from agent.domain.flake_update.lock_file import LOCK_FILE
 
@@ -154,7 +155,7 @@ class GitRepository(Repository):
             await self._git("make a worktree", "-c", "core.hooksPath=/dev/null", *add)
             yield place / self._prefix
         finally:
-            await self._forget(place)
+            await to_its_end(self._forget(place))
 
     async def _forget(self, place: Path) -> None:
         """Remove a worktree, or what there is of it; never raises for what is not there."""
@@ -167,9 +168,10 @@ class GitRepository(Repository):
             patch = Path(directory) / "changes.patch"
             what = "read the uncommitted changes"
             # Another way of telling them may be configured; this one is for `git apply`.
-            form = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
-            form += ("--src-prefix=a/", "--dst-prefix=b/", "--full-index", "--binary")
-            await self._git(what, "diff", *form, f"--output={patch}", "HEAD", "--", ":/")
+            plain = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+            form = ("--src-prefix=a/", "--dst-prefix=b/", "--full-index", "--binary")
+            output = f"--output={patch}"
+            await self._git(what, "diff", *plain, *form, output, "HEAD", "--", ":/")
             if patch.exists() and patch.stat().st_size:
                 apply = ("apply", "--index", "--whitespace=nowarn", str(patch))
                 top = _top(flake, self._prefix)

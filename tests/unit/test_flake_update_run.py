@@ -372,6 +372,29 @@ def test_an_interruption_takes_the_branch_back(world):
     assert not world.repository.is_held
 
 
+def test_an_interruption_while_a_branch_is_taken_back_does_not_keep_it(world):
+    async def refused(*_arguments):
+        raise ForgeError(Kind.FORGE_UNPROCESSABLE, "422")
+
+    async def main():
+        task = asyncio.current_task()
+        take_back = world.repository.take_back
+
+        async def slow(*arguments):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await take_back(*arguments)
+
+        world.forge.open = refused
+        world.repository.take_back = slow
+        await world.running()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert set(world.repository.remote) == {"main"}
+
+
 def test_an_interruption_after_the_proposal_leaves_both(world):
     async def hang(*_arguments):
         asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)

@@ -10,6 +10,7 @@ from agent.application.flake_update.compare import step
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.propose import Proposer
 from agent.application.report import error_fields
+from agent.application.uninterrupted import to_its_end
 from agent.domain.errors import AgentError, Kind
 from agent.domain.flake_update.report import proposal_body, title_of
 
@@ -79,9 +80,8 @@ class Publication:
             comparison = await prove()
             return comparison, await self._propose(comparison)
         except BaseException:
-            # An interruption, too: it arrives here, and what follows is not interrupted again.
             if self._is_left:
-                await self._withdraw()
+                await to_its_end(self._withdraw())
             raise
 
     async def _push(self) -> None:

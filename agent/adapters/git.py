@@ -5,12 +5,10 @@ What is done is done in temporary worktrees on detached heads, and pushed as com
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.git_faults import fault_of
+from agent.adapters.git_lock import held
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
 from agent.application.uninterrupted import to_its_end
@@ -26,6 +25,7 @@ from agent.domain.flake_update.lock_file import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from agent.adapters.process import Completed, Runner
 
@@ -80,27 +80,8 @@ class GitRepository(Repository):
         self._made = 0
 
     @override
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        # The lock is on a directory that is there anyway: nothing is left behind.
-        found = _repository_above(self.flake)
-        if found is None:
-            raise GitError(
-                Kind.REPOSITORY_MISSING,
-                f"{self.flake} is in no git repository",
-                hint="call it in a checkout, or set flake_update.repository",
-            )
-        number = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise GitError(
-                    Kind.REPOSITORY_BUSY, f"another update of {self.flake} is at work"
-                ) from error
-            yield
-        finally:
-            os.close(number)
+    def hold(self) -> AbstractContextManager[None]:
+        return held(self.flake)
 
     @override
     async def prepare(self) -> None:
@@ -288,25 +269,6 @@ class GitRepository(Repository):
         quoted = str(self._ssh_key).replace("'", "'\\''")
         ssh = f"{usual} -o IdentitiesOnly=yes -i '{quoted}'"
         return {**_IN_ENGLISH, "GIT_SSH_COMMAND": ssh}
-
-
-def _repository_above(directory: Path) -> Path | None:
-    """Return the directory that all worktrees of a repository share, as git itself finds it.
-
-    The forms of `.git` and `commondir` are gitrepository-layout(5)'s.
-    """
-    for place in (directory, *directory.parents):
-        found = place / ".git"
-        try:
-            if found.is_file():  # of a worktree, or a submodule
-                found = place / found.read_text().removeprefix("gitdir: ").strip()
-            if (common := found / "commondir").is_file():
-                return found / common.read_text().strip()
-        except (OSError, ValueError):
-            return None
-        if found.is_dir():
-            return found
-    return None
 
 
 def _top(flake: Path, prefix: str) -> Path:

@@ -14,7 +14,7 @@ from agent.cli.options import config_option, json_option
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.application.flake_update.run import RunResult
+    from agent.application.flake_update.result import RunResult
     from agent.application.ports import EventSink
     from agent.config.settings import Settings
     from agent.domain.flake_update.comparison import Comparison
@@ -83,7 +83,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
 
     Exits with 0 when it is proposed, or nothing is to do, and otherwise with the fault's code.
     """
-    from agent.application.flake_update.run import headline  # noqa: PLC0415
+    from agent.application.flake_update.result import headline  # noqa: PLC0415
     from agent.cli.event_loop import run_async  # noqa: PLC0415
     from agent.cli.main import tell  # noqa: PLC0415
     from agent.domain.flake_update.report import fields_of  # noqa: PLC0415

@@ -27,7 +27,7 @@ from fakes.telling import RememberedEvents, SteppedClock
 from forges.world import World
 
 if TYPE_CHECKING:
-    from agent.application.flake_update.run import RunResult
+    from agent.application.flake_update.result import RunResult
     from agent.domain.flake_update.comparison import Comparison
 
 OLD, NEW, NEWER = "a" * 40, "b" * 40, "c" * 40

@@ -73,3 +73,7 @@ def test_what_is_told_is_read_again(name, before, after, kib):
 
 def test_an_empty_version_is_told_as_nix_does():
     assert tell_change(PackageChange("x", ("", "1"))) == "x: ε, 1 → ∅"
+
+
+def test_a_size_alone_is_told_alone():
+    assert tell_change(PackageChange("x", size=19968)) == "x: +19.5 KiB"

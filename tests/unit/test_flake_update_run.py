@@ -7,7 +7,8 @@ import pytest
 
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import MergeMethod
-from agent.application.flake_update.run import Audience, Outcome, headline, run
+from agent.application.flake_update.result import Outcome, headline
+from agent.application.flake_update.run import Audience, run
 from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from agent.application.flake_update import events, notices
+from agent.application.flake_update import events
 from agent.application.flake_update.compare import (
     build_hosts,
     committed_lock,
@@ -23,8 +22,9 @@ from agent.application.flake_update.diff import as_dirty, changes_of_lock, requi
 from agent.application.flake_update.hydra_proof import HydraProof
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.publish import Publication, Update
+from agent.application.flake_update.result import Outcome, RunResult, message_of
 from agent.application.report import error_fields
-from agent.domain.errors import AgentError, ExitCode, FlakeError, GitError, Kind
+from agent.domain.errors import AgentError, FlakeError, GitError, Kind
 from agent.domain.flake_update.branch import (
     TRAILER,
     Diverged,
@@ -35,7 +35,7 @@ from agent.domain.flake_update.branch import (
 )
 from agent.domain.flake_update.comparison import Broken, Comparison
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
-from agent.domain.flake_update.report import commit_message, summary
+from agent.domain.flake_update.report import commit_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,52 +46,9 @@ if TYPE_CHECKING:
     from agent.application.flake_update.policy import UpdatePolicy
     from agent.application.flake_update.ports import Proposal, UpdatePorts
     from agent.application.flake_update.publish import Prove
-    from agent.application.notification import Message, Notifier
+    from agent.application.notification import Notifier
     from agent.application.ports import EventSink
     from agent.domain.flake_update.lock_file import LockFile
-
-
-class Outcome(StrEnum):
-    """How a run ended."""
-
-    LOCK_UNCHANGED = "lock-unchanged"
-    HOSTS_UNCHANGED = "hosts-unchanged"
-    ALREADY_PROPOSED = "already-proposed"
-    DRY_RUN = "dry-run"
-    PUSHED = "pushed"
-    PROPOSED = "proposed"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What came of a run, as far as it came."""
-
-    outcome: Outcome
-    comparison: Comparison | None = None
-    branch: str | None = None
-    revision: str | None = None
-    proposal: Proposal | None = None
-    error: AgentError | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """0 as well where nothing was to be done."""
-        return self.error.exit_code if self.error else ExitCode.DONE
-
-    def fields(self) -> dict[str, object]:
-        """Return the fields of the event `flake_update.finished`."""
-        hosts = self.comparison
-        return {
-            "outcome": self.outcome.value,
-            "branch": self.branch,
-            "revision": self.revision,
-            "url": self.proposal.url if self.proposal else None,
-            "changed": [one.host for one in hosts.changed] if hosts else [],
-            "broken": [one.host for one in hosts.broken] if hosts else [],
-            "exit_code": self.exit_code.value,
-            **(error_fields(self.error) if self.error else {}),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +85,9 @@ async def run(
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
     if audience.notifier is not None and not dry_run:
         with step(audience.sink, "Telling people"):
-            await audience.notifier.notify(_message(result, audience.look_at))
+            await audience.notifier.notify(message_of(result, audience.look_at))
     audience.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
-
-
-def _message(result: RunResult, look_at: str) -> Message:
-    if result.error is not None:
-        return notices.failure(result.error, look_at)
-    match result.outcome:
-        case Outcome.PUSHED | Outcome.PROPOSED:
-            hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
-            return notices.success(result.branch or "", hosts, result.proposal)
-        case Outcome.ALREADY_PROPOSED:
-            url = result.proposal.url if result.proposal else None
-            return notices.nothing(f"the update is proposed already: {url}", url)
-        case Outcome.HOSTS_UNCHANGED:
-            return notices.nothing("flake.lock has newer inputs, but no host changes")
-        case _:
-            return notices.nothing("flake.lock is already up to date")
 
 
 @dataclass
@@ -301,15 +242,3 @@ def _lock_or_none(text: str | None) -> LockFile | None:
         return None if text is None else parse_lock_file(text)
     except FlakeError:
         return None
-
-
-def headline(result: RunResult) -> str:
-    """Return one line on what came of a run."""
-    told = f"{result.outcome}"
-    if result.branch:
-        told += f" ({result.branch})"
-    if result.proposal:
-        told += f": {result.proposal.url}"
-    if result.comparison and result.comparison.hosts:
-        told += f"; {summary(result.comparison)}"
-    return told

@@ -1,7 +1,7 @@
 """A fleet's flake as a checkout with a remote, whose input moves; nix is real, in its own store.
 
 A host is a toplevel made of packages, whose versions are the input's. A version has a meaning:
-`broken-…` does not build, and a package without one does not evaluate.
+`broken-…` does not build, `….large` has 10 KiB, and a package without one does not evaluate.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _HOSTS = """{
             echo "building $name" >> ${toString @log@}
             case $name in *-broken-*) echo "cc: $name is broken" >&2; exit 1 ;; esac
             echo $name > $out
+            case $name in *.large)
+              line=$(printf %0512d 0)
+              for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do echo $line; done >> $out
+            esac
           '' ];
         };
       host = name: packages: {

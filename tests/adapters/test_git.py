@@ -172,7 +172,9 @@ def test_a_commit_is_signed_with_an_ssh_key(checkout):
     assert checkout.git(*verify) == "G"
 
 
-@pytest.mark.skipif(shutil.which("gpg") is None, reason="no gpg on PATH")
+@pytest.mark.skipif(
+    shutil.which("gpg") is None or shutil.which("gpg-agent") is None, reason="no gpg on PATH"
+)
 def test_a_commit_is_signed_with_a_gpg_key(checkout, tmp_path_factory):
     home = tmp_path_factory.mktemp("g")  # a short path: gpg-agent's socket lies in it
     home.chmod(0o700)

@@ -197,6 +197,21 @@ def test_packages_that_change_between_two_closures_are_told(subject, site):
     assert asyncio.run(subject.nix.closure_diff(after.toplevel, after.toplevel)) == ()
 
 
+def test_sizes_are_told_by_every_nix_in_its_own_way(subject, site):
+    (before,) = subject.evaluated("web").values()
+    site.release(nginx="1.28.large")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    (after,) = subject.evaluated("web").values()
+    asyncio.run(subject.nix.realise((before, after)))
+    (grown,) = asyncio.run(subject.nix.closure_diff(before.toplevel, after.toplevel))
+    (shrunk,) = asyncio.run(subject.nix.closure_diff(after.toplevel, before.toplevel))
+    assert (
+        (grown.before, grown.after) == (shrunk.after, shrunk.before) == (("1.28",), ("1.28.large",))
+    )
+    assert grown.size == -shrunk.size
+    assert grown.size == pytest.approx(20 * 513, abs=100)
+
+
 def test_what_is_not_in_the_store_cannot_be_compared(subject):
     (found,) = subject.evaluated("web").values()
     gone = found.toplevel.replace("nixos-system", "nowhere")

@@ -29,6 +29,13 @@ from agent.domain.flake_update.package_change import (
             "firefox: 140.0 → 141.0, +1.5 MiB",
             PackageChange("firefox", ("140.0",), ("141.0",), 1572864),
         ),
+        # 2.34 as it was seen; 2.26 says "+8691.4 KiB" of the same.
+        (
+            "thing: 1 → 2, \x1b[31;1m8.5 MiB\x1b[0m",
+            PackageChange("thing", ("1",), ("2",), 8912896),
+        ),
+        ("thing: \x1b[32;1m-8.6 MiB\x1b[0m", PackageChange("thing", size=-9017754)),
+        ("thing-: ∅ → ε, \x1b[31;1m48.9 KiB\x1b[0m", PackageChange("thing-", (), ("",), 50074)),
         ("x: 1, 2 → 3, 4, +8.0 KiB", PackageChange("x", ("1", "2"), ("3", "4"), 8192)),
     ],
 )

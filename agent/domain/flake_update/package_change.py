@@ -2,7 +2,7 @@
 
 A line is `NAME: VERSIONS → VERSIONS, +N.N KiB`, of which either part may be missing; `∅` is no
 version at all and `ε` an empty one (nix: src/nix/diff-closures.cc). Old versions colour the size
-even in a pipe, newer ones give it in the unit that fits.
+even in a pipe; 2.34 gives it in the unit that fits, and without a plus.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 _LINE: Final = re.compile(
     r"(?P<name>[^\s:][^:]{0,255}): "
     r"(?:(?P<before>[^→]{1,4000}) → (?P<after>[^→]{1,4000}?))?"
-    r"(?:(?:^|, |(?<=: ))(?P<size>[+-][0-9.]{1,20}) (?P<unit>[KMGTP]?i?B))?"
+    r"(?:(?:^|, |(?<=: ))(?P<size>[+-]?[0-9.]{1,20}) (?P<unit>(?:[KMGTP]i)?B))?"
 )
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -83,6 +83,7 @@ def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra
     assert set(desk.site.checkout.tips()) == {"main"}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hydra")
 def test_a_hydra_that_never_looks_is_waited_for_until_the_deadline(desk):
     desk.set("flake_update.hydra", deadline="200ms", poll="50ms")

@@ -13,7 +13,10 @@ from end_to_end.test_state_faults import in_namespace, needs_namespace
 
 
 @needs_namespace
-@pytest.mark.parametrize(("inodes", "kib", "kind"), [(6, 64, "no-space"), (100, 4, "store-full")])
+@pytest.mark.parametrize(
+    ("inodes", "kib", "kind"),
+    [(6, 64, "no-space"), pytest.param(100, 4, "store-full", marks=pytest.mark.long)],
+)
 def test_a_full_disk_is_told_and_leaves_nothing(desk, inodes, kib, kind):
     site = desk.site
     site.release(linux="6.2")

@@ -1,6 +1,6 @@
 # `make demo` shows the agent at work, `make test` proves it; both set up what they need.
 .POSIX:
-.PHONY: setup host demo test test-long lint unit docs format clean
+.PHONY: setup host sshd demo test test-long lint unit docs format clean
 
 VENV = .venv/bin
 PYTEST_ARGS =
@@ -10,6 +10,7 @@ NIXOS_MARK = /etc/NIXOS
 ON_NIXOS = [ -e $(NIXOS_MARK) ] && command -v nix >/dev/null
 NIX = nix --extra-experimental-features 'nix-command flakes'
 
+SSHD_IF_DEBIAN = { sh .ci/sshd || [ -z "$${CI-}" ]; }
 HOST_IF_ROOT = { [ "$$(id -u)" != 0 ] || sh .ci/host || [ -z "$${CI-}" ]; }
 
 setup:
@@ -19,12 +20,16 @@ setup:
 host: setup
 	@sh .ci/host
 
+# A server for pushes over SSH on loopback. Where none can be had those tests skip, but not in CI.
+sshd:
+	@sh .ci/sshd
+
 demo:
 	@if $(ON_NIXOS); then exec $(NIX) run .#demo; else sh .ci/setup && exec $(VENV)/agent demo; fi
 
 test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
-		sh .ci/setup && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
+		sh .ci/setup && $(SSHD_IF_DEBIAN) && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
 # What takes too long to be done each time: the agent killed at hundreds of random moments. A host
 # waits half of the time, so there are more of them than processors.

@@ -32,6 +32,7 @@
         };
         # The name under which the first configurations imported it.
         nixos-hydra-upgrade = default;
+        flake-updater = import ./nix/updater.nix { inherit self; };
       };
 
       templates = rec {

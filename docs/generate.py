@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.application import events
+from agent.application.flake_update import events as update_events
 from agent.config.show import schema
 from agent.domain.errors import KINDS
 from man_pages import contexts, root
@@ -30,14 +31,15 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Made from `agent/application/events.py` by `make docs`; do not edit.",
+        "Made from `agent/application/events.py` and `agent/application/flake_update/events.py` by",
+        "`make docs`; do not edit.",
         "",
         "Every line that the agent logs is one event: a JSON object with `event`, `level` and",
         "`timestamp` (ISO 8601, UTC), the fields bound to the run (`host`, `run_id`, `job`, and",
         "`build_id` once a build is chosen) and the fields below.",
         "",
     ]
-    for event in events.ALL:
+    for event in sorted((*events.ALL, *update_events.ALL), key=lambda event: event.name):
         lines += [f"## `{event.name}`", "", f"*{event.level}*: {event.meaning}", ""]
         if event.fields:
             lines += ["| field | meaning |", "|---|---|"]

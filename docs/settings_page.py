@@ -29,10 +29,7 @@ def settings_page() -> str:
         "",
         *_key_table("", made, tables),
     ]
-    for name, facts in made["properties"].items():
-        if (found := _referred(facts, tables)) and "properties" in found:
-            lines += [f"## `[{name}]`", "", found["description"], ""]
-            lines += _key_table(f"{name}.", found, tables)
+    lines += _sections("", made, tables)
     lines += [
         "## Windows",
         "",
@@ -52,6 +49,17 @@ def settings_page() -> str:
         lines += [f'### `type = "{name}"`', "", found["description"], ""]
         lines += _key_table("", found, tables)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _sections(prefix: str, table: dict[str, Any], tables: dict[str, Any]) -> list[str]:
+    """Return a section for each table in a table, and for those in these."""
+    lines = []
+    for name, facts in table["properties"].items():
+        if (found := _referred(facts, tables)) and "properties" in found:
+            lines += [f"## `[{prefix}{name}]`", "", found["description"], ""]
+            lines += _key_table(f"{prefix}{name}.", found, tables)
+            lines += _sections(f"{prefix}{name}.", found, tables)
+    return lines
 
 
 def _key_table(prefix: str, table: dict[str, Any], tables: dict[str, Any]) -> list[str]:

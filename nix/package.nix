@@ -28,6 +28,7 @@ python3Packages.buildPythonApplication {
   nativeBuildInputs = [ installShellFiles ];
 
   dependencies = with python3Packages; [
+    apprise
     click
     httpx
     icmplib

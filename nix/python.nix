@@ -13,10 +13,12 @@ python3.withPackages (
     packages.import-linter
     packages.jsonschema
     packages.mypy
+    packages.openapi-schema-validator
     packages.pytest
     packages.pytest-cov
     packages.pytest-randomly
     packages.pytest-xdist
+    packages.pyyaml
     packages.ruff
     packages.trustme
   ]

@@ -5,6 +5,7 @@ lib.fileset.toSource {
   fileset = lib.fileset.unions [
     ../agent
     ../benchmarks
+    ../contrib
     ../docs
     ../flake.lock
     ../flake.nix

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.demo.layout import remove_tree
+from agent.demo.layout import Layout, remove_tree
 from farm import PreparedFarm
+from fleet_site import FleetSite
 from nix_on_host import NixOnHost
 
 if TYPE_CHECKING:
@@ -18,6 +20,40 @@ def farm(tmp_path_factory):
     root = tmp_path_factory.mktemp("farm")
     yield PreparedFarm(root)
     remove_tree(root)
+
+
+@pytest.fixture(scope="session")
+def update_store(tmp_path_factory):
+    """An empty store of nix's own, and a home; the flakes that are built in it are elsewhere."""
+    layout = Layout(tmp_path_factory.mktemp("updates"))
+    layout.make()
+    layout.write_nix_conf((), ())
+    yield layout
+    remove_tree(layout.root)
+
+
+@pytest.fixture(scope="session")
+def kept_site(update_store, tmp_path_factory):
+    """A fleet's checkout, remote and input, made once, and a copy to begin from again."""
+    directory = tmp_path_factory.mktemp("fleet")
+    made = FleetSite(update_store, directory / "site")
+    shutil.copytree(directory / "site", directory / "kept", symlinks=True)
+    return made
+
+
+@pytest.fixture
+def site(kept_site):
+    """That site as it was in the beginning; what was built for other tests is in its store."""
+    directory = kept_site.base.parent
+    shutil.rmtree(directory)
+    shutil.copytree(directory.with_name("kept"), directory, symlinks=True)
+    return kept_site
+
+
+@pytest.fixture
+def fresh_site(update_store, tmp_path):
+    """A site of which nothing has been built yet."""
+    return FleetSite(update_store, tmp_path / "site")
 
 
 @pytest.fixture

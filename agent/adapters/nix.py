@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.store_path import StorePath
 
-_NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
+# For the other half of what is known of nix, `nix_flake`, too.
+NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 # The flags of nixos-rebuild that change what a flake evaluates to, and how many values each has.
 _EVALUATION_FLAGS: Final = {
@@ -45,7 +46,10 @@ _WILL_FETCH: Final = re.compile(
 _SHOW_TIMEOUT: Final = 30.0
 _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 
-_FULL: Final = re.compile(r"No space left on device|database or disk is full|Disk quota exceeded")
+FULL: Final = re.compile(
+    r"No space left on device|database or disk is full|Disk quota exceeded"
+    r"|failed to extract archive \(Write failed\)"  # which is all that libarchive tells
+)
 _UNTRUSTED: Final = re.compile(
     r"(?:ignoring|the) substitute for '(?P<path>[^']+)'.*not signed by any of the keys"
     r"|cannot add path '(?P<added>[^']+)' because it lacks a (?:valid )?signature"
@@ -149,7 +153,7 @@ class NixCommand:
     async def substituters(self) -> tuple[str, ...]:
         """Return the substituters of nix's own configuration; () where it can't tell."""
         for command in (("config", "show"), ("show-config",)):  # the second is before nix 2.20
-            argv = (*_NIX, *command, "--json")
+            argv = (*NIX, *command, "--json")
             try:
                 done = await self._runner.run(argv, timeout=_SHOW_TIMEOUT)
                 told = json.loads(done.stdout)["substituters"]["value"]
@@ -187,7 +191,7 @@ class NixCommand:
     async def _run(
         self, arguments: Sequence[str], on_line: Callable[[str], None] | None = None
     ) -> Completed:
-        argv = (*_NIX, *arguments)
+        argv = (*NIX, *arguments)
         try:
             done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line)
         except ProgramMissingError as error:
@@ -246,7 +250,7 @@ def complaint(text: str) -> str:
 
 
 def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
-    if _FULL.search(text):
+    if FULL.search(text):
         return _full(text)
     hint = ""
     if _STALE_LOCK.search(text):
@@ -260,7 +264,7 @@ def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixE
 
 def _fetch_fault(path: StorePath, text: str) -> NixError:
     """Return why `path` could not be fetched; the cause that explains the others comes first."""
-    if _FULL.search(text):
+    if FULL.search(text):
         return _full(text)
     if untrusted := _UNTRUSTED.search(text):
         return NixError(
@@ -285,7 +289,7 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
 def _full(text: str) -> NixError:
     return NixError(
         Kind.STORE_FULL,
-        f"the store's file system is full: {_line(_FULL, text)}",
+        f"the store's file system is full: {_line(FULL, text)}",
         hint="nix-collect-garbage makes room; disk.store_reserve holds an upgrade before this",
     )
 

@@ -504,6 +504,24 @@ IDLE_NOTE_FAILED = Event(
     "The note for the idle path could not be written: every run will be a full one.",
     _ERROR,
 )
+FORGE_REQUEST_RETRIED = Event(
+    "forge.request_retried",
+    "warning",
+    "A request to the forge failed in a way that can pass and is made again.",
+    REQUEST_RETRIED.fields,
+)
+NOTIFICATION_SENT = Event(
+    "notification.sent",
+    "info",
+    "A service has taken a message.",
+    {"title": "of the message", "service": "who took it"},
+)
+NOTIFICATION_FAILED = Event(
+    "notification.failed",
+    "warning",
+    "Somebody could not be told; the run goes on as if it had been told.",
+    {"title": "of the message", "service": "who did not take it", **_ERROR},
+)
 
 ALL: Final[tuple[Event, ...]] = tuple(
     sorted(

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from agent.config.settings import Settings
     from agent.domain.check import CheckResult
 
-# The checks need no Hydra, so that `agent check --canary HOST` works on any machine.
-_ANY_HYDRA = {"hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}}
-
 
 @click.command("check")
 @config_option
@@ -31,9 +28,10 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
     """
     from agent.cli.check_report import for_person, for_program  # noqa: PLC0415
     from agent.cli.event_loop import run_async  # noqa: PLC0415
-    from agent.config.load import load_settings  # noqa: PLC0415
+    from agent.config.load import WITHOUT_HYDRA, load_settings  # noqa: PLC0415
 
-    settings = load_settings(config_file, canaries=canaries, fallback=_ANY_HYDRA)
+    # So that `agent check --canary HOST` works on any machine.
+    settings = load_settings(config_file, canaries=canaries, fallback=WITHOUT_HYDRA)
     results = run_async(lambda stopped: _checked(settings, stopped))
     if as_json:
         click.echo(for_program(results))

@@ -19,11 +19,12 @@ def command() -> None:
 
 @command.command("check")
 @config_option
-def check(config_file: Path | None) -> None:
+@click.option("--flake-update", is_flag=True, help="Without `[hydra]`, as agent flake-update does.")
+def check(config_file: Path | None, *, flake_update: bool) -> None:
     """Validate the settings: every problem with its key, exit code 78."""
-    from agent.config.load import DEFAULT_FILE, load_settings  # noqa: PLC0415
+    from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings  # noqa: PLC0415
 
-    load_settings(config_file)
+    load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
     click.echo(f"{config_file or DEFAULT_FILE}: the settings are valid")
 
 

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "dead-man": "",
     "demo": "Watch the agent upgrade a throw-away host.",
     "deny": "Keep a system from ever being activated here.",
+    "flake-update": "Update the inputs of the hosts' flake, and propose what that changes.",
     "history": "Tell what earlier runs have done here, and what is denied.",
     "pause": "Keep the agent from upgrading and rebooting.",
     "reboot": "Do the reboot that an upgrade waits for, if it is allowed now.",

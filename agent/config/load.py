@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE: Final = Path("/etc/nixos-hydra-agent/config.toml")
 _MAX_FILE: Final = 1 << 20
+WITHOUT_HYDRA: Final[Mapping[str, Any]] = {
+    "hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}
+}
+"""The fallback of commands that look at no builds of this host, and so need no `[hydra]`."""
 
 
 def load_settings(

@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.checks import CheckSection, check_of
+from agent.config.flake_update import FlakeUpdateSection
+from agent.config.notify import NotifySection
 from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
@@ -371,6 +373,8 @@ class Settings(BaseSettings):
     reboot: RebootSection = RebootSection()
     paths: PathsSection = PathsSection()
     log: LogSection = LogSection()
+    notify: NotifySection = NotifySection()
+    flake_update: FlakeUpdateSection = FlakeUpdateSection()
 
     @field_validator("fetch")
     @classmethod

@@ -279,7 +279,7 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._write(answer)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - the base's names
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - the base's names
 
     def _read(self) -> Request:
         path, _, query = self.path.partition("?")

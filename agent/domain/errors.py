@@ -4,9 +4,13 @@
     ├── ConfigError        the settings
     ├── HydraError         Hydra: the transport, its answers, what it has built
     ├── NixError           nix: evaluation, substitution, building, the store
+    ├── FlakeError         the flake whose inputs are to be updated
+    ├── GitError           git: its repository, and the remote
     ├── ActivationError    nixos-rebuild and switch-to-configuration
     ├── HostError          what the agent reads and does on the host itself
     ├── JournalError       the history file
+    ├── ForgeError         the forge: its transport, its answers, what it refuses
+    ├── NotifyError        services that messages go through
     └── LockedError        another agent is at work
 
 The class says where a fault lies; its `Kind` says what it is. A kind is stable: logs, metrics and
@@ -112,6 +116,35 @@ class Kind(StrEnum):
     NIX_TIMEOUT = "nix-timeout"
     NIX_NONSENSE = "nix-nonsense"
 
+    # The update side: the flake
+    FLAKE_MISSING = "flake-missing"
+    LOCK_FILE_MISSING = "lock-file-missing"
+    LOCK_FILE_UNREADABLE = "lock-file-unreadable"
+    HOSTS_MISSING = "hosts-missing"
+    INPUT_UNKNOWN = "input-unknown"
+    INPUT_UNAVAILABLE = "input-unavailable"
+    HOSTS_BROKEN = "hosts-broken"
+    JOBS_RED = "jobs-red"
+    EVALUATION_RED = "evaluation-red"
+    PROOF_OVERDUE = "proof-overdue"
+
+    # The update side: git
+    GIT_MISSING = "git-missing"
+    GIT_FAILED = "git-failed"
+    GIT_TIMEOUT = "git-timeout"
+    REPOSITORY_MISSING = "repository-missing"
+    REPOSITORY_BUSY = "repository-busy"
+    REMOTE_MISSING = "remote-missing"
+    REMOTE_UNREACHABLE = "remote-unreachable"
+    REMOTE_UNAUTHORISED = "remote-unauthorised"
+    BASE_MISSING = "base-missing"
+    BRANCH_DIVERGED = "branch-diverged"
+    PUSH_REFUSED = "push-refused"
+    HOOK_REFUSED = "hook-refused"
+    SIGNING_FAILED = "signing-failed"
+    IDENTITY_MISSING = "identity-missing"
+    NO_SPACE = "no-space"
+
     # Activation
     NIXOS_REBUILD_MISSING = "nixos-rebuild-missing"
     NIXOS_REBUILD_OPTIONS = "nixos-rebuild-options"
@@ -146,6 +179,33 @@ class Kind(StrEnum):
     LOCKED = "locked"
     OUTPUT_CLOSED = "output-closed"
     DEMO_IMPOSSIBLE = "demo-impossible"
+
+    # The forge
+    FORGE_UNREACHABLE = "forge-unreachable"
+    FORGE_TLS = "forge-tls"
+    FORGE_TIMEOUT = "forge-timeout"
+    FORGE_RATE_LIMITED = "forge-rate-limited"
+    FORGE_SERVER_ERROR = "forge-server-error"
+    FORGE_UNAUTHORISED = "forge-unauthorised"
+    FORGE_FORBIDDEN = "forge-forbidden"
+    FORGE_NOT_FOUND = "forge-not-found"
+    FORGE_CONFLICT = "forge-conflict"
+    FORGE_UNPROCESSABLE = "forge-unprocessable"
+    FORGE_STATUS = "forge-status"
+    FORGE_REDIRECT = "forge-redirect"
+    FORGE_NONSENSE = "forge-nonsense"
+    FORGE_NOT_READY = "forge-not-ready"
+    AUTO_MERGE_REFUSED = "auto-merge-refused"
+
+    # Notifications
+    NOTIFY_UNUSABLE = "notify-unusable"
+    NOTIFY_FAILED = "notify-failed"
+    NOTIFY_TIMEOUT = "notify-timeout"
+
+    # Credentials
+    SECRET_MISSING = "secret-missing"  # noqa: S105 - the name of a fault
+    SECRET_EXPOSED = "secret-exposed"  # noqa: S105 - the same
+    SECRET_UNUSABLE = "secret-unusable"  # noqa: S105 - the same
 
     # The agent itself
     BUG = "bug"
@@ -253,6 +313,37 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.BUILD_ERROR: _facts(_C.FAILED, "`nixos-rebuild build` failed"),
     Kind.NIX_TIMEOUT: _facts(_C.FAILED, "nix took longer than its deadline"),
     Kind.NIX_NONSENSE: _facts(_C.FAILED, "nix printed something other than what was asked"),
+    Kind.FLAKE_MISSING: _facts(_C.FAILED, "there is no `flake.nix` to update the inputs of"),
+    Kind.LOCK_FILE_MISSING: _facts(_C.FAILED, "no `flake.lock` is committed"),
+    Kind.LOCK_FILE_UNREADABLE: _facts(_C.FAILED, "`flake.lock` is not of nix's form"),
+    Kind.HOSTS_MISSING: _facts(
+        _C.FAILED, "the flake has no host, or none of the name that is looked for"
+    ),
+    Kind.INPUT_UNKNOWN: _facts(_C.FAILED, "the flake has no such input"),
+    Kind.INPUT_UNAVAILABLE: _facts(_C.FAILED, "an input does not exist any more, or not now"),
+    Kind.HOSTS_BROKEN: _facts(_C.FAILED, "hosts cannot be built with the updated inputs"),
+    Kind.JOBS_RED: _facts(_C.FAILED, "Hydra could not build hosts with the updated inputs"),
+    Kind.EVALUATION_RED: _facts(_C.FAILED, "Hydra could not evaluate the update's branch"),
+    Kind.PROOF_OVERDUE: _facts(
+        _C.FAILED, "Hydra has not built the update within `flake_update.hydra.deadline`"
+    ),
+    Kind.GIT_MISSING: _facts(_C.FAILED, "no `git` on PATH"),
+    Kind.GIT_FAILED: _facts(_C.FAILED, "git failed in a way that has no name of its own"),
+    Kind.GIT_TIMEOUT: _facts(_C.FAILED, "git took longer than its deadline"),
+    Kind.REPOSITORY_MISSING: _facts(_C.FAILED, "the flake is in no git repository"),
+    Kind.REPOSITORY_BUSY: _facts(_C.HELD, "another update of the repository is at work"),
+    Kind.REMOTE_MISSING: _facts(_C.FAILED, "the repository has no such remote"),
+    Kind.REMOTE_UNREACHABLE: _facts(_C.UNREACHABLE, "the remote could not be reached"),
+    Kind.REMOTE_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the remote wants other credentials"),
+    Kind.BASE_MISSING: _facts(_C.FAILED, "the remote has no such base branch"),
+    Kind.BRANCH_DIVERGED: _facts(
+        _C.FAILED, "the update's branch on the remote has commits of somebody else"
+    ),
+    Kind.PUSH_REFUSED: _facts(_C.FAILED, "the remote refused the branch"),
+    Kind.HOOK_REFUSED: _facts(_C.FAILED, "a hook refused the commit or the push"),
+    Kind.SIGNING_FAILED: _facts(_C.FAILED, "the commit could not be signed"),
+    Kind.IDENTITY_MISSING: _facts(_C.FAILED, "git does not know in whose name to commit"),
+    Kind.NO_SPACE: _facts(_C.FAILED, "there is no room for a worktree or a commit"),
     Kind.NIXOS_REBUILD_MISSING: _facts(_C.FAILED, "no `nixos-rebuild` on PATH"),
     Kind.NIXOS_REBUILD_OPTIONS: _facts(_C.FAILED, "nixos-rebuild does not know an option"),
     Kind.ACTIVATION_FAILED: _facts(_C.FAILED, "switch-to-configuration refused or broke off"),
@@ -286,6 +377,37 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.JOURNAL_CORRUPT: _facts(_C.FAILED, "the history file is damaged"),
     Kind.JOURNAL_TOO_NEW: _facts(_C.FAILED, "a newer agent wrote the history file"),
     Kind.LOCKED: _facts(_C.HELD, "another agent is at work"),
+    Kind.FORGE_UNREACHABLE: _facts(
+        _C.UNREACHABLE, "no connection to the forge, or one that broke", retryable=True
+    ),
+    Kind.FORGE_TLS: _facts(_C.UNREACHABLE, "no trusted TLS connection to the forge"),
+    Kind.FORGE_TIMEOUT: _facts(_C.UNREACHABLE, "the forge did not answer in time", retryable=True),
+    Kind.FORGE_RATE_LIMITED: _facts(
+        _C.UNREACHABLE, "the forge asks to be left alone for a while", retryable=True
+    ),
+    Kind.FORGE_SERVER_ERROR: _facts(
+        _C.UNREACHABLE, "the forge, or the proxy before it, failed (5xx)", retryable=True
+    ),
+    Kind.FORGE_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the forge does not know the token (401)"),
+    Kind.FORGE_FORBIDDEN: _facts(_C.UNAUTHORISED, "the token may not do this (403)"),
+    Kind.FORGE_NOT_FOUND: _facts(
+        _C.NOT_FOUND, "the forge has no such repository, branch or proposal (404)"
+    ),
+    Kind.FORGE_CONFLICT: _facts(_C.FAILED, "the branch is proposed already, or cannot be merged"),
+    Kind.FORGE_UNPROCESSABLE: _facts(_C.FAILED, "the forge refuses what it was asked for (422)"),
+    Kind.FORGE_STATUS: _facts(_C.BAD_ANSWER, "an HTTP status that a forge never gives here"),
+    Kind.FORGE_REDIRECT: _facts(_C.BAD_ANSWER, "the repository, or the forge, is elsewhere now"),
+    Kind.FORGE_NONSENSE: _facts(_C.BAD_ANSWER, "an answer that is not the forge's: no such JSON"),
+    Kind.FORGE_NOT_READY: _facts(
+        _C.FAILED, "the forge does not know yet whether a proposal can be merged", retryable=True
+    ),
+    Kind.AUTO_MERGE_REFUSED: _facts(_C.FAILED, "the forge will not merge by itself"),
+    Kind.NOTIFY_UNUSABLE: _facts(_C.BAD_CONFIG, "a way of notifying that cannot be used"),
+    Kind.NOTIFY_FAILED: _facts(_C.FAILED, "a message was not accepted"),
+    Kind.NOTIFY_TIMEOUT: _facts(_C.FAILED, "a message was not accepted in time"),
+    Kind.SECRET_MISSING: _facts(_C.BAD_CONFIG, "a file with a credential does not exist"),
+    Kind.SECRET_EXPOSED: _facts(_C.BAD_CONFIG, "everybody may read a file with a credential"),
+    Kind.SECRET_UNUSABLE: _facts(_C.BAD_CONFIG, "a file that holds no usable credential"),
     Kind.OUTPUT_CLOSED: _facts(_C.FAILED, "standard output was closed"),
     Kind.DEMO_IMPOSSIBLE: _facts(_C.FAILED, "the demo's stage could not be made"),
     Kind.BUG: _facts(_C.BUG, "a fault of the agent itself; the log has its traceback"),
@@ -352,6 +474,14 @@ class NixError(AgentError):
     """nix could not evaluate, substitute or build."""
 
 
+class FlakeError(AgentError):
+    """The flake whose inputs are to be updated is not fit for it, or the update breaks it."""
+
+
+class GitError(AgentError):
+    """git failed, or the remote refused."""
+
+
 class ActivationError(AgentError):
     """nixos-rebuild failed; the message tells what running and profile show afterwards."""
 
@@ -366,3 +496,11 @@ class JournalError(AgentError):
 
 class LockedError(AgentError):
     """Another agent holds the lock."""
+
+
+class ForgeError(AgentError):
+    """The forge cannot be reached, answers nonsense, or refuses."""
+
+
+class NotifyError(AgentError):
+    """Somebody could not be told."""

@@ -125,9 +125,17 @@ class FaultyServer:
         headers = {
             name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
         }
+        self._read_body(connection, head.partition(b"\r\n\r\n")[2], headers)
         self.paths.append(path)
         self.headers.append(headers)
         self._behaviour(Talk(connection, path, headers, self._stopped))
+
+    @staticmethod
+    def _read_body(connection: socket.socket, begun: bytes, headers: Mapping[str, str]) -> None:
+        # What is left unread when a connection is closed resets it: the answer could be lost.
+        left = int(headers.get("content-length", "0")) - len(begun)
+        while left > 0 and (block := connection.recv(65536)):
+            left -= len(block)
 
 
 def head(status: int, headers: Mapping[str, str]) -> bytes:

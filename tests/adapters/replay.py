@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.hydra.conversation import Retries
+from agent.adapters.retries import Retries
 from agent.domain.job import Job
 from fakes.telling import RememberedEvents, SteppedClock
 

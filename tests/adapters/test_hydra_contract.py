@@ -9,7 +9,7 @@ import pytest
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.hydra.conversation import Retries
+from agent.adapters.retries import Retries
 from agent.demo.hydra import world as embedded
 from agent.demo.hydra.server import EmbeddedHydra
 from agent.domain.build import Build

@@ -20,7 +20,8 @@ from adapters.faulty_server import FaultyServer
 from agent.adapters.clock import SystemClock
 from agent.adapters.hydra import faults
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.hydra.conversation import Retries
+from agent.adapters.retries import Retries
+from agent.adapters.web import Watch
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
 from fakes.telling import RememberedEvents
@@ -104,7 +105,7 @@ def test_of_several_addresses_the_first_ones_reason_is_told():
     below.__cause__ = ExceptionGroup("multiple connection attempts failed", reasons)
     error = httpx.ConnectError(str(below))
     error.__context__ = below
-    found = faults.translate("http://h/x", faults.Watch(), error)
+    found = faults.translate("http://h/x", Watch(), error)
     assert found.kind is Kind.HYDRA_REFUSED
     assert "No route to host" in found.message
 
@@ -448,7 +449,7 @@ _GROWTH = """
     import asyncio, resource, sys
     from agent.adapters.clock import SystemClock
     from agent.adapters.hydra.client import HydraClient
-    from agent.adapters.hydra.conversation import Retries
+    from agent.adapters.retries import Retries
     from agent.domain.errors import HydraError
 
     class Silent:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.hydra.conversation import Retries
+from agent.adapters.retries import Retries
 from agent.application import events
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select

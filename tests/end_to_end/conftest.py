@@ -4,6 +4,7 @@ import pytest
 
 from agent.demo.hydra import EmbeddedHydra
 from end_to_end.machine import Machine
+from end_to_end.update_desk import UpdateDesk
 from end_to_end.warm import WarmAgent
 
 
@@ -12,6 +13,12 @@ def warm_agent():
     """What runs the agent in processes that need not load it first."""
     with WarmAgent() as agent:
         yield agent
+
+
+@pytest.fixture
+def desk(site, monkeypatch, capsys):
+    """The command `agent flake-update` on a fleet's checkout."""
+    return UpdateDesk(site, monkeypatch, capsys)
 
 
 @pytest.fixture

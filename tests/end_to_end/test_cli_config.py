@@ -28,6 +28,20 @@ def test_valid_settings_are_told_so(capsys, config):
     assert capsys.readouterr().out == f"{config}: the settings are valid\n"
 
 
+def test_updates_of_a_flake_need_no_hydra(capsys, config):
+    config.write_text('[flake_update]\nremote = "codeberg"\n[notify]\nntfy_topic = "t"\n')
+    assert run(["config", "check", "--config", str(config)]) == 78
+    assert "hydra" in capsys.readouterr().err
+    assert run(["config", "check", "--flake-update", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == f"{config}: the settings are valid\n"
+
+
+def test_an_ntfy_server_with_a_path_is_refused(capsys, config):
+    config.write_text(HYDRA + '[notify]\nntfy_server = "https://example.org/ntfy"\n')
+    assert run(["config", "check", "--config", str(config)]) == 78
+    assert "notify.ntfy_server: an ntfy server is a URL without a path" in capsys.readouterr().err
+
+
 def test_the_file_may_be_named_by_a_variable(capsys, config, monkeypatch):
     monkeypatch.setenv("NIXOS_HYDRA_AGENT_CONFIG", str(config))
     assert run(["config", "check"]) == 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub"
 FILES = ("flake.nix", "module.nix", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
-FOLDERS = ("agent", "benchmarks", "docs", "nix", "templates", "tests/nix")
+FOLDERS = ("agent", "benchmarks", "contrib", "docs", "nix", "templates", "tests/nix")
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 

@@ -132,4 +132,5 @@ def test_the_fleet_updates_itself_with_the_agent_that_it_has_locked(nix, fleet):
     assert program.endswith("/bin/agent")
     for forge in (".github", ".forgejo"):
         workflow = (fleet / forge / "workflows" / "flake-update.yml").read_text()
-        assert "run: nix run .#agent -- flake-update run\n" in workflow
+        assert "  AGENT: .#agent\n" in workflow
+        assert 'run: nix run "$AGENT" -- flake-update run\n' in workflow

@@ -13,11 +13,13 @@ from pydantic import BaseModel
 
 from agent.cli.progress import LoggedProgress
 from agent.config.checks import CHECK_SECTIONS
+from agent.config.flake_update import update_policy_of
 from agent.config.load import load_settings
 from agent.config.policy import policy_of
 from agent.config.settings import Settings
 from agent.config.windows import WindowSection
 from agent.domain.check import StatusRange
+from agent.flake_update_wiring import open_notifier, open_update_ports
 from agent.wiring import open_ports
 from fakes.telling import RememberedEvents
 
@@ -35,6 +37,54 @@ RESOLVE = BASE + '[[health.checks]]\ntype = "dns"\nhost = "a"\n'
 UNIT = BASE + '[[health.checks]]\ntype = "unit"\nunit = "a.service"\n'
 COMMAND = BASE + '[[health.checks]]\ntype = "command"\ncommand = ["a"]\n'
 OPENS = "{start = '04:00', length = '2h'}"
+
+UPDATE = (
+    BASE
+    + """
+[flake_update]
+verify = "hydra"
+sign = "ssh"
+[flake_update.hydra]
+instance = "http://127.0.0.1:1"
+project = "p"
+[flake_update.forge]
+type = "forgejo"
+url = "http://127.0.0.1:1"
+repository = "o/r"
+token_file = "@token@"
+"""
+)
+NOTIFY = BASE + '[notify]\nntfy_topic = "t"\n'
+UPDATES: dict[str, tuple[str, Any]] = {
+    "repository": ('"/x/checkout"', Path("/x/checkout")),
+    "remote": ('"upstream"', "upstream"),
+    "base": ('"trunk"', "trunk"),
+    "branch": ('"auto/{date}"', "auto/{date}"),
+    "inputs": ('["nixpkgs"]', "nixpkgs"),
+    "include": ('["web-.*"]', "web-.*"),
+    "exclude": ('["lab-.*"]', "lab-.*"),
+    "verify": ('"local"', "local"),
+    "concurrency": ("7", 7),
+    "deadline": ('"7h"', 25200.0),
+    "author": ('"Bot <bot@x>"', "bot@x"),
+    "sign": ('"gpg"', "openpgp"),
+    "signing_key": ('"/x/key"', "/x/key"),
+    "ssh_key_file": ('"/x/ssh"', Path("/x/ssh")),
+    "forge.type": ('"github"', "/repos/o/r"),
+    "forge.url": ('"http://127.0.0.1:2"', "http://127.0.0.1:2"),
+    "forge.repository": ('"o/other"', "/api/v1/repos/o/other"),
+    "forge.labels": ('["flake"]', "flake"),
+    "forge.assignees": ('["bob"]', "bob"),
+    "forge.auto_merge": ('"squash"', "squash"),
+    "forge.timeout": ('"7s"', 7.0),
+    "hydra.instance": ('"http://127.0.0.1:2"', "http://127.0.0.1:2"),
+    "hydra.project": ('"q"', "q"),
+    "hydra.jobset": ('"k"', "k"),
+    "hydra.job": ('"nixos.{host}"', "nixos.{host}"),
+    "hydra.timeout": ('"7s"', 7.0),
+    "hydra.deadline": ('"7h"', timedelta(hours=7)),
+    "hydra.poll": ('"7s"', timedelta(seconds=7)),
+}
 
 # key: (base, TOML value, what the policy or an adapter then holds)
 ROWS: dict[str, tuple[str, str, Any]] = {
@@ -119,6 +169,12 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "unit.name": (UNIT, '"named"', "named"),
     "unit.timeout": (UNIT, '"7s"', timedelta(seconds=7)),
     "unit.wanted": (UNIT, "true", True),
+    **{f"flake_update.{key}": (UPDATE, *row) for key, row in UPDATES.items()},
+    "notify.ntfy_server": (NOTIFY, '"https://n"', "https://n"),
+    "notify.ntfy_topic": (NOTIFY, '"other"', "other"),
+    "notify.ntfy_token_file": (NOTIFY, '"/x/token"', Path("/x/token")),
+    "notify.urls_file": (NOTIFY, '"/x/urls"', Path("/x/urls")),
+    "notify.timeout": (NOTIFY, '"7s"', 7.0),
     "command.command": (COMMAND, '["a", "b"]', "b"),
     "command.name": (COMMAND, '"named"', "named"),
     "command.timeout": (COMMAND, '"7s"', timedelta(seconds=7)),
@@ -127,6 +183,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
 ELSEWHERE = {
     **{f"window.{key}": "test_config_windows sees it" for key in WindowSection.model_fields},
     "log.format": "the end-to-end tests see it arrive",
+    "flake_update.forge.token_file": "the end-to-end tests see it arrive",
     **{f"{kind}.type": "it selects the kind of check" for kind in CHECK_SECTIONS},
 }
 
@@ -136,7 +193,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= keys_of(kind, f"{name}.")
+            found |= keys_of(kind, f"{prefix}{name}.")
         else:
             found.add(prefix + name)
     return found
@@ -154,6 +211,11 @@ def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Return every plain value that policy and ports hold, by where it is held."""
     file = tmp_path / "config.toml"
     file.write_text("")
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("t0ken")
+    if forge := content.get("flake_update", {}).get("forge"):
+        forge["token_file"] = str(token)
     settings = load_settings(file, overrides=content)
     sink = RememberedEvents()
 
@@ -163,7 +225,15 @@ def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
             _walk("policy", policy_of(settings), leaves, set())
             for name in ports.__slots__:
                 _walk(name, getattr(ports, name), leaves, set())
-            return leaves
+        notifier = open_notifier(settings, sink)
+        updates = open_update_ports(settings, sink, notifier=notifier, proposes=True)
+        async with updates as update_ports:
+            _walk("update", update_policy_of(settings.flake_update), leaves, set())
+            for name in ("builds", "repository", "forge", "notifier"):
+                _walk(f"update.{name}", getattr(update_ports, name), leaves, set())
+            if update_ports.jobset_of is not None:
+                _walk("update.jobset", update_ports.jobset_of("branch"), leaves, set())
+        return leaves
 
     return asyncio.run(look())
 
@@ -171,6 +241,8 @@ def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _walk(place: str, value: Any, leaves: dict[str, Any], seen: set[int]) -> None:
     if value is None or isinstance(value, str | int | float | PurePath | timedelta | StatusRange):
         leaves[place] = value
+    elif isinstance(value, asyncio.Semaphore):
+        leaves[place] = value._value
     elif isinstance(value, tuple | list):
         for number, item in enumerate(value):
             _walk(f"{place}[{number}]", item, leaves, seen)
@@ -186,11 +258,14 @@ def test_the_key_reaches_the_policy_or_an_adapter(tmp_path, key):
     base, text, expected = ROWS[key]
     value = tomllib.loads(f"x = {text}")["x"]
     before, after = tomllib.loads(base), tomllib.loads(base)
+    holder = after
     table, _, name = key.rpartition(".")
     if table in CHECK_SECTIONS:
         after["health"]["checks"][0][name] = value
     else:
-        (after.setdefault(table, {}) if table else after)[name] = value
+        for part in filter(None, table.split(".")):
+            holder = holder.setdefault(part, {})
+        holder[name] = value
     held_before, held_after = held(tmp_path, before), held(tmp_path, after)
     changed = {
         place: now

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.application import events
+from agent.application.flake_update import events as update_events
 from agent.cli.main import agent
 from agent.domain.errors import KINDS
 
@@ -66,17 +67,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
         r"^\| `([\w.]+)` \| (.+?) \| (.*?) \| (.+?) \|$", pages["settings.md"], re.MULTILINE
     )
     keys = [key for key, *_ in rows]
-    expected = {
-        f"{table}.{name}"
-        for table, field in Settings.model_fields.items()
-        if hasattr(field.annotation, "model_fields")
-        for name in field.annotation.model_fields
-    }
-    expected |= {
-        name
-        for name, field in Settings.model_fields.items()
-        if not hasattr(field.annotation, "model_fields")
-    }
+    expected = set(keys_of(Settings))
     expected |= {name for section in CHECK_SECTIONS.values() for name in section.model_fields}
     expected |= set(WindowSection.model_fields)
     assert set(keys) == expected
@@ -85,11 +76,19 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
     assert ("hydra.project", "name without a slash", "required") in [row[:3] for row in rows]
 
 
+def keys_of(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from keys_of(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def test_every_command_and_option_is_told(pages):
     page = pages["commands.md"]
     for command in (
         *("upgrade", "status", "check", "config show", "config schema", "demo", "history"),
-        *("confirm", "rollback", "deny", "allow"),
+        *("confirm", "rollback", "deny", "allow", "flake-update diff", "flake-update run"),
     ):
         assert f"## `agent {command} [OPTIONS]" in page
     for option in (
@@ -101,7 +100,7 @@ def test_every_command_and_option_is_told(pages):
 
 
 def test_every_event_and_fault_is_told(pages):
-    for event in events.ALL:
+    for event in (*events.ALL, *update_events.ALL):
         assert f"## `{event.name}`" in pages["events.md"]
     for kind in KINDS:
         assert f"| `{kind}` |" in pages["errors.md"]

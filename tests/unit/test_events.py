@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from agent.application import events
+from agent.application.flake_update import events as update_events
 
 AGENT = Path(events.__file__).parents[1]
-CONSTANTS = {name: value for name, value in vars(events).items() if isinstance(value, events.Event)}
+CONSTANTS = {
+    name: value
+    for module in (events, update_events)
+    for name, value in vars(module).items()
+    if isinstance(value, events.Event)
+}
+ALL = (*events.ALL, *update_events.ALL)
 # What the functions that are expanded into an event's fields return.
 HELPERS = {
     "error_fields": {"error_kind", "error_message", "error_hint"},
@@ -84,7 +91,7 @@ def test_emit_calls_are_found_at_all():
     assert len(EMITS) > 25
 
 
-@pytest.mark.parametrize("event", events.ALL, ids=lambda event: event.name)
+@pytest.mark.parametrize("event", ALL, ids=lambda event: event.name)
 def test_an_event_has_a_name_in_the_past_and_a_meaning(event):
     area, _, what = event.name.partition(".")
     assert area.isidentifier()
@@ -95,4 +102,4 @@ def test_an_event_has_a_name_in_the_past_and_a_meaning(event):
 
 
 def test_names_of_events_are_unique():
-    assert len({event.name for event in events.ALL}) == len(CONSTANTS) == len(events.ALL)
+    assert len({event.name for event in ALL}) == len(CONSTANTS) == len(ALL)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, Self
 from typing_extensions import override
 
 from agent.adapters.hydra import absence, models, outlook, paths
-from agent.adapters.hydra.conversation import Conversation, Retries
+from agent.adapters.hydra.conversation import Conversation
 from agent.adapters.hydra.transport import Transport
+from agent.adapters.retries import Retries
 from agent.application.ports import Hydra
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import parse_locked_flake_reference

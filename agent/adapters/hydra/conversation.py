@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import tenacity
-from tenacity.wait import wait_base
-from typing_extensions import override
 
+from agent.adapters.retries import Wait, can_pass, fault_of
 from agent.application import events
 from agent.domain.errors import AgentError, HydraError, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from agent.adapters.hydra.transport import Answer, Transport
+    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """How often a request is made, and the seconds between: doubling, with up to `first` on top."""
-
-    attempts: int = 5
-    first: float = 0.5
-    longest: float = 10.0
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Conversation:
@@ -65,12 +51,12 @@ class Conversation:
 
         def note(state: tenacity.RetryCallState) -> None:
             nonlocal earlier
-            earlier = _fault_of(state)
+            earlier = fault_of(state)
             self._tell(path, earlier, state)
 
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_can_pass),
-            wait=_Wait(self._retries),
+            retry=tenacity.retry_if_exception(can_pass),
+            wait=Wait(self._retries),
             stop=self._is_last,
             before_sleep=note,
             sleep=self._retries.sleep,
@@ -125,27 +111,3 @@ class Conversation:
             " Hydra are over",
             hint="is Hydra overloaded, or hydra.deadline too short?",
         )
-
-
-class _Wait(wait_base):
-    """The usual wait, or the one that the server asked for where that is longer."""
-
-    def __init__(self, retries: Retries) -> None:
-        self._usual = tenacity.wait_exponential(
-            multiplier=retries.first, max=retries.longest
-        ) + tenacity.wait_random(0, retries.first)
-
-    @override
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        error = _fault_of(retry_state)
-        asked = None if error is None else error.retry_after
-        return max(self._usual(retry_state), asked or 0.0)
-
-
-def _can_pass(error: BaseException) -> bool:
-    return isinstance(error, AgentError) and error.is_retryable
-
-
-def _fault_of(state: tenacity.RetryCallState) -> AgentError | None:
-    error = None if state.outcome is None else state.outcome.exception()
-    return error if isinstance(error, AgentError) else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from agent.adapters.web import named_cause, reason_of, refusal_of
 from agent.domain.errors import HydraError, Kind
 from agent.slim import without_terminal_libraries
 
@@ -15,20 +15,7 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-class Watch:
-    """How far an exchange has come."""
-
-    def __init__(self) -> None:
-        self.is_connected = False
-        self.has_answer = False
-
-    async def trace(self, name: str, _info: dict[str, Any]) -> None:
-        """Take httpcore's trace events."""
-        if name == "http11.send_request_headers.started":
-            self.is_connected = True
+    from agent.adapters.web import Watch
 
 
 def timed_out(url: str, watch: Watch, seconds: float) -> HydraError:
@@ -94,7 +81,7 @@ def translate(url: str, watch: Watch, error: Exception) -> HydraError:
     if watch.has_answer:
         return HydraError(
             Kind.HYDRA_TRUNCATED,
-            f"{url}: the connection broke within the answer: {_reason(error)}",
+            f"{url}: the connection broke within the answer: {reason_of(error)}",
             hint="look at the proxy in front of Hydra",
         )
     # Of a proxy, too, something was asked.
@@ -108,12 +95,12 @@ def _unanswered(url: str, error: BaseException) -> HydraError:
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
         return HydraError(
             Kind.HYDRA_NOT_HTTP,
-            f"{url}: the answer is not HTTP: {_reason(error)}",
+            f"{url}: the answer is not HTTP: {reason_of(error)}",
             hint="check the port and the scheme (http or https) of hydra.instance",
         )
     return HydraError(
         Kind.HYDRA_DISCONNECTED,
-        f"{url}: the connection broke before an answer: {_reason(error)}",
+        f"{url}: the connection broke before an answer: {reason_of(error)}",
         hint="look at Hydra's own log, and at the proxy in front of it",
     )
 
@@ -122,12 +109,10 @@ def _unconnected(url: str, error: Exception) -> HydraError:
     if isinstance(error, httpx.ProxyError):
         return HydraError(
             Kind.HYDRA_REFUSED,
-            f"{url}: the proxy does not let the connection through: {_reason(error)}",
+            f"{url}: the proxy does not let the connection through: {reason_of(error)}",
             hint="look at http_proxy, https_proxy, all_proxy and no_proxy",
         )
-    # The outermost cause that names a reason; where a host has several addresses, the first's.
-    told = (cause for cause in _causes(error) if _names_a_reason(cause))
-    cause = next(told, error)
+    cause = named_cause(error)
     if isinstance(cause, ssl.SSLEOFError):
         return _unanswered(url, cause)
     if isinstance(cause, ssl.SSLError):
@@ -135,20 +120,13 @@ def _unconnected(url: str, error: Exception) -> HydraError:
     if isinstance(cause, (socket.gaierror, UnicodeError)):
         return HydraError(
             Kind.HYDRA_UNRESOLVABLE,
-            f"{url}: the host name has no address: {_reason(cause)}",
+            f"{url}: the host name has no address: {reason_of(cause)}",
             hint="check hydra.instance and this host's name servers",
         )
-    errno = cause.errno if isinstance(cause, OSError) else None
     return HydraError(
         Kind.HYDRA_REFUSED,
-        f"{url}: no connection: {os.strerror(errno) if errno else _reason(error)}",
+        f"{url}: no connection: {refusal_of(cause, error)}",
         hint="is Hydra running, and does a firewall let this host through?",
-    )
-
-
-def _names_a_reason(cause: BaseException) -> bool:
-    return isinstance(cause, UnicodeError) or (
-        isinstance(cause, OSError) and (cause.errno is not None or isinstance(cause, ssl.SSLError))
     )
 
 
@@ -172,29 +150,10 @@ _TLS_HINTS: Final = (
 def _tls(url: str, error: ssl.SSLError) -> HydraError:
     reason = error.reason or ""
     detail = getattr(error, "verify_message", "") or reason.replace("_", " ").lower()
-    told = detail or _reason(error)
+    told = detail or reason_of(error)
     hints = (hint for key, word, hint in _TLS_HINTS if key == reason and word in detail)
     return HydraError(
         Kind.HYDRA_TLS,
         f"{url}: no trusted TLS connection: {told}",
         hint=next(hints, "check certificate and TLS versions of the instance"),
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what led to it, outermost first, into groups as well.
-
-    httpcore raises what it has translated "from None": then only the context knows the cause.
-    """
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from _causes(member)
-    cause = error.__cause__ or error.__context__
-    if cause is not None:
-        yield from _causes(cause)
-
-
-def _reason(error: BaseException) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return text[:200] or type(error).__name__

@@ -95,11 +95,24 @@ class EvalsAnswer(_Answer):
     evals: list[EvalIdAnswer]
 
 
+class FlakeEvalAnswer(EvalIdAnswer):
+    """One entry of `/jobset/P/J/evals`, with the flake that was evaluated."""
+
+    flake: str | None = None
+
+
+class FlakeEvalsAnswer(_Answer):
+    """`/jobset/P/J/evals`, with the flakes."""
+
+    evals: list[FlakeEvalAnswer]
+
+
 class JobsetAnswer(_Answer):
     """`/jobset/P/J/errors`: the only page that carries the text of an evaluation's error."""
 
     enabled: bool | int
     errormsg: str | None = None
+    errortime: int | None = None
     fetcherrormsg: str | None = None
 
     @property

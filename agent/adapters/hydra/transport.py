@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import ssl
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from agent import __version__
 from agent.adapters.hydra import faults
 from agent.adapters.net import system_trust
+from agent.adapters.web import (
+    Watch,
+    is_encoded,
+    read_bounded,
+    seconds_to_wait,
+    without_credentials,
+)
 from agent.domain.errors import HydraError, Kind
 from agent.slim import without_terminal_libraries
 
@@ -20,7 +24,7 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
     from agent.application.ports import Clock
 
@@ -76,7 +80,7 @@ class Transport:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base = instance.rstrip("/")
-        self.instance = _without_credentials(self._base)
+        self.instance = without_credentials(self._base)
         self._clock = clock
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
@@ -88,7 +92,7 @@ class Transport:
             HydraError: whatever kept a usable answer from coming; 401, 403, 429 and 5xx too.
         """
         url = f"{self.instance}{path}"
-        watch = faults.Watch()
+        watch = Watch()
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange(path, url, watch)
@@ -102,14 +106,14 @@ class Transport:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _exchange(self, path: str, url: str, watch: faults.Watch) -> Answer:
+    async def _exchange(self, path: str, url: str, watch: Watch) -> Answer:
         client = self._open(url)
         async with client.stream(
             "GET", f"{self._base}{path}", extensions={"trace": watch.trace}
         ) as response:
             watch.has_answer = True
             self._refuse_status(url, response.status_code, response.headers)
-            _refuse_encoding(url, response.headers)
+            _refuse_encoding(url, response)
             return Answer(
                 instance=self.instance,
                 path=path,
@@ -154,60 +158,27 @@ class Transport:
         # 304, 305 and the like are no redirects, and Hydra never sends them.
         if status in (200, 404) or status in _REDIRECTS:
             return
-        retry_after = self._seconds_to_wait(headers.get("retry-after"))
+        retry_after = seconds_to_wait(headers.get("retry-after"), self._clock.now())
         raise faults.refused_status(url, status, retry_after)
-
-    def _seconds_to_wait(self, text: str | None) -> float | None:
-        """Read Retry-After: seconds or a date (RFC 9110, 10.2.3); None where it is neither."""
-        if text is None:
-            return None
-        if re.fullmatch(r"[0-9]{1,12}", text.strip()):
-            return float(text)
-        try:
-            instant = parsedate_to_datetime(text)
-            return max(0.0, (instant - self._clock.now()).total_seconds())
-        except (TypeError, ValueError, OverflowError):
-            # TypeError: a date without a zone cannot be compared, and says nothing.
-            return None
 
 
 async def _read(url: str, response: httpx.Response) -> bytes:
     """Return the body; what is announced or turns out too large is not read on."""
-    too_large = HydraError(
-        Kind.HYDRA_TOO_LARGE,
-        f"{url}: the answer is larger than {MAX_BODY} bytes",
-        hint="is hydra.instance the URL of a Hydra?",
-    )
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY:
-        raise too_large
-    size = 0
-    chunks: list[bytes] = []
-    async with contextlib.aclosing(_raw(response)) as stream:
-        async for chunk in stream:
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise too_large
-            chunks.append(chunk)
-    return b"".join(chunks)
+    body = await read_bounded(response, MAX_BODY)
+    if body is None:
+        raise HydraError(
+            Kind.HYDRA_TOO_LARGE,
+            f"{url}: the answer is larger than {MAX_BODY} bytes",
+            hint="is hydra.instance the URL of a Hydra?",
+        )
+    return body
 
 
-def _raw(response: httpx.Response) -> AsyncGenerator[bytes]:
-    # As it comes from the wire: httpx's own iterators would decode, or refuse what a test made.
-    # It is a generator, which wants to be closed when it is left early.
-    return cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
-
-
-def _refuse_encoding(url: str, headers: Mapping[str, str]) -> None:
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
+def _refuse_encoding(url: str, response: httpx.Response) -> None:
+    if is_encoded(response):
+        encoding = response.headers["content-encoding"].strip().lower()
         raise HydraError(
             Kind.HYDRA_NOT_JSON,
             f"{url}: the answer is encoded as {encoding[:40]!r}, which was not asked for",
             hint="the proxy in front of Hydra must not compress what does not accept it",
         )
-
-
-def _without_credentials(url: str) -> str:
-    # Not by urlsplit: what cannot be split is told about as well.
-    return re.sub(r"//[^/?#]*@", "//", url)

@@ -1,0 +1,128 @@
+"""Requests to a forge, tried again while that helps; answers as types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import tenacity
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from agent.adapters.forge.faults import IS_FORGE
+from agent.adapters.retries import Wait, can_pass, fault_of
+from agent.application import events
+from agent.domain.errors import ForgeError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.adapters.forge.transport import Answer, Transport
+    from agent.adapters.retries import Retries
+    from agent.application.ports import Clock, EventSink
+
+_T = TypeVar("_T")
+_MAX_PAGES: Final = 40
+
+
+class Shape(BaseModel):
+    """An answer: strict about what is used, indifferent to the rest."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class Conversation:
+    """Asks one forge; `timeout` of one request and `deadline` of its repetitions are seconds."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float,
+        deadline: float,
+        sink: EventSink,
+        clock: Clock,
+        retries: Retries,
+    ) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._deadline = deadline
+        self._sink = sink
+        self._clock = clock
+        self._retries = retries
+
+    async def ask(self, method: str, path: str, body: object = None) -> Answer:
+        """Return the answer to a request that may be made more than once.
+
+        Raises:
+            ForgeError: the last fault, when it cannot pass, or attempts or time are used up.
+        """
+        ends = self._clock.elapsed() + self._deadline
+
+        def is_last(state: tenacity.RetryCallState) -> bool:
+            is_used_up = state.attempt_number >= self._retries.attempts
+            return is_used_up or self._clock.elapsed() + state.upcoming_sleep >= ends
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            self._tell(path, state)
+
+        async def attempt() -> Answer:
+            left = max(ends - self._clock.elapsed(), 0.001)
+            return await self._transport.request(
+                method, path, body, timeout=min(self._timeout, left)
+            )
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(can_pass),
+            wait=Wait(self._retries),
+            stop=is_last,
+            before_sleep=tell,
+            sleep=self._retries.sleep,
+            reraise=True,
+        )
+        return await retrying(attempt)
+
+    async def ask_once(self, method: str, path: str, body: object) -> Answer:
+        """Return the answer to a request that must not be made twice; raises as `ask`."""
+        return await self._transport.request(method, path, body, timeout=self._timeout)
+
+    async def pages(self, path: str, shape: type[_T]) -> AsyncIterator[_T]:
+        """Yield every page of a list; `path` has a query, to which the page's number is added."""
+        number, has_next = 0, True
+        while has_next:
+            number += 1
+            answer = await self.ask("GET", f"{path}&page={number}")
+            if number > _MAX_PAGES:
+                raise nonsense(answer, f"the list does not end after {_MAX_PAGES} pages")
+            yield parse(answer, shape)
+            has_next = answer.has_next
+
+    def _tell(self, path: str, state: tenacity.RetryCallState) -> None:
+        error = fault_of(state)
+        if error is not None:
+            self._sink.emit(
+                events.FORGE_REQUEST_RETRIED,
+                path=path,
+                attempt=state.attempt_number,
+                wait=round(state.upcoming_sleep, 3),
+                error_kind=error.kind,
+                error_message=error.message,
+                error_hint=error.hint,
+            )
+
+
+def parse(answer: Answer, shape: type[_T]) -> _T:
+    """Return the content as `shape`; FORGE_NONSENSE says where it is another."""
+    try:
+        return TypeAdapter(shape).validate_python(answer.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the answer"
+        raise ForgeError(
+            Kind.FORGE_NONSENSE,
+            f"{answer.url}: not what a forge answers here: {where}: {first['msg']}",
+            hint=IS_FORGE,
+        ) from error
+
+
+def nonsense(answer: Answer, wrong: str) -> ForgeError:
+    """Return the fault of an answer that has the right shape and makes no sense."""
+    return ForgeError(Kind.FORGE_NONSENSE, f"{answer.url}: {wrong}", hint=IS_FORGE)

@@ -1,0 +1,1 @@
+"""The update side: a new lock file, proven, and proposed for review."""

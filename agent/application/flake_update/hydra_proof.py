@@ -1,0 +1,108 @@
+"""Waits until Hydra has built every host of the update's branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from agent.application.flake_update import events
+from agent.application.report import error_fields
+from agent.domain.errors import AgentError, FlakeError, Kind
+from agent.domain.flake_update.hydra_proof import JobState, tell_red
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from agent.application.flake_update.policy import UpdatePolicy
+    from agent.application.flake_update.ports import JobsetState, UpdateJobset, UpdatePorts
+    from agent.domain.flake_update.hydra_proof import HostJob
+
+_T = TypeVar("_T")
+_CAN_COME: Final = frozenset({Kind.HYDRA_DEADLINE, Kind.JOBSET_MISSING})
+"""Faults that end by themselves, besides those that are tried again: a jobset may be declared by
+the very branch that is to be built."""
+
+
+class HydraProof:
+    """The wait for one revision; `before` is what the jobset had come to before it was pushed."""
+
+    def __init__(
+        self,
+        ports: UpdatePorts,
+        policy: UpdatePolicy,
+        jobset: UpdateJobset,
+        before: JobsetState | None,
+    ) -> None:
+        self._ports = ports
+        self._jobset = jobset
+        self._before = before
+        self._poll = policy.hydra_poll.total_seconds()
+        self._deadline = policy.hydra_deadline.total_seconds()
+        self._ends = ports.clock.elapsed() + self._deadline
+
+    async def wait(self, revision: str, hosts: Sequence[str]) -> tuple[HostJob, ...]:
+        """Return the hosts' jobs, all green.
+
+        Raises:
+            FlakeError: EVALUATION_RED, JOBS_RED, PROOF_OVERDUE.
+            HydraError: what waiting does not help against.
+        """
+        eval_id = await self._wait_for_eval(revision)
+        self._ports.sink.emit(events.EVAL_FOUND, eval_id=eval_id, revision=revision)
+        told: tuple[int, ...] = ()
+        jobs: dict[str, HostJob] = {}
+        while True:
+            for host in hosts:
+                if host not in jobs or jobs[host].state is JobState.WAITING:
+                    job = await self._ask(self._jobset.job_of(eval_id, host))
+                    if job is not None:
+                        jobs[host] = job
+            counted = tuple(
+                sum(one.state is state for one in jobs.values())
+                for state in (JobState.GREEN, JobState.RED)
+            )
+            if counted != told:
+                told, (green, red) = counted, counted
+                waiting = len(hosts) - green - red
+                self._ports.sink.emit(events.JOBS_COUNTED, green=green, red=red, waiting=waiting)
+            if sum(counted) == len(hosts):
+                return _green(jobs)
+            late = [host for host in hosts if host not in jobs or jobs[host].state == "waiting"]
+            await self._sleep(f"of eval {eval_id} these are not built: {', '.join(late)}", jobs)
+
+    async def _wait_for_eval(self, revision: str) -> int:
+        while True:
+            eval_id = await self._ask(self._jobset.find_eval(revision))
+            if eval_id is not None:
+                return eval_id
+            state = await self._ask(self._jobset.state())
+            if state is not None and state.error and state != self._before:
+                raise FlakeError(
+                    Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {state.error}"
+                )
+            await self._sleep(f"the jobset has not evaluated {revision[:12]}", {})
+
+    async def _ask(self, question: Awaitable[_T]) -> _T | None:
+        try:
+            return await question
+        except AgentError as error:
+            if not error.is_retryable and error.kind not in _CAN_COME:
+                raise
+            self._ports.sink.emit(events.HYDRA_UNANSWERED, **error_fields(error))
+            return None
+
+    async def _sleep(self, open_question: str, jobs: dict[str, HostJob]) -> None:
+        left = self._ends - self._ports.clock.elapsed()
+        if left <= 0:
+            red = tell_red(jobs.values())
+            raise FlakeError(
+                Kind.PROOF_OVERDUE,
+                f"after {self._deadline:g} s {open_question}{f'; red: {red}' if red else ''}",
+                hint="does the jobset follow the update's branch, and has it builders enough?",
+            )
+        await self._ports.clock.sleep(min(self._poll, left))
+
+
+def _green(jobs: dict[str, HostJob]) -> tuple[HostJob, ...]:
+    if red := tell_red(jobs.values()):
+        raise FlakeError(Kind.JOBS_RED, f"Hydra could not build the update: {red}")
+    return tuple(jobs.values())

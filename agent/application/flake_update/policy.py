@@ -1,0 +1,40 @@
+"""What the administrator wants of an update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.domain.flake_update.branch import BranchTemplate
+from agent.domain.flake_update.hosts import HostPatterns
+
+if TYPE_CHECKING:
+    from agent.application.flake_update.ports import MergeMethod
+
+
+class Verify(StrEnum):
+    """How an update is proven before it is proposed."""
+
+    LOCAL = "local"
+    """Every host is built here."""
+    HYDRA = "hydra"
+    """Its branch is pushed, and Hydra builds every host of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """The update side's settings; without `inputs` all are updated."""
+
+    hosts: HostPatterns = field(default_factory=HostPatterns)
+    inputs: tuple[str, ...] = ()
+    base: str = "main"
+    branch: BranchTemplate = field(default_factory=BranchTemplate)
+    verify: Verify = Verify.LOCAL
+    hydra_deadline: timedelta = timedelta(hours=6)
+    hydra_poll: timedelta = timedelta(seconds=30)
+    labels: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+    auto_merge: MergeMethod | None = None
+    """None: people merge."""

@@ -1,0 +1,89 @@
+"""What came of a run of the update side, for a program, a person at the keyboard, and others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.application.flake_update import notices
+from agent.application.report import error_fields
+from agent.domain.errors import AgentError, ExitCode
+from agent.domain.flake_update.report import summary
+
+if TYPE_CHECKING:
+    from agent.application.flake_update.ports import Proposal
+    from agent.application.notification import Message
+    from agent.domain.flake_update.comparison import Comparison
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    LOCK_UNCHANGED = "lock-unchanged"
+    HOSTS_UNCHANGED = "hosts-unchanged"
+    ALREADY_PROPOSED = "already-proposed"
+    DRY_RUN = "dry-run"
+    PUSHED = "pushed"
+    PROPOSED = "proposed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of a run, as far as it came."""
+
+    outcome: Outcome
+    comparison: Comparison | None = None
+    branch: str | None = None
+    revision: str | None = None
+    proposal: Proposal | None = None
+    error: AgentError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 as well where nothing was to be done."""
+        return self.error.exit_code if self.error else ExitCode.DONE
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields of the event `flake_update.finished`."""
+        hosts = self.comparison
+        return {
+            "outcome": self.outcome.value,
+            "branch": self.branch,
+            "revision": self.revision,
+            "url": self.proposal.url if self.proposal else None,
+            "changed": [one.host for one in hosts.changed] if hosts else [],
+            "broken": [one.host for one in hosts.broken] if hosts else [],
+            "exit_code": self.exit_code.value,
+            **(error_fields(self.error) if self.error else {}),
+        }
+
+
+def message_of(result: RunResult, look_at: str) -> Message:
+    """Return what people are told of a run."""
+    if result.error is not None:
+        return notices.failure(result.error, look_at)
+    match result.outcome:
+        case Outcome.PUSHED | Outcome.PROPOSED:
+            hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
+            return notices.success(result.branch or "", hosts, result.proposal)
+        case Outcome.ALREADY_PROPOSED:
+            url = result.proposal.url if result.proposal else None
+            return notices.nothing(f"the update is proposed already: {url}", url)
+        case Outcome.HOSTS_UNCHANGED:
+            return notices.nothing("flake.lock has newer inputs, but no host changes")
+        case _:
+            return notices.nothing("flake.lock is already up to date")
+
+
+def headline(result: RunResult) -> str:
+    """Return one line on what came of a run."""
+    told = f"{result.outcome}"
+    if result.branch:
+        told += f" ({result.branch})"
+    if result.proposal:
+        told += f": {result.proposal.url}"
+    if result.comparison and result.comparison.hosts:
+        told += f"; {summary(result.comparison)}"
+    return told

@@ -1,0 +1,183 @@
+"""`agent flake-update diff|run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.application.flake_update.result import RunResult
+    from agent.application.ports import EventSink
+    from agent.config.settings import Settings
+    from agent.domain.flake_update.comparison import Comparison
+
+
+def _inputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not value or value.startswith("-") or not value.isprintable() or " " in value:
+            raise click.BadParameter(f"{value!r} is no name of an input", ctx, param)
+    return values
+
+
+_input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    callback=_inputs,
+    metavar="NAME",
+    help="Update this input, and not all; repeatable.",
+)
+
+
+@click.group("flake-update")
+def command() -> None:
+    """Update the inputs of the hosts' flake, and see or propose what that changes."""
+
+
+@command.command("diff")
+@config_option
+@click.option("--skip-update", is_flag=True, help="The lock file here has been updated already.")
+@_input_option
+@json_option
+def diff(
+    config_file: Path | None, inputs: tuple[str, ...], *, skip_update: bool, as_json: bool
+) -> int:
+    """Update flake.lock here, build every host before and after, and tell what changes.
+
+    The report goes to standard output, progress to standard error. Exits with 0 when some host
+    changes, 1 when something failed, 2 when flake.lock stays as it is, and 3 when it changes and no
+    host does.
+    """
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
+    from agent.cli.main import tell  # noqa: PLC0415
+    from agent.domain.errors import AgentError, Kind  # noqa: PLC0415
+    from agent.domain.flake_update.comparison import DiffExit  # noqa: PLC0415
+
+    try:
+        settings = _settings(config_file)
+        comparison = run_async(lambda _: _compared(settings, inputs, skips_update=skip_update))
+    except AgentError as error:
+        if error.kind in (Kind.INTERRUPTED, Kind.TERMINATED):
+            raise
+        tell(error)
+        return DiffExit.FAILED
+    _print_report(comparison, as_json=as_json)
+    return DiffExit.LOCK_UNCHANGED if comparison is None else comparison.exit_code
+
+
+@command.command("run")
+@config_option
+@_input_option
+@click.option("--dry-run", is_flag=True, help="Commit, push, propose and tell nothing.")
+@json_option
+def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+    """Update the inputs in a worktree, prove every host, and propose the update.
+
+    Exits with 0 when it is proposed, or nothing is to do, and otherwise with the fault's code.
+    """
+    from agent.application.flake_update.result import headline  # noqa: PLC0415
+    from agent.cli.event_loop import run_async  # noqa: PLC0415
+    from agent.cli.main import tell  # noqa: PLC0415
+    from agent.domain.flake_update.report import fields_of  # noqa: PLC0415
+    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+
+    settings = _settings(config_file)
+    result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
+    if as_json:
+        report = fields_of(result.comparison) if result.comparison else {}
+        # In the words of the event that has the same fields.
+        told = {name.replace("error_", "error.", 1): one for name, one in result.fields().items()}
+        click.echo(json.dumps(hide_secrets({**told, **report})))
+    else:
+        click.echo(hide_secrets(headline(result)))
+        _print_report(result.comparison, as_json=False)
+    if result.error is not None:
+        tell(result.error)
+    return result.exit_code
+
+
+def _settings(config_file: Path | None) -> Settings:
+    from agent.config.load import WITHOUT_HYDRA, load_settings  # noqa: PLC0415
+
+    return load_settings(config_file, fallback=WITHOUT_HYDRA)
+
+
+def _folded() -> EventSink:
+    from agent.cli.folded import FoldedSink, is_in_ci  # noqa: PLC0415
+
+    return FoldedSink(sys.stderr, folds=is_in_ci())
+
+
+def _sink(settings: Settings) -> EventSink:
+    """Return where progress goes: for a person or a CI's log in groups, for a journal as JSON."""
+    from agent.cli.folded import is_in_ci  # noqa: PLC0415
+    from agent.telemetry.log import (  # noqa: PLC0415
+        StructlogSink,
+        resolve_format,
+        standard_error,
+    )
+
+    stream = standard_error()
+    log_format = resolve_format(settings.log.format, stream)
+    if log_format == "console" or is_in_ci():
+        return _folded()
+    return StructlogSink(stream, level=settings.log.level, format=log_format)
+
+
+async def _compared(
+    settings: Settings, inputs: tuple[str, ...], *, skips_update: bool
+) -> Comparison | None:
+    from agent.application.flake_update.diff import diff as compare  # noqa: PLC0415
+    from agent.config.flake_update import update_policy_of  # noqa: PLC0415
+    from agent.flake_update_wiring import open_update_ports  # noqa: PLC0415
+
+    policy = update_policy_of(settings.flake_update, inputs)
+    async with open_update_ports(settings, _folded(), notifier=None, proposes=False) as ports:
+        return await compare(ports, policy, skips_update=skips_update)
+
+
+async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: bool) -> RunResult:
+    from agent.application.flake_update.run import Audience  # noqa: PLC0415
+    from agent.application.flake_update.run import run as propose  # noqa: PLC0415
+    from agent.config.flake_update import update_policy_of  # noqa: PLC0415
+    from agent.flake_update_wiring import open_notifier, open_update_ports  # noqa: PLC0415
+
+    sink = _sink(settings)
+    notifier = open_notifier(settings, sink)
+    policy = update_policy_of(settings.flake_update, inputs)
+    opening = open_update_ports(settings, sink, notifier=notifier, proposes=True)
+    audience = Audience(sink, notifier, _where_to_look())
+    return await propose(opening, policy, audience, dry_run=dry_run)
+
+
+def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:
+    from agent.domain.flake_update.comparison import Comparison as Report  # noqa: PLC0415
+    from agent.domain.flake_update.report import fields_of, markdown  # noqa: PLC0415
+    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+
+    if as_json:
+        click.echo(json.dumps(hide_secrets(fields_of(comparison or Report(())))))
+    elif comparison is not None and comparison.hosts:
+        click.echo(hide_secrets(markdown(comparison)), nl=False)
+
+
+def _where_to_look() -> str:
+    """Return where the log of this run can be read."""
+    place = os.environ
+    if {"GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"} <= set(place):
+        # Forgejo sets the same variables, and its pages have the same paths.
+        return (
+            f"{place['GITHUB_SERVER_URL']}/{place['GITHUB_REPOSITORY']}/actions/runs/"
+            f"{place['GITHUB_RUN_ID']}"
+        )
+    if invocation := place.get("INVOCATION_ID"):
+        return f"journalctl _SYSTEMD_INVOCATION_ID={invocation}"
+    return "the output of agent flake-update run"

@@ -1,0 +1,81 @@
+"""Shows a long command's progress on standard error, in groups that a CI's log can fold."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from agent.application import events
+from agent.application.flake_update import events as update_events
+from agent.domain.secrets import hide_secrets
+
+if TYPE_CHECKING:
+    from agent.application.events import Event
+
+_MARKS = {"error": "✗", "warning": "!", "info": " "}
+_GOOD = frozenset({"unchanged", "changed", "mended"})
+_UNTOLD = (events.PROGRAM_STARTED, events.PROGRAM_ENDED)
+
+
+def is_in_ci() -> bool:
+    """Whether a CI runs this: Forgejo, GitHub and all others set the variable CI."""
+    return bool(os.environ.get("CI"))
+
+
+class FoldedSink:
+    """Writes events for a person; with `folds` each step is a `::group::` of the CI's log."""
+
+    def __init__(self, stream: TextIO, *, folds: bool) -> None:
+        self._stream = stream
+        self._folds = folds
+
+    def bind(self, **fields: object) -> None:
+        """Take no notice: whoever reads this knows what runs."""
+
+    def emit(self, event: Event, /, **fields: object) -> None:
+        """Write what a person should see of an event."""
+        named = {name.replace("error_", "error.", 1): value for name, value in fields.items()}
+        if event is update_events.STEP_STARTED:
+            title = _safe(named["title"])
+            self._write(f"::group::{title}" if self._folds else f"\n── {title} ──")
+        elif event is update_events.STEP_ENDED:
+            if self._folds:
+                self._write("::endgroup::")
+        elif event is events.PROGRAM_SPOKE:
+            # The bar keeps a line of a program from being a command to the CI's runner.
+            self._write(f"  | {_safe(named['line'])}")
+        elif event is update_events.HOST_COMPARED:
+            self._tell_host(named)
+        elif event not in _UNTOLD and event.level != "debug":
+            self._tell(event, named)
+
+    def _tell_host(self, named: dict[str, object]) -> None:
+        mark = "✓" if named["verdict"] in _GOOD else "✗"
+        count = named["packages"]
+        packages = "" if count is None else f", {count} package(s)"
+        reason = f": {_safe(named['reason'])}" if named["reason"] else ""
+        self._write(f"  {mark} {_safe(named['host'])}: {named['verdict']}{packages}{reason}")
+        for line in str(named["log"]).splitlines():
+            self._write(f"      | {_safe(line)}")
+
+    def _tell(self, event: Event, named: dict[str, object]) -> None:
+        told = (
+            f"{name}: {_safe(', '.join(value) if isinstance(value, list) else value)}"
+            for name, value in named.items()
+            if value not in (None, "", [])
+        )
+        name = event.name.partition(".")[2].replace("_", " ")
+        self._write(f"  {_MARKS[event.level]} {name} {'; '.join(told)}".rstrip())
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(f"{hide_secrets(text)}\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # who no longer reads it loses it, and ends nothing
+
+
+def _safe(value: object) -> str:
+    """Return foreign text on one line, without what moves a cursor or commands a CI's runner."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return text.replace("##[", "# #[").strip()

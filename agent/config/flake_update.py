@@ -1,0 +1,207 @@
+"""The table `[flake_update]`: how `agent flake-update` updates, proves and proposes."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from agent.application.flake_update.policy import UpdatePolicy, Verify
+from agent.application.flake_update.ports import MergeMethod  # noqa: TC001 - pydantic reads it
+from agent.config.section import AbsolutePath, HttpUrl, Section
+from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
+from agent.domain.flake_update.branch import DATE, BranchTemplate
+from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
+
+# git-check-ref-format(1), and no name that could be taken for an option.
+_REF: Final = re.compile(
+    r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.|\.$|/$))[A-Za-z0-9_][\w./+@-]{0,200}", re.ASCII
+)
+_REMOTE: Final = re.compile(r"[A-Za-z0-9_][\w.-]{0,100}")
+_REPOSITORY: Final = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}")
+_AUTHOR: Final = re.compile(r"(?P<name>[^<>\0\n]{1,200}?) <(?P<mail>[^<>\s\0]{1,200})>")
+_INPUT: Final = re.compile(r"[A-Za-z_][\w'-]{0,100}")
+_BRANCH: Final = "{branch}"
+GITHUB: Final = "https://github.com"
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return value
+
+
+def _ref(value: str) -> str:
+    if not _REF.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is no name of a branch")
+    return value
+
+
+def _branch(value: str) -> str:
+    if value.count(DATE) > 1:
+        raise ValueError(f"{DATE} stands in it once, or not at all")
+    _ref(value.replace(DATE, "20260101"))
+    if value.startswith(DATE):
+        raise ValueError(f"something must stand before {DATE}: by that its branches are known")
+    return value
+
+
+def _remote(value: str) -> str:
+    if not _REMOTE.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is no name of a remote: it is not its URL")
+    return value
+
+
+def _repository(value: str) -> str:
+    if not _REPOSITORY.fullmatch(value):
+        raise ValueError("a repository is OWNER/NAME")
+    return value
+
+
+def _author(value: str) -> str:
+    if not _AUTHOR.fullmatch(value):
+        raise ValueError('an author is "NAME <MAIL>"')
+    return value
+
+
+def _input(value: str) -> str:
+    if not _INPUT.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is no name of an input")
+    return value
+
+
+def _hydra_name(value: str) -> str:
+    if "/" in value or "\0" in value or value in ("", ".", ".."):
+        raise ValueError("a project, jobset or job name has no slash and no NUL, and is not '..'")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+InputName = Annotated[str, AfterValidator(_input)]
+_HydraName = Annotated[str, AfterValidator(_hydra_name)]
+
+
+class UpdateForgeSection(Section):
+    """Where an update is proposed; without a type it is only pushed."""
+
+    type: Literal["forgejo", "github"] | None = None
+    """`forgejo` (Gitea, too) or `github`."""
+    url: HttpUrl = Field(default=GITHUB, validate_default=True)
+    """URL of the forge."""
+    repository: Annotated[str, AfterValidator(_repository)] | None = None
+    """The repository, `OWNER/NAME`."""
+    token_file: AbsolutePath | None = None
+    """File with a token that may open pull requests; not readable by everybody."""
+    labels: tuple[str, ...] = ()
+    """Labels of the proposal."""
+    assignees: tuple[str, ...] = ()
+    """Who is assigned to a new proposal."""
+    auto_merge: MergeMethod | None = None
+    """`merge`, `squash` or `rebase`: the forge merges when its checks are green; unset: people."""
+    timeout: Duration = timedelta(seconds=30)
+    """Time limit of one request."""
+
+
+class UpdateHydraSection(Section):
+    """The jobset that builds the update's branch, for `verify = "hydra"`."""
+
+    instance: HttpUrl | None = None
+    """URL of the Hydra instance."""
+    project: _HydraName | None = None
+    """Name of the project."""
+    jobset: _HydraName = _BRANCH
+    """Name of the jobset; `{branch}` stands for the name of the branch."""
+    job: _HydraName = "{host}"
+    """Name of a host's job; `{host}` stands for the host."""
+    timeout: Duration = timedelta(seconds=10)
+    """Time limit of one request."""
+    deadline: Duration = timedelta(hours=6)
+    """How long it may take until every host is built."""
+    poll: Duration = timedelta(seconds=30)
+    """Time between two looks."""
+
+
+class FlakeUpdateSection(Section):
+    """How `agent flake-update` updates, proves and proposes."""
+
+    repository: AbsolutePath | None = None
+    """Directory of the flake, in a git checkout; unset: the working directory."""
+    remote: Annotated[str, AfterValidator(_remote)] = "origin"
+    """The remote that is fetched from and pushed to."""
+    base: Annotated[str, AfterValidator(_ref)] = "main"
+    """The branch that an update is for."""
+    branch: Annotated[str, AfterValidator(_branch)] = f"flake-update-{DATE}"
+    """The branch of an update; `{date}` stands for the day, as in 20261231."""
+    inputs: tuple[InputName, ...] = ()
+    """Inputs to update; empty: all."""
+    include: Annotated[tuple[Pattern, ...], Field(min_length=1)] = (".*",)
+    """Hosts to prove and report: regular expressions that match whole names."""
+    exclude: tuple[Pattern, ...] = DEFAULT_EXCLUDE
+    """Hosts to leave out."""
+    verify: Verify = Verify.LOCAL
+    """`local`: every host is built here; `hydra`: the branch is pushed, and Hydra builds it."""
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
+    """How many nix processes are at work at once; builds are bounded by nix's own `max-jobs`."""
+    deadline: Duration = timedelta(hours=6)
+    """Time limit of each step: updating, evaluating, building."""
+    author: Annotated[str, AfterValidator(_author)] | None = None
+    """In whose name commits are made, `"NAME <MAIL>"`; unset: as git is configured."""
+    sign: Literal["gpg", "ssh"] | None = None
+    """How commits are signed; unset: as git is configured."""
+    signing_key: str | None = None
+    """With `gpg` the key's id, with `ssh` the file of its private key; unset: git's own."""
+    ssh_key_file: AbsolutePath | None = None
+    """Private key that the remote is shown; unset: those of the user."""
+    forge: UpdateForgeSection = UpdateForgeSection()
+    hydra: UpdateHydraSection = Field(default=UpdateHydraSection(), validate_default=True)
+
+    @field_validator("forge")
+    @classmethod
+    def _forge_is_whole(cls, value: UpdateForgeSection) -> UpdateForgeSection:
+        if value.type is not None:
+            for key in ("repository", "token_file"):
+                if getattr(value, key) is None:
+                    raise ValueError(f"a forge needs flake_update.forge.{key}")
+            if value.type == "forgejo" and value.url == GITHUB:
+                raise ValueError("type = 'forgejo' needs flake_update.forge.url")
+        return value
+
+    @field_validator("hydra")
+    @classmethod
+    def _hydra_is_whole(cls, value: UpdateHydraSection, info: ValidationInfo) -> UpdateHydraSection:
+        if info.data.get("verify") is Verify.HYDRA:
+            for key in ("instance", "project"):
+                if getattr(value, key) is None:
+                    raise ValueError(f"verify = 'hydra' needs flake_update.hydra.{key}")
+        return value
+
+
+def update_policy_of(section: FlakeUpdateSection, inputs: tuple[str, ...] = ()) -> UpdatePolicy:
+    """Return what the administrator wants of updates; `inputs` go before the configured ones."""
+    return UpdatePolicy(
+        hosts=HostPatterns(section.include, section.exclude),
+        inputs=inputs or section.inputs,
+        base=section.base,
+        branch=BranchTemplate(section.branch),
+        verify=section.verify,
+        hydra_deadline=section.hydra.deadline,
+        hydra_poll=section.hydra.poll,
+        labels=section.forge.labels,
+        assignees=section.forge.assignees,
+        auto_merge=section.forge.auto_merge,
+    )
+
+
+def author_of(section: FlakeUpdateSection) -> tuple[str | None, str | None]:
+    """Return name and mail address of the author, None where git's own are meant."""
+    found = _AUTHOR.fullmatch(section.author or "")
+    return (found["name"], found["mail"]) if found else (None, None)
+
+
+def jobset_of(section: UpdateHydraSection, branch: str) -> str:
+    """Return the name of the jobset that builds a branch."""
+    return section.jobset.replace(_BRANCH, branch)

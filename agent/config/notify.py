@@ -1,0 +1,43 @@
+"""The table `[notify]`: who is told what the agent does."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from agent.config.section import AbsolutePath, HttpUrl, Section
+from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
+
+_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _topic(value: str) -> str:
+    if not _TOPIC.fullmatch(value):
+        raise ValueError("an ntfy topic has 1 to 64 letters, digits, _ and -")
+    return value
+
+
+def _server(value: str) -> str:
+    url = urlsplit(value)
+    if url.path.strip("/") or url.query or url.fragment:
+        raise ValueError("an ntfy server is a URL without a path: its topics begin there")
+    return value.rstrip("/")
+
+
+class NotifySection(Section):
+    """Who is told; nobody, unless there is a topic or a file of services."""
+
+    ntfy_server: Annotated[HttpUrl, AfterValidator(_server)] = "https://ntfy.sh"
+    """URL of the ntfy server, without a path."""
+    ntfy_topic: Annotated[str, AfterValidator(_topic)] | None = None
+    """Topic on it."""
+    ntfy_token_file: AbsolutePath | None = None
+    """File with an access token of the ntfy server; not readable by everybody."""
+    urls_file: AbsolutePath | None = None
+    """File with one apprise URL a line, for e-mail, Matrix, webhooks; not readable by everybody."""
+    timeout: Duration = timedelta(seconds=20)
+    """Time limit of a message."""

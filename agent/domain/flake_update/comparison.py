@@ -1,0 +1,111 @@
+"""What an update makes of each host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.domain.flake_update.lock_file import InputChange
+    from agent.domain.flake_update.package_change import PackageChange
+    from agent.domain.store_path import StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A host's toplevel as the flake evaluates it, built or not."""
+
+    derivation: StorePath
+    toplevel: StorePath
+
+
+class Stage(StrEnum):
+    """Where a host fails."""
+
+    EVALUATION = "evaluation"
+    BUILD = "build"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A host that does not come to a toplevel: `reason` is one line, `tail` its log's last ones."""
+
+    stage: Stage
+    reason: str
+    tail: str = ""
+
+
+class Verdict(StrEnum):
+    """What the update does to a host."""
+
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+    BREAKS = "breaks"
+    """It was well before."""
+    MENDED = "mended"
+    STILL_BROKEN = "still-broken"
+
+
+@dataclass(frozen=True, slots=True)
+class HostComparison:
+    """One host before and after; `packages` is None where the closures could not be compared."""
+
+    host: str
+    before: System | Broken
+    after: System | Broken
+    packages: tuple[PackageChange, ...] | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the update does to it: a system's identity is its toplevel."""
+        match self.before, self.after:
+            case System() as before, System() as after:
+                same = before.toplevel == after.toplevel
+                return Verdict.UNCHANGED if same else Verdict.CHANGED
+            case System(), Broken():
+                return Verdict.BREAKS
+            case Broken(), System():
+                return Verdict.MENDED
+            case _:
+                return Verdict.STILL_BROKEN
+
+
+class DiffExit(IntEnum):
+    """How `agent flake-update diff` ends, as scripts around it rely on."""
+
+    CHANGED = 0
+    FAILED = 1
+    LOCK_UNCHANGED = 2
+    HOSTS_UNCHANGED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What an update of the lock file changes; no inputs where the lock file stays as it is."""
+
+    inputs: tuple[InputChange, ...]
+    hosts: tuple[HostComparison, ...] = ()
+
+    def of(self, *verdicts: Verdict) -> tuple[HostComparison, ...]:
+        """Return the hosts of any of these verdicts."""
+        return tuple(one for one in self.hosts if one.verdict in verdicts)
+
+    @property
+    def changed(self) -> tuple[HostComparison, ...]:
+        """The hosts that come to another system than before."""
+        return self.of(Verdict.CHANGED, Verdict.MENDED)
+
+    @property
+    def broken(self) -> tuple[HostComparison, ...]:
+        """The hosts that the update leaves without a system."""
+        return self.of(Verdict.BREAKS, Verdict.STILL_BROKEN)
+
+    @property
+    def exit_code(self) -> DiffExit:
+        """A host that was broken before says nothing about the update; one that it breaks does."""
+        if self.changed:
+            return DiffExit.CHANGED
+        if self.of(Verdict.BREAKS):
+            return DiffExit.FAILED
+        return DiffExit.HOSTS_UNCHANGED

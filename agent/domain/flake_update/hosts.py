@@ -1,0 +1,58 @@
+"""Which hosts of a flake an update looks at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.domain.errors import FlakeError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_EXCLUDE: Final = (".*-minimal",)
+"""Installer images and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPatterns:
+    """Regular expressions that match whole names of hosts."""
+
+    include: tuple[str, ...] = (".*",)
+    exclude: tuple[str, ...] = DEFAULT_EXCLUDE
+
+    def choose(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of `names` that are included and not excluded, sorted.
+
+        Raises:
+            FlakeError: HOSTS_MISSING, when nothing is left, or a pattern that is to include a host
+                matches none: it would be left unproven in silence.
+        """
+        known = sorted(set(names))
+        if not known:
+            raise FlakeError(
+                Kind.HOSTS_MISSING,
+                "the flake has no nixosConfigurations",
+                hint="is it the flake of the hosts?",
+            )
+        lost = [one for one in self.include if not any(re.fullmatch(one, name) for name in known)]
+        if lost:
+            raise FlakeError(
+                Kind.HOSTS_MISSING,
+                f"no host of the flake is called {lost[0]!r}",
+                hint="see flake_update.include, and nixosConfigurations of the flake",
+            )
+        chosen = tuple(name for name in known if self._has(name))
+        if not chosen:
+            raise FlakeError(
+                Kind.HOSTS_MISSING,
+                f"all {len(known)} hosts of the flake are excluded",
+                hint="see flake_update.include and flake_update.exclude",
+            )
+        return chosen
+
+    def _has(self, name: str) -> bool:
+        return any(re.fullmatch(one, name) for one in self.include) and not any(
+            re.fullmatch(one, name) for one in self.exclude
+        )

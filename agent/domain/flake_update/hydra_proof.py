@@ -1,0 +1,48 @@
+"""What Hydra's jobs of an update's hosts prove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.domain.build import BUILD_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.domain.build import Build
+
+
+class JobState(StrEnum):
+    """How a job stands in an eval."""
+
+    WAITING = "waiting"
+    GREEN = "green"
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class HostJob:
+    """The job of a host in an eval; `link` is its page in Hydra, `reason` why it is red."""
+
+    host: str
+    state: JobState
+    link: str
+    reason: str = ""
+
+
+def job_of_build(host: str, build: Build, link: str) -> HostJob:
+    """Return how a host's job stands by its build in the eval."""
+    if not build.is_finished:
+        return HostJob(host, JobState.WAITING, link)
+    if build.is_good:
+        return HostJob(host, JobState.GREEN, link)
+    how = BUILD_STATUS.get(-1 if build.status is None else build.status, "failed")
+    return HostJob(host, JobState.RED, link, how)
+
+
+def tell_red(jobs: Iterable[HostJob]) -> str:
+    """Return the red jobs for people, each with its link; empty without any."""
+    red = (one for one in jobs if one.state is JobState.RED)
+    return "; ".join(f"{one.host} {one.reason}: {one.link}" for one in red)

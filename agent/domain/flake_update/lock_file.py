@@ -1,0 +1,144 @@
+"""Reads `flake.lock`: which inputs it locks, and what an update has changed in it.
+
+The format is nix's own, version 7 and its like (nix: src/libflake/lockfile.cc): `nodes` by key, of
+which `root` is the flake; an input is the key of a node, or a list of names where it follows
+another input.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.domain.errors import FlakeError, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LOCK_FILE: Final = "flake.lock"
+_MAX_SIZE: Final = 4 * 1024 * 1024
+_MAX_DATE: Final = 253_402_300_799
+_SHORT: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LockedInput:
+    """One locked input: where it is from, its revision or hash, and when it was last modified."""
+
+    source: str
+    revision: str
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputChange:
+    """What became of an input; `name` is its path from the flake, such as `home-manager/nixpkgs`.
+
+    None is an input that was not there before, or is there no more.
+    """
+
+    name: str
+    before: LockedInput | None
+    after: LockedInput | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockFile:
+    """What a lock file says; two are equal when they lock the same, however they are written."""
+
+    inputs: Mapping[str, LockedInput]
+    """By path from the flake; an input that follows another is left out."""
+    own: frozenset[str]
+    """Names of the flake's own inputs, those that follow others included."""
+    content: str
+    """The whole of it in one canonical form."""
+
+    def require(self, names: tuple[str, ...]) -> None:
+        """Make sure that the flake has inputs of these names. FlakeError: INPUT_UNKNOWN."""
+        unknown = sorted(set(names) - self.own)
+        if unknown:
+            raise FlakeError(
+                Kind.INPUT_UNKNOWN,
+                f"the flake has no input {unknown[0]!r}",
+                hint=f"it has: {', '.join(sorted(self.own)) or 'none'}",
+            )
+
+
+def parse_lock_file(text: str) -> LockFile:
+    """Return what the text of a `flake.lock` says. FlakeError: LOCK_FILE_UNREADABLE."""
+    if len(text) > _MAX_SIZE:
+        raise _unreadable("it is larger than 4 MiB")
+    try:
+        told = json.loads(text)
+        nodes, root = told["nodes"], told["root"]
+        own = frozenset(nodes[root].get("inputs", {}))
+        inputs = dict(_locked(nodes, root))
+        content = json.dumps(told, sort_keys=True)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _unreadable(f"it is not of nix's form ({type(error).__name__})") from error
+    return LockFile(inputs, own, content)
+
+
+def changed_inputs(before: LockFile, after: LockFile) -> tuple[InputChange, ...]:
+    """Return the inputs that differ, sorted by name."""
+    changes = (
+        InputChange(name, before.inputs.get(name), after.inputs.get(name))
+        for name in sorted({*before.inputs, *after.inputs})
+    )
+    return tuple(change for change in changes if change.before != change.after)
+
+
+def _unreadable(why: str) -> FlakeError:
+    return FlakeError(
+        Kind.LOCK_FILE_UNREADABLE,
+        f"{LOCK_FILE} cannot be read: {why}",
+        hint="does it have marks of a merge conflict? `nix flake lock` makes a new one",
+    )
+
+
+def _locked(nodes: dict[str, Any], root: str) -> Iterator[tuple[str, LockedInput]]:
+    """Yield every node but the root once, with the shortest path to it."""
+    seen = {root}
+    level = [("", root)]
+    while level:
+        deeper = []
+        for path, key in level:
+            for name, target in sorted(nodes[key].get("inputs", {}).items()):
+                if not isinstance(target, str) or target in seen:
+                    continue
+                seen.add(target)
+                here = f"{path}/{name}" if path else name
+                deeper.append((here, target))
+                if locked := nodes[target].get("locked"):
+                    yield here, _input(locked)
+        level = deeper
+
+
+def _input(locked: dict[str, Any]) -> LockedInput:
+    modified = locked.get("lastModified")
+    return LockedInput(
+        source=_source(locked),
+        revision=str(locked.get("rev") or locked.get("narHash") or "")[:64],
+        modified_at=(
+            datetime.fromtimestamp(modified, UTC)
+            if isinstance(modified, int) and 0 <= modified <= _MAX_DATE
+            else None
+        ),
+    )
+
+
+def _source(locked: dict[str, Any]) -> str:
+    """Return where an input is from, in the form of a flake reference without its revision."""
+    kind = locked["type"]
+    if "owner" in locked:
+        return f"{kind}:{locked['owner']}/{locked['repo']}"
+    return f"{kind}:{locked.get('url') or locked.get('path') or locked.get('id') or '?'}"
+
+
+def short_revision(locked: LockedInput) -> str:
+    """Return enough of a revision for a person."""
+    revision = locked.revision.removeprefix("sha256-")
+    day = f" ({locked.modified_at:%Y-%m-%d})" if locked.modified_at else ""
+    return f"{revision[:_SHORT]}{day}"

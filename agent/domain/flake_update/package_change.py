@@ -1,0 +1,89 @@
+"""Reads what `nix store diff-closures` prints.
+
+A line is `NAME: VERSIONS → VERSIONS, +N.N KiB`, of which either part may be missing; `∅` is no
+version at all and `ε` an empty one (nix: src/nix/diff-closures.cc). Old versions colour the size
+even in a pipe; 2.34 gives it in the unit that fits, and without a plus.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_LINE: Final = re.compile(
+    r"(?P<name>[^\s:][^:]{0,255}): "
+    r"(?:(?P<before>[^→]{1,4000}) → (?P<after>[^→]{1,4000}?))?"
+    r"(?:(?:^|, |(?<=: ))(?P<size>[+-]?[0-9.]{1,20}) (?P<unit>(?:[KMGTP]i)?B))?"
+)
+_UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_NOTHING: Final = "∅"
+_EMPTY: Final = "ε"
+_SMALL: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """What changes of one package in a closure; without versions it is its size alone.
+
+    An empty version is of a package that has none in its name. `size` is bytes: 0 where nix does
+    not tell, since it is below 8 KiB.
+    """
+
+    name: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    size: int = 0
+
+
+def parse_closure_diff(text: str) -> tuple[PackageChange, ...] | None:
+    """Return the changes in the order in which they were printed, None if the text has others."""
+    changes = []
+    for line in _COLOUR.sub("", text).splitlines():
+        found = _LINE.fullmatch(line.strip())
+        if found is None or (found["before"] is None and found["size"] is None):
+            return None
+        changes.append(
+            PackageChange(
+                name=found["name"],
+                before=_versions(found["before"]),
+                after=_versions(found["after"]),
+                size=_bytes(found["size"], found["unit"]),
+            )
+        )
+    return tuple(changes)
+
+
+def _versions(text: str | None) -> tuple[str, ...]:
+    if text is None or text == _NOTHING:
+        return ()
+    return tuple("" if one == _EMPTY else one for one in text.split(", "))
+
+
+def _bytes(number: str | None, unit: str | None) -> int:
+    return 0 if number is None else round(float(number) * _UNITS.get(unit or "", 1))
+
+
+def tell_change(change: PackageChange) -> str:
+    """Return a change as one line, as nix prints it."""
+    parts = []
+    if change.before or change.after:
+        parts.append(f"{_tell(change.before)} → {_tell(change.after)}")
+    if change.size:
+        parts.append(tell_size(change.size))
+    return f"{change.name}: {', '.join(parts)}"
+
+
+def tell_size(size: int) -> str:
+    """Return a difference of bytes with its sign, in the unit that fits."""
+    number = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(number) < _SMALL:
+            return f"{number:+.1f} {unit}" if unit != "B" else f"{size:+d} B"
+        number /= _SMALL
+    return f"{number:+.1f} GiB"
+
+
+def _tell(versions: tuple[str, ...]) -> str:
+    return ", ".join(one or _EMPTY for one in versions) or _NOTHING

@@ -1,0 +1,167 @@
+"""Tells what an update changes: Markdown for a proposal, plain text for a commit, JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from agent.domain.flake_update.comparison import Broken, HostComparison, Stage, Verdict
+from agent.domain.flake_update.lock_file import short_revision
+from agent.domain.flake_update.package_change import tell_change, tell_size
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from agent.domain.flake_update.comparison import Comparison, System
+    from agent.domain.flake_update.lock_file import InputChange, LockedInput
+
+_SHORTEST_FENCE: Final = 3
+_NO_VERSIONS: Final = "no package has another version; files of the system differ"
+_NOT_COMPARED: Final = "the packages could not be compared"
+_FAILS: Final = {Stage.EVALUATION: "does not evaluate", Stage.BUILD: "does not build"}
+
+
+def title_of(day: date) -> str:
+    """Return the title of an update's commit and proposal."""
+    return f"chore: update flake inputs {day:%Y-%m-%d}"
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the report: the inputs, then a section `### HOST` for each that is not as before."""
+    sections = [_inputs(comparison.inputs)] if comparison.inputs else []
+    sections += [
+        f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}"
+        for one in comparison.hosts
+        if one.verdict is not Verdict.UNCHANGED
+    ]
+    unchanged = len(comparison.of(Verdict.UNCHANGED))
+    if unchanged:
+        sections.append(f"{_hosts(unchanged)} not changed.")
+    return "\n\n".join(sections) + "\n"
+
+
+def commit_message(comparison: Comparison, day: date, trailers: tuple[str, ...]) -> str:
+    """Return the message of the update's commit: title, inputs, hosts, trailers."""
+    blocks = [title_of(day), "\n".join(_input_line(one) for one in comparison.inputs)]
+    for one in comparison.changed:
+        lines = [f"{_one_line(one.host)}:", *_host_text(one).splitlines()]
+        blocks.append("\n  ".join(lines))
+    return "\n\n".join([*blocks, "\n".join(trailers)]) + "\n"
+
+
+def proposal_body(comparison: Comparison, proof: str) -> str:
+    """Return what a proposal says; `proof` is how the hosts were verified."""
+    head = "## Automated flake.lock update\n\nPackage changes per host:"
+    return f"{head}\n\n{markdown(comparison)}\n---\n{proof}\n"
+
+
+def fields_of(comparison: Comparison) -> dict[str, object]:
+    """Return the report in JSON's types."""
+    return {
+        "inputs": [
+            {"name": one.name, "before": _locked(one.before), "after": _locked(one.after)}
+            for one in comparison.inputs
+        ],
+        "hosts": [_host_fields(one) for one in comparison.hosts],
+    }
+
+
+def summary(comparison: Comparison) -> str:
+    """Return one line on what became of the hosts."""
+    told = [
+        f"{verdict}: {', '.join(one.host for one in found)}"
+        for verdict in Verdict
+        if (found := comparison.of(verdict))
+    ]
+    return "; ".join(told)
+
+
+def _host_fields(one: HostComparison) -> dict[str, object]:
+    packages = None
+    if one.packages is not None:
+        packages = [
+            {
+                "name": change.name,
+                "before": list(change.before),
+                "after": list(change.after),
+                "size": change.size,
+            }
+            for change in one.packages
+        ]
+    return {
+        "host": one.host,
+        "verdict": one.verdict.value,
+        "before": _side(one.before),
+        "after": _side(one.after),
+        "packages": packages,
+    }
+
+
+def _side(side: System | Broken) -> dict[str, object]:
+    if isinstance(side, Broken):
+        return {"error": {"stage": side.stage.value, "reason": side.reason, "log": side.tail}}
+    return {"toplevel": side.toplevel, "derivation": side.derivation}
+
+
+def _locked(one: LockedInput | None) -> dict[str, object] | None:
+    if one is None:
+        return None
+    modified = one.modified_at.isoformat() if one.modified_at else None
+    return {"source": one.source, "revision": one.revision, "modified_at": modified}
+
+
+def _inputs(changes: tuple[InputChange, ...]) -> str:
+    lines = (f"- {_code(one.name)}: {_code(_input_change(one))}" for one in changes)
+    return "\n".join(["Inputs:", "", *lines])
+
+
+def _input_line(one: InputChange) -> str:
+    return f"{_one_line(one.name)}: {_one_line(_input_change(one))}"
+
+
+def _input_change(one: InputChange) -> str:
+    before = short_revision(one.before) if one.before else "none"
+    after = short_revision(one.after) if one.after else "none"
+    sources = dict.fromkeys(side.source for side in (one.before, one.after) if side)
+    return f"{' → '.join(sources)} {before} → {after}"
+
+
+def _host_text(one: HostComparison) -> str:
+    match one.after:
+        case Broken() as broken:
+            was = ", as before" if isinstance(one.before, Broken) else ""
+            first = f"{_FAILS[broken.stage]}{was}: {broken.reason}"
+            return "\n".join([first, *broken.tail.splitlines()])
+        case _:
+            return _packages(one)
+
+
+def _packages(one: HostComparison) -> str:
+    if one.verdict is Verdict.MENDED:
+        return "is built again: it was broken before"
+    if one.packages is None:
+        return _NOT_COMPARED
+    if not one.packages:
+        return _NO_VERSIONS
+    total = sum(change.size for change in one.packages)
+    lines = [tell_change(change) for change in one.packages]
+    return "\n".join([*lines, f"closure: {tell_size(total)}"] if total else lines)
+
+
+def _hosts(count: int) -> str:
+    return "1 host is" if count == 1 else f"{count} hosts are"
+
+
+def _fenced(text: str) -> str:
+    """Return `text` in a fence that nothing in it can end."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(_SHORTEST_FENCE, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _code(text: str) -> str:
+    return f"`{_one_line(text).replace('`', chr(39))}`"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,329 @@
+"""git alone: what it leaves behind, what it refuses, and how that is called."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from adapters.checkout import Checkout
+from agent.adapters.git import Identity
+from agent.adapters.git_faults import fault_of
+from agent.domain.errors import GitError, Kind
+from agent.domain.flake_update.lock_file import LOCK_FILE
+
+FILES = {"flake.nix": "{ }\n", LOCK_FILE: "{}\n"}
+BRANCH = "flake-update-20261219"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path, FILES)
+
+
+async def publish(repository, text="{ }\n"):
+    """Do all that a run does with git."""
+    with repository.hold():
+        await repository.prepare()
+        tips = await repository.remote_branches("main", "flake-update-")
+        async with repository.worktree(tips["main"]) as flake:
+            repository.put(flake, LOCK_FILE, text)
+            revision = await repository.commit(flake, "Update\n")
+            await repository.push(revision, BRANCH, tips.get(BRANCH))
+            return revision
+
+
+def fault_in(work):
+    with pytest.raises(GitError) as caught:
+        asyncio.run(work)
+    assert caught.value.message
+    return caught.value.kind
+
+
+def test_the_checkout_stays_as_it_is_however_it_is(checkout):
+    checkout.git("checkout", "--quiet", "--detach")
+    (checkout.path / "flake.nix").write_text("{ dirty = true; }\n")
+    (checkout.path / "staged").write_text("x")
+    checkout.git("add", "staged")
+    (checkout.path / "untracked").write_text("x")
+    before = checkout.state()
+
+    revision = asyncio.run(publish(checkout.repository()))
+
+    assert checkout.state() == before
+    assert checkout.tips()[BRANCH] == revision
+    assert list(checkout.scratch.iterdir()) == []
+
+
+def test_a_local_base_that_has_diverged_does_not_matter(checkout):
+    theirs = checkout.tips()["main"]
+    checkout.commit({"mine": "x"}, "Not pushed")
+    before = checkout.state()
+    revision = asyncio.run(publish(checkout.repository()))
+    assert checkout.git("rev-parse", f"{revision}^") == theirs
+    assert checkout.state() == before
+
+
+def test_a_flake_below_the_top_is_found_in_its_worktree(tmp_path):
+    checkout = Checkout(tmp_path, {f"hosts/nix/{name}": text for name, text in FILES.items()})
+    repository = checkout.repository(flake=checkout.path / "hosts/nix")
+    (checkout.path / "hosts/nix/flake.nix").write_text("{ dirty = true; }\n")
+
+    async def work():
+        await repository.prepare()
+        head = await repository.head()
+        assert await repository.file_at(head, LOCK_FILE) == "{}\n"
+        async with repository.worktree(head) as flake:
+            await repository.copy_changes(flake)
+            assert repository.text_in(flake, "flake.nix") == "{ dirty = true; }\n"
+
+    asyncio.run(work())
+    revision = asyncio.run(publish(repository))
+    assert checkout.git("show", f"{revision}:hosts/nix/{LOCK_FILE}") == "{ }"
+
+
+def test_how_git_is_configured_and_hooked_for_people_does_not_matter(checkout):
+    checkout.hook("post-checkout", "exit 1")
+    for name, value in {
+        "diff.noprefix": "true",
+        "diff.mnemonicPrefix": "true",
+        "diff.external": "false",
+        "diff.relative": "true",
+        "color.ui": "always",
+        "apply.whitespace": "error",
+        "core.editor": "false",
+        "commit.verbose": "true",
+        "push.followTags": "true",
+    }.items():
+        checkout.git("config", name, value)
+    (checkout.path / "flake.nix").write_text("{ dirty = true; } \n")
+    repository = checkout.repository()
+
+    async def copy():
+        async with repository.worktree(await repository.head()) as flake:
+            await repository.copy_changes(flake)
+            return repository.text_in(flake, "flake.nix")
+
+    assert asyncio.run(copy()) == "{ dirty = true; } \n"
+    assert asyncio.run(publish(repository)) == checkout.tips()[BRANCH]
+
+
+def test_what_a_killed_run_has_left_is_removed_by_the_next(checkout):
+    left = checkout.directory / "nixos-hydra-agent-update-dead"
+    left.mkdir()
+    checkout.git("worktree", "add", "--quiet", "--detach", str(left / "worktree-1"))
+    gone = checkout.directory / "nixos-hydra-agent-update-gone"
+    gone.mkdir()
+    checkout.git("worktree", "add", "--quiet", "--detach", str(gone / "worktree-1"))
+    shutil.rmtree(gone)
+    mine = checkout.directory / "my-worktree"
+    checkout.git("worktree", "add", "--quiet", "--detach", str(mine))
+    moved = checkout.directory / "on-another-disk"
+    checkout.git("worktree", "add", "--quiet", "--detach", str(moved))
+    moved.rename(checkout.directory / "unplugged")
+
+    asyncio.run(publish(checkout.repository()))
+
+    assert not left.exists()
+    told = checkout.git("worktree", "list")
+    assert "nixos-hydra-agent" not in told
+    assert str(mine) in told
+    assert str(moved) in told
+
+
+def test_no_branch_of_the_repository_is_moved_by_a_fetch(checkout):
+    asyncio.run(publish(checkout.repository()))
+    refs = checkout.git("for-each-ref", "--format=%(refname)").splitlines()
+    assert "refs/heads/main" in refs
+    assert [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"]
+    assert not (checkout.path / ".git/FETCH_HEAD").exists()
+
+
+# In whose name
+
+
+def test_the_author_is_whoever_is_configured(checkout):
+    revision = asyncio.run(publish(checkout.repository(identity=Identity("Bot", "bot@x"))))
+    assert checkout.git("log", "-1", "--format=%an %ae %cn", revision) == "Bot bot@x Bot"
+
+
+def test_without_any_identity_there_is_no_commit(checkout):
+    lonely = {"EMAIL": "", "GIT_CONFIG_COUNT": "1"}
+    config = {"GIT_CONFIG_KEY_0": "user.useConfigOnly", "GIT_CONFIG_VALUE_0": "true"}
+    repository = checkout.repository(identity=Identity(), env={**lonely, **config})
+    assert fault_in(publish(repository)) is Kind.IDENTITY_MISSING
+    assert set(checkout.tips()) == {"main"}
+
+
+def test_a_commit_is_signed_with_an_ssh_key(checkout):
+    key = checkout.home / "key"
+    subprocess.run(
+        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "x", "-f", str(key)), check=True
+    )
+    public = key.with_suffix(".pub").read_text()
+    signers = checkout.home / "signers"
+    signers.write_text(f"agent@localhost {public}")
+    identity = Identity("agent", "agent@localhost", "ssh", str(key))
+    revision = asyncio.run(publish(checkout.repository(identity=identity)))
+    verify = ("-c", f"gpg.ssh.allowedSignersFile={signers}", "log", "-1", "--format=%G?", revision)
+    assert checkout.git(*verify) == "G"
+
+
+@pytest.mark.skipif(
+    shutil.which("gpg") is None or shutil.which("gpg-agent") is None, reason="no gpg on PATH"
+)
+def test_a_commit_is_signed_with_a_gpg_key(checkout, tmp_path_factory):
+    home = tmp_path_factory.mktemp("g")  # a short path: gpg-agent's socket lies in it
+    home.chmod(0o700)
+    env = {"GNUPGHOME": str(home)}
+    made = (
+        "gpg",
+        "--batch",
+        "--quiet",
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        "agent@localhost",
+    )
+    subprocess.run((*made, "ed25519", "sign", "never"), env={**os.environ, **env}, check=True)
+    try:
+        identity = Identity("agent", "agent@localhost", "openpgp", "agent@localhost")
+        revision = asyncio.run(publish(checkout.repository(identity=identity, env=env)))
+        checkout.environment |= env
+        assert checkout.git("log", "-1", "--format=%G?", revision) in "GU"
+    finally:
+        subprocess.run(("gpgconf", "--kill", "all"), env={**os.environ, **env}, check=False)
+
+
+@pytest.mark.parametrize("signing", ["ssh", "openpgp"])
+def test_a_key_that_is_not_there_signs_nothing(checkout, signing):
+    identity = Identity("agent", "agent@localhost", signing, "/nonexistent/key")
+    env = {"GNUPGHOME": str(checkout.home)}
+    assert fault_in(publish(checkout.repository(identity=identity, env=env))) is Kind.SIGNING_FAILED
+    assert set(checkout.tips()) == {"main"}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["pre-commit", "commit-msg", "pre-push"])
+def test_a_hook_of_the_repository_may_refuse(checkout, name):
+    checkout.hook(name, "echo 'not on a Friday' >&2; exit 1")
+    before = checkout.state()
+    assert fault_in(publish(checkout.repository())) is Kind.HOOK_REFUSED
+    assert set(checkout.tips()) == {"main"}
+    assert checkout.state() == before
+
+
+@pytest.mark.parametrize("name", ["pre-receive", "update"])
+def test_a_hook_of_the_remote_may_refuse(checkout, name):
+    checkout.hook(name, "echo 'no such branches here' >&2; exit 1", of_remote=True)
+    assert fault_in(publish(checkout.repository())) is Kind.HOOK_REFUSED
+
+
+def test_a_remote_may_refuse_a_branch(checkout):
+    checkout.git("config", "receive.denyNonFastForwards", "true", at=checkout.remote)
+    asyncio.run(publish(checkout.repository()))
+    assert fault_in(publish(checkout.repository(), "{  }\n")) is Kind.PUSH_REFUSED
+
+
+def test_a_remote_that_has_moved_meanwhile_is_not_overwritten(checkout):
+    theirs = asyncio.run(publish(checkout.repository()))
+    repository = checkout.repository()
+
+    async def work():
+        await repository.prepare()
+        async with repository.worktree(await repository.head()) as flake:
+            repository.put(flake, LOCK_FILE, "{  }\n")
+            revision = await repository.commit(flake, "Update\n")
+            await repository.push(revision, BRANCH, None)
+
+    assert fault_in(work()) is Kind.BRANCH_DIVERGED
+    assert checkout.tips()[BRANCH] == theirs
+
+
+# What is not there
+
+
+def test_a_directory_outside_any_repository_is_none(tmp_path):
+    checkout = Checkout(tmp_path, FILES)
+    outside = checkout.repository(flake=tmp_path)
+    assert fault_in(publish(outside)) is Kind.REPOSITORY_MISSING
+    assert fault_in(outside.prepare()) is Kind.REPOSITORY_MISSING
+
+
+def test_all_worktrees_of_a_repository_are_held_at_once(checkout):
+    linked = checkout.directory / "linked"
+    checkout.git("worktree", "add", "--quiet", "--detach", str(linked))
+    with checkout.repository().hold(), pytest.raises(GitError) as caught:
+        asyncio.run(publish(checkout.repository(flake=linked)))
+    assert caught.value.kind is Kind.REPOSITORY_BUSY
+    asyncio.run(publish(checkout.repository(flake=linked)))
+
+
+def test_a_mark_of_a_repository_that_leads_nowhere_is_none(tmp_path):
+    checkout = Checkout(tmp_path, FILES)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / ".git").write_text("gitdir: /nonexistent\n")
+    assert fault_in(publish(checkout.repository(flake=broken))) is Kind.REPOSITORY_MISSING
+    (broken / ".git").write_bytes(b"\xff")
+    assert fault_in(publish(checkout.repository(flake=broken))) is Kind.REPOSITORY_MISSING
+
+
+def test_a_remote_that_is_not_configured_is_missing(checkout):
+    assert fault_in(publish(checkout.repository(remote="upstream"))) is Kind.REMOTE_MISSING
+
+
+def test_a_remote_that_is_gone_is_unreachable(checkout):
+    shutil.rmtree(checkout.remote)
+    assert fault_in(publish(checkout.repository())) is Kind.REMOTE_UNREACHABLE
+
+
+def test_a_repository_without_a_commit_is_told(checkout):
+    checkout.git("checkout", "--quiet", "--orphan", "empty")
+    assert fault_in(checkout.repository().head()) is Kind.GIT_FAILED
+
+
+def test_a_missing_git_is_told(checkout):
+    empty = checkout.directory / "empty"
+    empty.mkdir()
+    repository = checkout.repository(env={"PATH": str(empty)})
+    assert fault_in(repository.prepare()) is Kind.GIT_MISSING
+
+
+def test_files_that_cannot_be_read_or_written_are_told(checkout):
+    repository = checkout.repository()
+    with pytest.raises(GitError) as caught:
+        repository.put(checkout.path / "nonexistent", LOCK_FILE, "x")
+    assert caught.value.kind is Kind.GIT_FAILED
+    (checkout.path / "loop").symlink_to("loop")
+    with pytest.raises(GitError) as caught:
+        repository.text_in(checkout.path, "loop")
+    assert caught.value.kind is Kind.GIT_FAILED
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("fatal: sha1 file '<stdout>' write error: No space left on device", Kind.NO_SPACE),
+        ("fatal: detected dubious ownership in repository at '/x'", Kind.REPOSITORY_MISSING),
+        ("git@forge: Permission denied (publickey).\nfatal: x", Kind.REMOTE_UNAUTHORISED),
+        ("Host key verification failed.\nfatal: Could not read", Kind.REMOTE_UNAUTHORISED),
+        ("fatal: Authentication failed for 'https://x'", Kind.REMOTE_UNAUTHORISED),
+        ("ssh: connect to host x port 22: Connection refused", Kind.REMOTE_UNREACHABLE),
+        ("ssh: Could not resolve hostname x: Name or service", Kind.REMOTE_UNREACHABLE),
+        ("fatal: unable to access 'https://x/': Could not", Kind.REMOTE_UNREACHABLE),
+        ("! [remote rejected] a -> a (protected branch hook declined)", Kind.HOOK_REFUSED),
+        ("! [remote rejected] a -> a (pre-receive hook declined)", Kind.HOOK_REFUSED),
+        ("fatal: something else", Kind.GIT_FAILED),
+        ("", Kind.GIT_FAILED),
+    ],
+)
+def test_what_git_and_ssh_say_has_a_name(text, kind):
+    fault = fault_of("push x", text)
+    assert fault.kind is kind
+    assert fault.message.startswith("cannot push x: ")

@@ -1,0 +1,315 @@
+"""nix for whole flakes, asked of the real one and its own store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.adapters.nix_flake import NixFlake
+from agent.adapters.process import Runner
+from agent.domain.errors import Kind, NixError
+from agent.domain.flake_update.comparison import Broken, Stage, System
+from agent.domain.flake_update.package_change import PackageChange
+from agent.domain.store_path import StorePath
+from fakes.telling import RememberedEvents, SteppedClock
+from fleet_site import FleetSite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.demo.layout import Layout
+
+HOSTS = ("db", "iso-minimal", "web")
+
+
+class Subject:
+    """The adapter on a site of its own; `env` changes its environment."""
+
+    def __init__(self, site, env=None, **changes):
+        self.site = site
+        self.flake = site.path
+        self.sink = RememberedEvents()
+        runner = Runner(self.sink, SteppedClock(), {**site.environment, **(env or {})})
+        settings = {
+            "store_dir": str(site.layout.store_dir),
+            "roots": site.layout.root / "tmp" / f"roots-{id(self)}",
+            "concurrency": 2,
+            "local_builds": True,
+            "deadline": 60.0,
+        }
+        self.nix = NixFlake(runner, self.sink, **{**settings, **changes})
+
+    def evaluated(self, *hosts):
+        return asyncio.run(self.nix.evaluate(self.flake, hosts or HOSTS))
+
+    def kind_of(self, work):
+        with pytest.raises(NixError) as caught:
+            asyncio.run(work)
+        assert caught.value.message
+        return caught.value.kind
+
+
+@pytest.fixture
+def subject(site):
+    return Subject(site)
+
+
+def stub(tmp_path, script):
+    """Return the environment in which `nix` and `nix-store` are a script."""
+    directory = tmp_path / "stubs"
+    directory.mkdir()
+    for name in ("nix", "nix-store"):
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def test_the_hosts_of_a_flake_are_its_configurations(subject):
+    assert asyncio.run(subject.nix.host_names(subject.flake)) == HOSTS
+
+
+def test_a_flake_without_configurations_has_no_hosts(subject, site):
+    assert asyncio.run(subject.nix.host_names(site.base)) == ()
+
+
+def test_a_flake_that_cannot_be_read_is_a_fault(subject):
+    (subject.flake / "flake.nix").write_text("{ nonsense")
+    assert subject.kind_of(subject.nix.host_names(subject.flake)) is Kind.EVALUATION_FAILED
+
+
+def test_all_hosts_are_evaluated_at_once(subject):
+    found = subject.evaluated()
+    assert {host for host, side in found.items() if isinstance(side, System)} == set(HOSTS)
+    assert subject.sink.names().count("process.started") == 1
+    assert found["web"].derivation.endswith("-nixos-system-web.drv")
+    assert found["web"].toplevel.endswith("-nixos-system-web")
+
+
+def test_a_host_that_does_not_evaluate_keeps_no_other_from_it(subject, site):
+    site.release(nginx=None)
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    found = subject.evaluated()
+    assert isinstance(found["db"], System)
+    assert found["web"].stage is Stage.EVALUATION
+    assert "attribute 'nginx' missing" in found["web"].reason
+    assert "nginx" in found["web"].tail
+    assert isinstance(subject.evaluated("web")["web"], Broken)
+    assert "flake_update.evaluated_singly" in subject.sink.names()
+
+
+def test_a_lock_file_that_does_not_fit_is_never_changed_by_an_evaluation(subject):
+    flake = subject.flake / "flake.nix"
+    flake.write_text(flake.read_text().replace("?ref=main", "?ref=main&dir=."))
+    assert {type(side) for side in subject.evaluated().values()} == {Broken}
+
+
+def test_hosts_with_odd_names_are_evaluated(update_store, tmp_path):
+    odd = ('a"b', "${x}", "back\\slash", "web.example.org", "über")
+    subject = Subject(FleetSite(update_store, tmp_path, dict.fromkeys(odd, ())))
+    assert sorted(asyncio.run(subject.nix.host_names(subject.flake))) == sorted(odd)
+
+
+def test_all_inputs_are_updated_or_those_that_are_named(subject, site):
+    site.release(linux="6.2")
+    asyncio.run(subject.nix.update(subject.flake, ("base",)))
+    assert site.upstream() in (subject.flake / "flake.lock").read_text()
+    site.release(linux="6.3")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    assert site.upstream() in (subject.flake / "flake.lock").read_text()
+
+
+def test_an_input_that_is_gone_is_unavailable(subject, site):
+    site.base.rename(site.base.with_name("elsewhere"))
+    before = (subject.flake / "flake.lock").read_text()
+    assert subject.kind_of(subject.nix.update(subject.flake, ())) is Kind.INPUT_UNAVAILABLE
+    assert (subject.flake / "flake.lock").read_text() == before
+
+
+def test_a_flake_that_does_not_evaluate_cannot_be_updated(subject):
+    (subject.flake / "flake.nix").write_text("{ inputs = 3; outputs = _: { }; }")
+    assert subject.kind_of(subject.nix.update(subject.flake, ())) is Kind.EVALUATION_FAILED
+
+
+def test_systems_are_built_once_and_kept_while_they_are_needed(fresh_site):
+    subject = Subject(fresh_site)
+    found = tuple(subject.evaluated().values())
+    assert asyncio.run(subject.nix.realise(())) == {}
+    assert asyncio.run(subject.nix.realise(found)) == {}
+    assert asyncio.run(subject.nix.realise(found)) == {}
+    builds = fresh_site.builds()
+    assert sorted(builds) == sorted(set(builds))
+    assert len(builds) == 6
+    roots = {str(link.readlink()) for link in subject.nix._roots.iterdir()}
+    assert roots == {one.toplevel for one in found}
+
+
+def test_what_fails_is_told_with_its_log_and_the_rest_is_built(subject, site):
+    site.release(nginx="broken-1")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    found = subject.evaluated()
+
+    failed = asyncio.run(subject.nix.realise(tuple(found.values())))
+
+    assert set(failed) == {found["web"].derivation}
+    broken = failed[found["web"].derivation]
+    assert broken.stage is Stage.BUILD
+    assert broken.reason.endswith("-nginx-broken-1.drv failed")
+    assert broken.tail == "cc: nginx-broken-1 is broken"
+    assert site.builds().count("nginx-broken-1") == 1
+    roots = {str(link.readlink()) for link in subject.nix._roots.iterdir()}
+    assert roots == {found[host].toplevel for host in ("db", "iso-minimal")}
+
+
+def test_two_hosts_that_share_what_fails_are_both_told_why(update_store, tmp_path):
+    site = FleetSite(update_store, tmp_path, {"a": ("nginx", "linux"), "b": ("nginx",)})
+    subject = Subject(site)
+    site.release(nginx="broken-2")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    failed = asyncio.run(subject.nix.realise(tuple(subject.evaluated("a", "b").values())))
+    assert {one.tail for one in failed.values()} == {"cc: nginx-broken-2 is broken"}
+    assert len(failed) == 2
+    assert site.builds().count("nginx-broken-2") == 1
+
+
+def test_without_local_builds_nothing_is_built(site):
+    site.release(linux="6.77")
+    subject = Subject(site, local_builds=False)
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    (found,) = subject.evaluated("web").values()
+    failed = asyncio.run(subject.nix.realise((found,)))
+    assert set(failed) == {found.derivation}
+    assert site.builds() == []
+    assert failed[found.derivation].reason
+
+
+def test_packages_that_change_between_two_closures_are_told(subject, site):
+    (before,) = subject.evaluated("web").values()
+    site.release(linux="6.2")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    (after,) = subject.evaluated("web").values()
+    asyncio.run(subject.nix.realise((before, after)))
+    changes = asyncio.run(subject.nix.closure_diff(before.toplevel, after.toplevel))
+    assert changes == (PackageChange("linux", ("6.1",), ("6.2",)),)
+    assert asyncio.run(subject.nix.closure_diff(after.toplevel, after.toplevel)) == ()
+
+
+def test_sizes_are_told_by_every_nix_in_its_own_way(subject, site):
+    (before,) = subject.evaluated("web").values()
+    site.release(nginx="1.28.large")
+    asyncio.run(subject.nix.update(subject.flake, ()))
+    (after,) = subject.evaluated("web").values()
+    asyncio.run(subject.nix.realise((before, after)))
+    (grown,) = asyncio.run(subject.nix.closure_diff(before.toplevel, after.toplevel))
+    (shrunk,) = asyncio.run(subject.nix.closure_diff(after.toplevel, before.toplevel))
+    assert (
+        (grown.before, grown.after) == (shrunk.after, shrunk.before) == (("1.28",), ("1.28.large",))
+    )
+    assert grown.size == -shrunk.size
+    assert grown.size == pytest.approx(20 * 513, abs=100)
+
+
+def test_what_is_not_in_the_store_cannot_be_compared(subject):
+    (found,) = subject.evaluated("web").values()
+    gone = found.toplevel.replace("nixos-system", "nowhere")
+    assert asyncio.run(subject.nix.closure_diff(gone, gone)) is None
+
+
+FULL = "error: writing to file: No space left on device"
+VERSION = '[ "$1" = --version ] && echo "nix (Nix) 2.26.3" && exit 0\n'
+
+
+@dataclass(frozen=True)
+class NoSite:
+    """A directory where a stub takes nix's place, so that no flake is needed."""
+
+    path: Path
+    layout: Layout
+
+    @property
+    def environment(self):
+        return self.layout.environment()
+
+
+@pytest.fixture
+def nowhere(update_store, tmp_path):
+    return NoSite(tmp_path, update_store)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (f"{VERSION}echo '{FULL}' >&2; exit 1", Kind.STORE_FULL),
+        ("echo nonsense", Kind.NIX_NONSENSE),
+        ("exec sleep 60", Kind.NIX_TIMEOUT),
+    ],
+)
+@pytest.mark.parametrize("method", ["host_names", "evaluate", "update"])
+def test_what_goes_wrong_in_nix_has_a_name(nowhere, tmp_path, script, kind, method):
+    limit = 0.1 if "sleep" in script else 10.0
+    subject = Subject(nowhere, stub(tmp_path, script), deadline=limit)
+    work = {
+        "host_names": lambda: subject.nix.host_names(subject.flake),
+        "evaluate": lambda: subject.nix.evaluate(subject.flake, ("web", "db")),
+        "update": lambda: subject.nix.update(subject.flake, ("base",)),
+    }[method]()
+    assert subject.kind_of(work) is kind
+
+
+def test_a_full_store_ends_a_build(nowhere, tmp_path):
+    full = Subject(nowhere, stub(tmp_path, f"echo '{FULL}' >&2; exit 1"))
+    name = f"{nowhere.layout.store_dir}/7riksv2whx6mhpvhbw2dl05fps937a09-x"
+    system = System(StorePath(f"{name}.drv"), StorePath(name))
+    assert full.kind_of(full.nix.realise((system,))) is Kind.STORE_FULL
+
+
+@pytest.mark.parametrize(
+    "printed", ["[3]", '["a\\nb"]', '{"web": 1}', '{"web": {"derivation": "x"}}']
+)
+def test_what_nix_prints_is_never_taken_on_trust(nowhere, tmp_path, printed):
+    subject = Subject(nowhere, stub(tmp_path, f"cat <<'END'\n{printed}\nEND"))
+    assert subject.kind_of(subject.nix.host_names(subject.flake)) is Kind.NIX_NONSENSE
+    assert subject.kind_of(subject.nix.evaluate(subject.flake, ("web",))) is Kind.NIX_NONSENSE
+
+
+def test_a_missing_nix_is_told(nowhere, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    subject = Subject(nowhere, {"PATH": str(empty)})
+    assert subject.kind_of(subject.nix.host_names(subject.flake)) is Kind.NIX_MISSING
+
+
+@pytest.mark.parametrize(
+    ("version", "argv"),
+    [
+        ("nix (Nix) 2.8.0", "flake lock --update-input a --update-input b"),
+        ("nix (Nix) 2.18.9", "flake lock --update-input a --update-input b"),
+        ("nix (Nix) 2.19.1", "flake update a b"),
+        ("nix (Lix, like Nix) 2.91.0", "flake update a b"),
+        ("nix (Nix) 3.0.0", "flake update a b"),
+    ],
+)
+def test_each_nix_is_told_the_inputs_in_its_own_way(nowhere, tmp_path, version, argv):
+    script = f'[ "$1" = --version ] && echo "{version}" || echo "$@" >> "{tmp_path}/asked"'
+    subject = Subject(nowhere, stub(tmp_path, script))
+    asyncio.run(subject.nix.update(subject.flake, ("a", "b")))
+    assert (tmp_path / "asked").read_text().endswith(f"{argv}\n")
+
+
+def test_no_more_processes_are_at_work_at_once_than_may(nowhere, tmp_path):
+    at_work = tmp_path / "at-work"
+    at_work.mkdir()
+    script = f"""
+    me=$(mktemp -p {at_work})
+    ls {at_work} | wc -l >> {tmp_path}/counts
+    sleep 0.05
+    rm "$me"
+    exit 1
+    """
+    subject = Subject(nowhere, stub(tmp_path, script), concurrency=2)
+    assert len(subject.evaluated(*"abcdef")) == 6
+    counts = [int(line) for line in (tmp_path / "counts").read_text().split()]
+    assert (len(counts), max(counts)) == (7, 2)

@@ -1,0 +1,121 @@
+"""How far Hydra has come with an update's branch, asked of the embedded Hydra."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent.adapters.hydra.update_jobset import HydraUpdateJobset
+from agent.adapters.retries import Retries
+from agent.application.flake_update.ports import JobsetState
+from agent.demo.hydra import EmbeddedHydra
+from agent.domain.errors import HydraError, Kind
+from agent.domain.flake_update.hydra_proof import HostJob, JobState
+from agent.domain.job import Job
+from fakes.telling import RememberedEvents, SteppedClock
+
+REVISION = "1" * 40
+PATH = "/nix/store/0000000000000000000000000000000a-nixos-system"
+
+
+@pytest.fixture
+def hydra():
+    with EmbeddedHydra() as server:
+        server.world.add_jobset("nix-config", "flake-update")
+        yield server
+
+
+def jobset(hydra, name="flake-update", job="{host}"):
+    return HydraUpdateJobset(
+        Job(hydra.url, "nix-config", name, job),
+        timeout=5.0,
+        deadline=5.0,
+        sink=RememberedEvents(),
+        clock=SteppedClock(),
+        retries=Retries(attempts=1),
+    )
+
+
+def evaluate(hydra, revision=REVISION, form="git+file:///srv/nix?ref=flake-update&rev={}", **more):
+    flake = form.format(revision)
+    return hydra.world.add_eval("nix-config", "flake-update", flake=flake, **more)
+
+
+def test_a_jobset_that_was_never_evaluated_has_no_error(hydra):
+    assert asyncio.run(jobset(hydra).state()) == JobsetState("", None)
+
+
+def test_a_jobset_that_is_not_there_yet_has_no_state_and_no_evals(hydra):
+    missing = jobset(hydra, "flake-update-20261219")
+    assert asyncio.run(missing.state()) is None
+    with pytest.raises(HydraError) as caught:
+        asyncio.run(missing.find_eval(REVISION))
+    assert caught.value.kind is Kind.JOBSET_MISSING
+
+
+def test_an_evaluation_error_has_its_first_line_and_its_time(hydra):
+    hydra.world.now = lambda: 1_795_000_000
+    hydra.world.fail_evaluation("nix-config", "flake-update", "\nerror: no such option\n at x")
+    assert asyncio.run(jobset(hydra).state()) == JobsetState("error: no such option", 1_795_000_000)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "git+file:///srv/nix?ref=flake-update&rev={}",
+        "git+https://forge/x.git?rev={}&submodules=1",
+        "github:owner/repo/{}?narHash=sha256-x",
+    ],
+)
+def test_the_eval_of_a_revision_is_found_however_its_flake_is_written(hydra, form):
+    evaluate(hydra, "2" * 40, form)
+    assert asyncio.run(jobset(hydra).find_eval(REVISION)) is None
+    evaluate(hydra, REVISION, form)
+    newest = evaluate(hydra, REVISION, form)
+    evaluate(hydra, "3" * 40, form)
+    assert asyncio.run(jobset(hydra).find_eval(REVISION)) == newest
+
+
+@pytest.mark.parametrize("flake", [None, "git+https://[x", "git+https://x?rev=11111"])
+def test_other_flakes_are_not_taken_for_it(hydra, flake):
+    hydra.world.add_eval("nix-config", "flake-update", flake=flake)
+    assert asyncio.run(jobset(hydra).find_eval(REVISION)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [
+        (0, JobState.GREEN, ""),
+        (None, JobState.WAITING, ""),
+        (1, JobState.RED, "failed"),
+        (9, JobState.RED, "is for a system that no builder supports"),
+    ],
+)
+def test_a_hosts_job_stands_as_its_build_in_the_eval(hydra, status, state, reason):
+    eval_id = evaluate(hydra)
+    build_id = hydra.world.add_build("web-1", PATH, eval_id=eval_id, status=status)
+    link = f"{hydra.url}/build/{build_id}"
+    found = asyncio.run(jobset(hydra).job_of(eval_id, "web-1"))
+    assert found == HostJob("web-1", state, link, reason)
+
+
+def test_a_job_has_the_name_that_the_jobset_gives_to_hosts(hydra):
+    eval_id = evaluate(hydra)
+    hydra.world.add_build('nixos."db.example.org"', PATH, eval_id=eval_id)
+    found = asyncio.run(jobset(hydra, job="nixos.{host}").job_of(eval_id, "db.example.org"))
+    assert found.state is JobState.GREEN
+
+
+def test_a_host_without_a_job_in_the_eval_is_red(hydra):
+    eval_id = evaluate(hydra)
+    found = asyncio.run(jobset(hydra).job_of(eval_id, "web-1"))
+    link = f"{hydra.url}/eval/{eval_id}"
+    assert found == HostJob("web-1", JobState.RED, link, "has no job web-1")
+
+
+def test_a_renamed_jobset_is_told(hydra):
+    hydra.world.rename_jobset("nix-config", "flake-update", "updates")
+    with pytest.raises(HydraError) as caught:
+        asyncio.run(jobset(hydra).state())
+    assert caught.value.kind is Kind.HYDRA_REDIRECT

@@ -1,0 +1,98 @@
+"""An OpenSSH server on loopback, for one user and one key, that knows nothing of this machine's."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ROOT = Path(__file__).parents[2]
+
+# Root's server wants a user and a directory of its own: they are there in its namespace alone.
+_AS_ROOT = """
+mount -t tmpfs -o mode=755 none /run && mkdir /run/sshd
+mount --bind "$1" /etc/passwd
+shift
+exec "$@"
+"""
+
+
+def find_sshd() -> tuple[str, str]:
+    """Return the program, and where its libraries are; skips where there is none, but not in CI."""
+    if found := shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"):
+        return found, ""
+    done = subprocess.run(
+        ("sh", str(ROOT / ".ci/sshd"), "where"), capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        unpacked = Path(done.stdout.strip())
+        libraries = [str(one) for one in (unpacked / "usr/lib").glob("*-linux-*")]
+        return str(unpacked / "usr/sbin/sshd"), ":".join(libraries)
+    if os.environ.get("CI"):
+        pytest.fail(f"no sshd: {done.stderr}")
+    pytest.skip(f"no sshd: {done.stderr}")
+
+
+class SshServer:
+    """Serves whoever has the key `key`; the client's side is `command`, for GIT_SSH_COMMAND."""
+
+    def __init__(self, directory: Path, program: str, libraries: str) -> None:
+        self.directory = directory
+        self.key = directory / "client"
+        self._sshd, self._libraries = program, libraries
+        directory.mkdir()
+        for name in ("client", "host"):
+            make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
+            subprocess.run((*make, str(directory / name)), check=True)
+        shutil.copy(directory / "client.pub", directory / "authorised")
+        with closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        host_key = (directory / "host.pub").read_text()
+        (directory / "known").write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        (directory / "config").write_text(
+            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {directory}/host\n"
+            f"AuthorizedKeysFile {directory}/authorised\nPidFile none\nUsePAM no\n"
+            "StrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        )
+        self.command = f"ssh -F none -o BatchMode=yes -o UserKnownHostsFile={directory}/known"
+
+    def url(self, path: Path) -> str:
+        """Return the URL of a repository of this machine."""
+        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{path}"
+
+    def __enter__(self) -> Self:
+        argv = [self._sshd, "-D", "-e", "-f", str(self.directory / "config")]
+        if os.getuid() == 0:
+            passwd = self.directory / "passwd"
+            known = Path("/etc/passwd").read_text()
+            passwd.write_text(f"{known}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+            argv = ["unshare", "--mount", "sh", "-ec", _AS_ROOT, "sh", str(passwd), *argv]
+        env = {**os.environ, "LD_LIBRARY_PATH": self._libraries}
+        self._server = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+        said = ""
+        assert self._server.stderr is not None
+        for line in self._server.stderr:
+            said += line
+            if "Server listening" in line:
+                return self
+        pytest.fail(f"sshd did not start: {said}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.terminate()
+        self._server.communicate(timeout=10)

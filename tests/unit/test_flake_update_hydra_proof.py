@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from agent.application.flake_update.hydra_proof import HydraProof
+from agent.application.flake_update.ports import JobsetState
+from agent.domain.errors import FlakeError, HydraError, Kind
+from agent.domain.flake_update.hydra_proof import JobState
+from fakes.update_world import UpdateWorld
+
+REVISION = "d" * 40
+BEFORE = JobsetState("", 100)
+WAITING, GREEN, RED = JobState.WAITING, JobState.GREEN, JobState.RED
+UNREACHABLE = HydraError(Kind.HYDRA_REFUSED, "refused")
+
+
+@pytest.fixture
+def world():
+    world = UpdateWorld()
+    world.change(hydra_deadline=timedelta(minutes=10), hydra_poll=timedelta(seconds=30))
+    world.jobset.states = [BEFORE]
+    return world
+
+
+def wait(world, hosts=("db", "web")):
+    proof = HydraProof(world.ports, world.policy, world.jobset, BEFORE)
+    return asyncio.run(proof.wait(REVISION, hosts))
+
+
+def test_it_waits_for_the_eval_and_then_for_every_job(world):
+    world.jobset.evals = [None, None, 9]
+    world.jobset.jobs = {"db": [GREEN, RED], "web": [WAITING, WAITING, GREEN]}
+    jobs = wait(world)
+    assert [(one.host, one.state) for one in jobs] == [("db", GREEN), ("web", GREEN)]
+    assert world.jobset.asked == [REVISION] * 3
+    assert world.clock.seconds == 4 * 30
+    counted = [f for e, f in world.sink.said if e.name.endswith("jobs_counted")]
+    assert [(one["green"], one["red"], one["waiting"]) for one in counted] == [(1, 0, 1), (2, 0, 0)]
+
+
+def test_red_jobs_are_told_with_their_links_when_all_have_ended(world):
+    world.jobset.jobs = {"db": [RED], "web": [WAITING, GREEN]}
+    with pytest.raises(FlakeError, match=r"db failed: https://hydra\.test/db$") as caught:
+        wait(world)
+    assert caught.value.kind is Kind.JOBS_RED
+    assert world.clock.seconds == 30
+
+
+def test_an_evaluation_error_of_after_the_push_ends_the_wait(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [BEFORE, JobsetState("no such option", 200)]
+    with pytest.raises(FlakeError, match="cannot evaluate dddddddddddd: no such option") as caught:
+        wait(world)
+    assert caught.value.kind is Kind.EVALUATION_RED
+
+
+def test_an_evaluation_error_of_before_the_push_says_nothing(world):
+    stale = JobsetState("an old error", 100)
+    world.jobset.states = [stale]
+    world.jobset.evals = [None, 9]
+    proof = HydraProof(world.ports, world.policy, world.jobset, stale)
+    assert len(asyncio.run(proof.wait(REVISION, ["web"]))) == 1
+
+
+def test_what_never_comes_ends_with_the_deadline(world):
+    world.jobset.evals = [None]
+    with pytest.raises(FlakeError, match=r"after 600 s the jobset has not evaluated") as caught:
+        wait(world)
+    assert caught.value.kind is Kind.PROOF_OVERDUE
+    assert world.clock.seconds == 600
+
+
+def test_what_is_never_built_is_told_with_what_is_red(world):
+    world.jobset.jobs = {"db": [RED], "web": [WAITING]}
+    with pytest.raises(FlakeError, match=r"not built: web; red: db failed: https") as caught:
+        wait(world)
+    assert caught.value.kind is Kind.PROOF_OVERDUE
+
+
+def test_a_hydra_that_is_away_for_a_while_is_asked_again(world):
+    world.jobset.evals = [UNREACHABLE, HydraError(Kind.JOBSET_MISSING, "not yet"), 9]
+    world.jobset.states = [None, UNREACHABLE, BEFORE]
+    world.jobset.jobs = {"web": [UNREACHABLE, HydraError(Kind.HYDRA_DEADLINE, "late"), GREEN]}
+    assert len(wait(world)) == 2
+    kinds = [f["error.kind"] for e, f in world.sink.said if e.name.endswith("unanswered")]
+    assert kinds == [
+        "hydra-refused",
+        "jobset-missing",
+        "hydra-refused",
+        *["hydra-refused", "hydra-deadline"],
+    ]
+
+
+def test_a_job_that_could_never_be_asked_about_is_named(world):
+    world.jobset.jobs = {"web": [UNREACHABLE]}
+    with pytest.raises(FlakeError, match=r"not built: web \(does"):
+        wait(world)
+
+
+def test_what_waiting_does_not_help_against_ends_it_at_once(world):
+    world.jobset.evals = [HydraError(Kind.HYDRA_UNAUTHORISED, "401")]
+    with pytest.raises(HydraError) as caught:
+        wait(world)
+    assert caught.value.kind is Kind.HYDRA_UNAUTHORISED
+    assert world.clock.seconds == 0

@@ -96,6 +96,9 @@ def find_foreign(ports: Ports) -> Foreign | None:
     if not marks.known:
         return None
     known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
+    if systems.booted is not None and marks.staged is not None and marks.staged == marks.confirmed:
+        # It lost its power while it was confirmed, and has booted the one confirmed before.
+        known.add(systems.booted)
     for what, path in (("running system", systems.running), ("profile", systems.profile)):
         if path is not None and path not in known:
             return Foreign(what, path, ports.host.changed_at() or ports.clock.now())

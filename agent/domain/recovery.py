@@ -128,14 +128,18 @@ def _row_alone(row: UnderWay, memory: Memory) -> Step:
         return Step.CLOSE_FAILED
     if row.toplevel in (marks.confirmed, marks.tested):
         is_unmoved = systems.running == row.previous != row.toplevel
-        return Step.CLOSE_FAILED if is_unmoved else Step.CLOSE_CONFIRMED
+        was_activated = row.phase is Outcome.PENDING
+        return Step.CLOSE_FAILED if is_unmoved and not was_activated else Step.CLOSE_CONFIRMED
     if row.phase is Outcome.ACTIVATING and marks.staged == row.toplevel == systems.profile:
         return Step.CLOSE_STAGED
     return Step.REMARK
 
 
 def _staged(memory: Memory) -> Step:
-    marks = memory.marks
-    if marks.staged in (marks.confirmed, None) or memory.systems.profile != marks.staged:
+    marks, systems = memory.marks, memory.systems
+    if marks.staged is None or systems.profile != marks.staged:
         return Step.UNSTAGE
+    if marks.staged == marks.confirmed:
+        is_there = memory.is_staged_booted or systems.running == marks.staged
+        return Step.UNSTAGE if is_there else Step.NOTHING
     return Step.PROMOTE if memory.is_staged_booted else Step.NOTHING

@@ -252,7 +252,9 @@ class RealHost:
         # The group is the host's own, beside those of its systemd: its end is the program's.
         group = self._rack.cgroup_path(self.name) / "payload/outside"
         return [
-            *("sh", "-c", 'mkdir -p "$0" && echo 0 > "$0/cgroup.procs" && exec "$@"', str(group)),
+            # Its parent is not made here: the next boot could not use it.
+            *("sh", "-c", '[ -d "$0" ] || mkdir "$0" && echo 0 > "$0/cgroup.procs" && exec "$@"'),
+            str(group),
             "nsenter",
             *(f"--{option}={leader}/ns/{kind}" for kind, option in kinds.items()),
             *(f"--root={leader}/root", f"--wd={leader}/root/root", "--setuid=0", "--setgid=0"),
@@ -284,6 +286,12 @@ class RealHost:
         if self.is_on:
             with suppress(RuntimeError):
                 return self._leader() / "root"
+        return self._rack.path(self._off_root)
+
+    @property
+    def disk(self) -> Path:
+        """The same, but for what is mounted in it; it is there through every boot, and no links are
+        followed."""
         return self._rack.path(self._off_root)
 
     def find(self, path: str) -> Path:

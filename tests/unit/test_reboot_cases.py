@@ -342,6 +342,40 @@ def test_killed_before_the_default_is_moved_the_next_run_moves_it(world):
     assert (world.marks.read().confirmed, world.host.loader.default()) == (NEW, NEW)
 
 
+def without_power_before_the_default_is_moved(world):
+    world.run(REBOOTS)
+    world.host.boot()
+
+    def power_cut():
+        raise PowerCutError
+
+    world.steps.at("switch-to-configuration boot", power_cut)
+    with pytest.raises(PowerCutError):
+        world.run(REBOOTS)
+    world.steps.calm()
+    world.host.boot()
+    assert (world.marks.read().confirmed, world.host.running) == (NEW, OLD)
+
+
+def test_without_power_before_the_default_is_moved_the_confirmed_system_is_booted_again(world):
+    without_power_before_the_default_is_moved(world)
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    assert world.host.loader.default() == NEW
+    world.host.boot()
+    assert world.run(REBOOTS).outcome is Outcome.NOTHING_TO_DO
+    assert world.marks.read() == Marks(confirmed=NEW)
+    assert world.host.running == world.host.profile == NEW
+
+
+def test_until_then_the_one_confirmed_before_is_nobody_elses_and_stays(world):
+    without_power_before_the_default_is_moved(world)
+    for outcome in (Outcome.STAGED, Outcome.AWAITS_REBOOT):
+        report = world.run(opening_in(world, HOUR))
+        assert report.outcome is outcome
+        assert obstacles(report) == ["reboot", "reboot-window"]
+    assert world.marks.read() == Marks(confirmed=NEW, staged=NEW)
+
+
 class PowerCutError(BaseException):
     """Nobody goes on."""
 

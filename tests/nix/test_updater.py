@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_the_first_configurations_still_mean_what_they_said(seed):
         "Persistent": True,
     }
     assert seed["timer"]["wantedBy"] == ["timers.target"]
+
+
+def test_the_example_of_the_documents_evaluates(evaluate):
+    page = (HERE.parents[1] / "docs/flake-updates.md").read_text()
+    (options,) = re.findall(
+        r"^services\.nix-flake-updater = (\{.*?^\});$", page, re.MULTILINE | re.DOTALL
+    )
+    made = evaluate(options)
+    assert made["problems"] == []
+    assert made["agent"].flake_update.forge.repository == "vincent/home"
 
 
 def test_every_option_is_described(seed):

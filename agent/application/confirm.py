@@ -123,10 +123,14 @@ def action_of(record: RunRecord) -> Action:
 
 
 def action_back(ports: Ports, record: RunRecord, failed: StorePath) -> Action:
-    """Return how to roll back from a system: one that was staged may have been booted since."""
-    action = action_of(record)
-    is_running = ports.host.systems().running in ports.host.equivalents(failed)
-    return Action.SWITCH if action is Action.BOOT and is_running else action
+    """Return how to roll back from a system: one that runs may have come by way of the profile.
+
+    Such a one was staged and booted since; the newest row may be of a `test` in between.
+    """
+    action, systems = action_of(record), ports.host.systems()
+    is_running = systems.running in ports.host.equivalents(failed)
+    came_by_profile = action is Action.BOOT or systems.profile == failed
+    return Action.SWITCH if is_running and came_by_profile else action
 
 
 async def _judge(run: Run, toplevel: StorePath) -> Judged:

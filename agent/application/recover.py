@@ -59,7 +59,8 @@ async def next_step(run: Run) -> Step:
 def record_of(run: Run, toplevel: StorePath) -> RunRecord:
     """Return the row of the upgrade to `toplevel`; a new one where the history has lost it.
 
-    The history goes before what this run remembers of its own: another process may have gone on.
+    A `dry-activate` in between has brought nothing here. The history goes before what this run
+    remembers of its own: another process may have gone on.
     """
     is_own = run.record.toplevel == toplevel and run.record.previous is not None
     try:
@@ -69,7 +70,8 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
         rows = ()
     for row in rows:
         is_ours = not is_own or row.run_id == run.record.run_id
-        if row.toplevel == toplevel and row.previous is not None and is_ours:
+        is_dry = row.action == Action.DRY_ACTIVATE
+        if row.toplevel == toplevel and row.previous is not None and is_ours and not is_dry:
             return row
     if is_own:
         return run.record

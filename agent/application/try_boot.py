@@ -35,6 +35,9 @@ async def try_once(run: Run, toplevel: StorePath) -> bool:
     """
     ports, confirmed = run.ports, _other_confirmed(run, toplevel)
     if confirmed is None:
+        # An earlier run may have held the default on what is not there to fall back to any more.
+        if ports.loader.default() not in (None, toplevel):
+            await _make_default(ports, toplevel)
         return False
     loader = ports.loader.fallback()
     if loader is None:

@@ -405,6 +405,38 @@ def test_a_broken_system_that_was_booted_is_left_by_one_reboot_and_denied(world)
     assert world.host.reboots == 2
 
 
+def test_a_broken_system_is_left_although_it_was_dry_activated_between_its_staging_and_its_boot(
+    world,
+):
+    world.run(REBOOTS)
+    world.run(replace(WATCHFUL, action=Action.DRY_ACTIVATE))
+    world.service_breaks()
+    world.host.boot()
+    world.run(WATCHFUL)
+    assert (world.host.running, world.host.profile) == (OLD, OLD)
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_a_staged_system_that_breaks_a_test_is_taken_from_the_profile_too(world):
+    world.run(REBOOTS)
+    world.steps.at("activate-flake", world.service_breaks)
+    report = world.run(replace(WATCHFUL, action=Action.TEST))
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert (world.host.running, world.host.profile) == (OLD, OLD)
+    world.all_is_well()
+    world.run(WATCHFUL)
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_a_reboot_into_what_was_taken_as_confirmed_makes_it_the_default(world):
+    world.run(replace(WATCHFUL, action=Action.TEST))
+    world.run(REBOOTS)
+    assert (world.host.running, world.host.loader.default()) == (NEW, OLD)
+    world.marks.links.clear()
+    world.run(REBOOTS)
+    assert world.marks.read().confirmed == world.host.loader.default() == NEW
+
+
 def test_where_that_reboot_does_not_help_the_services_are_switched_back_and_no_more(world):
     boot_into_broken(world)
     world.host.loader.installed = NEW

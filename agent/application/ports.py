@@ -312,6 +312,10 @@ class Systemd(Protocol):
         """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
         ...
 
+    async def is_host_upgrading(self) -> bool | None:
+        """Return whether the system below a home is being upgraded; None for the system itself."""
+        ...
+
     async def is_activating(self) -> bool:
         """Return whether a switch-to-configuration is at work, whoever started it."""
         ...

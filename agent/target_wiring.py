@@ -11,19 +11,20 @@ from agent.adapters.home_files import HomeFiles
 from agent.adapters.home_manager import HomeManagerCommand
 from agent.adapters.host import HostFiles
 from agent.adapters.loader import BootLoader, NoLoader
+from agent.adapters.marks import MarkLinks
 from agent.adapters.nix import nix_options
 from agent.adapters.nixos_rebuild import NixosRebuildCommand
 from agent.adapters.systemd import SystemdCommands
+from agent.adapters.user_marks import UserMarks
 from agent.adapters.user_systemd import UserSystemd
 from agent.domain.target import TargetName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.adapters.marks import MarkLinks
     from agent.adapters.process import Runner
     from agent.adapters.profile import SystemProfile
-    from agent.application.ports import Host, Loader, NixosRebuild, Systemd
+    from agent.application.ports import Host, Loader, MarkKeeper, NixosRebuild, Systemd
     from agent.config.settings import Settings
 
 
@@ -33,7 +34,6 @@ class Site:
 
     settings: Settings
     runner: Runner
-    marks: MarkLinks
     profile: SystemProfile
     dead_man: tuple[str, ...]
 
@@ -42,6 +42,7 @@ class Site:
 class Parts:
     """The adapters of one target."""
 
+    marks: MarkKeeper
     rebuild: NixosRebuild
     host: Host
     systemd: Systemd
@@ -53,6 +54,7 @@ def _of_nixos(site: Site) -> Parts:
     paths, fetch = settings.paths, settings.fetch
     activate_deadline = settings.activate.deadline.total_seconds()
     return Parts(
+        marks=MarkLinks(paths.marks_dir, paths.store_dir),
         rebuild=NixosRebuildCommand(
             runner,
             scratch=paths.state_dir,
@@ -85,18 +87,20 @@ def _of_nixos(site: Site) -> Parts:
 def _of_home_manager(site: Site) -> Parts:
     settings, runner = site.settings, site.runner
     paths, fetch = settings.paths, settings.fetch
+    marks = UserMarks(paths.marks_dir, paths.store_dir, runner.environment)
     systemd = UserSystemd(
         runner,
         dead_man=site.dead_man,
         activate_deadline=settings.activate.deadline.total_seconds(),
         run_dir=Path(runner.environment["XDG_RUNTIME_DIR"]),
         current_home=paths.current_system,
-        left=lambda: site.marks.read().left,
+        left=lambda: marks.read().left,
     )
     options = nix_options(
         fetch.substituters, fetch.trusted_public_keys, local_builds=fetch.local_builds
     )
     return Parts(
+        marks=marks,
         rebuild=HomeManagerCommand(
             runner,
             profile=site.profile,

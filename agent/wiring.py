@@ -14,7 +14,6 @@ from agent.adapters.idle_note import IdleNote
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.lock import FileLock
 from agent.adapters.logind import LogindCommands
-from agent.adapters.marks import MarkLinks
 from agent.adapters.nix import NixCommand
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
@@ -66,10 +65,9 @@ async def open_ports(
     job = policy_of(settings).job
     runner = Runner(sink, clock, runtime_directory(settings))
     target = TARGETS[settings.target]
-    marks = MarkLinks(paths.marks_dir, paths.store_dir)
     profile = SystemProfile(runner, paths.profile, paths.store_dir)
     dead_man = dead_man_command(config_file or DEFAULT_FILE)
-    parts = PARTS[settings.target](Site(settings, runner, marks, profile, dead_man))
+    parts = PARTS[settings.target](Site(settings, runner, profile, dead_man))
     async with (
         HydraClient(
             settings.hydra.instance,
@@ -97,7 +95,7 @@ async def open_ports(
             ),
             nixos_rebuild=parts.rebuild,
             host=parts.host,
-            marks=marks,
+            marks=parts.marks,
             systemd=parts.systemd,
             logind=LogindCommands(runner),
             loader=parts.loader,

@@ -66,7 +66,8 @@ HOME_MANAGER: Final = Target(
             "{nix}/profiles/per-user/{user}/home-manager",
         ),
         "state_dir": ("{state}/nixos-hydra-agent",),
-        "marks_dir": ("{nix}/gcroots/per-user/{user}/nixos-hydra-agent",),
+        # Users cannot write to nix's own directory of roots; see `UserMarks`.
+        "marks_dir": ("{state}/nixos-hydra-agent/marks",),
     },
     # A home is not booted, and nothing of it can be tried without being linked into place.
     actions=frozenset({Action.SWITCH}),

@@ -80,6 +80,32 @@ def unit_files(system: Mapping[str, Any], *, path: str | None = None) -> dict[st
     return files
 
 
+def evaluate_homes(cases: Mapping[str, str], *, packages: Path | None = None) -> Any:
+    """Return what `evaluate-home.nix` makes of homes by name, each a Nix expression."""
+    written = "".join(f"{json.dumps(name)} = ({module});\n" for name, module in cases.items())
+    given = f'packages = "{packages}";' if packages else ""
+    asked = f"import {HERE}/evaluate-home.nix {{ cases = {{\n{written}}}; {given} }}"
+    argv = ["nix-instantiate", "--eval", "--strict", "--json", "--store", "dummy://"]
+    argv += ["--expr", f"({asked}).results"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode != 0:
+        raise EvaluationError(done.stderr)
+    return json.loads(done.stdout)
+
+
+def home_unit_files(home: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files of the user's units of one of `evaluate_homes`' results, by name."""
+    return {
+        f"{name}.{kind}": "".join(
+            _section(section, unit[section])
+            for section in ("Unit", "Service", "Timer", "Install")
+            if unit[section]
+        )
+        for kind in ("service", "timer")
+        for name, unit in home[f"{kind}s"].items()
+    }
+
+
 def wanted_units(system: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the names of units by the target that wants or requires them."""
     wanted: dict[str, list[str]] = {}

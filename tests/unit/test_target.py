@@ -71,13 +71,9 @@ def test_a_home_is_below_the_state_directory_of_its_user(settings_of, tmp_path, 
     assert settings.paths.current_system == state / "home-manager/gcroots/current-home"
     assert settings.paths.profile == state / "nix/profiles/home-manager"
     assert settings.paths.state_dir == state / "nixos-hydra-agent"
-    marks = f"/nix/var/nix/gcroots/per-user/{user}/nixos-hydra-agent"
-    assert str(settings.paths.marks_dir) == marks
+    assert settings.paths.marks_dir == state / "nixos-hydra-agent/marks"
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
-    monkeypatch.setenv("NIX_STATE_DIR", "/n")
-    moved = settings_of(target="home-manager").paths
-    assert str(moved.state_dir) == "/elsewhere/nixos-hydra-agent"
-    assert str(moved.marks_dir) == f"/n/gcroots/per-user/{user}/nixos-hydra-agent"
+    assert str(settings_of(target="home-manager").paths.state_dir) == "/elsewhere/nixos-hydra-agent"
 
 
 def test_an_older_profile_of_the_user_is_found(settings_of, tmp_path, monkeypatch):

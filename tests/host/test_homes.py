@@ -9,7 +9,7 @@ import pytest
 
 from host.agent_layer import AGENT
 from host.systems import SETTINGS, UPGRADE, merged, service, system, to_toml
-from nix.evaluation import evaluate_homes, home_unit_files
+from nix.evaluation import evaluate_homes, home_unit_files, without_null
 
 EVE = "eve"
 HOME = f"/home/{EVE}"
@@ -31,11 +31,17 @@ MODULE = f"""
     }};
     onStartupSec = null;
     hydra = {{ instance = "http://hydra.test"; project = "nix-config"; jobset = "main"; }};
-    confirm.checks = [ {{ type = "command"; command = [ "test" "-e" "{HOME}/.good" ]; }} ];
+    confirm.checks = [
+      {{ type = "command"; command = [ "test" "-e" "{HOME}/.good" ]; timeout = "1s"; }}
+    ];
   }};
 }}
 """
-QUICK = {name: SETTINGS[name] for name in ("hydra", "disk", "confirm")}
+QUICK = {
+    "hydra": SETTINGS["hydra"],
+    "disk": SETTINGS["disk"],
+    "confirm": {"settle": "0.5s", "deadline": "2s"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +68,6 @@ def release(site):
         return site.workshop.build_home(EVE, parameters)
 
     return build
-
-
-def without_null(value):
-    if isinstance(value, dict):
-        pruned = {name: without_null(item) for name, item in value.items() if item is not None}
-        return {name: item for name, item in pruned.items() if item != {}}
-    return [without_null(item) for item in value] if isinstance(value, list) else value
 
 
 class Eve:
@@ -180,7 +179,7 @@ def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, 
 
 def test_a_home_waits_while_the_system_is_upgraded(site, eve, release, outside):
     home = release("2")
-    slow = {"confirm": {"settle": "4s"}}
+    slow = {"confirm": {"settle": "3s"}}
     units = {"nix-daemon.service": DAEMON}
     newer = site.build(system("26.05.2", units=units, wants=["nix-daemon.service"], settings=slow))
     host = eve.host

@@ -45,6 +45,16 @@ let
 in
 {
   results = builtins.mapAttrs (_name: case: told (evaluate case)) cases;
+  # What a home's units make nix build: the settings, which the agent checks.
+  checks = builtins.attrValues (
+    builtins.mapAttrs (
+      _name: case:
+      let
+        unit = (evaluate case).config.systemd.user.services.nixos-hydra-agent;
+      in
+      pkgs.runCommand "units" { } "echo '${unit.Service.ExecStart}' > $out"
+    ) cases
+  );
   # Every option, by its name below `services.autoUpgradeHydra`.
   options = import ./option-list.nix (evaluate { }).options.services.autoUpgradeHydra;
 }

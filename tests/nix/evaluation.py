@@ -46,9 +46,13 @@ def evaluate(
     Raises:
         EvaluationError: nix does not come to its end.
     """
+    return _told(f"({expression(cases, nixpkgs_lib=nixpkgs_lib, packages=packages)}).{what}")
+
+
+def _told(asked: str) -> Any:
     # With a dummy for a store nothing is written anywhere.
     argv = ["nix-instantiate", "--eval", "--strict", "--json", "--store", "dummy://"]
-    argv += ["--expr", f"({expression(cases, nixpkgs_lib=nixpkgs_lib, packages=packages)}).{what}"]
+    argv += ["--expr", asked]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise EvaluationError(done.stderr)
@@ -80,17 +84,32 @@ def unit_files(system: Mapping[str, Any], *, path: str | None = None) -> dict[st
     return files
 
 
-def evaluate_homes(cases: Mapping[str, str], *, packages: Path | None = None) -> Any:
-    """Return what `evaluate-home.nix` makes of homes by name, each a Nix expression."""
+def home_expression(cases: Mapping[str, str], *, packages: Path | None = None) -> str:
+    """Return the Nix expression of `evaluate-home.nix` for homes by name, as `expression` does."""
     written = "".join(f"{json.dumps(name)} = ({module});\n" for name, module in cases.items())
     given = f'packages = "{packages}";' if packages else ""
-    asked = f"import {HERE}/evaluate-home.nix {{ cases = {{\n{written}}}; {given} }}"
-    argv = ["nix-instantiate", "--eval", "--strict", "--json", "--store", "dummy://"]
-    argv += ["--expr", f"({asked}).results"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode != 0:
-        raise EvaluationError(done.stderr)
-    return json.loads(done.stdout)
+    return f"import {HERE}/evaluate-home.nix {{ cases = {{\n{written}}}; {given} }}"
+
+
+def evaluate_homes(cases: Mapping[str, str], what: str = "results") -> Any:
+    """Return an attribute of `evaluate-home.nix`, all cases in one evaluation.
+
+    Raises:
+        EvaluationError: nix does not come to its end.
+    """
+    return _told(f"({home_expression(cases)}).{what}")
+
+
+def without_null(value: Any) -> Any:
+    """Return what a module has as settings as it writes them: without what is not set."""
+    match value:
+        case dict():
+            pruned = {name: without_null(item) for name, item in value.items() if item is not None}
+            return {name: item for name, item in pruned.items() if item != {}}
+        case list():
+            return [without_null(item) for item in value]
+        case _:
+            return value
 
 
 def home_unit_files(home: Mapping[str, Any]) -> dict[str, str]:

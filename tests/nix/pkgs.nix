@@ -39,6 +39,7 @@ in
       inherit name;
       system = builtins.currentSystem;
       builder = "/bin/sh";
+      PATH = builtins.getEnv "PATH";
       args = [
         "-euc"
         script

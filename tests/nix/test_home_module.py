@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from agent.demo.host import Layout, remove_tree
 from agent.domain.target import TargetName
 from nix.evaluation import evaluate_homes, home_expression, without_null
 
+PAGE = Path(__file__).parents[2] / "docs/getting-started-home.md"
 UPGRADE, TIMER = "services/nixos-hydra-agent", "timers/nixos-hydra-agent"
 HYDRA = 'hydra = { instance = "https://hydra.example.org"; project = "p"; jobset = "j"; };'
 CHECK = '[ { type = "tcp"; host = "db"; port = 7; } ]'
@@ -144,6 +147,15 @@ def test_a_run_after_the_start_can_be_left_out(homes):
 def test_a_bad_home_ends_with_a_message_that_names_the_option(homes, name):
     problems = homes[name]["problems"]
     assert any(REFUSED[name][1] in problem for problem in problems), problems
+
+
+def test_the_first_home_of_the_documents_evaluates():
+    text = PAGE.read_text()
+    example = next(b for b in re.findall(r"```nix\n(.*?)```", text, re.DOTALL) if "imports" in b)
+    inputs = "let inputs.nixos-hydra-agent.homeModules.default = { }; in"
+    (made,) = evaluate_homes({"example": f"{inputs} {example}"}).values()
+    assert made["problems"] == []
+    assert load_settings(None, overrides=without_null(made["settings"])).job_name == "home-eve"
 
 
 @pytest.fixture(scope="module")

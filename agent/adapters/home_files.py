@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.host import HostFiles
+from agent.domain.errors import HostError, Kind
 from agent.domain.target import HOME_MANAGER
 
 if TYPE_CHECKING:
@@ -54,3 +55,8 @@ class HomeFiles(HostFiles):
         except OSError:
             return None
         return found["user"] if found else None
+
+    @override
+    async def reboot(self, *, forced: bool = False) -> None:
+        """Refuse: no home needs it, and no user may do it to others."""
+        raise HostError(Kind.REBOOT_FAILED, "a home is no reason to reboot the host")

@@ -11,12 +11,14 @@ import pytest
 from agent.adapters.home_files import HomeFiles
 from agent.adapters.home_manager import HomeManagerCommand
 from agent.adapters.nix import NixCommand, nix_options
-from agent.adapters.process import Runner
+from agent.adapters.process import Runner, run_now
 from agent.adapters.profile import SystemProfile
+from agent.adapters.user_marks import UserMarks
 from agent.adapters.user_systemd import UserSystemd
 from agent.demo.host import Farm, ThrowawayHost, remove_tree
-from agent.domain.errors import Kind, NixError
+from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.flake_reference import parse_locked_flake_reference
+from agent.domain.marks import Mark
 from agent.domain.policy import Action
 from agent.domain.target import HOME_MANAGER
 from fakes.nix import RememberedProgress
@@ -103,6 +105,8 @@ class Desk:
             current_home=self.current,
             left=lambda: self.left,
         )
+        self.runner = runner
+        self.marks = UserMarks(state / "marks", store_dir, runner.environment)
         self.profiles = SystemProfile(runner, self.profile, store_dir)
         self.home_manager = HomeManagerCommand(
             runner,
@@ -237,3 +241,58 @@ def test_a_home_has_nothing_to_boot(desk, homes):
     assert desk.files.free_space().boot is None
     assert desk.files.booted_at() is None
     assert desk.files.counterpart(homes.paths[EVE]) == homes.paths[EVE]
+    with pytest.raises(HostError):
+        asyncio.run(desk.files.reboot())
+
+
+def roots(desk):
+    told = run_now(("nix-store", "--gc", "--print-roots"), env=desk.runner.environment)
+    return [line.partition(" -> ")[0] for line in told.splitlines()]
+
+
+def test_marks_are_roots_that_nix_knows_from_their_beginning_and_after_a_rename(desk, homes):
+    desk.fetch(EVE)
+    pending, confirmed = (str(desk.marks._marks_dir / mark) for mark in ("pending", "confirmed"))
+    desk.marks.set(Mark.PENDING, homes.paths[EVE])
+    assert pending in roots(desk)
+    assert desk.marks.move(Mark.PENDING, homes.paths[EVE], Mark.CONFIRMED)
+    assert not desk.marks.move(Mark.PENDING, homes.paths[EVE], Mark.CONFIRMED)
+    found = roots(desk)
+    assert confirmed in found
+    assert pending not in found
+    assert desk.marks.read().confirmed == homes.paths[EVE]
+
+
+def test_a_mark_stands_even_where_nix_does_not_remember_it(desk, homes):
+    marks = UserMarks(desk.marks._marks_dir, desk.homes.farm.layout.store_dir, {"PATH": "/nowhere"})
+    marks.set(Mark.ROLLING_BACK, homes.paths["first"])
+    marks.set(Mark.CONFIRMED, homes.paths["first"])
+    assert marks.read().confirmed == homes.paths["first"]
+
+
+@pytest.mark.parametrize(
+    ("script", "deadline", "kind"),
+    [
+        (None, 60.0, Kind.NIX_MISSING),
+        ("exec sleep 60", 0.05, Kind.NIX_TIMEOUT),
+        ("echo nonsense", 60.0, Kind.NIX_NONSENSE),
+        ("""echo '[{"outputs":{"out":7}}]'""", 60.0, Kind.NIX_NONSENSE),
+        ("""echo '[{"outputs":{"out":"/etc"}}]'""", 60.0, Kind.NIX_NONSENSE),
+    ],
+)
+def test_what_nix_cannot_tell_has_a_kind_of_its_own(homes, tmp_path, script, deadline, kind):
+    if script:
+        (tmp_path / "nix").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nix").chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path)
+    home_manager = HomeManagerCommand(
+        Runner(RememberedEvents(), SteppedClock(), {"PATH": path}),
+        profile=None,
+        systemd=None,
+        settings=(),
+        build_deadline=deadline,
+        store_dir="/nix/store",
+    )
+    with pytest.raises(NixError) as caught:
+        asyncio.run(home_manager.build(homes.flake, EVE))
+    assert caught.value.kind is kind

@@ -109,11 +109,13 @@ class Eve:
         return self.summaries()[-1]
 
     def summaries(self):
+        return [event for event in self.events() if event["event"] == "run.finished"]
+
+    def events(self):
         lines = self.host.ok(
             *("journalctl", "--quiet", "--output=cat", f"_SYSTEMD_USER_UNIT={UPGRADE}")
         ).splitlines()
-        told = [json.loads(line) for line in lines if line.startswith("{")]
-        return [event for event in told if event["event"] == "run.finished"]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def marks(self):
         directory = self.host.find(MARKS)
@@ -157,6 +159,9 @@ def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, 
     told = eve.upgrade()
     assert (told["outcome"], told["exit_code"]) == ("confirmed", 0), told
     eve.is_wholly_on(good, "2")
+    assert eve.upgrade()["outcome"] == "nothing-to-do"
+    eve.upgrade()
+    assert eve.events()[-1]["event"] == "run.idle"
     outside.offer(bad, job=EVE)
     told = eve.upgrade()
     assert (told["outcome"], told["error.kind"]) == ("rolled-back", "rolled-back"), told
@@ -170,7 +175,8 @@ def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, 
     eve.systemctl("kill", "--signal=SIGKILL", UPGRADE, ACTIVATION)
     eve.host.eventually(lambda: eve.state(UPGRADE) == "failed", "it is killed")
     assert eve.marks()["pending"] == hung.toplevel
-    eve.systemctl("stop", "nixos-hydra-agent-dead-man-*.timer")
+    assert "dead-man" in eve.systemctl("list-timers", "--output=json")
+    eve.systemctl("stop", "nixos-hydra-agent-dead-man-*.timer")  # the next run is first
     eve.upgrade()
     eve.is_wholly_on(good, "2")
     # Nothing of hers was done by root.

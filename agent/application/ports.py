@@ -160,7 +160,7 @@ class ActivationExit:
 
 
 class NixosRebuild(Protocol):
-    """nixos-rebuild."""
+    """nixos-rebuild, or what stands in its place for a home."""
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.

@@ -152,7 +152,11 @@ def eve(site, new_host, outside, release):  # noqa: ARG001 - it is there
 
 
 def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, outside):
-    good, bad = release("2"), release("3", files={".version": "3", ".of-3": ""})
+    first, good, bad = (
+        release("1"),
+        release("2"),
+        release("3", files={".version": "3", ".of-3": ""}),
+    )
     hung = release("4", breaksOffAfter="linkGeneration", breaksOffBy="exec sleep 600")
 
     outside.offer(good, job=EVE)
@@ -179,6 +183,10 @@ def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, 
     eve.systemctl("stop", "nixos-hydra-agent-dead-man-*.timer")  # the next run is first
     eve.upgrade()
     eve.is_wholly_on(good, "2")
+
+    config = f"{HOME}/.config/nixos-hydra-agent/config.toml"
+    eve.ok("agent", "rollback", "--config", config, "--reason", "she liked it better")
+    eve.is_wholly_on(first, "1")
     # Nothing of hers was done by root.
     assert eve.host.ok("find", HOME, "-not", "-user", EVE) == ""
 

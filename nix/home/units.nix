@@ -49,7 +49,7 @@ let
   );
 
   # Of all services: a switch must not end the agent that performs or confirms it.
-  common = description: {
+  kept = description: {
     Description = description;
     X-SwitchMethod = "keep-old";
   };
@@ -80,7 +80,7 @@ in
   home.packages = [ command ];
 
   systemd.user.services.nixos-hydra-agent = {
-    Unit = common "Upgrade to Hydra's newest good build of this home";
+    Unit = kept "Upgrade to Hydra's newest good build of this home";
     Service = service // {
       Type = "oneshot";
       ExecStart = "${agent} upgrade --config ${file}";
@@ -91,7 +91,7 @@ in
   };
 
   systemd.user.timers.nixos-hydra-agent = {
-    Unit = common "Look for Hydra's newest good build of this home";
+    Unit.Description = "Look for Hydra's newest good build of this home";
     Install.WantedBy = [ "timers.target" ];
     Timer = {
       OnCalendar = cfg.dates;
@@ -104,7 +104,7 @@ in
   # Started after each switch and with the user's systemd; where nothing is pending it has nothing to
   # do.
   systemd.user.services.nixos-hydra-agent-confirm = {
-    Unit = common "Confirm the home that the last upgrade has activated";
+    Unit = kept "Confirm the home that the last upgrade has activated";
     Install.WantedBy = [ "default.target" ];
     Service = service // {
       Type = "exec";

@@ -133,10 +133,10 @@ def test_a_home_follows_its_users_name_and_keeps_all_in_her_state_directory(home
     assert made["packages"] == ["agent-home"]
 
 
-def test_a_switch_leaves_the_units_of_the_agent_alone(homes):
-    for kind in ("services", "timers"):
-        for unit in homes["least"][kind].values():
-            assert unit["Unit"]["X-SwitchMethod"] == "keep-old"
+def test_a_switch_leaves_the_services_of_the_agent_alone_and_takes_new_times(homes):
+    for unit in homes["least"]["services"].values():
+        assert unit["Unit"]["X-SwitchMethod"] == "keep-old"
+    assert "X-SwitchMethod" not in homes["least"]["timers"]["nixos-hydra-agent"]["Unit"]
 
 
 def test_a_run_after_the_start_can_be_left_out(homes):

@@ -35,6 +35,12 @@
         flake-updater = import ./nix/updater.nix { inherit self; };
       };
 
+      homeModules.default = {
+        key = "nixos-hydra-agent#homeModules.default";
+        _file = ./nix/home/default.nix;
+        imports = [ (import ./nix/home { inherit self; }) ];
+      };
+
       templates = rec {
         default = host;
         host = {

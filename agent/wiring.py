@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.agenda import SqliteAgenda
 from agent.adapters.clock import SystemClock
-from agent.adapters.host import HostFiles
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.idle_note import IdleNote
 from agent.adapters.journal import SqliteJournal
-from agent.adapters.loader import BootLoader
 from agent.adapters.lock import FileLock
 from agent.adapters.logind import LogindCommands
-from agent.adapters.marks import MarkLinks
 from agent.adapters.nix import NixCommand
-from agent.adapters.nixos_rebuild import NixosRebuildCommand
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
 from agent.adapters.profile import SystemProfile
-from agent.adapters.systemd import SystemdCommands
 from agent.application.ports import Ports
 from agent.config.load import DEFAULT_FILE
 from agent.config.policy import policy_of
+from agent.domain.target import TARGETS
+from agent.target_wiring import PARTS, Site, runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,8 +63,11 @@ async def open_ports(
     paths, fetch = settings.paths, settings.fetch
     clock = SystemClock()
     job = policy_of(settings).job
-    runner = Runner(sink, clock)
-    store_dir = str(paths.store_dir)
+    runner = Runner(sink, clock, runtime_directory(settings))
+    target = TARGETS[settings.target]
+    profile = SystemProfile(runner, paths.profile, paths.store_dir)
+    dead_man = dead_man_command(config_file or DEFAULT_FILE)
+    parts = PARTS[settings.target](Site(settings, runner, profile, dead_man))
     async with (
         HydraClient(
             settings.hydra.instance,
@@ -84,44 +84,23 @@ async def open_ports(
             hydra=hydra,
             nix=NixCommand(
                 runner,
-                store_dir=store_dir,
+                store_dir=str(paths.store_dir),
                 gc_root=paths.marks_dir / "candidate",
                 substituters=fetch.substituters,
                 trusted_public_keys=fetch.trusted_public_keys,
                 local_builds=fetch.local_builds,
                 flags=settings.flags,
                 deadline=fetch.deadline.total_seconds(),
+                target=target,
             ),
-            nixos_rebuild=NixosRebuildCommand(
-                runner,
-                scratch=paths.state_dir,
-                flags=settings.flags,
-                local_builds=fetch.local_builds,
-                substituters=fetch.substituters,
-                trusted_public_keys=fetch.trusted_public_keys,
-                build_deadline=fetch.deadline.total_seconds(),
-                activate_deadline=settings.activate.deadline.total_seconds(),
-                store_dir=store_dir,
-            ),
-            host=HostFiles(
-                runner,
-                current_system=paths.current_system,
-                booted_system=paths.booted_system,
-                profile=paths.profile,
-                store_dir=paths.store_dir,
-                boot=paths.boot,
-            ),
-            marks=MarkLinks(paths.marks_dir, paths.store_dir),
-            systemd=SystemdCommands(
-                runner,
-                dead_man=dead_man_command(config_file or DEFAULT_FILE),
-                activate_deadline=settings.activate.deadline.total_seconds(),
-                run_dir=paths.current_system.parent,
-            ),
+            nixos_rebuild=parts.rebuild,
+            host=parts.host,
+            marks=parts.marks,
+            systemd=parts.systemd,
             logind=LogindCommands(runner),
-            loader=BootLoader(runner, boot=paths.boot, store_dir=paths.store_dir),
+            loader=parts.loader,
             agenda=SqliteAgenda(paths.state_dir, sink),
-            profile=SystemProfile(runner, paths.profile, paths.store_dir),
+            profile=profile,
             journal=SqliteJournal(paths.state_dir, sink),
             prober=prober,
             lock=FileLock(paths.state_dir),
@@ -132,7 +111,7 @@ async def open_ports(
                 select=settings.hydra.select,
                 host=settings.host,
                 current_system=paths.current_system,
-                booted_system=paths.booted_system,
+                booted_system=paths.booted_system if target.may_reboot else None,
                 profile=paths.profile,
                 timeout=settings.hydra.timeout,
                 interval=settings.hydra.refresh,

@@ -6,15 +6,44 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
-PREFIX: Final = "system.autoUpgradeHydra"
 
 
-def options() -> list[dict[str, Any]]:
-    """Return every option of the module, as `tests/nix/option-list.nix` tells them.
+@dataclass(frozen=True)
+class Module:
+    """A module whose options have a page."""
+
+    title: str
+    source: str
+    prefix: str
+    evaluation: str
+    """The file below `tests/nix/` that evaluates it."""
+    subject: str
+    """What is built with it."""
+
+
+NIXOS: Final = Module(
+    "Options of the NixOS module",
+    "nix/module/",
+    "system.autoUpgradeHydra",
+    "evaluate.nix",
+    "system",
+)
+HOME: Final = Module(
+    "Options of the home-manager module",
+    "nix/home/",
+    "services.autoUpgradeHydra",
+    "evaluate-home.nix",
+    "home",
+)
+
+
+def options(module: Module = NIXOS) -> list[dict[str, Any]]:
+    """Return every option of a module, as `tests/nix/option-list.nix` tells them.
 
     Raises:
         SystemExit: there is no nix, or it cannot evaluate the module.
@@ -24,7 +53,7 @@ def options() -> list[dict[str, Any]]:
         raise SystemExit("the page of the options needs nix-instantiate: see .ci/setup")
     # The store is a dummy: nothing is built, and nix needs no place of its own.
     argv = [nix, "--eval", "--strict", "--json", "--store", "dummy://", "--attr", "options"]
-    argv += [str(ROOT / "tests/nix/evaluate.nix"), "--arg", "cases", "{ }"]
+    argv += [str(ROOT / "tests/nix" / module.evaluation), "--arg", "cases", "{ }"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
         raise SystemExit(done.stderr)
@@ -32,20 +61,22 @@ def options() -> list[dict[str, Any]]:
     return made
 
 
-def options_page() -> str:
-    """Return `docs/reference/options.md`."""
+def options_page(module: Module = NIXOS) -> str:
+    """Return `docs/reference/options.md`, or that of another module."""
     lines = [
-        "# Options of the NixOS module",
+        f"# {module.title}",
         "",
-        "Made from `nix/module/` by `make docs`; do not edit.",
+        f"Made from `{module.source}` by `make docs`; do not edit.",
         "",
-        f"All are below `{PREFIX}`. Those that are settings of the agent have their types and",
-        "defaults from the agent itself: what a *duration*, a *size* and a check are is told in",
-        "[settings](settings.md). A wrong type or an unknown name ends the evaluation, and what",
-        "the agent finds wrong with the settings ends the build of the system.",
+        f"All are below `{module.prefix}`.",
+        "",
+        "Those that are settings of the agent have their types and defaults from the agent itself:",
+        "what a *duration*, a *size* and a check are is told in [settings](settings.md). A wrong",
+        "type or an unknown name ends the evaluation, and what the agent finds wrong with the",
+        f"settings ends the build of the {module.subject}.",
         "",
     ]
-    for option in options():
+    for option in options(module):
         if not option["isVisible"]:
             continue
         lines += [f"## `{option['name']}`", "", *_paragraphs(option["description"])]

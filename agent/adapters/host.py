@@ -15,13 +15,13 @@ from agent.domain.errors import HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.store_path import StorePath, parse_store_path
 from agent.domain.systems import BootArtifacts, Systems
+from agent.domain.target import NIXOS
 
 if TYPE_CHECKING:
     from agent.adapters.process import Runner
 
 _KERNEL_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MAX_FILE: Final = 65536
-_UNITS: Final = "etc/systemd/system"
 _MASK: Final = 7
 """The column of `/proc/net/route` with the destination's mask."""
 _NOWHERE: Final = "00000000"
@@ -31,17 +31,21 @@ _REBOOT_TIMEOUT: Final = 60.0
 
 
 class HostFiles:
-    """Reads a NixOS host below the given paths."""
+    """Reads a NixOS host below the given paths; `units` is where a system has its unit files.
+
+    What is never booted has neither a `booted_system` nor a `boot`.
+    """
 
     def __init__(
         self,
         runner: Runner,
         *,
         current_system: Path,
-        booted_system: Path,
+        booted_system: Path | None,
         profile: Path,
         store_dir: Path,
-        boot: Path,
+        boot: Path | None,
+        units: str = NIXOS.units,
         routes: Path = Path("/proc/net"),
     ) -> None:
         self._runner = runner
@@ -50,6 +54,7 @@ class HostFiles:
         self._profile = profile
         self._store_dir = store_dir
         self._boot = boot
+        self._units = units
         self._routes = routes
 
     def systems(self) -> Systems:
@@ -79,7 +84,7 @@ class HostFiles:
         kernel, it alone tells.
         """
         try:
-            made = self._booted_system.lstat().st_ctime_ns
+            made = self._booted_system.lstat().st_ctime_ns if self._booted_system else 0
         except OSError:
             made = 0
         return f"{_text(_KERNEL_BOOT_ID) or ''}:{made}"
@@ -123,7 +128,9 @@ class HostFiles:
     def free_space(self) -> FreeSpace:
         """Return the room in the store's file system and on the boot partition."""
         try:
-            boot = shutil.disk_usage(self._boot).free if self._boot.exists() else None
+            boot = (
+                shutil.disk_usage(self._boot).free if self._boot and self._boot.exists() else None
+            )
             return FreeSpace(store=shutil.disk_usage(self._store_dir).free, boot=boot)
         except OSError as error:
             raise HostError(
@@ -133,12 +140,12 @@ class HostFiles:
 
     def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
         """Return the units, templates among them, whose files or drop-ins are new or differ."""
-        before, after = _unit_files(Path(old)), _unit_files(Path(new))
+        before, after = _unit_files(Path(old, self._units)), _unit_files(Path(new, self._units))
         return frozenset(unit for unit, files in after.items() if before.get(unit) != files)
 
     def has_unit(self, toplevel: StorePath, unit: str) -> bool:
         """Return whether a system has a unit file of that name."""
-        return Path(toplevel, _UNITS, unit).exists()
+        return Path(toplevel, self._units, unit).exists()
 
     def exists(self, toplevel: StorePath) -> bool:
         """Return whether a system is in the store."""
@@ -154,6 +161,8 @@ class HostFiles:
 
     def booted_at(self) -> datetime | None:
         """Return the time of the link to the booted system, which stage 2 of each boot makes."""
+        if self._booted_system is None:
+            return None
         try:
             return datetime.fromtimestamp(self._booted_system.lstat().st_mtime, UTC)
         except OSError:
@@ -192,7 +201,9 @@ class HostFiles:
             last = ended.tail.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
             raise HostError(Kind.REBOOT_FAILED, f"systemctl {verb[0]} failed: {last[0]}")
 
-    def _resolve(self, link: Path) -> StorePath | None:
+    def _resolve(self, link: Path | None) -> StorePath | None:
+        if link is None:
+            return None
         try:
             path = os.path.realpath(link, strict=True)
         except FileNotFoundError:
@@ -204,10 +215,9 @@ class HostFiles:
         return parse_store_path(path, str(self._store_dir))
 
 
-def _unit_files(toplevel: Path) -> dict[str, tuple[str, ...]]:
+def _unit_files(directory: Path) -> dict[str, tuple[str, ...]]:
     """Return the texts of which each unit of a system is made: its file's and its drop-ins'."""
     found: dict[str, list[str]] = {}
-    directory = toplevel / _UNITS
     with contextlib.suppress(OSError):
         for entry in sorted(directory.iterdir()):
             if entry.suffix in (".wants", ".requires", ".upholds"):

@@ -24,7 +24,8 @@ class IdleNote:
 
     `interval` is how long at most one full run answers for later ones; `is_told` is false where
     the log level leaves out the idle run's line. `fingerprint` is of the settings as they were
-    before they were read, None where no later run can be an idle one.
+    before they were read, None where no later run can be an idle one. A home has no
+    `booted_system`.
     """
 
     state_dir: Path
@@ -32,7 +33,7 @@ class IdleNote:
     select: Select
     host: str
     current_system: Path
-    booted_system: Path
+    booted_system: Path | None
     profile: Path
     timeout: timedelta
     interval: timedelta
@@ -58,9 +59,10 @@ class IdleNote:
         """
         links = {
             str(self.current_system): systems.running,
-            str(self.booted_system): systems.booted,
             str(self.profile): systems.profile,
         }
+        if self.booted_system is not None:
+            links[str(self.booted_system)] = systems.booted
         if self.fingerprint is None or None in links.values():
             return
         url = urlsplit(self.job.instance)

@@ -80,3 +80,25 @@ class BootLoader:
             return (await self._runner.run(argv, timeout=_TIMEOUT)).returncode == 0
         except ProgramMissingError:
             return False
+
+
+class NoLoader:
+    """What is not booted: nothing is known of it, and nothing can be told."""
+
+    def fallback(self) -> str | None:
+        """Return None."""
+        return None
+
+    def default(self) -> StorePath | None:
+        """Return None."""
+        return None
+
+    async def boot_once(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
+
+    async def forget_choices(self) -> None:
+        """Do nothing."""
+
+    async def bless(self) -> None:
+        """Do nothing."""

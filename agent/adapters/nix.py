@@ -17,6 +17,7 @@ from agent.application.ports import Fetched
 from agent.domain.errors import Kind, NixError
 from agent.domain.gates import FetchPlan
 from agent.domain.store_path import parse_store_path
+from agent.domain.target import NIXOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agent.application.ports import Progress
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.store_path import StorePath
+    from agent.domain.target import Target
 
 # For the other half of what is known of nix, `nix_flake`, too.
 NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
@@ -73,6 +75,23 @@ _STALE_LOCK: Final = re.compile(
 )
 
 
+def nix_options(
+    substituters: tuple[str, ...], trusted_public_keys: tuple[str, ...], *, local_builds: bool
+) -> tuple[str, ...]:
+    """Return what the settings say of substituters and builds, as options of nix."""
+    options: tuple[str, ...] = (
+        *("--option", "narinfo-cache-negative-ttl", "0"),
+        # Said outright: on a host that it takes to be without a network nix would otherwise
+        # substitute nothing, not even from a cache on that host, and not say why.
+        *("--option", "substitute", "true"),
+    )
+    if substituters:
+        options += ("--option", "substituters", " ".join(substituters))
+    if trusted_public_keys:
+        options += ("--option", "trusted-public-keys", " ".join(trusted_public_keys))
+    return options if local_builds else (*options, "--max-jobs", "0", "--builders", "")
+
+
 class NixCommand:
     """nix, as the port `Nix` wants it.
 
@@ -93,25 +112,16 @@ class NixCommand:
         local_builds: bool,
         flags: tuple[str, ...],
         deadline: float,
+        target: Target = NIXOS,
     ) -> None:
         self._runner = runner
+        self._target = target
         self._store_dir = store_dir
         self._gc_root = gc_root
         self._local_builds = local_builds
         self._evaluation_flags = evaluation_flags(flags)
         self._deadline = deadline
-        self._settings: tuple[str, ...] = (
-            *("--option", "narinfo-cache-negative-ttl", "0"),
-            # Said outright: on a host that it takes to be without a network nix would otherwise
-            # substitute nothing, not even from a cache on that host, and not say why.
-            *("--option", "substitute", "true"),
-        )
-        if substituters:
-            self._settings += ("--option", "substituters", " ".join(substituters))
-        if trusted_public_keys:
-            self._settings += ("--option", "trusted-public-keys", " ".join(trusted_public_keys))
-        if not local_builds:
-            self._settings += ("--max-jobs", "0", "--builders", "")
+        self._settings = nix_options(substituters, trusted_public_keys, local_builds=local_builds)
 
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the output path of the host's toplevel.
@@ -119,7 +129,7 @@ class NixCommand:
         Raises:
             NixError: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
         """
-        attribute = f'nixosConfigurations."{host}".config.system.build.toplevel.outPath'
+        attribute = f"{self._target.toplevel_of(host)}.outPath"
         # The user's flags come first: none of them may allow builds.
         arguments = ("--no-update-lock-file", *self._evaluation_flags, *self._settings)
         done = await self._run(("eval", "--raw", f"{flake}#{attribute}", *arguments))

@@ -33,7 +33,6 @@ _INHERITED: Final = (
     *("PATH", "HOME", "LOCALE_ARCHIVE", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "AGENT_DEMO_ROOT"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
-_PREFIXES: Final = ("NIX_", "NIXOS_HYDRA_AGENT_")
 _BY_UNIT: Final = ("LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK")
 
 
@@ -42,6 +41,11 @@ class SystemdCommands:
 
     `activate_deadline` is in seconds.
     """
+
+    _systemctl: tuple[str, ...] = ("systemctl",)
+    _systemd_run: tuple[str, ...] = ("systemd-run",)
+    _activation_unit = ACTIVATION_UNIT
+    _prefixes: tuple[str, ...] = ("NIX_", "NIXOS_HYDRA_AGENT_")
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class SystemdCommands:
     async def failed_units(self) -> frozenset[str] | None:
         """Return the units that have failed, or that restart after a failure."""
         done = await self._try(
-            *("systemctl", "list-units", "--all", "--full", "--plain", "--no-legend"),
+            *(*self._systemctl, "list-units", "--all", "--full", "--plain", "--no-legend"),
             "--state=failed,auto-restart",
         )
         if done is None or done.returncode != 0:
@@ -70,7 +74,10 @@ class SystemdCommands:
 
     async def status(self, unit: str) -> UnitStatus:
         """Return the state of a unit."""
-        done = await self._try("systemctl", "show", f"--property={_PROPERTIES}", unit)
+        return await self._status_by(self._systemctl, unit)
+
+    async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus:
+        done = await self._try(*systemctl, "show", f"--property={_PROPERTIES}", unit)
         if done is None or done.returncode != 0:
             return UnitStatus()
         told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
@@ -91,14 +98,14 @@ class SystemdCommands:
         """
         if (await self.status(unit)).is_at_work:
             return
-        await self._try("systemctl", "reset-failed", unit)
-        done = await self._try("systemctl", "restart", unit, timeout=_START_TIMEOUT)
+        await self._try(*self._systemctl, "reset-failed", unit)
+        done = await self._try(*self._systemctl, "restart", unit, timeout=_START_TIMEOUT)
         if done is None or done.returncode != 0:
             raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
     async def start_later(self, unit: str) -> None:
         """Queue the start of a unit; what systemd says against it is logged."""
-        await self._try("systemctl", "--no-block", "start", unit)
+        await self._try(*self._systemctl, "--no-block", "start", unit)
 
     async def is_clock_synchronised(self) -> bool | None:
         """Return what timedatectl says; None where it can't tell."""
@@ -117,7 +124,7 @@ class SystemdCommands:
         await self.disarm()
         name = f"{DEAD_MAN_UNIT}-{run_id}"
         done = await self._try(
-            *("systemd-run", f"--unit={name}", f"--on-active={delay.total_seconds():g}s"),
+            *(*self._systemd_run, f"--unit={name}", f"--on-active={delay.total_seconds():g}s"),
             *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
             *("--property=Type=exec", "--collect", "--no-ask-password", "--quiet"),
             *(f"--setenv={name}={value}" for name, value in self._inherited()),
@@ -133,32 +140,37 @@ class SystemdCommands:
 
     async def disarm(self) -> None:
         """Stop the timers; a service that one of them has started goes on."""
-        await self._try("systemctl", "stop", f"{DEAD_MAN_UNIT}-*.timer")
+        await self._try(*self._systemctl, "stop", f"{DEAD_MAN_UNIT}-*.timer")
 
     async def wake(self, at: datetime) -> None:
         """Set a transient timer that starts the upgrade unit; one that is past fires at once.
 
         Rounded up to whole seconds: a run that comes too early would have to wait once more.
         """
-        await self._try("systemctl", "stop", f"{WAKE_UNIT}.timer")
+        await self._try(*self._systemctl, "stop", f"{WAKE_UNIT}.timer")
         rounded = at.astimezone(UTC) + _ALMOST_A_SECOND
         moment = rounded.strftime("%Y-%m-%d %H:%M:%S UTC")
         await self._try(
-            *("systemd-run", f"--unit={WAKE_UNIT}", f"--on-calendar={moment}"),
+            *(*self._systemd_run, f"--unit={WAKE_UNIT}", f"--on-calendar={moment}"),
             *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
             *("--collect", "--no-ask-password", "--quiet"),
-            *("--", "systemctl", "--no-block", "start", UPGRADE_UNIT),
+            *("--", *self._systemctl, "--no-block", "start", UPGRADE_UNIT),
         )
+
+    async def is_host_upgrading(self) -> bool | None:
+        """Return None: what is upgraded is the host itself."""
+        return None
 
     async def is_activating(self) -> bool:
         """Return whether the transient unit is at work, or switch-to-configuration's lock held."""
-        return (await self.status(ACTIVATION_UNIT)).is_at_work or self._is_locked()
+        return (await self.status(self._activation_unit)).is_at_work or self._is_locked()
 
     async def stop_activation(self) -> None:
         """Stop the transient unit, by force if need be, and wait for the lock to be free."""
-        await self._try("systemctl", "stop", ACTIVATION_UNIT)
-        if (await self.status(ACTIVATION_UNIT)).is_at_work:
-            await self._try("systemctl", "kill", "--signal=SIGKILL", ACTIVATION_UNIT)
+        unit = self._activation_unit
+        await self._try(*self._systemctl, "stop", unit)
+        if (await self.status(unit)).is_at_work:
+            await self._try(*self._systemctl, "kill", "--signal=SIGKILL", unit)
         for _ in range(round(_TIMEOUT / _POLL)):
             if not await self.is_activating():
                 return
@@ -172,33 +184,44 @@ class SystemdCommands:
         Raises:
             HostError: ROLL_BACK_FAILED: it cannot be started.
         """
+        names = [name for name, _ in self._inherited() if name.startswith("NIX_")]
+        names += [name for name in ("AGENT_DEMO_ROOT",) if name in self._runner.environment]
         script = (f"{toplevel}/bin/switch-to-configuration", action)
-        argv: tuple[str, ...] = script
-        if (self._run_dir / "systemd/system").is_dir():
-            names = [name for name, _ in self._inherited() if name.startswith("NIX_")]
-            names += [name for name in ("AGENT_DEMO_ROOT",) if name in self._runner.environment]
-            argv = (
-                "systemd-run",
-                *(word for name in (*_BY_UNIT, *names) for word in ("-E", name)),
-                *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
-                *(f"--unit={ACTIVATION_UNIT.removesuffix('.service')}", *script),
-            )
-        try:
-            done = await self._runner.run(argv, timeout=self._activate_deadline)
-            if argv is not script and done.returncode != 0 and _NO_BUS in done.tail:
-                # In emergency mode systemd has no bus, and takes no transient units.
-                done = await self._runner.run(script, timeout=self._activate_deadline)
-        except ProgramMissingError as error:
-            raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
+        done = await self._in_a_unit(script, (*_BY_UNIT, *names))
         for line in done.stdout.splitlines():
             self._runner.say("switch-to-configuration", line, stream="stdout")
         return ActivationExit(done.returncode, done.tail, done.timed_out)
+
+    async def _in_a_unit(self, script: tuple[str, ...], names: Sequence[str]) -> Completed:
+        """Run a script in the activation's transient unit, with variables by name.
+
+        Without a manager, as in emergency mode, which has no bus, it runs by itself.
+        """
+        argv = (
+            *self._systemd_run,
+            *(word for name in names for word in ("-E", name)),
+            *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
+            *(f"--unit={self._activation_unit.removesuffix('.service')}", *script),
+        )
+        is_managed = self._is_managed()
+        try:
+            done = await self._runner.run(
+                argv if is_managed else script, timeout=self._activate_deadline
+            )
+            if is_managed and done.returncode != 0 and _NO_BUS in done.tail:
+                done = await self._runner.run(script, timeout=self._activate_deadline)
+        except ProgramMissingError as error:
+            raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
+        return done
+
+    def _is_managed(self) -> bool:
+        return (self._run_dir / "systemd/system").is_dir()
 
     def _inherited(self) -> list[tuple[str, str]]:
         return [
             (name, value)
             for name, value in sorted(self._runner.environment.items())
-            if name in _INHERITED or name.startswith(_PREFIXES)
+            if name in _INHERITED or name.startswith(self._prefixes)
         ]
 
     def _is_locked(self) -> bool:

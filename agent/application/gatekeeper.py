@@ -18,6 +18,7 @@ from agent.domain.gates import (
     judge_downgrade,
     judge_foreign,
     judge_health,
+    judge_host_upgrade,
     judge_paused,
     judge_store_space,
     judge_suspect,
@@ -38,12 +39,14 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     """Return what the gates say, up to the first that holds, or of `every` one.
 
     With `every`, a gate that cannot be asked is held with the fault as its reason; otherwise the
-    fault is raised. The gate `agent-removed` is asked once the candidate is in the store.
+    fault is raised. The gate `agent-removed` is asked once the candidate is in the store, and
+    `host-upgrade` only for a home.
     """
     ports, policy = run.ports, run.policy
     now = ports.clock.now()
-    questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement]]], ...] = (
+    questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement | None]]], ...] = (
         (Gate.PAUSED, lambda: _paused(ports, now)),
+        (Gate.HOST_UPGRADE, lambda: _host_upgrade(ports)),
         (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
         (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
         (Gate.DENIED, lambda: _denied(ports, candidate, now)),
@@ -63,6 +66,8 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
             if not every:
                 raise
             judgement = Judgement(gate, is_open=False, reason=str(fault))
+        if judgement is None:
+            continue
         judgement = pass_by_hand(run, judgement)
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
         ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
@@ -139,6 +144,11 @@ async def _suspect(ports: Ports, candidate: Candidate, now: datetime) -> Judgeme
 
 async def _paused(ports: Ports, now: datetime) -> Judgement:
     return judge_paused(ports.agenda.pause(now))
+
+
+async def _host_upgrade(ports: Ports) -> Judgement | None:
+    is_at_work = await ports.systemd.is_host_upgrading()
+    return None if is_at_work is None else judge_host_upgrade(is_at_work=is_at_work)
 
 
 async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement:

@@ -160,7 +160,7 @@ class ActivationExit:
 
 
 class NixosRebuild(Protocol):
-    """nixos-rebuild."""
+    """nixos-rebuild, or what stands in its place for a home."""
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.
@@ -310,6 +310,10 @@ class Systemd(Protocol):
 
     async def wake(self, at: datetime) -> None:
         """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
+        ...
+
+    async def is_host_upgrading(self) -> bool | None:
+        """Return whether the system below a home is being upgraded; None for the system itself."""
         ...
 
     async def is_activating(self) -> bool:

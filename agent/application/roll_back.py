@@ -175,7 +175,7 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
         last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
         raise HostError(
             Kind.ROLL_BACK_FAILED,
-            f"switch-to-configuration {action} of the confirmed {target} ended with"
+            f"{action} to the confirmed {target} ended with"
             f" {ended.returncode} ({last.strip()[:300]}); the running system is"
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
             hint="the next run tries again; `agent status` tells where the host is",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _TURNS = 3
+_NEIGHBOUR_PAUSE = timedelta(minutes=2)
+"""Until a home looks again whether the system's own run is over."""
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
 
@@ -190,7 +193,7 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held:
-        await _wake_for_window(run, held[0])
+        await _come_again(run, held[0])
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
         return None
@@ -219,10 +222,14 @@ async def _reboot(run: Run, reason: str) -> None:
         run.report.outcome = Outcome.AWAITS_REBOOT
 
 
-async def _wake_for_window(run: Run, held: Judgement) -> None:
+async def _come_again(run: Run, held: Judgement) -> None:
+    """Let a run begin where it is known when the gate that holds this one may open."""
+    now = run.ports.clock.now()
+    if held.gate is Gate.HOST_UPGRADE:
+        await wake(run, now + _NEIGHBOUR_PAUSE)
     if held.gate is not Gate.WINDOW:
         return
-    opens = run.policy.upgrade_schedule.next_opening(run.ports.clock.now(), run.policy.host)
+    opens = run.policy.upgrade_schedule.next_opening(now, run.policy.host)
     if opens is not None:
         await wake(run, opens)
 

@@ -6,7 +6,6 @@ Validation, `agent config schema` and the reference page all come from these mod
 from __future__ import annotations
 
 import re
-import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -26,10 +25,12 @@ from agent.config.checks import CheckSection, check_of
 from agent.config.flake_update import FlakeUpdateSection
 from agent.config.notify import NotifySection
 from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section
+from agent.config.target import default_name, default_paths, target_in
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
+from agent.domain.target import TargetName
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
 
@@ -41,10 +42,8 @@ def _hydra_name(value: str) -> str:
 
 
 def _attribute_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.'-]{0,252}", value):
-        raise ValueError(
-            "a host is an attribute name of nixosConfigurations: letters, digits, _.'-"
-        )
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.'@-]{0,252}", value):
+        raise ValueError("a host is an attribute name of the flake: letters, digits, _.'@-")
     return value
 
 
@@ -112,7 +111,7 @@ AttributeName = Annotated[
         {
             "$comment": "attribute name",
             "type": "string",
-            "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.'-]*$",
+            "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.'@-]*$",
         }
     ),
 ]
@@ -314,7 +313,7 @@ class RebootSection(ScheduleSection):
 
 
 class PathsSection(Section):
-    """Where things are. Only tests and unusual hosts change these."""
+    """Where things are. Only tests and unusual hosts change these; a home has its own defaults."""
 
     current_system: AbsolutePath = Path("/run/current-system")
     """Link to the running system."""
@@ -353,8 +352,10 @@ class Settings(BaseSettings):
         title="nixos-hydra-agent",
     )
 
-    host: AttributeName = Field(default_factory=socket.gethostname, validate_default=True)
-    """This host's attribute in `nixosConfigurations`; by default its host name."""
+    target: TargetName = TargetName.NIXOS
+    """`nixos`: this host's system; `home-manager`: a user's home, by the user alone."""
+    host: AttributeName = Field(default=None, validate_default=True)
+    """Attribute of the configuration; by default the host's name, or of a home the user's."""
     action: Action = Action.SWITCH
     """What nixos-rebuild does: `switch`, `boot`, `test` or `dry-activate`."""
     strategy: Strategy = Strategy.FLAKE
@@ -362,7 +363,7 @@ class Settings(BaseSettings):
     verify: bool = True
     """Whether the candidate is proven to be this host's before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()
-    """Further arguments for nixos-rebuild."""
+    """Further arguments for nixos-rebuild; of a home, for `nix build`."""
     hydra: HydraSection = Field(default={}, validate_default=True)
     fetch: FetchSection = FetchSection()
     activate: ActivateSection = ActivateSection()
@@ -371,10 +372,32 @@ class Settings(BaseSettings):
     health: HealthSection = HealthSection()
     confirm: ConfirmSection = ConfirmSection()
     reboot: RebootSection = RebootSection()
-    paths: PathsSection = PathsSection()
+    paths: PathsSection = Field(default=PathsSection(), validate_default=True)
     log: LogSection = LogSection()
     notify: NotifySection = NotifySection()
     flake_update: FlakeUpdateSection = FlakeUpdateSection()
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _has_a_name(cls, value: object, info: ValidationInfo) -> object:
+        return default_name(info.data) if value is None else value
+
+    @field_validator("action")
+    @classmethod
+    def _is_known_to_the_target(cls, value: Action, info: ValidationInfo) -> Action:
+        if value not in target_in(info.data).actions:
+            raise ValueError(
+                f"action = '{value}' makes no sense with target = '{info.data['target']}'"
+            )
+        return value
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _are_of_the_target(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, PathsSection):
+            value = value.model_dump(exclude_unset=True)
+        ours = default_paths(target_in(info.data))
+        return {**ours, **value} if isinstance(value, dict) else value
 
     @field_validator("fetch")
     @classmethod
@@ -390,6 +413,10 @@ class Settings(BaseSettings):
     @classmethod
     def _keeps_its_effect(cls, value: RebootSection, info: ValidationInfo) -> RebootSection:
         action = info.data.get("action", Action.SWITCH)
+        if value.mode is not RebootMode.NEVER and not target_in(info.data).may_reboot:
+            raise ValueError(
+                f"reboot.mode = '{value.mode}' makes no sense with target = '{info.data['target']}'"
+            )
         if value.mode is not RebootMode.NEVER and not action.moves_profile:
             raise ValueError(
                 f"reboot.mode = '{value.mode}' makes no sense with action = '{action}': the reboot"

@@ -26,7 +26,8 @@ def schema() -> str:
     """Return the JSON schema of the configuration file."""
     made = Settings.model_json_schema()
     made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    made["properties"]["hydra"].pop("default", None)
+    for key in ("hydra", "host"):
+        made["properties"][key].pop("default", None)
     made["required"] = ["hydra"]
     _write_defaults(made, Settings)
     for section in _sections(Section):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import run_now
 from agent.demo.layout import Layout, copy_files, remove_tree
 from agent.domain.store_path import StorePath, parse_store_path
+from agent.domain.target import HOME_MANAGER, NIXOS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Farm", "Layout", "ThrowawayHost", "remove_tree"]
 
 _FLAKES: Final = ("--extra-experimental-features", "nix-command flakes")
-_BUILDERS_TOOLS: Final = ("sh", "mkdir", "ln", "sed", "chmod", "head", "cp")
+_BUILDERS_TOOLS: Final = ("sh", "mkdir", "ln", "sed", "chmod", "head", "cp", "dirname")
 _GIT: Final = ("git", "-c", "user.name=demo", "-c", "user.email=demo@localhost")
 
 
@@ -69,13 +70,19 @@ class Farm:
         flake.write_text(flake.read_text().replace("@repositories@", str(self._repositories)))
         self._commit_all("base", "The shape of a system")
 
-    def commit(self, fleet: Fleet, message: str = "Change the fleet") -> str:
-        """Commit the fleet's parameters and return the revision; the lock file is made at first."""
+    def commit(
+        self, fleet: Fleet, message: str = "Change the fleet", *, homes: Fleet | None = None
+    ) -> str:
+        """Commit the fleet's parameters and return the revision; the lock file is made at first.
+
+        `homes` are those of users: see `files/base/home.nix`.
+        """
         directories = {os.path.dirname(_find(tool)) for tool in _BUILDERS_TOOLS}  # noqa: PTH120
         content = {
             "platform": f"{platform.machine()}-linux",
             "path": ":".join(sorted(directories)),
             "hosts": fleet,
+            "homes": homes or {},
         }
         (self.hosts / "fleet.json").write_text(json.dumps(content, indent=2) + "\n")
         self._git("hosts", "add", "--all")
@@ -97,13 +104,20 @@ class Farm:
 
     def derivation(self, revision: str, host: str) -> str:
         """Return the derivation of a host's toplevel."""
-        return self._nix("eval", "--raw", self._attribute(revision, host) + ".drvPath")
+        installable = f"{self.reference(revision)}#{NIXOS.toplevel_of(host)}.drvPath"
+        return self._nix("eval", "--raw", installable)
 
     def build(self, revision: str, host: str) -> StorePath:
         """Build the toplevel of a host."""
-        told = json.loads(
-            self._nix("build", "--no-link", "--json", self._attribute(revision, host))
-        )
+        return self._built(revision, NIXOS.toplevel_of(host))
+
+    def build_home(self, revision: str, name: str) -> StorePath:
+        """Build the activation package of a home."""
+        return self._built(revision, HOME_MANAGER.toplevel_of(name))
+
+    def _built(self, revision: str, attribute: str) -> StorePath:
+        installable = f"{self.reference(revision)}#{attribute}"
+        told = json.loads(self._nix("build", "--no-link", "--json", installable))
         path = parse_store_path(told[0]["outputs"]["out"], str(self.layout.store_dir))
         assert path is not None  # noqa: S101 - nix itself says so
         return path
@@ -116,10 +130,6 @@ class Farm:
     def close(self) -> None:
         """Empty the store, so that the host can begin in it."""
         self.layout.empty_store()
-
-    def _attribute(self, revision: str, host: str) -> str:
-        name = f'nixosConfigurations."{host}".config.system.build.toplevel'
-        return f"{self.reference(revision)}#{name}"
 
     def _commit_all(self, repository: str, message: str) -> str:
         self._git(repository, "add", "--all")

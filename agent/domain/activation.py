@@ -145,7 +145,7 @@ def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
     said = f" (last line: {last.strip()[:300]})" if last else ""
     return ActivationError(
         kind,
-        f"nixos-rebuild {ended.action} of {ended.toplevel} ended with {ended.returncode}:"
+        f"{ended.action} to {ended.toplevel} ended with {ended.returncode}:"
         f" {what}{said}; the running system is {running}, the profile is {profile}",
     )
 

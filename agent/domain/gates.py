@@ -30,6 +30,7 @@ class Gate(StrEnum):
     """The gates, in the order in which they are asked: cheap and local first."""
 
     PAUSED = "paused"
+    HOST_UPGRADE = "host-upgrade"
     BOOTED_UNEXPECTED = "booted-unexpected"
     FOREIGN_SYSTEM = "foreign-system"
     DENIED = "denied"
@@ -46,6 +47,8 @@ class Gate(StrEnum):
 
 IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
 """The gates that a person can pass; a denial is lifted instead."""
+OF_HOMES: Final = frozenset({Gate.HOST_UPGRADE})
+"""The gates that a system is not asked."""
 OF_REBOOTS: Final = frozenset({Gate.HEALTH})
 """The gates that hold a reboot, too; the others of a reboot's own are its obstacles."""
 
@@ -92,6 +95,12 @@ def judge_paused(pause: Pause | None) -> Judgement:
     ends = f"until {_instant(pause.until)}" if pause.until else "until `agent resume`"
     reason = f"paused {ends} by {pause.by}: {pause.reason}"
     return Judgement(Gate.PAUSED, is_open=False, reason=reason)
+
+
+def judge_host_upgrade(*, is_at_work: bool) -> Judgement:
+    """Hold a home while the system below it is being upgraded: that one goes first."""
+    reason = "the system below is being upgraded" if is_at_work else "the system below is at rest"
+    return Judgement(Gate.HOST_UPGRADE, is_open=not is_at_work, reason=reason)
 
 
 def judge_booted(unexpected: Foreign | None, now: datetime, policy: Policy) -> Judgement:

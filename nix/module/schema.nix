@@ -127,8 +127,20 @@ let
       }) (keysOf table without)
     );
   window = definition "WindowSection";
+
+  # TOML has no null: such a key is left to the agent's default.
+  withoutNull =
+    value:
+    if builtins.isAttrs value then
+      builtins.mapAttrs (_name: withoutNull) (lib.filterAttrs (_name: part: part != null) value)
+    else if builtins.isList value then
+      map withoutNull value
+    else
+      value;
 in
 {
+  inherit withoutNull;
+
   # The type of the whole file.
   type = types.submodule { options = optionsOf schema; } // {
     description = "settings of the agent";

@@ -28,17 +28,9 @@ let
       time_zone = if config.time.timeZone == null then "UTC" else config.time.timeZone;
     };
 
-  # TOML has no null: such a key is left to the agent's default.
-  withoutNull =
-    value:
-    if builtins.isAttrs value then
-      builtins.mapAttrs (_name: withoutNull) (lib.filterAttrs (_name: part: part != null) value)
-    else if builtins.isList value then
-      map withoutNull value
-    else
-      value;
-
-  file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (withoutNull cfg.settings);
+  file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (
+    schema.withoutNull cfg.settings
+  );
 in
 {
   system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {

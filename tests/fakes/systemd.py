@@ -50,6 +50,7 @@ class FakeSystemd(Systemd):
         self.failed: frozenset[str] | None = frozenset()
         self.started_later: list[str] = []
         self.is_synchronised: bool | None = True
+        self.host_upgrades: bool | None = None
         self.timer: Armed | None = None
         self.woken_at: datetime | None = None
         self.is_at_work = False
@@ -84,6 +85,10 @@ class FakeSystemd(Systemd):
     @override
     async def start_later(self, unit: str) -> None:
         self.started_later.append(unit)
+
+    @override
+    async def is_host_upgrading(self) -> bool | None:
+        return self.host_upgrades
 
     @override
     async def is_clock_synchronised(self) -> bool | None:

@@ -79,7 +79,14 @@ class Workshop:
         Raises:
             RuntimeError: it cannot be evaluated or built; the text says why.
         """
-        asked = {"hosts": {host: parameters}, "publishes": publishes}
+        asked = {"hosts": {host: parameters}, "homes": {}, "publishes": publishes}
+        return self._build_as(asked, host)
+
+    def build_home(self, name: str, parameters: Mapping[str, object]) -> System:
+        """Build a home and publish it, as `build` does a system; see `home.nix` of the demo."""
+        return self._build_as({"hosts": {}, "homes": {name: parameters}, "publishes": True}, name)
+
+    def _build_as(self, asked: Mapping[str, object], name: str) -> System:
         key = json.dumps(asked, sort_keys=True)
         if key not in self._built:
             assert self._process.stdin is not None
@@ -87,7 +94,7 @@ class Workshop:
             self._process.stdin.flush()
             told = self._answer()
             self._built[key] = System(
-                told["built"][host], reference=told["reference"], revision=told["revision"]
+                told["built"][name], reference=told["reference"], revision=told["revision"]
             )
         return self._built[key]
 

@@ -21,17 +21,22 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = _build(farm, asked["hosts"], publishes=asked["publishes"])
+            answer = _build(farm, asked["hosts"], asked["homes"], publishes=asked["publishes"])
         except Exception:  # noqa: BLE001 - raised again by who asked
             answer = {"fault": traceback.format_exc()}
         print(json.dumps(answer), file=answers)
 
 
 def _build(
-    farm: Farm, hosts: dict[str, dict[str, object]], *, publishes: bool
+    farm: Farm,
+    hosts: dict[str, dict[str, object]],
+    homes: dict[str, dict[str, object]],
+    *,
+    publishes: bool,
 ) -> dict[str, object]:
-    revision = farm.commit(hosts)
+    revision = farm.commit(hosts, homes=homes)
     built = {host: farm.build(revision, host) for host in hosts}
+    built |= {name: farm.build_home(revision, name) for name in homes}
     if publishes:
         farm.publish(*built.values())
     return {"revision": revision, "reference": farm.reference(revision), "built": built}

@@ -46,9 +46,13 @@ def evaluate(
     Raises:
         EvaluationError: nix does not come to its end.
     """
+    return _told(f"({expression(cases, nixpkgs_lib=nixpkgs_lib, packages=packages)}).{what}")
+
+
+def _told(asked: str) -> Any:
     # With a dummy for a store nothing is written anywhere.
     argv = ["nix-instantiate", "--eval", "--strict", "--json", "--store", "dummy://"]
-    argv += ["--expr", f"({expression(cases, nixpkgs_lib=nixpkgs_lib, packages=packages)}).{what}"]
+    argv += ["--expr", asked]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise EvaluationError(done.stderr)
@@ -78,6 +82,47 @@ def unit_files(system: Mapping[str, Any], *, path: str | None = None) -> dict[st
             "Timer", timer["timerConfig"]
         )
     return files
+
+
+def home_expression(cases: Mapping[str, str], *, packages: Path | None = None) -> str:
+    """Return the Nix expression of `evaluate-home.nix` for homes by name, as `expression` does."""
+    written = "".join(f"{json.dumps(name)} = ({module});\n" for name, module in cases.items())
+    given = f'packages = "{packages}";' if packages else ""
+    return f"import {HERE}/evaluate-home.nix {{ cases = {{\n{written}}}; {given} }}"
+
+
+def evaluate_homes(cases: Mapping[str, str], what: str = "results") -> Any:
+    """Return an attribute of `evaluate-home.nix`, all cases in one evaluation.
+
+    Raises:
+        EvaluationError: nix does not come to its end.
+    """
+    return _told(f"({home_expression(cases)}).{what}")
+
+
+def without_null(value: Any) -> Any:
+    """Return what a module has as settings as it writes them: without what is not set."""
+    match value:
+        case dict():
+            pruned = {name: without_null(item) for name, item in value.items() if item is not None}
+            return {name: item for name, item in pruned.items() if item != {}}
+        case list():
+            return [without_null(item) for item in value]
+        case _:
+            return value
+
+
+def home_unit_files(home: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files of the user's units of one of `evaluate_homes`' results, by name."""
+    return {
+        f"{name}.{kind}": "".join(
+            _section(section, unit[section])
+            for section in ("Unit", "Service", "Timer", "Install")
+            if unit[section]
+        )
+        for kind in ("service", "timer")
+        for name, unit in home[f"{kind}s"].items()
+    }
 
 
 def wanted_units(system: Mapping[str, Any]) -> dict[str, list[str]]:

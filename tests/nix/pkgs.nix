@@ -24,18 +24,22 @@ in
   coreutils = stand-in "coreutils";
   gitMinimal = stand-in "git";
   grub2 = stand-in "grub2";
+  nix = stand-in "nix";
+  openssh = stand-in "openssh";
   util-linux = stand-in "util-linux";
   stdenv.hostPlatform.system = "x86_64-linux";
   stdenv.buildPlatform.canExecute = _platform: true;
   formats.toml = _options: {
     generate = name: value: package name (builtins.toFile name (toToml value)) // { inherit value; };
   };
+  writeShellScriptBin = name: text: package name (builtins.toFile name text);
   runCommand =
     name: _environment: script:
     derivation {
       inherit name;
       system = builtins.currentSystem;
       builder = "/bin/sh";
+      PATH = builtins.getEnv "PATH";
       args = [
         "-euc"
         script

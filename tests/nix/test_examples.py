@@ -11,7 +11,11 @@ from nix.configurations import LEAST, with_options
 from nix.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_HOMES = ROOT / "docs/getting-started-home.md"
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page != OF_HOMES),
+]
 
 MODULE = f"""
 (import {ROOT}/module.nix {{

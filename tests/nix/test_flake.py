@@ -34,6 +34,7 @@ def test_nix_takes_every_output_for_what_it_is_called(nix):
         (f"packages.{SYSTEM}", ["default", "demo"]),
         ("packages.aarch64-linux", ["default", "demo"]),
         ("nixosModules", ["default", "flake-updater", "nixos-hydra-upgrade"]),
+        ("homeModules", ["default"]),
         ("overlays", ["default"]),
         (f"apps.{SYSTEM}", ["agent", "default", "demo"]),
         (f"checks.{SYSTEM}", sorted(CHECKS + VM_TESTS)),

@@ -181,6 +181,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "command.wanted": (COMMAND, "true", True),
 }
 ELSEWHERE = {
+    "target": "test_target sees it arrive",
     **{f"window.{key}": "test_config_windows sees it" for key in WindowSection.model_fields},
     "log.format": "the end-to-end tests see it arrive",
     "flake_update.forge.token_file": "the end-to-end tests see it arrive",

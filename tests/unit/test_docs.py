@@ -13,7 +13,9 @@ from agent.cli.main import agent
 from agent.domain.errors import KINDS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("commands.md", "errors.md", "events.md", "options.md", "settings.md")
+PAGES = (
+    *("commands.md", "errors.md", "events.md", "home-options.md", "options.md", "settings.md"),
+)
 SCHEMA = "schema.json"
 
 

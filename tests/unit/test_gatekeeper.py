@@ -11,7 +11,7 @@ from agent.application.gatekeeper import ask_gates, ask_health, find_foreign, pa
 from agent.application.run import RunSettings, begin
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
-from agent.domain.gates import FreeSpace, Gate, Judgement
+from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Judgement
 from agent.domain.marks import Mark
 from agent.domain.pause import Pause
 from agent.domain.standing import Denial
@@ -22,8 +22,8 @@ from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-GATES = [gate for gate in Gate if gate is not Gate.AGENT_REMOVED]
-"""The gates that are asked before anything is fetched, in order."""
+GATES = [gate for gate in Gate if gate not in {Gate.AGENT_REMOVED, *OF_HOMES}]
+"""The gates that a host is asked before anything is fetched, in order."""
 
 
 @pytest.fixture
@@ -68,6 +68,12 @@ def test_every_answer_is_told(world):
         ("gate.held", Gate.HEALTH),
     ]
     assert world.told.fields_of(events.GATE_HELD)["reason"] == "canary: no reply"
+
+
+@pytest.mark.parametrize("is_at_work", [True, False])
+def test_a_home_waits_for_the_system_below_it(world, is_at_work):
+    world.systemd.host_upgrades = is_at_work
+    assert (Gate.HOST_UPGRADE, not is_at_work) in ask(world)
 
 
 def test_the_first_gate_that_holds_ends_the_questions(world):

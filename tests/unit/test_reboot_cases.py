@@ -152,6 +152,15 @@ def test_outside_of_its_windows_an_upgrade_is_held_and_the_next_run_is_scheduled
     assert world.systemd.woken_at is None
 
 
+def test_a_home_waits_while_the_system_is_upgraded_and_the_next_run_is_scheduled(world):
+    world.systemd.host_upgrades = True
+    report = world.run()
+    assert (report.outcome, obstacles(report)) == (Outcome.HELD, ["host-upgrade"])
+    assert world.systemd.woken_at == world.clock.now() + 2 * MINUTE
+    world.systemd.host_upgrades = False
+    assert world.run().outcome in (Outcome.CONFIRMED, Outcome.REBOOTING)
+
+
 def test_windows_are_not_relied_on_while_the_clock_is_wrong(world):
     world.systemd.is_synchronised = False
     open_now = replace(

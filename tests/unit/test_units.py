@@ -6,7 +6,7 @@ import pytest
 
 from agent.domain.units import CONFIRM_UNIT
 
-MODULE = Path(__file__).parents[2] / "nix" / "module" / "units.nix"
+MODULE = Path(__file__).parents[2] / "nix/module/units.nix"
 
 
 @pytest.mark.checkout

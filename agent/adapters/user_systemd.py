@@ -1,0 +1,118 @@
+"""A user's own systemd, and the activation of a home in one of its units."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from agent.adapters.systemd import SystemdCommands
+from agent.application.ports import ActivationExit
+from agent.domain.policy import Action
+from agent.domain.units import ACTIVATION_UNIT, HOME_ACTIVATION_UNIT, UPGRADE_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.adapters.process import Completed, Runner
+    from agent.domain.store_path import StorePath
+
+_SCRIPT: Final = "activate"
+_DRIVER: Final = ("--driver-version", "1")
+"""That the profile is the caller's; the script's version 0 moves it itself."""
+_PACKAGE_FORMAT: Final = "gen-version"
+"""The file of packages that know versions of drivers; older ones take no arguments."""
+_BOUNDARY: Final = "writeBoundary"
+"""The step, told by its name in any language, before which nothing of a home is changed."""
+_REFUSED, _BROKE_OFF = 1, 2
+_SIGNALS: Final = range(129, 193)
+
+
+class UserSystemd(SystemdCommands):
+    """Asks and tells the user's manager; `run_dir` is `$XDG_RUNTIME_DIR`.
+
+    `current_home` is home-manager's link to what it has activated last; `left` tells what is being
+    rolled back from.
+    """
+
+    _systemctl = ("systemctl", "--user")
+    _systemd_run = ("systemd-run", "--user")
+    _activation_unit = HOME_ACTIVATION_UNIT
+    _prefixes = ("NIX_", "NIXOS_HYDRA_AGENT_", "XDG_", "HOME_MANAGER_")
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        dead_man: tuple[str, ...],
+        activate_deadline: float,
+        run_dir: Path,
+        current_home: Path,
+        left: Callable[[], StorePath | None],
+    ) -> None:
+        super().__init__(
+            runner, dead_man=dead_man, activate_deadline=activate_deadline, run_dir=run_dir
+        )
+        self._current_home = current_home
+        self._left = left
+
+    @override
+    async def is_host_upgrading(self) -> bool | None:
+        """Return whether the system's agent, or any nixos-rebuild, is at work."""
+        for unit in (UPGRADE_UNIT, ACTIVATION_UNIT):
+            if (await self._status_by(("systemctl",), unit)).is_at_work:
+                return True
+        return False
+
+    @override
+    async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
+        """Run the package's own `activate`; the exit codes become switch-to-configuration's.
+
+        Its own ones are whatever any program in it ended with.
+
+        Raises:
+            HostError: ROLL_BACK_FAILED: it cannot be started.
+        """
+        if action is Action.BOOT:
+            return ActivationExit(0, "")  # nothing but the profile
+        self._let_it_tidy_up(toplevel)
+        done = await self._in_a_unit(_script(toplevel), [name for name, _ in self._inherited()])
+        for line in done.stdout.splitlines():
+            self._runner.say(_SCRIPT, line, stream="stdout")
+        return ActivationExit(_code(done), done.tail, done.timed_out)
+
+    @override
+    def _is_managed(self) -> bool:
+        return (self._run_dir / "systemd").is_dir()
+
+    def _let_it_tidy_up(self, toplevel: StorePath) -> None:
+        """Let an activation see what it has to tidy up: the home that is left half-way.
+
+        `activate` removes what the home at `current_home` has and it has not itself. A home whose
+        activation broke off never came to be there.
+        """
+        left, link = self._left(), self._current_home
+        if left is None or os.path.realpath(link) != toplevel:
+            return
+        new = link.with_name(f".{link.name}.new")
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+            new.symlink_to(left)
+            new.replace(link)
+
+
+def _script(toplevel: StorePath) -> tuple[str, ...]:
+    takes_version = Path(toplevel, _PACKAGE_FORMAT).exists()
+    return (f"{toplevel}/{_SCRIPT}", *(_DRIVER if takes_version else ()))
+
+
+def _code(done: Completed) -> int:
+    """Return the exit code in switch-to-configuration's terms: refused, or broken off half-way."""
+    code = done.returncode
+    if code <= 0 or code in _SIGNALS:
+        return code
+    has_begun = _BOUNDARY in done.stdout or _BOUNDARY in done.tail
+    return _BROKE_OFF if has_begun else _REFUSED

@@ -1,0 +1,54 @@
+"""Settings that depend on the target: where things are by default, and what it is called."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.domain.target import NIXOS, TARGETS, Target, TargetName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def target_in(data: Mapping[str, object]) -> Target:
+    """Return the target of settings in validation; NixOS where what they say is invalid."""
+    name = data.get("target")
+    return TARGETS[name] if isinstance(name, TargetName) else NIXOS
+
+
+def default_name(data: Mapping[str, object]) -> str:
+    """Return the name of the configuration, where the settings do not say it."""
+    return _filled(target_in(data).named_after)
+
+
+def default_paths(target: Target) -> dict[str, str]:
+    """Return where things of this target are, as far as that is not the settings' own default."""
+    found = {key: map(_filled, places) for key, places in target.paths.items()}
+    return {key: _chosen(list(places)) for key, places in found.items()}
+
+
+def _chosen(places: list[str]) -> str:
+    return next((place for place in places if Path(place).parent.is_dir()), places[0])
+
+
+def _filled(text: str) -> str:
+    if "{" not in text:
+        return text
+    home = os.environ.get("HOME") or "/"
+    return text.format(
+        state=os.environ.get("XDG_STATE_HOME") or f"{home}/.local/state",
+        nix=os.environ.get("NIX_STATE_DIR") or "/nix/var/nix",
+        user=_user(),
+        host=socket.gethostname(),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

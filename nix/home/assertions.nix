@@ -1,0 +1,20 @@
+# What cannot be, each with the option to change.
+{ config }:
+let
+  cfg = config.services.autoUpgradeHydra;
+  inline = builtins.filter (
+    flag: builtins.match ".*(access-tokens|://[^/?# ]*@).*" flag != null
+  ) cfg.flags;
+in
+{
+  assertions = [
+    {
+      assertion = cfg.fetch.localBuilds -> cfg.strategy == "flake";
+      message = "services.autoUpgradeHydra.fetch.localBuilds makes no sense with services.autoUpgradeHydra.strategy = \"store-path\": without a flake there is nothing to build from.";
+    }
+    {
+      assertion = inline == [ ];
+      message = "services.autoUpgradeHydra.flags has a secret, which would be in the world-readable store: see services.autoUpgradeHydra.environmentFile.";
+    }
+  ];
+}

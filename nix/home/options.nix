@@ -1,0 +1,174 @@
+# The options of services.autoUpgradeHydra: those of a host that make sense for a user.
+{
+  config,
+  lib,
+  pkgs,
+  schema,
+  self,
+}:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+
+  checks = {
+    # They are told in the reference of the settings.
+    visible = "shallow";
+    example = [
+      {
+        type = "http";
+        url = "https://wiki.example.org";
+      }
+    ];
+  };
+in
+{
+  enable = mkEnableOption "the agent that upgrades this home to Hydra's newest good build of it";
+
+  package = mkOption {
+    type = types.package;
+    default = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+    defaultText = literalExpression "inputs.nixos-hydra-agent.packages.\${system}.default";
+    example = literalExpression "pkgs.nixos-hydra-agent";
+    description = "The agent.";
+  };
+
+  name = schema.option "host" {
+    default = config.home.username;
+    defaultText = literalExpression "config.home.username";
+    example = "eve@laptop";
+    description = "This home's attribute in `homeConfigurations`.";
+  };
+
+  strategy = schema.option "strategy" { example = "store-path"; };
+  verify = schema.option "verify" { example = false; };
+  flags = schema.option "flags" {
+    example = [ "-L" ];
+    description = "Further arguments for `nix build`.";
+  };
+
+  hydra = schema.options "hydra" [ ] {
+    instance.example = "https://hydra.example.org";
+    project.example = "nix-config";
+    jobset.example = "main";
+    job = {
+      example = "home-eve";
+      description = "Name of the job, an activation package; by default `name` (in quotes if it has dots).";
+    };
+    select.example = "latest-finished";
+    timeout.example = "30s";
+    deadline.example = "5m";
+    refresh.example = "15m";
+  };
+
+  fetch = schema.options "fetch" [ ] {
+    substituters.example = [ "https://cache.example.org" ];
+    trustedPublicKeys.example = [ "cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" ];
+    localBuilds.example = true;
+    deadline.example = "6h";
+  };
+
+  activate = schema.options "activate" [ ] { deadline.example = "1h"; };
+
+  disk = schema.options "disk" [ "boot_reserve" ] { storeReserve.example = "5GiB"; };
+
+  healthChecks = schema.options "health" [ ] {
+    deadline.example = "1m";
+    canaryHosts.example = [ "gateway" ];
+    inherit checks;
+  };
+
+  confirm = schema.options "confirm" [ "collect_garbage" ] {
+    checks = checks // {
+      example = [
+        {
+          type = "command";
+          command = [
+            "fish"
+            "--command"
+            "exit"
+          ];
+        }
+      ];
+    };
+    settle.example = "2m";
+    deadline.example = "30m";
+    patience.example = "3d";
+    hydra.example = false;
+    gateway.example = false;
+    onFailure.example = "hold";
+    ignoreUnits.example = [ "backup-*.service" ];
+  };
+
+  foreignHold = mkOption {
+    inherit ((schema.options "upgrade" [ ] { }).foreignHold) type default description;
+    example = "14d";
+  };
+
+  dates = mkOption {
+    type = types.str;
+    default = "05:40";
+    example = "*:0/15";
+    description = ''
+      When to look for a new build, as in {manpage}`systemd.time(7)`. Nearly every time there is
+      none, which costs one request. A run waits while the system's own is in progress.
+    '';
+  };
+
+  randomizedDelaySec = mkOption {
+    type = types.str;
+    default = "5min";
+    example = "45min";
+    description = "The longest delay after `dates`; as in {manpage}`systemd.time(7)`.";
+  };
+
+  persistent = mkOption {
+    type = types.bool;
+    default = true;
+    example = false;
+    description = "Whether a run that was missed is made up for.";
+  };
+
+  onStartupSec = mkOption {
+    type = types.nullOr types.str;
+    default = "10min";
+    example = "2min";
+    description = ''
+      How long after the start of the user's systemd to look, too, so that a run of the system goes
+      first; as in {manpage}`systemd.time(7)`. That is the first login, or with lingering the boot.
+    '';
+  };
+
+  environmentFile = mkOption {
+    type = types.nullOr (
+      types.addCheck types.str (
+        path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
+      )
+      // {
+        description = "absolute path, in quotes, outside the world-readable store";
+      }
+    );
+    default = null;
+    example = "/home/eve/.config/nixos-hydra-agent.env";
+    description = ''
+      File with variables for the services, as in {manpage}`systemd.exec(5)`. Those that begin with
+      `NIXOS_HYDRA_AGENT_` are settings, and win over all others.
+    '';
+  };
+
+  settings = mkOption {
+    type = schema.type;
+    default = { };
+    example = {
+      log.level = "debug";
+    };
+    visible = "shallow";
+    description = ''
+      Settings of the agent in its own words, as `agent config schema` has them; they win over the
+      other options. What the agent does not know is refused.
+    '';
+  };
+}

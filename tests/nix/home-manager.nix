@@ -1,0 +1,31 @@
+# What nix/home/ needs of home-manager: the options that it reads and sets, of the same types.
+{ stand-in }:
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+  option = type: default: mkOption { inherit type default; };
+  values = option (types.attrsOf types.unspecified) { };
+  units = option (types.attrsOf (
+    types.submodule {
+      options = {
+        Unit = values;
+        Install = values;
+        Service = values;
+        Timer = values;
+      };
+    }
+  )) { };
+in
+{
+  options = {
+    assertions = option (types.listOf types.unspecified) [ ];
+    home.packages = option (types.listOf types.package) [ ];
+    home.username = option types.str "eve";
+    nix.enable = option types.bool true;
+    nix.package = option (types.nullOr types.package) (stand-in "nix");
+    systemd.user.services = units;
+    systemd.user.systemctlPath = option types.str "/packages/systemd/bin/systemctl";
+    systemd.user.timers = units;
+    xdg.stateHome = option types.str "/home/eve/.local/state";
+  };
+}

@@ -34,8 +34,7 @@ let
     NIXOS_HYDRA_AGENT_CONFIG=${file} exec ${agent} "$@"
   '';
 
-  nix =
-    if config.nix.enable && config.nix.package != null then config.nix.package else pkgs.nix;
+  nix = if config.nix.enable && config.nix.package != null then config.nix.package else pkgs.nix;
   path = builtins.concatStringsSep ":" (
     map (package: "${package}/bin") [
       nix

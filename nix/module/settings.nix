@@ -28,9 +28,7 @@ let
       time_zone = if config.time.timeZone == null then "UTC" else config.time.timeZone;
     };
 
-  file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (
-    schema.withoutNull cfg.settings
-  );
+  file = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (schema.withoutNull cfg.settings);
 in
 {
   system.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _REBOOTS = 133
 """How systemd-nspawn ends with --keep-unit when its system wants to reboot."""
 _LONGEST_MESSAGE = 4096
+_LOCKED = "is currently busy."
+"""How systemd-nspawn's last words end where another one has the directory."""
+_PAUSE = 0.1
+_LONGEST_LOCK = 5.0
 
 
 class Phase(enum.Enum):
@@ -63,6 +67,7 @@ class PowerSupply:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._wanted = False
+        self._locked = 0
 
     def switch_on(self) -> None:
         """Begin to boot, unless it is on."""
@@ -151,7 +156,17 @@ class PowerSupply:
                 self._rack.end(self._name)
                 child.wait()
         was_silent = self.silent_boots != silent_boots
-        return child.returncode == _REBOOTS or (was_silent and self.boots_again)
+        # The lock of the boot before is not always gone with its last process.
+        is_locked = child.returncode == 1 and self._tail().endswith(_LOCKED)
+        return (
+            child.returncode == _REBOOTS or (was_silent and self.boots_again) or is_locked
+        ) and not self._gives_up(is_locked=is_locked)
+
+    def _gives_up(self, *, is_locked: bool) -> bool:
+        """Wait a little for a lock; return whether that was long enough."""
+        self._locked = self._locked + 1 if is_locked else 0
+        time.sleep(_PAUSE if is_locked else 0)
+        return self._locked > _LONGEST_LOCK / _PAUSE
 
     def _watch(self, child: subprocess.Popen[bytes], notified: socket.socket) -> None:
         """Follow one boot to its end."""

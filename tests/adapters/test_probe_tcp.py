@@ -115,6 +115,7 @@ def test_a_name_that_takes_too_long_is_told():
 def test_without_a_descriptor_left_nothing_is_proven():
     async def ask():
         asked = TcpProbe()
+        await asked.probe(TcpCheck("n", "127.0.0.1", 9, LONG))  # what is loaded when first needed
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:

@@ -158,6 +158,7 @@ class PowerSupply:
         was_silent = self.silent_boots != silent_boots
         # The lock of the boot before is not always gone with its last process.
         is_locked = child.returncode == 1 and self._tail().endswith(_LOCKED)
+        self.boots -= is_locked
         return (
             child.returncode == _REBOOTS or (was_silent and self.boots_again) or is_locked
         ) and not self._gives_up(is_locked=is_locked)

@@ -204,7 +204,7 @@ def test_the_effects_of_a_reboot_back_are_those_at_which_it_is_killed(victim):
     victim.allow(victim.broken)
 
 
-_SEEN_EACH_TIME_BACK = frozenset(("confirm: after reboot", "cut confirm: before activate:boot"))
+_SEEN_EACH_TIME_BACK = frozenset(("confirm: after reboot",))
 _NOT_ASKED_FOR = (
     "confirm: after move:rolling-back>rebooting-back",
     "confirm: before disarm",

@@ -32,7 +32,11 @@
         };
         # The name under which the first configurations imported it.
         nixos-hydra-upgrade = default;
-        flake-updater = import ./nix/updater.nix { inherit self; };
+        flake-updater = {
+          key = "nixos-hydra-agent#nixosModules.flake-updater";
+          _file = ./nix/updater/default.nix;
+          imports = [ (import ./nix/updater { inherit self; }) ];
+        };
       };
 
       homeModules.default = {

@@ -16,7 +16,7 @@ from agent.application.flake_update import events as update_events
 from agent.config.show import schema
 from agent.domain.errors import KINDS
 from man_pages import contexts, root
-from options_page import HOME, ROOT, options_page
+from options_page import HOME, ROOT, UPDATER, options_page
 from settings_page import settings_page, table_cell
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ PAGES = {
     SCHEMA: lambda: schema() + "\n",
     "options.md": options_page,
     "home-options.md": lambda: options_page(HOME),
+    "updater-options.md": lambda: options_page(UPDATER),
     "settings.md": settings_page,
     "commands.md": commands_page,
     "events.md": events_page,

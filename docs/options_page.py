@@ -24,6 +24,8 @@ class Module:
     """The file below `tests/nix/` that evaluates it."""
     subject: str
     """What is built with it."""
+    attribute: str = "options"
+    """What of the evaluation lists them."""
 
 
 NIXOS: Final = Module(
@@ -40,6 +42,14 @@ HOME: Final = Module(
     "evaluate-home.nix",
     "home",
 )
+UPDATER: Final = Module(
+    "Options of the updater's NixOS module",
+    "nix/updater/",
+    "services.nix-flake-updater",
+    "evaluate.nix",
+    "system",
+    "updaterOptions",
+)
 
 
 def options(module: Module = NIXOS) -> list[dict[str, Any]]:
@@ -52,7 +62,7 @@ def options(module: Module = NIXOS) -> list[dict[str, Any]]:
     if nix is None:
         raise SystemExit("the page of the options needs nix-instantiate: see .ci/setup")
     # The store is a dummy: nothing is built, and nix needs no place of its own.
-    argv = [nix, "--eval", "--strict", "--json", "--store", "dummy://", "--attr", "options"]
+    argv = [nix, "--eval", "--strict", "--json", "--store", "dummy://", "--attr", module.attribute]
     argv += [str(ROOT / "tests/nix" / module.evaluation), "--arg", "cases", "{ }"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
@@ -89,7 +99,7 @@ def options_page(module: Module = NIXOS) -> str:
 
 def _paragraphs(text: str) -> list[str]:
     # Roles of NixOS's manual, such as {option}`nix.gc.options`.
-    plain = re.sub(r"\{\w+\}`", "`", " ".join(text.split()))
+    plain = re.sub(r"(?<!`)\{\w+\}`", "`", " ".join(text.split()))
     return [plain, ""]
 
 

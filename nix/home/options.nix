@@ -143,14 +143,7 @@ in
   };
 
   environmentFile = mkOption {
-    type = types.nullOr (
-      types.addCheck types.str (
-        path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
-      )
-      // {
-        description = "absolute path, in quotes, outside the world-readable store";
-      }
-    );
+    type = types.nullOr (import ../module/secret-file.nix { inherit types; });
     default = null;
     example = "/home/eve/.config/nixos-hydra-agent.env";
     description = ''

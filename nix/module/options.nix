@@ -14,14 +14,7 @@ let
     mkOption
     types
     ;
-  # What is in the store can be read by everybody.
-  secretFile =
-    types.addCheck types.str (
-      path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
-    )
-    // {
-      description = "absolute path, in quotes, outside the world-readable store";
-    };
+  secretFile = import ./secret-file.nix { inherit types; };
 
   windows =
     what:

@@ -91,7 +91,12 @@ let
     in
     builtins.head words + lib.concatMapStrings capital (builtins.tail words);
 
-  tableOf = name: if name == "" then schema else resolved schema.properties.${name};
+  # `flake_update.forge` is a table in a table.
+  tableOf =
+    name:
+    builtins.foldl' (table: key: resolved table.properties.${key}) schema (
+      builtins.filter builtins.isString (builtins.split "[.]" name)
+    );
   keysOf = table: without: builtins.attrNames (removeAttrs table.properties without);
 
   # A module's option for one key; `more` is added to it, or stands in place of what it has.
@@ -146,8 +151,9 @@ in
     description = "settings of the agent";
   };
 
-  # One key of the top.
+  # One key of the top, and one of a table.
   option = key: optionFor schema.properties.${key};
+  optionIn = table: key: optionFor (tableOf table).properties.${key};
   # The options of a table but those `without`, and the settings that are made of their values.
   options = name: optionsFor (tableOf name);
   settings = name: settingsFrom (tableOf name);

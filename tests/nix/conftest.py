@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from agent.demo.host import Layout, remove_tree
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -14,10 +18,30 @@ def packages(tmp_path_factory):
     directory = tmp_path_factory.mktemp("packages").resolve()
     for program, line in (
         ("nixos-hydra-agent/bin/agent", f"PYTHONPATH={CHECKOUT} exec {sys.executable} -m agent"),
+        ("coreutils/bin/rm", "exec rm"),
         ("coreutils/bin/true", "true"),
     ):
         file = directory / program
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f'#!/bin/sh\n{line} "$@"\n')
         file.chmod(0o755)
     return directory
+
+
+@pytest.fixture(scope="session")
+def build_checks(tmp_path_factory):
+    """Build the `checks` of an expression with the real nix and the real agent."""
+    root = tmp_path_factory.mktemp("checks").resolve()
+    layout = Layout(root)
+    layout.make()
+    layout.write_nix_conf((), ())
+
+    def built(made):
+        argv = ["nix-build", "--no-out-link", "--keep-going", "--expr", f"({made}).checks"]
+        environment = {**os.environ, **layout.environment()}
+        return subprocess.run(
+            argv, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    yield built
+    remove_tree(root)

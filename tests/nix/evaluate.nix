@@ -1,4 +1,4 @@
-# Evaluates configurations with module.nix in them, each to all that tests ask of it.
+# Evaluates configurations with the modules of hosts in them, each to all that tests ask of it.
 #
 # `cases` are modules by name; `nixpkgsLib`, a path, stands in place of the tests' own evaluator;
 # `packages` is where packages are said to be.
@@ -33,8 +33,9 @@ let
     lib.evalModules {
       modules = [
         (import ./nixos.nix { inherit stand-in; })
-        # An example may bring it along itself.
+        # An example may bring them along itself.
         (if case.isWhole or false then { } else import ../../module.nix { inherit self; })
+        (if case.isWhole or false then { } else import ../../nix/updater { inherit self; })
         (if case.isOlder or false then older else newer)
         { system.build.nixos-rebuild = stand-in "nixos-rebuild"; }
         (removeAttrs case [
@@ -65,6 +66,11 @@ let
         manager = config.systemd.settings.Manager or config.systemd.watchdog;
         counts = config.boot.loader.systemd-boot.bootCounting.enable or null;
         settings = config.environment.etc."nixos-hydra-agent/config.toml".source.value or null;
+        updater =
+          if config.services.nix-flake-updater.enable or false then
+            config.services.nix-flake-updater.settings
+          else
+            null;
       };
 
   # nixpkgs' `lib` ends an evaluation where this one collects problems.
@@ -87,4 +93,6 @@ in
   );
   # Every option, by its name below `system.autoUpgradeHydra`.
   options = import ./option-list.nix (evaluate { }).options.system.autoUpgradeHydra;
+  # And by its name below `services.nix-flake-updater`.
+  updaterOptions = import ./option-list.nix (evaluate { }).options.services.nix-flake-updater;
 }

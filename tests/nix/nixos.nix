@@ -1,4 +1,4 @@
-# What module.nix needs of NixOS: the options that it reads and sets, of the same types.
+# What the modules of hosts need of NixOS: the options that it reads and sets, of the same types.
 { stand-in }:
 { lib, ... }:
 let

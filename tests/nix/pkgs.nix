@@ -23,6 +23,7 @@ in
 {
   coreutils = stand-in "coreutils";
   gitMinimal = stand-in "git";
+  gnupg = stand-in "gnupg";
   grub2 = stand-in "grub2";
   nix = stand-in "nix";
   openssh = stand-in "openssh";

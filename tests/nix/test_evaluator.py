@@ -78,6 +78,8 @@ CASES = {
     "no match": ('type = types.strMatching "a+";', '{ it = "aab"; }', "it' is not of type"),
     "neither": ("type = types.either types.str types.bool;", "{ it = 1; }", "it' is not of type"),
     "out of bounds": ("type = types.ints.between 1 5;", "{ it = 6; }", "it' is not of type"),
+    "nothing": ("type = types.ints.unsigned;", "{ it = 0; }", 0),
+    "less than nothing": ("type = types.ints.unsigned;", "{ it = -1; }", "it' is not of type"),
     "a check that is added": (
         'type = types.addCheck types.str (text: text != "");',
         '{ it = ""; }',

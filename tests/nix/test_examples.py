@@ -1,4 +1,4 @@
-"""Every Nix example of the documents is evaluated, with the module in it."""
+"""Every Nix example of the documents is evaluated, with the modules in it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PAGES = [
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page != OF_HOMES),
 ]
 
-MODULE = f"""
-(import {ROOT}/module.nix {{
-  self.packages.x86_64-linux.default = {{
+AGENT = """{
+  packages.x86_64-linux.default = {
     type = "derivation"; name = "agent"; outPath = "/agent"; meta.mainProgram = "agent";
-  }};
-}})
-"""
+  };
+}"""
+MODULE = f"(import {ROOT}/module.nix {{ self = {AGENT}; }})"
+UPDATER = f"(import {ROOT}/nix/updater {{ self = {AGENT}; }})"
 # A flake is called as nix would, and a flake's jobs are looked at. Anything else is a module: of a
 # whole host, or a part of one.
 FLAKE = """
@@ -42,7 +42,8 @@ JOBS = """
 in assert made.hydraJobs == { web-1 = "/toplevel"; }; { })
 """
 HOST = """
-(let inputs.nixos-hydra-agent.nixosModules.default = MODULE;
+(let
+  inputs.nixos-hydra-agent.nixosModules = { default = MODULE; flake-updater = UPDATER; };
 in { isWhole = true; imports = [ EXAMPLE ]; })
 """
 PART = "{ imports = [ LEAST { EXAMPLE } ]; }"
@@ -54,8 +55,6 @@ def blocks():
         text, name = page.read_text(), str(page.relative_to(ROOT))
         for found in re.finditer(r"^( *)```nix\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, found.start()) + 1
-            if "services.nix-flake-updater" in found[2]:
-                continue  # the other module's, see its tests
             yield f"{name}:{line}", as_module(found[2])
         _, _, table = text.partition("| you want | set |\n|---|---|\n")
         for row in table.partition("\n\n")[0].splitlines():
@@ -70,7 +69,12 @@ def as_module(text):
         frame = JOBS
     else:
         frame = HOST if "imports =" in text else PART
-    return frame.replace("MODULE", MODULE).replace("LEAST", LEAST).replace("EXAMPLE", text)
+        # Of a host's file, what is between its braces.
+        text = f"{{ {text} }}" if text.startswith("imports =") else text
+    named = {"MODULE": MODULE, "UPDATER": UPDATER, "LEAST": LEAST, "EXAMPLE": text}
+    for name, expression in named.items():
+        frame = frame.replace(name, expression)
+    return frame
 
 
 EXAMPLES = dict(blocks())
@@ -88,7 +92,7 @@ def test_an_example_evaluates(systems, place):
 
 def test_the_examples_are_found():
     pages = {place.partition(":")[0] for place in EXAMPLES}
-    assert {"README.md", "docs/getting-started.md"} <= pages
+    assert {"README.md", "docs/getting-started.md", "docs/flake-updates.md"} <= pages
     assert len(EXAMPLES) > 20
 
 
@@ -97,6 +101,11 @@ def test_the_examples_of_a_whole_host_enable_the_agent(systems):
         made = [systems[place] for place in EXAMPLES if re.match(rf"{page}:\d", place)]
         whole = [found["settings"]["hydra"] for found in made if found["settings"]]
         assert any(hydra["project"] == "nix-config" for hydra in whole)
+
+
+def test_the_example_of_the_updater_proposes_to_a_forge(systems):
+    (place,) = [place for place in EXAMPLES if place.startswith("docs/flake-updates.md")]
+    assert systems[place]["updater"]["flake_update"]["forge"]["repository"] == "vincent/home"
 
 
 def test_the_first_host_needs_one_import_and_ten_lines():

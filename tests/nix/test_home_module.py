@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from agent.config.load import load_settings
 from agent.config.show import shown
-from agent.demo.host import Layout, remove_tree
 from agent.domain.target import TargetName
 from nix.evaluation import evaluate_homes, home_expression, without_null
 
@@ -158,34 +155,14 @@ def test_the_first_home_of_the_documents_evaluates():
     assert load_settings(None, overrides=without_null(made["settings"])).job_name == "home-eve"
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory, packages):
-    """Build what units of homes need, with the real nix and the real agent."""
-    root = tmp_path_factory.mktemp("home-checks").resolve()
-    layout = Layout(root)
-    layout.make()
-    layout.write_nix_conf((), ())
-
-    def built(*texts):
-        cases = {str(number): module(text) for number, text in enumerate(texts)}
-        argv = ["nix-build", "--no-out-link", "--keep-going", "--expr"]
-        argv.append(f"({home_expression(cases, packages=packages)}).checks")
-        environment = {**os.environ, **layout.environment()}
-        return subprocess.run(
-            argv, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
-
-    yield built
-    remove_tree(root)
-
-
-def test_the_agent_accepts_what_a_good_home_makes(build):
-    done = build("")
+def test_the_agent_accepts_what_a_good_home_makes(build_checks, packages):
+    done = build_checks(home_expression({"home": module("")}, packages=packages))
     assert done.returncode == 0, done.stderr
 
 
-def test_what_only_the_agent_can_tell_fails_the_build_of_the_home(build):
-    done = build(*(text for text, _ in UNBUILDABLE.values()))
+def test_what_only_the_agent_can_tell_fails_the_build_of_the_home(build_checks, packages):
+    cases = {name: module(text) for name, (text, _) in UNBUILDABLE.items()}
+    done = build_checks(home_expression(cases, packages=packages))
     assert done.returncode != 0
     for _, told in UNBUILDABLE.values():
         assert told in done.stderr

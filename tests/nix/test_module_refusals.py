@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import pytest
 
-from agent.demo.host import Layout, remove_tree
 from nix.configurations import EVERYTHING, SEED, with_options
 from nix.evaluation import NIXPKGS_LIB, EvaluationError, evaluate, expression
 
@@ -174,34 +170,16 @@ UNBUILDABLE = {
 }
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory, packages):
-    """Build the checks of systems with the real nix and the real agent."""
-    root = tmp_path_factory.mktemp("checks").resolve()
-    layout = Layout(root)
-    layout.make()
-    layout.write_nix_conf((), ())
-
-    def built(cases):
-        argv = ["nix-build", "--no-out-link", "--keep-going", "--expr"]
-        argv.append(f"({expression(cases, packages=packages)}).checks")
-        environment = {**os.environ, **layout.environment()}
-        return subprocess.run(
-            argv, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
-
-    yield built
-    remove_tree(root)
-
-
-def test_the_agent_accepts_what_good_configurations_make(build):
-    done = build({"seed": SEED, "everything": EVERYTHING})
+def test_the_agent_accepts_what_good_configurations_make(build_checks, packages):
+    cases = {"seed": SEED, "everything": EVERYTHING}
+    done = build_checks(expression(cases, packages=packages))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 2
 
 
-def test_what_the_agent_refuses_ends_the_build_of_the_system(build):
-    done = build({name: with_options(options) for name, (options, _) in UNBUILDABLE.items()})
+def test_what_the_agent_refuses_ends_the_build_of_the_system(build_checks, packages):
+    cases = {name: with_options(options) for name, (options, _) in UNBUILDABLE.items()}
+    done = build_checks(expression(cases, packages=packages))
     assert done.returncode != 0
     assert done.stdout == ""
     for _, told in UNBUILDABLE.values():

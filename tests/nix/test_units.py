@@ -1,4 +1,4 @@
-"""What systemd's own tools say of the units that the module makes: this machine's, and a guest's."""
+"""What systemd's own tools say of the units that the modules make: this machine's, and a guest's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ CASES = {
     "everything": EVERYTHING,
     "`allowReboot`": with_options("allowReboot = true;"),
     "`fetch.localBuilds`": with_options("fetch.localBuilds = true;"),
+    '`user = "daemon"`': """{
+      services.nix-flake-updater = { enable = true; repoPath = "/srv/nixos"; user = "daemon"; };
+    }""",
+    '`user = "root"`': """{
+      services.nix-flake-updater = { enable = true; repoPath = "/srv/nixos"; user = "root"; };
+    }""",
 }
 # In a mount namespace of its own: the guest's root, with the directories of the test in its /tmp.
 IN_GUEST = """

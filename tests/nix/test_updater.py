@@ -1,22 +1,22 @@
+"""What the updater's module makes of a configuration: settings of `agent flake-update`, and a unit."""
+
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
 
+import click
 import pytest
 
-from agent.adapters.process import ProgramFailedError, run_now
+from agent.cli.main import agent
 from agent.config.flake_update import update_policy_of
 from agent.config.load import WITHOUT_HYDRA, load_settings
-from agent.demo.host import Layout, remove_tree
+from agent.config.show import shown
 from agent.domain.flake_update.hosts import HostPatterns
+from nix.evaluation import NIXPKGS_LIB, EvaluationError, evaluate, expression, without_null
 
-HERE = Path(__file__).parent
-MODULE = HERE.parents[1] / "nix/updater.nix"
+UNIT = "services/nix-flake-updater"
+SERVICE, TIMER = f"{UNIT}/serviceConfig", "timers/nix-flake-updater"
+CREDENTIALS = "/run/credentials/nix-flake-updater.service"
 # What the first configurations said, word for word.
 SEED = """
 {
@@ -41,7 +41,13 @@ SEED = """
   randomizedDelaySec = 3600;
 }
 """
-LEAST = '{ enable = true; repoPath = "/srv/nixos"; user = "updater"; }'
+LEAST = """
+({ lib, ... }: {
+  services.nix-flake-updater = lib.mkDefault {
+    enable = true; repoPath = "/srv/nixos"; user = "updater";
+  };
+})
+"""
 FORGE = """
   forge = {
     type = "forgejo"; url = "https://codeberg.org"; repository = "vincent/home";
@@ -49,78 +55,234 @@ FORGE = """
     autoMerge = "squash";
   };
 """
+HYDRA = """
+  verify.method = "hydra";
+  verify.hydra = { instance = "https://hydra.example.org"; project = "p"; };
+"""
+GPG = 'signing.format = "gpg";'
+
+# option: (its value, and what it needs besides; where it arrives; as what)
+ARRIVES = {
+    "enable": ("true", "", f"{SERVICE}/Type", "oneshot"),
+    "package": (
+        '{ type = "derivation"; name = "x"; outPath = "/x"; meta.mainProgram = "y"; }',
+        "",
+        f"{SERVICE}/ExecStart",
+        "/x/bin/y flake-update run --config ",
+    ),
+    "repoPath": ('"/srv/x"', "", "updater/flake_update/repository", "/srv/x"),
+    "gitRemote": ('"codeberg"', "", "updater/flake_update/remote", "codeberg"),
+    "baseBranch": ('"next"', "", "updater/flake_update/base", "next"),
+    "branch": ('"auto/update"', "", "updater/flake_update/branch", "auto/update"),
+    "inputs": ('[ "nixpkgs" ]', "", "updater/flake_update/inputs", ["nixpkgs"]),
+    "buildSystems": ('[ "a" "b.c" ]', "", "updater/flake_update/include", ["a", r"b\.c"]),
+    "schedule": ('"daily"', "", f"{TIMER}/timerConfig/OnCalendar", "daily"),
+    "randomizedDelaySec": ('"5min"', "", f"{TIMER}/timerConfig/RandomizedDelaySec", "5min"),
+    "user": ('"vincent"', "", f"{SERVICE}/User", "vincent"),
+    "sshKeyFile": ('"/run/k"', "", f"{SERVICE}/LoadCredential", ["ssh-key:/run/k"]),
+    "author": ('"B <b@c>"', "", "updater/flake_update/author", "B <b@c>"),
+    "signing.format": ('"ssh"', "", "updater/flake_update/sign", "ssh"),
+    "signing.keyFile": (
+        '"/run/k"',
+        'signing.format = "ssh";',
+        "updater/flake_update/signing_key",
+        f"{CREDENTIALS}/signing-key",
+    ),
+    "signing.key": ('"ABCD"', GPG, "updater/flake_update/signing_key", "ABCD"),
+    "signing.gnupgHome": ('"/var/g"', GPG, f"{UNIT}/environment/GNUPGHOME", "/var/g"),
+    "verify.method": ('"hydra"', HYDRA, "updater/flake_update/verify", "hydra"),
+    "verify.hydra.instance": ('"http://h"', "", "updater/flake_update/hydra/instance", "http://h"),
+    "verify.hydra.project": ('"other"', "", "updater/flake_update/hydra/project", "other"),
+    "verify.hydra.jobset": ('"updates"', "", "updater/flake_update/hydra/jobset", "updates"),
+    "verify.hydra.job": ('"h.{host}"', "", "updater/flake_update/hydra/job", "h.{host}"),
+    "verify.hydra.deadline": ("60", "", "updater/flake_update/hydra/deadline", "1m"),
+    "forge.type": ('"forgejo"', FORGE, "updater/flake_update/forge/type", "forgejo"),
+    "forge.url": ('"https://f"', "", "updater/flake_update/forge/url", "https://f"),
+    "forge.repository": ('"a/b"', "", "updater/flake_update/forge/repository", "a/b"),
+    "forge.tokenFile": (
+        '"/run/t"',
+        "",
+        "updater/flake_update/forge/token_file",
+        f"{CREDENTIALS}/forge-token",
+    ),
+    "forge.labels": ('[ "a" ]', "", "updater/flake_update/forge/labels", ["a"]),
+    "forge.assignees": ('[ "a" ]', "", "updater/flake_update/forge/assignees", ["a"]),
+    "forge.autoMerge": ('"squash"', "", "updater/flake_update/forge/auto_merge", "squash"),
+    "ntfyTopic": ('"updates"', "", "updater/notify/ntfy_topic", "updates"),
+    "ntfyServer": ('"http://n"', "", "updater/notify/ntfy_server", "http://n"),
+    "ntfyTokenFile": (
+        '"/run/n"',
+        "",
+        "updater/notify/ntfy_token_file",
+        f"{CREDENTIALS}/ntfy-token",
+    ),
+    "notifyUrlsFile": ('"/run/u"', "", "updater/notify/urls_file", f"{CREDENTIALS}/notify-urls"),
+    "settings": ("{ flake_update.exclude = [ ]; }", "", "updater/flake_update/exclude", []),
+}
+CREDENTIAL_FILES = """
+  sshKeyFile = "/run/agenix/deploy"; ntfyTokenFile = "/run/agenix/ntfy";
+  notifyUrlsFile = "/run/agenix/urls";
+  signing = { format = "ssh"; keyFile = "/run/agenix/signing"; };
+"""
+REFUSED = {
+    "a forge without a token": ('forge.type = "github";', "forge.tokenFile"),
+    "a forge that is nowhere": (
+        FORGE.replace('url = "https://codeberg.org";', ""),
+        "services.nix-flake-updater.forge.url",
+    ),
+    "no Hydra": ('verify.method = "hydra";', "services.nix-flake-updater.verify.hydra.project"),
+    "a key for nothing": (
+        'signing.keyFile = "/run/key";',
+        "services.nix-flake-updater.signing.format",
+    ),
+    "a key of the other kind": (
+        'signing = { format = "ssh"; key = "ABCD"; };',
+        "services.nix-flake-updater.signing.gnupgHome",
+    ),
+    "a key in the store": (
+        'sshKeyFile = "${builtins.storeDir}/abc-key";',
+        "`services.nix-flake-updater.sshKeyFile' is not of type",
+    ),
+    "a token that nix would copy": (
+        "forge.tokenFile = /run/token;",
+        "`services.nix-flake-updater.forge.tokenFile' is not of type",
+    ),
+    "a checkout that is nowhere": (
+        'repoPath = "home";',
+        "`services.nix-flake-updater.repoPath' is not of type",
+    ),
+    "a delay before it is due": (
+        "randomizedDelaySec = -1;",
+        "`services.nix-flake-updater.randomizedDelaySec' is not of type",
+    ),
+    "no duration": (
+        'verify.hydra.deadline = "soon";',
+        "`services.nix-flake-updater.verify.hydra.deadline' is not of type",
+    ),
+    "a password for the forge": (
+        'forge.url = "https://me:secret@forge.example.org";',
+        "`services.nix-flake-updater.forge.url' is not of type",
+    ),
+    "an unknown forge": (
+        'forge.type = "sourcehut";',
+        "`services.nix-flake-updater.forge.type' is not of type",
+    ),
+    "an unknown option": ("bogus = 1;", "`services.nix-flake-updater.bogus' does not exist"),
+    "an unknown setting": (
+        "settings.flake_update.bogus = 1;",
+        "`services.nix-flake-updater.settings.flake_update.bogus' does not exist",
+    ),
+}
+UNBUILDABLE = {
+    "a pattern that is none": (
+        'settings.flake_update.exclude = [ "(" ];',
+        "flake_update.exclude",
+    ),
+    "a path on the ntfy server": (
+        'ntfyServer = "https://ntfy.example.org/a"; ntfyTopic = "b";',
+        "notify.ntfy_server",
+    ),
+}
 
 
-@pytest.fixture(scope="module")
-def made_of(tmp_path_factory):
-    """What the module makes of options."""
-    root = tmp_path_factory.mktemp("updater").resolve()
-    layout = Layout(root)
-    layout.make()
-    layout.write_nix_conf((), ())
-
-    def made(options):
-        expression = (
-            f"import {HERE}/config-of-updater.nix {{ module = {MODULE}; options = {options}; }}"
-        )
-        argv = ("nix-instantiate", "--eval", "--strict", "--json", "--expr", expression)
-        return json.loads(run_now(argv, env={**os.environ, **layout.environment()}))
-
-    yield made
-    remove_tree(root)
+def module(text):
+    return f"{{ imports = [ {LEAST} {{ services.nix-flake-updater = {{ {text} }}; }} ]; }}"
 
 
-@pytest.fixture(scope="module")
-def evaluate(made_of, tmp_path_factory):
-    """The same, and `agent`: its settings through the agent's own validation."""
-    nothing = tmp_path_factory.mktemp("settings") / "nothing.toml"
-    nothing.write_text("")
+OTHERS = {
+    "off": "{ }",
+    "seed": f"{{ services.nix-flake-updater = {SEED}; }}",
+    "least": module(""),
+    "root": module('user = "root";'),
+    "a dot": module('buildSystems = [ "db.example.org" ];'),
+    "credentials": module(FORGE + CREDENTIAL_FILES),
+    "gpg": module(f'{GPG} signing.gnupgHome = "/var/g";'),
+}
+CASES = {name: module(f"{more} {name} = {value};") for name, (value, more, *_) in ARRIVES.items()}
+CASES |= {
+    # What it needs besides has it already, or would be at odds with it.
+    "verify.method": module(HYDRA),
+    "forge.type": module(FORGE),
+}
+BAD = {name: (module(text), told) for name, (text, told) in REFUSED.items()} | {
+    f"without {option}": (
+        f"{{ services.nix-flake-updater = {{ enable = true; {rest} }}; }}",
+        f"services.nix-flake-updater.{option}' was accessed but has no value defined",
+    )
+    for option, rest in (("repoPath", 'user = "updater";'), ("user", 'repoPath = "/srv/nixos";'))
+}
+EVALUATORS = {"our own": None} | ({"nixpkgs": NIXPKGS_LIB} if NIXPKGS_LIB else {})
 
-    def evaluated(options):
-        made = made_of(options)
-        settings = load_settings(nothing, overrides=made["settings"], fallback=WITHOUT_HYDRA)
-        return {**made, "agent": settings}
 
-    return evaluated
-
-
-@pytest.fixture(scope="module")
-def seed(evaluate):
-    return evaluate(SEED)
+@pytest.fixture(scope="module", params=EVALUATORS)
+def systems(request):
+    """All cases in one evaluation."""
+    made = evaluate(CASES | OTHERS, nixpkgs_lib=EVALUATORS[request.param])
+    assert {name: found["problems"] for name, found in made.items() if found["problems"]} == {}
+    return made
 
 
-def test_the_first_configurations_still_mean_what_they_said(seed):
-    assert seed["problems"] == []
-    update, notify = seed["agent"].flake_update, seed["agent"].notify
+@pytest.fixture
+def settings(systems, tmp_path):
+    """Settings of a case through the agent's own validation."""
+
+    def loaded(case):
+        nothing = tmp_path / "nothing.toml"
+        nothing.write_text("")
+        said = without_null(systems[case]["updater"])
+        return load_settings(nothing, overrides=said, fallback=WITHOUT_HYDRA)
+
+    return loaded
+
+
+@pytest.fixture
+def read(systems, settings):
+    """What is at a place of a case; settings are those that the agent has read, in its own words."""
+
+    def reading(case, place):
+        first, *rest = place.split("/")
+        value = json.loads(shown(settings(case))) if first == "updater" else systems[case][first]
+        for part in rest:
+            value = value.get(part)
+        return value
+
+    return reading
+
+
+@pytest.mark.parametrize("option", ARRIVES)
+def test_an_option_arrives_at_the_agent_or_in_the_unit(read, option):
+    _, _, place, expected = ARRIVES[option]
+    found = read(option, place)
+    assert found.startswith(expected) if option == "package" else found == expected
+    if option != "enable":
+        assert read("least", place) != found, "it would be so without the option"
+
+
+def test_no_option_is_left_out_and_each_has_a_description_and_an_example():
+    options = evaluate({}, "updaterOptions")
+    assert {option["name"] for option in options} == set(ARRIVES)
+    for option in options:
+        assert option["description"].strip().endswith("."), option["name"]
+        assert option["example"] is not None, option["name"]
+
+
+def test_the_first_configurations_still_mean_what_they_said(read, settings):
+    update, notify = settings("seed").flake_update, settings("seed").notify
     assert str(update.repository) == "/home/vincent/src/home"
     assert update.remote == "origin"
     assert update.include == ("aomi", "sakhalin", "rhea")
     assert (notify.ntfy_server, notify.ntfy_topic) == ("http://ntfy.sbr.pm", "nix-updates")
-    assert seed["service"]["serviceConfig"]["User"] == "vincent"
-    assert seed["timer"]["timerConfig"] == {
+    assert read("seed", f"{SERVICE}/User") == "vincent"
+    assert read("seed", f"{TIMER}/timerConfig") == {
         "OnCalendar": "Mon *-*-* 02:00:00",
         "RandomizedDelaySec": 3600,
         "Persistent": True,
     }
-    assert seed["timer"]["wantedBy"] == ["timers.target"]
+    assert read("seed", f"{TIMER}/wantedBy") == ["timers.target"]
 
 
-def test_the_example_of_the_documents_evaluates(evaluate):
-    page = (HERE.parents[1] / "docs/flake-updates.md").read_text()
-    (options,) = re.findall(
-        r"^services\.nix-flake-updater = (\{.*?^\});$", page, re.MULTILINE | re.DOTALL
-    )
-    made = evaluate(options)
-    assert made["problems"] == []
-    assert made["agent"].flake_update.forge.repository == "vincent/home"
-
-
-def test_every_option_is_described(seed):
-    assert seed["areDescribed"]
-
-
-def test_the_unit_is_hardened_and_may_write_to_the_checkout_alone(seed):
-    service = seed["service"]["serviceConfig"]
+def test_the_unit_is_hardened_and_may_write_to_the_checkout_alone(read):
+    service = read("seed", SERVICE)
     assert service["ReadWritePaths"] == ["/home/vincent/src/home"]
     assert service["PrivateTmp"] is True
     assert service["ProtectSystem"] == "strict"
@@ -129,184 +291,107 @@ def test_the_unit_is_hardened_and_may_write_to_the_checkout_alone(seed):
     assert service["CapabilityBoundingSet"] == ""
 
 
-def test_root_keeps_what_it_needs_for_a_checkout_of_somebody_else(evaluate):
-    made = evaluate('{ enable = true; repoPath = "/srv/nixos"; user = "root"; }')
-    assert "CapabilityBoundingSet" not in made["service"]["serviceConfig"]
+def test_root_keeps_what_it_needs_for_a_checkout_of_somebody_else(read):
+    assert "CapabilityBoundingSet" not in read("root", SERVICE)
 
 
-def test_the_unit_calls_a_command_that_there_is(seed):
-    from agent.cli.main import agent
-
-    program, *arguments = seed["service"]["serviceConfig"]["ExecStart"].split()
-    assert program == "/agent/bin/agent"
-    *command, option, file = arguments
-    assert (option, file) == ("--config", "/checked/flake-update.toml")
-    assert _command(agent, command).name == "run"
-
-
-def _command(group, names):
-    import click
-
-    for name in names:
+def test_the_unit_calls_a_command_that_there_is(read):
+    program, *command, option, file = read("seed", f"{SERVICE}/ExecStart").split()
+    assert program == "/packages/nixos-hydra-agent/bin/agent"
+    assert option == "--config"
+    assert file.endswith("-nix-flake-updater.toml")
+    group = agent
+    for name in command:
         group = group.get_command(click.Context(group), name)
         assert group is not None, f"there is no command {name}"
-    return group
+    assert group.name == "run"
 
 
-def test_programs_are_on_the_path_and_caches_where_they_can_be_written(seed):
-    service = seed["service"]
-    assert service["path"] == ["/nix-package", "/ssh", "/git"]
-    environment, config = service["environment"], service["serviceConfig"]
-    cache, temporary = config["CacheDirectory"].split()
+def test_programs_are_on_the_path_and_caches_where_they_can_be_written(read):
+    packages = [f"/packages/{name}" for name in ("nix", "openssh", "git")]
+    assert read("seed", f"{UNIT}/path") == packages
+    assert read("gpg", f"{UNIT}/path") == [*packages, "/packages/gnupg"]
+    environment, service = read("seed", f"{UNIT}/environment"), read("seed", SERVICE)
+    cache, temporary = service["CacheDirectory"].split()
     assert environment["XDG_CACHE_HOME"] == f"/var/cache/{cache}"
     assert environment["TMPDIR"] == f"/var/cache/{temporary}"
-    assert config["ExecStopPost"] == f"/coreutils/bin/rm -rf {environment['TMPDIR']}"
-    assert service["restartIfChanged"] is False
+    assert service["ExecStopPost"] == f"/packages/coreutils/bin/rm -rf {environment['TMPDIR']}"
+    assert read("seed", f"{UNIT}/restartIfChanged") is False
 
 
-def test_the_least_configuration_builds_all_hosts_and_tells_nobody(evaluate):
-    made = evaluate(LEAST)
-    settings = made["agent"]
-    assert update_policy_of(settings.flake_update).hosts == HostPatterns()
-    assert settings.notify.ntfy_topic is None
-    assert settings.flake_update.forge.type is None
-    assert made["service"]["serviceConfig"]["LoadCredential"] == []
+def test_gpg_may_write_to_its_own_directory(read):
+    assert read("gpg", f"{SERVICE}/ReadWritePaths") == ["/srv/nixos", "/var/g"]
 
 
-def test_a_host_with_a_dot_is_that_host_alone(evaluate):
-    made = evaluate(f'{LEAST} // {{ buildSystems = [ "db.example.org" ]; }}')
-    hosts = update_policy_of(made["agent"].flake_update).hosts
+def test_the_least_configuration_builds_all_hosts_and_tells_nobody(read, settings):
+    made = settings("least")
+    assert update_policy_of(made.flake_update).hosts == HostPatterns()
+    assert made.notify.ntfy_topic is None
+    assert made.flake_update.forge.type is None
+    assert read("least", f"{SERVICE}/LoadCredential") == []
+
+
+def test_a_host_with_a_dot_is_that_host_alone(settings):
+    hosts = update_policy_of(settings("a dot").flake_update).hosts
     assert hosts.choose(["db.example.org", "db-example.org"]) == ("db.example.org",)
 
 
-def test_credentials_come_by_systemd_and_only_their_places_are_in_the_settings(evaluate):
-    made = evaluate(f"""
-      {LEAST} // {{
-        {FORGE}
-        sshKeyFile = "/run/agenix/deploy"; ntfyTokenFile = "/run/agenix/ntfy";
-        notifyUrlsFile = "/run/agenix/urls";
-        signing = {{ format = "ssh"; keyFile = "/run/agenix/signing"; }};
-      }}
-    """)
-    assert made["problems"] == []
-    assert made["service"]["serviceConfig"]["LoadCredential"] == [
+def test_credentials_come_by_systemd_and_only_their_places_are_in_the_settings(read, settings):
+    assert read("credentials", f"{SERVICE}/LoadCredential") == [
         "forge-token:/run/agenix/forge",
         "notify-urls:/run/agenix/urls",
         "ntfy-token:/run/agenix/ntfy",
         "signing-key:/run/agenix/signing",
         "ssh-key:/run/agenix/deploy",
     ]
-    settings = made["agent"]
-    place = "/run/credentials/nix-flake-updater.service"
-    update = settings.flake_update
-    assert str(update.forge.token_file) == f"{place}/forge-token"
-    assert str(update.ssh_key_file) == f"{place}/ssh-key"
-    assert (update.sign, update.signing_key) == ("ssh", f"{place}/signing-key")
-    assert str(settings.notify.ntfy_token_file) == f"{place}/ntfy-token"
-    assert str(settings.notify.urls_file) == f"{place}/notify-urls"
+    made = settings("credentials")
+    update = made.flake_update
+    assert str(update.forge.token_file) == f"{CREDENTIALS}/forge-token"
+    assert str(update.ssh_key_file) == f"{CREDENTIALS}/ssh-key"
+    assert (update.sign, update.signing_key) == ("ssh", f"{CREDENTIALS}/signing-key")
+    assert str(made.notify.ntfy_token_file) == f"{CREDENTIALS}/ntfy-token"
+    assert str(made.notify.urls_file) == f"{CREDENTIALS}/notify-urls"
 
 
-def test_the_forge_arrives_at_the_agent(evaluate):
-    settings = evaluate(f"{LEAST} // {{ {FORGE} }}")["agent"]
-    forge = settings.flake_update.forge
-    assert (forge.type, forge.url, forge.repository) == (
-        "forgejo",
-        "https://codeberg.org",
-        "vincent/home",
-    )
-    policy = update_policy_of(settings.flake_update)
-    assert (policy.labels, policy.assignees) == (("automation",), ("vincent",))
-    assert policy.auto_merge == "squash"
+def test_a_host_that_enables_nothing_gets_nothing(systems):
+    off = systems["off"]
+    assert (off["services"], off["timers"], off["updater"]) == ({}, {}, None)
 
 
-def test_the_rest_arrives_at_the_agent(evaluate):
-    made = evaluate(f"""
-      {LEAST} // {{
-        inputs = [ "nixpkgs" ]; baseBranch = "next"; branch = "auto/update"; schedule = "daily";
-        author = "Bot <bot@example.org>"; randomizedDelaySec = "5min";
-        verify = {{
-          method = "hydra";
-          hydra = {{
-            instance = "https://hydra.example.org"; project = "p"; jobset = "updates"; deadline = 60;
-          }};
-        }};
-        signing = {{ format = "gpg"; key = "ABCD"; gnupgHome = "/var/lib/gnupg"; }};
-        settings = {{ flake_update.exclude = [ ]; log.level = "debug"; }};
-      }}
-    """)
-    assert made["problems"] == []
-    update = made["agent"].flake_update
-    assert (update.inputs, update.base, update.branch) == (("nixpkgs",), "next", "auto/update")
-    assert (update.author, update.sign, update.signing_key) == (
-        "Bot <bot@example.org>",
-        "gpg",
-        "ABCD",
-    )
-    assert (update.verify, update.hydra.jobset, update.hydra.deadline.seconds) == (
-        "hydra",
-        "updates",
-        60,
-    )
-    assert update.exclude == ()
-    assert made["agent"].log.level == "debug"
-    service = made["service"]
-    assert service["environment"]["GNUPGHOME"] == "/var/lib/gnupg"
-    assert "/gnupg" in service["path"]
-    assert service["serviceConfig"]["ReadWritePaths"] == ["/srv/nixos", "/var/lib/gnupg"]
+@pytest.fixture(scope="module")
+def problems():
+    """All bad cases in one evaluation."""
+    made = evaluate({name: text for name, (text, _) in BAD.items()})
+    return {name: found["problems"] for name, found in made.items()}
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ('forge.type = "github";', "forge.tokenFile"),
-        (FORGE.replace('url = "https://codeberg.org";', ""), "forge.url"),
-        ('verify.method = "hydra";', "verify.hydra.project"),
-        ('signing.keyFile = "/run/key";', "signing.format"),
-        ('signing = { format = "ssh"; key = "ABCD"; };', "signing.gnupgHome"),
-        ('sshKeyFile = "${builtins.storeDir}/abc-key";', "in the store"),
-    ],
-)
-def test_what_cannot_be_is_told_with_the_names_of_the_options(made_of, options, told):
-    (problem,) = made_of(f"{LEAST} // {{ {options} }}")["problems"]
-    assert told in problem
-    assert "services.nix-flake-updater" in problem
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_configuration_ends_with_a_message_that_names_the_option(problems, name):
+    assert any(BAD[name][1] in problem for problem in problems[name]), problems[name]
 
 
-@pytest.mark.parametrize("missing", ["repoPath", "user"])
-def test_what_must_be_set_must_be_set(made_of, missing):
-    with pytest.raises(ProgramFailedError, match=missing):
-        made_of(f'removeAttrs ({LEAST}) [ "{missing}" ]')
+@pytest.mark.parametrize("name", BAD if NIXPKGS_LIB else [])
+def test_it_does_so_with_the_module_system_of_nixpkgs(name):
+    text, told = BAD[name]
+    try:
+        found = evaluate({"it": text}, "alone.it", nixpkgs_lib=NIXPKGS_LIB)["problems"]
+    except EvaluationError as error:
+        found = [str(error)]
+    assert any(told in problem for problem in found), found
 
 
-def test_a_host_that_enables_nothing_gets_nothing(made_of):
-    assert "service" not in made_of("{ }")
+def test_the_agent_accepts_what_good_configurations_make(build_checks, packages):
+    cases = {name: OTHERS[name] for name in ("seed", "least", "credentials")}
+    done = build_checks(expression(cases, packages=packages))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(cases)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-def test_systemd_knows_every_key_of_the_unit(seed, tmp_path):
-    service = seed["service"]
-    lines = ["[Unit]", f"Description={service['description']}", "[Service]"]
-    for key, value in {**service["serviceConfig"], **dict.fromkeys(_PROGRAMS, "/bin/true")}.items():
-        items = value if isinstance(value, list) and key == "LoadCredential" else [value]
-        lines += [f"{key}={_written(item)}" for item in items]
-    unit = tmp_path / "nix-flake-updater.service"
-    unit.write_text("\n".join(lines))
-    timer = tmp_path / "nix-flake-updater.timer"
-    settings = seed["timer"]["timerConfig"]
-    timer.write_text("[Timer]\n" + "\n".join(f"{k}={_written(v)}" for k, v in settings.items()))
-    unit.write_text(unit.read_text() + "\nNonsense=1\n")
-    argv = ("systemd-analyze", "verify", "--man=no", str(unit), str(timer))
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
-    told = [line for line in done.stderr.splitlines() if "nix-flake-updater" in line]
-    # It exits with 0 whatever it says; that it does look is seen by what it must complain of.
-    (complaint,) = told
-    assert "Nonsense" in complaint
-
-
-_PROGRAMS = ("ExecStart", "ExecStopPost")
-
-
-def _written(value):
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return " ".join(value) if isinstance(value, list) else str(value)
+def test_what_the_agent_refuses_ends_the_build_of_the_system(build_checks, packages):
+    cases = {name: module(text) for name, (text, _) in UNBUILDABLE.items()}
+    done = build_checks(expression(cases, packages=packages))
+    assert done.returncode != 0
+    assert done.stdout == ""
+    for _, told in UNBUILDABLE.values():
+        assert told in done.stderr
+    assert "services.nix-flake-updater.settings" in done.stderr

@@ -1,4 +1,4 @@
-# A small module system for the tests: as much of nixpkgs' `lib` as module.nix needs, and stricter.
+# A small module system for the tests: as much of nixpkgs' `lib` as the modules need, and stricter.
 #
 # What is wrong is collected in `problems`, as sentences, instead of ending the evaluation: so many
 # configurations are judged in one. A value with a problem cannot be used.
@@ -145,6 +145,7 @@ let
       leaf "string matching the pattern ${pattern}" (
         value: isString value && match pattern value != null
       );
+    ints.unsigned = leaf "unsigned integer, meaning >=0" (value: isInt value && value >= 0);
     ints.between =
       low: high:
       leaf "integer between ${toString low} and ${toString high}" (

@@ -1,0 +1,8 @@
+# The type of an option that names a file with a secret: what is in the store can be read by everybody.
+{ types }:
+types.addCheck types.str (
+  path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null
+)
+// {
+  description = "absolute path, in quotes, outside the world-readable store";
+}

@@ -1,0 +1,158 @@
+# services.nix-flake-updater: proposes a new flake.lock on a schedule, proven before anyone sees it.
+#
+# `self` is the flake, for its package; every option becomes a setting of `agent flake-update`.
+{ self }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkIf optional optionalAttrs;
+
+  schema = import ../module/schema.nix { inherit lib; };
+  cfg = config.services.nix-flake-updater;
+
+  # What systemd hands to the unit, and to nobody else.
+  credentials = lib.filterAttrs (_name: file: file != null) {
+    forge-token = cfg.forge.tokenFile;
+    ntfy-token = cfg.ntfyTokenFile;
+    notify-urls = cfg.notifyUrlsFile;
+    ssh-key = cfg.sshKeyFile;
+    signing-key = cfg.signing.keyFile;
+  };
+  credential =
+    name: if credentials ? ${name} then "/run/credentials/nix-flake-updater.service/${name}" else null;
+
+  isRoot = cfg.user == "root";
+  isSignedByGpg = cfg.signing.format == "gpg";
+
+  # The agent wants regular expressions; of their characters a host's name can only have the dot.
+  hostPattern = builtins.replaceStrings [ "." ] [ "\\." ];
+  file = (pkgs.formats.toml { }).generate "nix-flake-updater.toml" (schema.withoutNull cfg.settings);
+in
+{
+  options.services.nix-flake-updater = import ./options.nix {
+    inherit
+      lib
+      pkgs
+      schema
+      self
+      ;
+  };
+
+  config = mkIf cfg.enable {
+    assertions = import ./assertions.nix { inherit cfg schema; };
+
+    services.nix-flake-updater.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
+      flake_update = {
+        inherit (cfg) inputs branch author;
+        repository = cfg.repoPath;
+        remote = cfg.gitRemote;
+        base = cfg.baseBranch;
+        include = if cfg.buildSystems == [ ] then null else map hostPattern cfg.buildSystems;
+        verify = cfg.verify.method;
+        sign = cfg.signing.format;
+        signing_key = if isSignedByGpg then cfg.signing.key else credential "signing-key";
+        ssh_key_file = credential "ssh-key";
+        hydra = schema.settings "flake_update.hydra" [ "timeout" "poll" ] cfg.verify.hydra;
+        forge = schema.settings "flake_update.forge" [ "timeout" "token_file" ] cfg.forge // {
+          token_file = credential "forge-token";
+        };
+      };
+      notify = {
+        ntfy_server = cfg.ntfyServer;
+        ntfy_topic = cfg.ntfyTopic;
+        ntfy_token_file = credential "ntfy-token";
+        urls_file = credential "notify-urls";
+      };
+      log.format = "json";
+    };
+
+    # What is wrong with the settings is told by the agent itself, while the system is built.
+    system.checks = optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
+      pkgs.runCommand "nix-flake-updater-settings" { } ''
+        if ! ${lib.getExe cfg.package} config check --flake-update --config ${file} > $out; then
+          echo 'These are keys of services.nix-flake-updater.settings; most are made of options of like names.' >&2
+          exit 1
+        fi
+      ''
+    );
+
+    systemd.services.nix-flake-updater = {
+      description = "Propose a new flake.lock";
+      after = [ "network-online.target" ];
+      wants = [ "network-online.target" ];
+      # A switch must not kill an update that is being built.
+      restartIfChanged = false;
+      path = [
+        config.nix.package
+        config.programs.ssh.package
+        pkgs.gitMinimal
+      ]
+      ++ optional isSignedByGpg pkgs.gnupg;
+      environment =
+        config.networking.proxy.envVars
+        // {
+          # The user's own cache is read-only here.
+          XDG_CACHE_HOME = "/var/cache/nix-flake-updater";
+          # Not the private /tmp: nix's daemon must see what is to be kept from the garbage collector.
+          TMPDIR = "/var/cache/nix-flake-updater/tmp";
+          # apprise brings certificates of its own, and would know none of the host's.
+          REQUESTS_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
+        }
+        // optionalAttrs (cfg.signing.gnupgHome != null) { GNUPGHOME = cfg.signing.gnupgHome; };
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${lib.getExe cfg.package} flake-update run --config ${file}";
+        User = cfg.user;
+        # Another one is at work: no failure.
+        SuccessExitStatus = 75;
+        # Above the sum of all deadlines of a run, as they are by default.
+        TimeoutStartSec = "2d";
+        LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
+        CacheDirectory = "nix-flake-updater nix-flake-updater/tmp";
+        CacheDirectoryMode = "0700";
+        # Nothing stays behind of a run that was killed.
+        ExecStopPost = "${pkgs.coreutils}/bin/rm -rf /var/cache/nix-flake-updater/tmp";
+
+        ReadWritePaths = [ cfg.repoPath ] ++ optional (cfg.signing.gnupgHome != null) cfg.signing.gnupgHome;
+        NoNewPrivileges = true;
+        PrivateTmp = true;
+        PrivateDevices = true;
+        ProtectSystem = "strict";
+        ProtectHome = "read-only";
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
+        ProtectKernelTunables = true;
+        LockPersonality = true;
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+        # The resolver asks the kernel for this host's addresses.
+        RestrictAddressFamilies = [
+          "AF_UNIX"
+          "AF_INET"
+          "AF_INET6"
+          "AF_NETLINK"
+        ];
+        SystemCallArchitectures = "native";
+      }
+      # Root needs what root may, to read and write a checkout that is another's.
+      // optionalAttrs (!isRoot) { CapabilityBoundingSet = ""; };
+    };
+
+    systemd.timers.nix-flake-updater = {
+      description = "Look for updates of the flake's inputs";
+      wantedBy = [ "timers.target" ];
+      timerConfig = {
+        OnCalendar = cfg.schedule;
+        RandomizedDelaySec = cfg.randomizedDelaySec;
+        Persistent = true;
+      };
+    };
+  };
+}

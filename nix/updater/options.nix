@@ -1,0 +1,165 @@
+# The options of services.nix-flake-updater. Those that are settings of the agent have their types,
+# defaults and descriptions from its schema.
+{
+  lib,
+  pkgs,
+  schema,
+  self,
+}:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  flakeUpdate = schema.optionIn "flake_update";
+  secret =
+    description:
+    mkOption {
+      type = types.nullOr (import ../module/secret-file.nix { inherit types; });
+      default = null;
+      example = "/run/keys/secret";
+      description = "${description} Root alone need be able to read it.";
+    };
+in
+{
+  enable = mkEnableOption "proposals of a new flake.lock on a schedule";
+
+  package = mkOption {
+    type = types.package;
+    default = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+    defaultText = literalExpression "inputs.nixos-hydra-agent.packages.\${system}.default";
+    example = literalExpression "pkgs.nixos-hydra-agent";
+    description = "The agent.";
+  };
+
+  repoPath = mkOption {
+    type = types.strMatching "/.*" // {
+      description = "absolute path, in quotes";
+    };
+    example = "/home/vincent/src/home";
+    description = "The flake, in a git checkout of `user`; it stays as it is.";
+  };
+
+  gitRemote = flakeUpdate "remote" { example = "codeberg"; };
+  baseBranch = flakeUpdate "base" {
+    example = "next";
+    description = "The branch that hosts follow, and that an update is for.";
+  };
+  branch = flakeUpdate "branch" { example = "auto/flake-update"; };
+  inputs = flakeUpdate "inputs" { example = [ "nixpkgs" ]; };
+
+  buildSystems = mkOption {
+    type = types.listOf types.str;
+    default = [ ];
+    example = [
+      "aomi"
+      "sakhalin"
+      "rhea"
+    ];
+    description = "Hosts that must be built before an update is proposed; without any, all.";
+  };
+
+  schedule = mkOption {
+    type = types.str;
+    default = "Mon *-*-* 02:00:00";
+    example = "daily";
+    description = "When to look for updates, as in {manpage}`systemd.time(7)`.";
+  };
+
+  randomizedDelaySec = mkOption {
+    type = types.either types.ints.unsigned types.str;
+    default = 3600;
+    example = "45min";
+    description = "Longest random delay, in seconds or as in {manpage}`systemd.time(7)`.";
+  };
+
+  user = mkOption {
+    type = types.str;
+    example = "vincent";
+    description = "Who owns the checkout, and may push.";
+  };
+
+  sshKeyFile = secret "Private key that the remote is shown; by default ssh chooses among the user's.";
+  author = flakeUpdate "author" {
+    example = "Flake Updater <updater@example.org>";
+    description = "In whose name commits are made; by default as git is configured for the user.";
+  };
+
+  signing = {
+    format = flakeUpdate "sign" {
+      example = "ssh";
+      description = "How commits are signed; by default as git is configured for the user.";
+    };
+    keyFile = secret "With `ssh`, the private key.";
+    key = flakeUpdate "signing_key" {
+      example = "0123456789ABCDEF";
+      description = "With `gpg`, the id of the key.";
+    };
+    gnupgHome = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/var/lib/nix-flake-updater/gnupg";
+      description = "With `gpg`, where the key is, usable without a passphrase.";
+    };
+  };
+
+  verify = {
+    method = flakeUpdate "verify" {
+      example = "hydra";
+      description = ''
+        `local` builds every host here; `hydra` pushes the branch, and waits until its jobset has
+        built them.
+      '';
+    };
+    hydra = schema.options "flake_update.hydra" [ "timeout" "poll" ] {
+      instance.example = "https://hydra.example.org";
+      project.example = "nix-config";
+      jobset.example = "updates";
+      job.example = "hosts.{host}";
+      deadline.example = "12h";
+    };
+  };
+
+  forge =
+    schema.options "flake_update.forge" [ "timeout" "token_file" ] {
+      type = {
+        example = "forgejo";
+        description = "Where the branch is proposed: `forgejo` (Gitea, too) or `github`; null: nowhere.";
+      };
+      url.example = "https://codeberg.org";
+      repository.example = "vincent/home";
+      labels.example = [ "automation" ];
+      assignees.example = [ "vincent" ];
+      autoMerge = {
+        example = "squash";
+        description = "How the forge merges a proposal once its required checks are green; null: people do.";
+      };
+    }
+    // {
+      tokenFile = secret "File with a token that may open pull requests.";
+    };
+
+  ntfyTopic = schema.optionIn "notify" "ntfy_topic" {
+    example = "nix-updates";
+    description = "The ntfy topic that hears what came of each run; null: none.";
+  };
+  ntfyServer = schema.optionIn "notify" "ntfy_server" { example = "https://ntfy.example.org"; };
+  ntfyTokenFile = secret "File with an access token of the ntfy server.";
+  notifyUrlsFile = secret "File with one apprise URL a line, for e-mail, Matrix, webhooks.";
+
+  settings = mkOption {
+    type = schema.type;
+    default = { };
+    example = {
+      flake_update.exclude = [ ".*-installer" ];
+      log.level = "debug";
+    };
+    visible = "shallow";
+    description = ''
+      Settings of the agent in its own words, as `agent config schema` has them; they win over the
+      other options. What the agent does not know is refused.
+    '';
+  };
+}

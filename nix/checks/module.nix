@@ -14,21 +14,27 @@ let
   };
   host =
     options:
+    hostWith {
+      system.autoUpgradeHydra = {
+        enable = true;
+      }
+      // options;
+    };
+  hostWith =
+    options:
     (nixpkgs.lib.nixosSystem {
       modules = [
         self.nixosModules.default
         # A second import of it, under its other name, changes nothing.
         self.nixosModules.nixos-hydra-upgrade
+        self.nixosModules.flake-updater
         {
           nixpkgs.hostPlatform = stdenv.hostPlatform.system;
           networking.hostName = "web-1";
           boot.isContainer = true; # without a kernel it is soon built
           system.stateVersion = lib.trivial.release;
-          system.autoUpgradeHydra = {
-            enable = true;
-          }
-          // options;
         }
+        options
       ];
     }).config.system.build.toplevel;
 in
@@ -60,5 +66,12 @@ linkFarm "nixos-hydra-agent-module" {
       }
     ];
     settings.log.level = "debug";
+  };
+  updater = hostWith {
+    services.nix-flake-updater = {
+      enable = true;
+      user = "root";
+      repoPath = "/srv/nixos";
+    };
   };
 }

@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 
-from nix.offline import OfflineNix
+from agent.config.flake_update import update_policy_of
+from agent.config.load import WITHOUT_HYDRA, load_settings
+from nix.offline import CHECKOUT, OfflineNix
 
 SYSTEM = "x86_64-linux"
 HOSTS = ["web-1", "web-2"]
@@ -130,7 +132,36 @@ def test_an_installer_of_a_host_that_does_not_follow_hydra_is_refused(nix, fleet
 def test_the_fleet_updates_itself_with_the_agent_that_it_has_locked(nix, fleet):
     program = nix.eval(f"apps.{SYSTEM}.agent", "app: app.program", flake=fleet)
     assert program.endswith("/bin/agent")
-    for forge in (".github", ".forgejo"):
-        workflow = (fleet / forge / "workflows" / "flake-update.yml").read_text()
-        assert "  AGENT: .#agent\n" in workflow
-        assert 'run: nix run "$AGENT" -- flake-update run\n' in workflow
+
+
+FOR_EVERYBODY = """\
+  # CHANGE: the agent's flake, or `.#agent` where your own flake has it.
+  AGENT: git+https://forge.example.org/you/nixos-hydra-agent
+"""
+OF_THE_FLEET = """\
+  AGENT: .#agent
+  # An installer is no host.
+  NIXOS_HYDRA_AGENT_FLAKE_UPDATE__EXCLUDE: '[".*-installer"]'
+"""
+
+
+@pytest.mark.parametrize("forge", ["forgejo", "github"])
+def test_the_fleets_workflow_is_that_for_everybody_with_its_own_agent_and_hosts(fleet, forge):
+    common = (CHECKOUT / "contrib" / forge / "flake-update.yaml").read_text()
+    where = f"Copy it to .{forge}/workflows/ and replace what"
+    for theirs, its_own in ((where, "Replace what"), (FOR_EVERYBODY, OF_THE_FLEET)):
+        assert common.count(theirs) == 1
+        common = common.replace(theirs, its_own)
+    assert (fleet / f".{forge}" / "workflows" / "flake-update.yml").read_text() == common
+
+
+def test_the_fleets_workflow_is_about_its_hosts_alone(nix, fleet, monkeypatch, tmp_path):
+    for line in OF_THE_FLEET.splitlines():
+        name, _, value = line.strip().partition(": ")
+        if name.startswith("NIXOS_"):
+            monkeypatch.setenv(name, value.strip("'"))
+    nothing = tmp_path / "nothing.toml"
+    nothing.write_text("")
+    patterns = update_policy_of(load_settings(nothing, fallback=WITHOUT_HYDRA).flake_update).hosts
+    names = nix.eval("nixosConfigurations", "builtins.attrNames", flake=fleet)
+    assert list(patterns.choose(names)) == HOSTS

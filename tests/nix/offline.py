@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,8 +18,14 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub"
-FILES = ("flake.nix", "module.nix", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
-FOLDERS = ("agent", "benchmarks", "contrib", "docs", "nix", "templates", "tests/nix")
+FOLDERS = ("nix", "templates", "tests/nix/stub")
+# Of the rest an evaluation reads these alone, and otherwise looks what is there: each of them is copied
+# into nix's store by every evaluation.
+FILES = (
+    *("flake.nix", "module.nix", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("agent/__init__.py", "benchmarks/runs.py", "contrib/github/flake-update.yaml"),
+    "docs/man_pages.py",
+)
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 
@@ -34,7 +41,8 @@ class OfflineNix:
         self.flake = root / "flake"
         self.flake.mkdir()
         for name in FILES:
-            shutil.copy(CHECKOUT / name, self.flake)
+            (self.flake / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, self.flake / name)
         for name in FOLDERS:
             shutil.copytree(
                 CHECKOUT / name,
@@ -59,12 +67,16 @@ class OfflineNix:
     def new(self, template: str) -> Path:
         """Return a directory that nix has made from a template of the flake."""
         made = self.root / template
-        # This command overrides no inputs.
-        offerer = shutil.copytree(self.flake, self.root / f"offers-{template}")
+        self._run("flake", "new", str(made), "--template", f"path:{self._offerer}#{template}")
+        return made
+
+    @functools.cached_property
+    def _offerer(self) -> Path:
+        # `nix flake new` overrides no inputs.
+        offerer = shutil.copytree(self.flake, self.root / "offerer")
         flake = offerer / "flake.nix"
         flake.write_text(re.sub(r"(nixpkgs\.url = )[^;]+", rf'\1"path:{STUB}"', flake.read_text()))
-        self._run("flake", "new", str(made), "--template", f"path:{offerer}#{template}")
-        return made
+        return offerer
 
     def close(self) -> None:
         """Remove everything."""

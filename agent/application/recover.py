@@ -189,15 +189,17 @@ def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
 async def _close_confirmed(run: Run, row: RunRecord) -> None:
     """Complete what follows a confirmation: the loader's default, then the row.
 
-    Without power between the two the host has come up with what was the default until then: the
-    confirmed system waits for a reboot once more.
+    Without power between the two the host has come up with what still is the default: the confirmed
+    system waits for a reboot once more. With the default moved, a person has picked the old one.
     """
     store_dir = run.settings.store_dir
     toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
     if toplevel is not None and toplevel == run.ports.marks.read().confirmed:
+        systems, default = run.ports.host.systems(), run.ports.loader.default()
         await keep_by_default(run.ports, toplevel, before)
-        systems = run.ports.host.systems()
-        if systems.profile == toplevel and systems.running == systems.booted == before:
+        if (systems.profile, systems.running, systems.booted) == (toplevel, before, before) and (
+            default == before
+        ):
             run.ports.marks.set(Mark.STAGED, toplevel)
     _end(run, row, Outcome.CONFIRMED)
 

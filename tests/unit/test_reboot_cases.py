@@ -385,6 +385,16 @@ def test_until_then_the_one_confirmed_before_is_nobody_elses_and_stays(world):
     assert world.marks.read() == Marks(confirmed=NEW, staged=NEW)
 
 
+def test_who_picks_the_old_system_before_the_history_knows_of_the_confirmation_is_left_in_peace(
+    world,
+):
+    without_power_before_the_default_is_moved(world)
+    world.host.loader.installed = NEW  # it had been moved; only the row is still open
+    report = world.run(REBOOTS)
+    assert obstacles(report) == ["foreign-system"]
+    assert world.marks.read() == Marks(confirmed=NEW)
+
+
 class PowerCutError(BaseException):
     """Nobody goes on."""
 

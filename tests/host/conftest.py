@@ -11,7 +11,7 @@ from host.agent_layer import agent_layer
 from host.outside import Outside
 from host.rack import NoRackError, Rack
 from host.real_host import HOSTS, RealHost
-from host.systems import system
+from host.systems import CONFIRM, system
 from host.workshop import System, Workshop
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def real_host(new_host, outside: Outside, first: System) -> RealHost:  # noqa: A
     """A host that was installed with the first system, and is up."""
     host: RealHost = new_host(first)
     host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
     return host
 
 

@@ -53,6 +53,7 @@ def test_a_switch_that_breaks_a_checked_service_is_undone_and_never_tried_again(
     )
     host = new_host(first)
     host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
     host.eventually(lambda: answers_on(host, 8080), "the service is there")
     assert_wholly_on(host, first)  # as it was found
 
@@ -136,6 +137,7 @@ def test_a_switch_that_cuts_the_host_off_is_undone(site, new_host, outside, what
     cut_off = site.build(system("26.05.2", settings=settings, units=units, wants=[*units]))
     host = new_host(first)
     host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
     outside.offer(cut_off)
 
     assert run_upgrade(host) == 1
@@ -155,6 +157,7 @@ def test_an_outage_of_hydra_undoes_nothing(site, new_host, outside):
     )
     host = new_host(first)
     host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
     outside.offer(newer)
     gate = Gate(host)
     host.systemctl("start", "--no-block", UPGRADE)

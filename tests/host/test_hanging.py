@@ -42,6 +42,7 @@ def installed(new_host, outside):
     def install(first):
         host = new_host(first)
         host.power_on()
+        host.await_state(CONFIRM, "inactive")  # the boot's own
         outside.offer(first)
         assert upgrade(host)[0] == 0
         return host

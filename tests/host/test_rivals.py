@@ -30,6 +30,7 @@ def host(new_host, outside, systems):
     """A host that has confirmed its first system."""
     host = new_host(systems[0])
     host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
     outside.offer(systems[0])
     assert upgrade(host)[0] == 0
     return host

@@ -103,7 +103,8 @@ def test_the_timer_upgrades_the_host_which_reboots_and_confirms_itself(release, 
     assert summaries(host, UPGRADE)[0]["outcome"] == "rebooting"
     host.eventually(lambda: host.exists("/var/lib/collected"), "garbage is collected")
 
-    host.await_state(UPGRADE, "inactive")
+    for unit in (UPGRADE, CONFIRM):
+        host.await_state(unit, "inactive")
     # As on NixOS: nix has to make it writable, in a mount namespace of its own.
     host.ok("mount", "--bind", "/nix/store", "/nix/store")
     host.ok("mount", "-o", "remount,ro,bind", "/nix/store")

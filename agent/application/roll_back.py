@@ -129,13 +129,15 @@ async def _reboot_back(
 ) -> bool:
     """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
 
-    It is asked for at most once: the mark says so, and stands before the reboot.
+    It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
+    was rolled back from before left by another one: the services are switched back, and the reboot
+    that is still needed then is one like any other.
     """
     ports = run.ports
     may_reboot = run.policy.reboot_mode is not RebootMode.NEVER
     if not may_reboot or action is not Action.SWITCH or ports.host.systems().is_container:
         return False
-    if not _has_booted(ports, failed):
+    if not _has_booted(ports, failed) or _standing(ports, failed).roll_backs:
         return False
     with run.report.step("roll-back", ports.clock):
         await ports.profile.set(target)

@@ -24,6 +24,7 @@ from agent.domain.reboot import Inhibitor, RebootPlan
 from agent.domain.standing import Denial
 from agent.domain.window import Schedule, Window
 from fakes.loader import FakeLoader
+from fakes.runs import a_run
 from fakes.samples import OLD
 from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, system
@@ -422,6 +423,17 @@ def test_a_broken_system_that_was_booted_is_left_by_one_reboot_and_denied(world)
     assert world.marks.read() == Marks(confirmed=OLD)
     assert world.host.running == OLD
     assert world.host.reboots == 2
+
+
+def test_a_system_that_was_rolled_back_from_before_costs_no_second_reboot_back(world):
+    world.run(REBOOTS)
+    world.journal.rows.insert(0, a_run(90, outcome="rolled-back", fault="suspect", toplevel=NEW))
+    world.service_breaks()
+    world.host.boot()
+    assert obstacles(world.run(REBOOTS)) == ["denied"]
+    assert world.host.reboots == 1
+    assert (world.host.running, world.host.profile, world.host.booted) == (OLD, OLD, NEW)
+    assert [told.toplevel for told in world.journal.denied] == [NEW]
 
 
 def test_a_broken_system_is_left_although_it_was_dry_activated_between_its_staging_and_its_boot(

@@ -10,6 +10,7 @@ away its mounts and its network. What is left is empty control groups; the next 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import shutil
@@ -34,6 +35,8 @@ BRIDGE = "outside"
 _CGROUP_PREFIX = "nixos-hydra-agent-rack-"
 _CLONE_NEWNET = 0x40000000
 _LIMIT = 60
+_ENDS = 20
+"""How often a control group is emptied until it can be removed."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _HOLD = """
@@ -203,9 +206,20 @@ class Rack:
             (self.cgroup_path(cgroup) / "cgroup.kill").write_text("1")
 
     def end(self, cgroup: str) -> None:
-        """Kill what is in a control group of the rack, wait for it, and remove the group."""
-        self.kill(cgroup)
-        _remove_cgroup(self.cgroup_path(cgroup))
+        """Kill what is in a control group of the rack, wait for it, and remove the group.
+
+        A program may enter a host from outside while that goes down: it is killed in its turn. A
+        group that was left behind would be in the way of the next boot.
+        """
+        for attempt in range(_ENDS, 0, -1):
+            self.kill(cgroup)
+            try:
+                _remove_cgroup(self.cgroup_path(cgroup))
+            except OSError as fault:
+                if fault.errno not in (errno.EBUSY, errno.ENOENT) or attempt == 1:
+                    raise
+            else:
+                return
 
     def cgroup_path(self, name: str) -> Path:
         """Return where a control group of the rack is, seen from outside."""

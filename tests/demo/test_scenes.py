@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import os
-import sys
 from copy import deepcopy
 from dataclasses import replace
 from shutil import copytree
 
-from agent.adapters.process import watch_now
 from agent.demo.layout import remove_tree
 from agent.demo.scenes import SCENES, play
 from agent.demo.stage import open_stage
@@ -96,17 +93,3 @@ def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
             played = play(stage, scene)
             assert played.is_ok, (scene.name, played.outcome)
     assert list(stages.iterdir()) == []
-
-
-def test_the_demo_tells_a_person_what_happens_and_leaves_nothing_behind(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    ended = watch_now(
-        (sys.executable, "-m", "agent", "demo"),
-        env={**os.environ, "TMPDIR": str(tmp_path), "HOME": str(home), "COLUMNS": "200"},
-    )
-    assert ended.returncode == 0, ended.tail
-    for scene in SCENES:
-        assert scene.name in ended.stdout
-        assert scene.expected in ended.stdout
-    assert list(tmp_path.rglob("*")) == [home]

@@ -61,17 +61,21 @@ def test_the_effects_of_a_roll_back_are_those_at_which_it_is_killed(victim):
     victim.allow(victim.broken)
 
 
-def points(effects):
+def points(effects, seen_each_time=()):
     """Return the points before and after each effect.
 
     After an effect and before the next one nothing has changed: one of the two is left to the long
-    tests, unless the effect is a program that goes on without the agent.
+    tests, unless the effect is a program that goes on without the agent. So are those whose effect
+    is not to be `seen_each_time`, if any are.
     """
     last, outliving = effects[-1], ("rebuild:switch", "activate:switch")
     return [
         pytest.param(
             f"{moment} {effect}",
-            marks=() if moment == "before" or effect in (last, *outliving) else pytest.mark.long,
+            marks=()
+            if (moment == "before" or effect in (last, *outliving))
+            and (not seen_each_time or effect in seen_each_time)
+            else pytest.mark.long,
         )
         for effect in effects
         for moment in ("before", "after")
@@ -94,7 +98,11 @@ def test_an_upgrade_killed_at_a_point_is_recovered_from(victim, point):
 _UNTOLD = ("after move:pending>rolling-back", "before record:rolling-back")
 
 
-@pytest.mark.parametrize("point", points(killer.ROLL_BACK))
+_DECISIVE = ("record:rolling-back", "activate:switch", "disarm", "remove:rolled-back")
+"""From a roll-back that was killed before one of these recovery has another way to go each time."""
+
+
+@pytest.mark.parametrize("point", points(killer.ROLL_BACK, _DECISIVE))
 def test_a_roll_back_killed_at_a_point_is_recovered_from(victim, point):
     before = victim.look()
     victim.offer_broken()

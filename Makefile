@@ -35,10 +35,10 @@ test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
 		sh .ci/setup && $(SSHD_IF_DEBIAN) && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
-# What takes too long to be done each time: the agent killed at hundreds of random moments. A host
-# waits half of the time, so there are more of them than processors.
+# What takes too long to be done each time, the agent killed at hundreds of random moments above all.
+# A host waits half of the time, so there are more of them than processors.
 test-long: host
-	$(VENV)/pytest --numprocesses 3 --dist worksteal -m long $(PYTEST_ARGS)
+	$(IN_MEMORY); $(VENV)/pytest --numprocesses 3 --dist worksteal -m long $(PYTEST_ARGS)
 
 lint:
 	$(VENV)/ruff check .

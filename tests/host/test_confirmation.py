@@ -128,7 +128,7 @@ _CUTS = {
 }
 
 
-@pytest.mark.parametrize("what", _CUTS)
+@pytest.mark.parametrize("what", [pytest.param("route", marks=pytest.mark.long), "cable"])
 def test_a_switch_that_cuts_the_host_off_is_undone(site, new_host, outside, what):
     cuts, mends = _CUTS[what]
     settings = {"confirm": _CONFIRM, "strategy": "store-path"}

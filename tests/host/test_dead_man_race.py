@@ -10,6 +10,7 @@ import pytest
 
 from host.systems import CONFIRM, SETTINGS, confirm_unit, merged, system, to_toml
 
+_ROUNDS = 100
 _FEW = 5
 """The share of the rounds in which one may have ended before the other was there."""
 _SETTINGS = {
@@ -30,12 +31,11 @@ def described(version):
 
 
 # Of the mark alone, the test of its adapter has a hundred rounds each time.
-@pytest.mark.parametrize("number", [25, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_dead_man_and_confirmation_at_the_same_instant_never_both_win(
     site,
     new_host,
     outside,  # noqa: ARG001 - the cache is there
-    number,
 ):
     first, pending = (site.build(described(version)) for version in ("26.05.1", "26.05.2"))
     host = new_host(first)
@@ -43,12 +43,12 @@ def test_dead_man_and_confirmation_at_the_same_instant_never_both_win(
     host.write(_SCRIPT, Path(__file__).with_name("rivals_inside.py").read_text())
     host.ok("nix-store", "--realise", pending.toplevel)
 
-    arguments = (str(number), first.toplevel, pending.toplevel)
+    arguments = (str(_ROUNDS), first.toplevel, pending.toplevel)
     told = host.run("/opt/agent/bin/python", "-I", _SCRIPT, *arguments, timeout=300)
 
     rounds = [json.loads(line) for line in told.stdout.splitlines()]
     log = host.read("/var/log/rivals")
-    assert (told.rc, len(rounds)) == (0, number), told
+    assert (told.rc, len(rounds)) == (0, _ROUNDS), told
     ends = Counter(end_of(played, first.toplevel, pending.toplevel) for played in rounds)
     said = Counter(json.loads(line)["event"] for line in log.splitlines() if line[:1] == "{")
     print(ends, said["confirmation.decided_elsewhere"])  # noqa: T201 - shown if it fails
@@ -57,7 +57,7 @@ def test_dead_man_and_confirmation_at_the_same_instant_never_both_win(
     assert ends["rolled-back"] == said["rollback.started"] == said["rollback.finished"]
     # And it was a race.
     met = sum(played["met"] for played in rounds)
-    assert met >= number - number // _FEW, met
+    assert met >= _ROUNDS - _ROUNDS // _FEW, met
     assert ends["confirmed"] and ends["rolled-back"], ends  # noqa: PT018
 
 

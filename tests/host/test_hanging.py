@@ -89,6 +89,7 @@ def test_an_activation_that_hangs_is_ended_and_undone(installed, outside, build)
     assert (code, told["reasons"][0]["name"]) == (75, "suspect")
 
 
+@pytest.mark.long
 def test_an_activation_that_hangs_when_all_is_done_counts(installed, outside, build):
     first, newer = build("26.05.1"), build("26.05.2")
     host = installed(first)
@@ -118,7 +119,7 @@ def with_daemon(generation):
     }
 
 
-@pytest.mark.parametrize("health", ["well", "ill"])
+@pytest.mark.parametrize("health", [pytest.param("well", marks=pytest.mark.long), "ill"])
 def test_a_switch_may_restart_the_nix_daemon(installed, outside, build, health):
     first = build("26.05.1", **with_daemon(1))
     newer = build("26.05.2", health=health, **with_daemon(2))
@@ -136,6 +137,7 @@ def test_a_switch_may_restart_the_nix_daemon(installed, outside, build, health):
     assert host.state("nix-daemon.service", "MainPID") not in (before, "0")
 
 
+@pytest.mark.long
 def test_a_system_without_the_agent_is_held_and_confirmed_before_it_is_left(
     installed, outside, build, site
 ):

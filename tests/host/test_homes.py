@@ -191,6 +191,7 @@ def test_a_home_is_upgraded_rolled_back_and_recovered_by_its_user(eve, release, 
     assert eve.host.ok("find", HOME, "-not", "-user", EVE) == ""
 
 
+@pytest.mark.long
 def test_a_home_waits_while_the_system_is_upgraded(site, eve, release, outside):
     home = release("2")
     slow = {"confirm": {"settle": "3s"}}

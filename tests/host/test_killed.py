@@ -98,7 +98,7 @@ def test_an_upgrade_killed_at_a_point_is_recovered_from(victim, point):
 _UNTOLD = ("after move:pending>rolling-back", "before record:rolling-back")
 
 
-_DECISIVE = ("record:rolling-back", "activate:switch", "disarm", "remove:rolled-back")
+_DECISIVE = ("record:rolling-back", "activate:switch", "disarm")
 """From a roll-back that was killed before one of these recovery has another way to go each time."""
 
 

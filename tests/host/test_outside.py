@@ -18,6 +18,9 @@ for name in ("hydra", "cache"):
         pass
 """
 
+# The stage itself: each time it is seen by those who play on it.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def host(site, new_host, outside):  # noqa: ARG001

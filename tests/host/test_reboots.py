@@ -150,6 +150,7 @@ def test_one_that_never_comes_up_is_left_by_the_loader_alone(site, began, outsid
     assert host.boots == 3
 
 
+@pytest.mark.long
 def test_without_a_way_back_status_says_so_and_a_person_has_to_pick(site, began, outside):
     without = {**REBOOTS, "reboot": {"mode": "when-needed", "try_boot": False}}
     host, first = began(settings=without)
@@ -186,21 +187,27 @@ EMERGENCY = oneshot(
 @pytest.mark.parametrize(
     "parameters",
     [
-        {
-            "units": {"hang.service": WAITS_FOREVER},
-            "wants": ["hang.service"],
-            "agent_units": {
-                CONFIRM: confirm_unit().replace(
-                    "[Service]", "After=hang.service\nRequires=hang.service\n[Service]"
-                ),
-                DEADLINE_TIMER: deadline_timer("OnBootSec=4s"),
+        pytest.param(
+            {
+                "units": {"hang.service": WAITS_FOREVER},
+                "wants": ["hang.service"],
+                "agent_units": {
+                    CONFIRM: confirm_unit().replace(
+                        "[Service]", "After=hang.service\nRequires=hang.service\n[Service]"
+                    ),
+                    DEADLINE_TIMER: deadline_timer("OnBootSec=4s"),
+                },
             },
-        },
-        {
-            "units": {"var.service": LOSES_VAR},
-            "early": ["var.service"],
-            "agent_units": {DEADLINE_TIMER: deadline_timer("OnBootSec=4s")},
-        },
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            {
+                "units": {"var.service": LOSES_VAR},
+                "early": ["var.service"],
+                "agent_units": {DEADLINE_TIMER: deadline_timer("OnBootSec=4s")},
+            },
+            marks=pytest.mark.long,
+        ),
         {
             "units": {"fails.service": EMERGENCY},
             "early": ["fails.service"],
@@ -224,6 +231,7 @@ def test_where_nobody_can_confirm_the_deadline_of_the_boot_acts(site, began, out
 # Waiting for a window, for whoever blocks, for people
 
 
+@pytest.mark.long
 def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, outside):
     # Windows open on whole minutes: this one has, and the host has its own place in the splay.
     now = datetime.now(UTC)
@@ -245,6 +253,7 @@ def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, ou
     assert_settled(host, second.toplevel)
 
 
+@pytest.mark.long
 def test_who_blocks_a_shutdown_and_who_is_logged_in_postpone_it_and_not_for_ever(
     site, began, outside
 ):
@@ -267,6 +276,7 @@ def test_who_blocks_a_shutdown_and_who_is_logged_in_postpone_it_and_not_for_ever
     assert_settled(host, second.toplevel)
 
 
+@pytest.mark.long
 def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside):
     host, first = began()
     second = release(site, "26.05.2")
@@ -327,6 +337,7 @@ def test_a_person_who_picks_an_older_entry_after_the_agents_reboot_is_left_in_pe
     assert host.boots == 2
 
 
+@pytest.mark.long
 def test_a_container_is_not_rebooted_and_confirmed_after_its_own_restart(site, new_host, outside):
     told = {"settings": REBOOTS}
     first = site.build(system("26.05.1", kernel="6.12.1", **told))

@@ -134,8 +134,6 @@ _UNJUDGED = frozenset(
 _SEEN_EACH_TIME = frozenset(
     (
         "upgrade: before boot-once",
-        "cut upgrade: after reboot",
-        "confirm: before activate:boot",
         "cut confirm: after move:pending>confirmed",
     )
 )

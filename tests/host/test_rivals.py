@@ -75,6 +75,7 @@ def await_confirmation(host):
     host.await_state(CONFIRM, "inactive")
 
 
+@pytest.mark.long
 def test_of_two_agents_one_works_and_the_other_says_who(host, outside, systems):
     outside.offer(systems[1])
     gate = Gate(host)
@@ -128,6 +129,7 @@ def test_an_agent_and_a_person(host, outside, systems):
     assert running in (systems[2].toplevel, systems[3].toplevel)
 
 
+@pytest.mark.long
 def test_an_agent_that_has_lost_the_race_gives_the_profile_back(host, outside, systems):
     """Between the agent's look and its nixos-rebuild somebody else has begun to activate."""
     fix, candidate = systems[1].toplevel, systems[2].toplevel

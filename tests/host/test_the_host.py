@@ -24,6 +24,10 @@ def plain(site, version: str, **parameters) -> System:
     return site.build(system(version, agent=False, **parameters))
 
 
+# The stage itself: each time it is seen by those who play on it.
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture
 def booted(site, new_host, outside):  # noqa: ARG001 - the cache is there
     """Give a function that builds a system without the agent, and boots a host with it."""

@@ -13,9 +13,7 @@ from agent.config.values import parse_host, parse_http_url
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, values are final."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _absolute(value: Path) -> Path:

@@ -346,7 +346,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
         title="nixos-hydra-agent",

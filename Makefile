@@ -4,7 +4,7 @@
 
 VENV = .venv/bin
 PYTEST_ARGS =
-EACH = --dist worksteal -m 'not long'
+PYTEST = $(VENV)/pytest --numprocesses 3 --dist worksteal
 # Hundreds of small stores are made and thrown away: in memory, where there is room for them.
 IN_MEMORY = MEMORY=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
 	[ "$${MEMORY:-0}" -lt 2000000 ] || [ -n "$${TMPDIR-}" ] || export TMPDIR=/dev/shm
@@ -35,10 +35,14 @@ test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
 		sh .ci/setup && $(SSHD_IF_DEBIAN) && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
-# What takes too long to be done each time, the agent killed at hundreds of random moments above all.
-# A host waits half of the time, so there are more of them than processors.
+# What takes too long to be done each time, the agent killed at hundreds of random moments above all,
+# and how much of the agent all tests in one process see. A host waits half of the time, so there are
+# more of them than processors.
 test-long: host
-	$(IN_MEMORY); $(VENV)/pytest --numprocesses 3 --dist worksteal -m long $(PYTEST_ARGS)
+	$(IN_MEMORY); $(PYTEST) -m long $(PYTEST_ARGS)
+	$(IN_MEMORY); $(PYTEST) -m 'not long' --cov --cov-report= \
+		--ignore=tests/end_to_end --ignore=tests/host $(PYTEST_ARGS)
+	$(VENV)/coverage report --fail-under=95
 
 lint:
 	$(VENV)/ruff check .
@@ -48,17 +52,13 @@ lint:
 	$(VENV)/codespell
 	$(VENV)/python docs/generate.py --check
 
-# What runs in this very process is measured: the pure core is covered whole, the rest has a floor of
-# its own. Then the command line and real hosts, which run in processes of their own: those are waited
-# for, so that more tests are at work than the two processors that are reckoned with.
-
+# The pure core is covered whole. The rest runs programs and hosts, which are waited for: there are more
+# tests at work than the two processors that are reckoned with.
 unit:
-	$(IN_MEMORY); $(VENV)/pytest --numprocesses 2 $(EACH) --cov --cov-report= \
-		--ignore=tests/end_to_end --ignore=tests/host $(PYTEST_ARGS)
+	$(IN_MEMORY); $(PYTEST) -m 'not long' --cov --cov-report= tests/unit $(PYTEST_ARGS)
 	$(VENV)/coverage report --include='agent/domain/*' --fail-under=100
 	$(VENV)/coverage report --include='agent/application/*' --fail-under=100
-	$(VENV)/coverage report --fail-under=95
-	$(IN_MEMORY); $(VENV)/pytest --numprocesses 4 $(EACH) tests/end_to_end tests/host $(PYTEST_ARGS)
+	$(IN_MEMORY); $(PYTEST) -m 'not long' --ignore=tests/unit $(PYTEST_ARGS)
 
 docs:
 	$(VENV)/python docs/generate.py

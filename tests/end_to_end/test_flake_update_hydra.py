@@ -9,6 +9,8 @@ import pytest
 
 from agent.demo.hydra import EmbeddedHydra
 
+pytestmark = pytest.mark.long
+
 PROJECT = "nix-config"
 
 

@@ -16,6 +16,8 @@ from forges.forgejo import ForgejoServer
 from forges.server import Refusal
 from forges.world import World
 
+pytestmark = pytest.mark.long
+
 HANG = 'touch "$HANGS"; exec sleep 60'
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from end_to_end.test_state_faults import in_namespace, needs_namespace
 
+pytestmark = pytest.mark.long
+
 
 @needs_namespace
 @pytest.mark.parametrize(

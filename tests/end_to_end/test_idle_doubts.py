@@ -6,6 +6,8 @@ import pytest
 
 from end_to_end.machine import assert_unchanged, settle
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(name="settled")
 def _settled(machine):

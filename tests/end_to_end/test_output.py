@@ -11,6 +11,8 @@ import pytest
 
 from end_to_end.machine import assert_fault, assert_unchanged
 
+pytestmark = pytest.mark.long
+
 
 def to(descriptor, machine):
     """Run `agent upgrade` with its standard output at a descriptor."""

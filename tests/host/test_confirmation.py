@@ -150,6 +150,7 @@ def test_a_switch_that_cuts_the_host_off_is_undone(site, new_host, outside, what
     assert told["reasons"][0]["name"] == "denied", "Hydra is reached again"
 
 
+@pytest.mark.long
 def test_an_outage_of_hydra_undoes_nothing(site, new_host, outside):
     settings = {"confirm": _CONFIRM, "strategy": "store-path"}
     first, newer = (

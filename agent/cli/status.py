@@ -41,8 +41,10 @@ def command(
         click.echo(json.dumps(hide_secrets(fields)))
     else:
         from agent.cli.status_report import for_person  # noqa: PLC0415
+        from agent.domain.target import TARGETS  # noqa: PLC0415
 
-        click.echo(hide_secrets(for_person(status, settings.host)))
+        target = TARGETS[settings.target]
+        click.echo(hide_secrets(for_person(status, settings.host, target)))
     return status.error.exit_code if status.error else 0
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from agent.domain.decide import Hold
 from agent.domain.reboot import Wait
 from agent.domain.recovery import Step
+from agent.domain.target import NIXOS
 
 if TYPE_CHECKING:
     from agent.application.status import Status
+    from agent.domain.target import Target
 
 _VERDICTS = {
     "done": "do nothing",
@@ -20,9 +22,12 @@ _VERDICTS = {
 }
 
 
-def for_person(status: Status, host: str) -> str:
-    """Return the status as lines of facts; the last says what a run would do now."""
-    rows = _rows(status, host)
+def for_person(status: Status, name: str, target: Target = NIXOS) -> str:
+    """Return the status as lines of facts; the last says what a run would do now.
+
+    `name` is that of the host or home.
+    """
+    rows = _rows(status, name, target)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
 
@@ -32,14 +37,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)
 
 
-def _rows(status: Status, host: str) -> list[tuple[str, str]]:
-    rows = [("host", host)]
+def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
+    rows = [(target.noun, name)]
     if status.systems is not None:
-        rows += [
-            ("running", status.systems.running or "unknown"),
-            ("booted", status.systems.booted or "unknown"),
-            ("profile", status.systems.profile or "unknown"),
-        ]
+        rows.append(("running", status.systems.running or "unknown"))
+        if target.may_reboot:
+            rows.append(("booted", status.systems.booted or "unknown"))
+        rows.append(("profile", status.systems.profile or "unknown"))
     rows += [
         (mark, path)
         for mark in ("confirmed", "pending", "staged")
@@ -47,7 +51,7 @@ def _rows(status: Status, host: str) -> list[tuple[str, str]]:
     ]
     if status.recovery is not Step.NOTHING:
         rows.append(("recovery", f"begins with: {status.recovery}"))
-    if status.error is None:
+    if status.error is None and target.may_reboot:
         rows.append(("loader fallback", status.loader_fallback or "none"))
     found = status.candidate
     if found is not None:

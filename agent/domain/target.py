@@ -27,6 +27,8 @@ class TargetName(StrEnum):
 class Target:
     """One kind of thing to upgrade; its toplevel is what its Hydra job builds."""
 
+    noun: str
+    """What it is called when it is told about."""
     attribute: str
     """The toplevel in a flake; `{}` is the configuration's name."""
     named_after: str
@@ -48,6 +50,7 @@ class Target:
 
 
 NIXOS: Final = Target(
+    noun="host",
     attribute="nixosConfigurations.{}.config.system.build.toplevel",
     named_after="{host}",
     paths={},
@@ -57,6 +60,7 @@ NIXOS: Final = Target(
 )
 
 HOME_MANAGER: Final = Target(
+    noun="home",
     attribute="homeConfigurations.{}.activationPackage",
     named_after="{user}",
     paths={

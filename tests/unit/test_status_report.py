@@ -13,6 +13,7 @@ from agent.domain.gates import Gate, Judgement
 from agent.domain.marks import Marks
 from agent.domain.recovery import Step
 from agent.domain.systems import Systems
+from agent.domain.target import HOME_MANAGER, NIXOS
 from fakes.runs import an_arrival
 from fakes.samples import JOB, NEW, OLD, OTHER
 
@@ -27,10 +28,10 @@ CANDIDATE = Candidate(
 )
 
 
-def rows(status):
+def rows(status, target=NIXOS):
     """Return {name: text}; of a name that comes twice, both texts."""
     found = {}
-    for line in for_person(status, "web-1").splitlines():
+    for line in for_person(status, "web-1", target).splitlines():
         name, _, text = line.partition("  ")
         found[name] = f"{found[name]}; {text.strip()}" if name in found else text.strip()
     return found
@@ -53,6 +54,14 @@ def test_all_that_is_known_is_told():
     assert told["gate health"] == "open: 2 checks well"
     assert told["last run"] == f"2026-11-21T07:45:00+00:00 failed {NEW}: why"
     assert told["a run would"] == "upgrade"
+
+
+def test_of_a_home_nothing_is_told_of_boots():
+    status = Status(systems=Systems(OLD, None, NEW), decision=Done())
+    told, of_host = rows(status, HOME_MANAGER), rows(status)
+    assert told["home"] == of_host["host"] == "web-1"
+    assert (told["running"], told["profile"]) == (OLD, NEW)
+    assert of_host.keys() - told.keys() == {"host", "booted", "loader fallback"}
 
 
 def test_the_marks_that_are_set_are_told_and_what_comes_first():

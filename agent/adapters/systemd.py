@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -227,12 +228,14 @@ class SystemdCommands:
     def _is_locked(self) -> bool:
         """Look for the lock in the kernel's list: to try it would keep somebody else from it."""
         try:
-            inode = (self._run_dir / _LOCK).stat().st_ino
+            file = (self._run_dir / _LOCK).stat()
             held = self._locks.read_text()
         except OSError:
             return False
+        # As fs/locks.c writes it: another file system may have a file of that number.
+        wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
         return any(
-            line.split()[1] != "->" and line.split()[5].endswith(f":{inode}")
+            line.split()[1] != "->" and line.split()[5] == wanted
             for line in held.splitlines()
             if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
         )

@@ -127,9 +127,12 @@ in
 
   persistent = mkOption {
     type = types.bool;
-    default = true;
-    example = false;
-    description = "Whether a run that was missed is made up for.";
+    default = false;
+    example = true;
+    description = ''
+      Whether a run by `dates` that was missed is made up for when the user's systemd starts, before
+      `onStartupSec` and perhaps before the system's own run.
+    '';
   };
 
   onStartupSec = mkOption {

@@ -35,6 +35,7 @@ let
   '';
 
   nix = if config.nix.enable && config.nix.package != null then config.nix.package else pkgs.nix;
+  # What the user and the system have comes last: checks of the type `command` may be of it.
   path = builtins.concatStringsSep ":" (
     map (package: "${package}/bin") [
       nix
@@ -44,7 +45,11 @@ let
       pkgs.openssh
     ]
     # The systemd that is running, for systemctl and systemd-run.
-    ++ [ (dirOf config.systemd.user.systemctlPath) ]
+    ++ [
+      (dirOf config.systemd.user.systemctlPath)
+      "${config.home.profileDirectory}/bin"
+      "/run/current-system/sw/bin"
+    ]
   );
 
   # Of all services: a switch must not end the agent that performs or confirms it.

@@ -372,17 +372,19 @@ def test_the_lock_of_a_switch_to_configuration_is_seen_and_not_taken(commands):
 @pytest.mark.parametrize(
     ("line", "is_held"),
     [
-        ("1: FLOCK  ADVISORY  WRITE 4711 00:19:{inode} 0 EOF", True),
-        ("1: POSIX  ADVISORY  WRITE 4711 fe:01:{inode} 0 EOF", True),
-        ("1: -> FLOCK  ADVISORY  WRITE 4711 00:19:{inode} 0 EOF", False),
-        ("1: FLOCK  ADVISORY  WRITE 4711 00:19:9{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 4711 {device}:{inode} 0 EOF", True),
+        ("1: POSIX  ADVISORY  WRITE 4711 {device}:{inode} 0 EOF", True),
+        ("1: FLOCK  ADVISORY  WRITE 4711 ff:ff:{inode} 0 EOF", False),  # of another file system
+        ("1: -> FLOCK  ADVISORY  WRITE 4711 {device}:{inode} 0 EOF", False),
+        ("1: FLOCK  ADVISORY  WRITE 4711 {device}:9{inode} 0 EOF", False),
         ("1: FLOCK", False),
         ("", False),
     ],
 )
 def test_who_waits_for_the_lock_does_not_hold_it(commands, line, is_held):
     with locked(commands) as found:
-        commands.locks.write_text(line.format(inode=found.st_ino) + "\n")
+        device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+        commands.locks.write_text(line.format(device=device, inode=found.st_ino) + "\n")
         assert play(commands.systemd.is_activating()) is is_held
 
 

@@ -20,6 +20,7 @@ in
   options = {
     assertions = option (types.listOf types.unspecified) [ ];
     home.packages = option (types.listOf types.package) [ ];
+    home.profileDirectory = option types.str "/home/eve/.nix-profile";
     home.username = option types.str "eve";
     nix.enable = option types.bool true;
     nix.package = option (types.nullOr types.package) (stand-in "nix");

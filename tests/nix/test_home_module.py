@@ -55,7 +55,7 @@ ARRIVES = {
     "foreignHold": ('"7d"', "settings/upgrade/foreign_hold", "7d"),
     "dates": ('"hourly"', f"{TIMER}/Timer/OnCalendar", "hourly"),
     "randomizedDelaySec": ('"7min"', f"{TIMER}/Timer/RandomizedDelaySec", "7min"),
-    "persistent": ("false", f"{TIMER}/Timer/Persistent", False),
+    "persistent": ("true", f"{TIMER}/Timer/Persistent", True),
     "onStartupSec": ('"7min"', f"{TIMER}/Timer/OnStartupSec", "7min"),
     "environmentFile": ('"/run/e"', f"{UPGRADE}/Service/EnvironmentFile", "/run/e"),
     "settings": ('{ log.level = "debug"; }', "settings/log/level", "debug"),

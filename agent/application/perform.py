@@ -71,7 +71,7 @@ async def perform(run: Run, text: str) -> StorePath | None:
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
     await _activate(run, request, toplevel, chosen)
-    if chosen.reboots:
+    if chosen.reboots and run.report.outcome is Outcome.STAGED:
         await hold_default(run, toplevel)
         if await may_reboot(run, toplevel, chosen.reason):
             await reboot(run, toplevel, chosen.reason)
@@ -348,10 +348,13 @@ def _action_back(ended: Ended) -> Action:
 
 
 async def _arrive(run: Run, toplevel: StorePath, reached: Outcome) -> None:
-    """Commit what was reached."""
+    """Commit what was reached, unless the dead-man has decided first: then it ends the upgrade."""
     ports = run.ports
     if reached is Outcome.STAGED:
-        ports.marks.move(Mark.PENDING, toplevel, Mark.STAGED)
+        if not ports.marks.move(Mark.PENDING, toplevel, Mark.STAGED):
+            ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
+            tell_decided(run, toplevel)
+            return
         await ports.systemd.disarm()
     run.report.outcome = reached
     run.note(reached)

@@ -7,6 +7,7 @@ import pytest
 from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
+from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import RebootMode
 from fakes.samples import OLD
@@ -51,6 +52,22 @@ def test_a_switch_to_another_kernel_that_may_not_reboot_says_that_one_is_needed(
     assert world.run().outcome is Outcome.CONFIRMED
     assert world.told.fields_of(events.REBOOT_NEEDED) == {"reason": "kernel differ"}
     assert "reboot" not in world.steps
+
+
+def test_what_the_dead_man_has_claimed_in_the_very_instant_is_not_rebooted_into(world):
+    world.publish(1, NEW, kernel="k2")
+    world.marks.before_move = lambda: world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    report = world.run(REBOOTS)
+    assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.FAILED)
+    assert world.told.fields_of(events.CLAIM_LOST) == {"toplevel": NEW}
+    assert world.host.reboots == 0
+    assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
+    assert world.last_row().outcome == "activating"  # who has claimed it writes the rest
+    world.marks.before_move = None
+    world.run(REBOOTS)
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert world.host.profile == OLD
+    assert world.host.reboots == 0
 
 
 def test_a_container_is_never_rebooted(world):

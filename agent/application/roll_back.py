@@ -130,8 +130,8 @@ async def _reboot_back(
     """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
 
     It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
-    was rolled back from before left by another one: the services are switched back, and the reboot
-    that is still needed then is one like any other.
+    was rolled back from before left by another one: the services are switched back, and its kernel
+    goes with the next reboot that an upgrade needs.
     """
     ports = run.ports
     may_reboot = run.policy.reboot_mode is not RebootMode.NEVER

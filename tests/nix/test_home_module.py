@@ -136,6 +136,18 @@ def test_a_switch_leaves_the_services_of_the_agent_alone_and_takes_new_times(hom
     assert "X-SwitchMethod" not in homes["least"]["timers"]["nixos-hydra-agent"]["Unit"]
 
 
+def test_its_services_find_what_the_user_and_the_system_have_after_what_they_need(homes):
+    for unit in homes["least"]["services"].values():
+        (path,) = unit["Service"]["Environment"]
+        *_, user, system = path.split(":")
+        assert (user, system) == ("/home/eve/.nix-profile/bin", "/run/current-system/sw/bin")
+
+
+def test_a_missed_run_does_not_come_before_the_systems(homes):
+    timer = homes["least"]["timers"]["nixos-hydra-agent"]["Timer"]
+    assert (timer["Persistent"], timer["OnStartupSec"]) == (False, "10min")
+
+
 def test_a_run_after_the_start_can_be_left_out(homes):
     assert "OnStartupSec" not in homes["never"]["timers"]["nixos-hydra-agent"]["Timer"]
 

@@ -65,6 +65,13 @@ def test_without_a_hydra_the_status_tells_of_the_host_all_the_same(agent, argume
     assert agent.first in out
 
 
+def test_the_status_of_a_home_says_so(agent, monkeypatch):
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_TARGET", "home-manager")
+    code, out, err = agent("status")
+    assert (code, out.split()[:2]) == (69, ["home", "h"]), err
+    assert "booted" not in out
+
+
 def test_a_canary_that_refuses_is_told(agent):
     code, out, _ = agent("check", "--canary", "http://127.0.0.1:1/", "--json")
     assert code == 1

@@ -434,6 +434,9 @@ def test_a_system_that_was_rolled_back_from_before_costs_no_second_reboot_back(w
     assert world.host.reboots == 1
     assert (world.host.running, world.host.profile, world.host.booted) == (OLD, OLD, NEW)
     assert [told.toplevel for told in world.journal.denied] == [NEW]
+    world.all_is_well()
+    world.publish(2, NEWER, kernel="k1")
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING  # the kernel is still that of NEW
 
 
 def test_a_broken_system_is_left_although_it_was_dry_activated_between_its_staging_and_its_boot(

@@ -300,7 +300,10 @@ class Life(RuleBasedStateMachine):
         marks = self.world.marks.read()
         assert (marks.rolling_back, marks.rolled_back) == (None, None)
         if marks.pending is not None:  # it is ill, and that is not provable, or held on purpose
-            assert self.watch.natures[marks.pending] is not Nature.GOOD, self.world.summary()
+            denials = self.world.journal.denials(self.world.clock.now())
+            is_denied = marks.pending in {denial.toplevel for denial in denials}  # decision 8
+            is_good = self.watch.natures[marks.pending] is Nature.GOOD
+            assert is_denied or not is_good, self.world.summary()
             return
         self.fire()  # a timer of a decision that was cut short
         assert self.world.systemd.timer is None

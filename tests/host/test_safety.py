@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from host import rack
 from host.rack import BRIDGE, FIRST_USER, USERS, Rack
 from host.systems import system
 
@@ -149,6 +150,24 @@ host.power_on()
 print(rack.pid, rack.cgroup, flush=True)
 sys.stdin.read()
 """
+
+
+def test_a_control_group_goes_though_a_program_enters_it_meanwhile(site, monkeypatch):
+    group, entered = site.rack.cgroup_path("entered"), []
+    (group / "inner").mkdir(parents=True)
+
+    def wait_and_enter(directory):
+        wait_until_empty(directory)
+        if not entered:
+            child = subprocess.Popen(("sleep", "60"))
+            entered.append(child)
+            (group / "inner/cgroup.procs").write_text(str(child.pid))
+
+    wait_until_empty = rack._wait_until_empty
+    monkeypatch.setattr(rack, "_wait_until_empty", wait_and_enter)
+    site.rack.end("entered")
+    assert not group.exists()
+    assert entered[0].wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("site")

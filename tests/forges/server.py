@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ Operation = Callable[[Asked], Said]
 Witness = Callable[[Asked, Said], None]
 
 
-class ForgeServer(LoopbackServer):
+class ForgeServer(LoopbackServer, ABC):
     """Serves a world; `witness` sees every request and its answer, and may object.
 
     What it raises is raised again when the server is left.
@@ -60,15 +61,17 @@ class ForgeServer(LoopbackServer):
     def repository(self) -> str:
         return f"{self.world.owner}/{self.world.name}"
 
+    @abstractmethod
     def operations(self) -> dict[str, Operation]:
         """Operations by method and path below the root, as the forge's description names them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unauthorised(self) -> object:
-        raise NotImplementedError
+        """What is answered to who may not do a thing."""
 
+    @abstractmethod
     def missing(self) -> object:
-        raise NotImplementedError
+        """What is answered where nothing is."""
 
     def _serve(self, request: Request) -> Answer:
         try:

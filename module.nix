@@ -48,7 +48,14 @@ in
           ;
       })
       (lib.mkIf (config.system.autoUpgradeHydra.settings.reboot.mode != "never") (
-        import ./nix/module/boot.nix { inherit lib options pkgs; }
+        import ./nix/module/boot.nix {
+          inherit
+            config
+            lib
+            options
+            pkgs
+            ;
+        }
       ))
     ]
   );

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from agent.application.flake_update.policy import UpdatePolicy, Verify
 from agent.application.flake_update.ports import MergeMethod  # noqa: TC001 - pydantic reads it
-from agent.config.section import AbsolutePath, HttpUrl, Section
+from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section
 from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
@@ -94,7 +94,7 @@ class UpdateForgeSection(Section):
     """URL of the forge."""
     repository: Annotated[str, AfterValidator(_repository)] | None = None
     """The repository, `OWNER/NAME`."""
-    token_file: AbsolutePath | None = None
+    token_file: SecretFile | None = None
     """File with a token that may open pull requests; not readable by everybody."""
     labels: tuple[str, ...] = ()
     """Labels of the proposal."""
@@ -154,7 +154,7 @@ class FlakeUpdateSection(Section):
     """How commits are signed; unset: as git is configured."""
     signing_key: str | None = None
     """With `gpg` the key's id, with `ssh` the file of its private key; unset: git's own."""
-    ssh_key_file: AbsolutePath | None = None
+    ssh_key_file: SecretFile | None = None
     """Private key that the remote is shown; unset: those of the user."""
     forge: UpdateForgeSection = UpdateForgeSection()
     hydra: UpdateHydraSection = Field(default=UpdateHydraSection(), validate_default=True)

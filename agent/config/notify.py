@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from agent.config.section import AbsolutePath, HttpUrl, Section
+from agent.config.section import HttpUrl, SecretFile, Section
 from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -35,9 +35,9 @@ class NotifySection(Section):
     """URL of the ntfy server, without a path."""
     ntfy_topic: Annotated[str, AfterValidator(_topic)] | None = None
     """Topic on it."""
-    ntfy_token_file: AbsolutePath | None = None
+    ntfy_token_file: SecretFile | None = None
     """File with an access token of the ntfy server; not readable by everybody."""
-    urls_file: AbsolutePath | None = None
+    urls_file: SecretFile | None = None
     """File with one apprise URL a line, for e-mail, Matrix, webhooks; not readable by everybody."""
     timeout: Duration = timedelta(seconds=20)
     """Time limit of a message."""

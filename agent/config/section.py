@@ -22,6 +22,12 @@ def _absolute(value: Path) -> Path:
     return value
 
 
+def _outside_the_store(value: Path) -> Path:
+    if value.is_relative_to("/nix/store"):
+        raise ValueError("everybody can read what is in /nix/store: keep secrets elsewhere")
+    return value
+
+
 # The patterns are for those who only have the schema: wider than the validators, and in what Python
 # and POSIX have in common.
 HOST_PATTERN: Final = "[A-Za-z0-9_.:%-]+"
@@ -49,4 +55,16 @@ AbsolutePath = Annotated[
     Path,
     AfterValidator(_absolute),
     WithJsonSchema({"$comment": "absolute path", "type": "string", "pattern": "^/.*$"}),
+]
+SecretFile = Annotated[
+    Path,
+    AfterValidator(_absolute),
+    AfterValidator(_outside_the_store),
+    WithJsonSchema(
+        {
+            "$comment": "absolute path outside the world-readable store",
+            "type": "string",
+            "pattern": "^/.*$",
+        }
+    ),
 ]

@@ -55,7 +55,10 @@ def _instance(value: str) -> str:
 
 
 def _substituter(value: str) -> str:
-    if re.search(r"//[^/?]*@", value):
+    # Of ssh a user name alone, which is no secret.
+    if re.search(r"//[^/?]*@", value) and not re.match(
+        r"ssh(-ng)?://[^/?@:]+@[^/?@]+(/|\?|$)", value
+    ):
         raise ValueError("no user name or password here: nix reads them from its netrc-file")
     if not re.fullmatch(r"[A-Za-z0-9][^\s\"'\0]*", value):
         raise ValueError(f"{value[:100]!r} is no substituter URL")
@@ -148,9 +151,10 @@ Substituter = Annotated[
     AfterValidator(_substituter),
     WithJsonSchema(
         {
-            "$comment": "substituter URL without user name and password",
+            "$comment": "substituter URL without password",
             "type": "string",
-            "pattern": "^([A-Za-z0-9][^@ ]*|[A-Za-z0-9][^/@ ]*//[^/?@ ]*[/?][^ ]*)$",
+            "pattern": "^([A-Za-z0-9][^@ ]*|[A-Za-z0-9][^/@ ]*//[^/?@ ]*[/?][^ ]*"
+            "|ssh(-ng)?://[^/?@: ]+@[^ ]*)$",
         }
     ),
 ]

@@ -3,7 +3,9 @@
 let
   cfg = config.services.autoUpgradeHydra;
   inline = builtins.filter (
-    flag: builtins.match ".*(access-tokens|://[^/?# ]*@).*" flag != null
+    flag:
+    # A user name alone is none, but for what takes tokens as one.
+    builtins.match ".*(access-tokens|://[^/?# ]*:[^/?# ]*@|https?://[^/?# ]*@).*" flag != null
   ) cfg.flags;
 in
 {

@@ -13,10 +13,16 @@ let
   agent = lib.getExe cfg.package;
   deadlines = import ../module/deadlines.nix { inherit schema; } cfg.settings;
 
+  times = import ../module/times.nix {
+    inherit lib;
+    inherit (pkgs) systemd;
+  };
+
   written = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (
     schema.withoutNull cfg.settings
   );
-  # What is wrong with the settings is told by the agent itself, while the home is built.
+  # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+  # home is built.
   file =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand "nixos-hydra-agent-settings.toml" { } ''
@@ -24,6 +30,15 @@ let
           echo 'These are keys of services.autoUpgradeHydra.settings; most are made of options of like names.' >&2
           exit 1
         fi
+        ${times {
+          calendar."services.autoUpgradeHydra.dates" = cfg.dates;
+          timespan = {
+            "services.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
+          }
+          // lib.optionalAttrs (cfg.onStartupSec != null) {
+            "services.autoUpgradeHydra.onStartupSec" = cfg.onStartupSec;
+          };
+        }}
         cp ${written} $out
       ''
     else

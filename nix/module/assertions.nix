@@ -3,8 +3,13 @@
 let
   cfg = config.system.autoUpgradeHydra;
   inline = builtins.filter (
-    flag: builtins.match ".*(access-tokens|://[^/?# ]*@).*" flag != null
+    flag:
+    # A user name alone is none, but for what takes tokens as one.
+    builtins.match ".*(access-tokens|://[^/?# ]*:[^/?# ]*@|https?://[^/?# ]*@).*" flag != null
   ) cfg.flags;
+  misnamed = builtins.filter (name: builtins.match "[A-Za-z0-9_.-]+" name == null) (
+    builtins.attrNames cfg.credentials
+  );
 in
 {
   assertions = [
@@ -36,6 +41,10 @@ in
     {
       assertion = inline == [ ];
       message = "system.autoUpgradeHydra.flags has a secret, which would be in the world-readable store: see system.autoUpgradeHydra.credentials.";
+    }
+    {
+      assertion = misnamed == [ ];
+      message = "system.autoUpgradeHydra.credentials: a credential's name has letters, digits, and `.`, `_`, `-`, and ${builtins.toJSON misnamed} have more.";
     }
   ];
 }

@@ -1,6 +1,7 @@
 # What the machine itself does for a host that may reboot: a kernel that dies or hangs, and a loader
 # that can count tries.
 {
+  config,
   lib,
   options,
   pkgs,
@@ -20,7 +21,10 @@ lib.mkMerge [
   # The loader goes on to an older entry by itself where it can count; a boot is a good one only
   # once the agent has confirmed it, and then tells systemd so.
   (lib.optionalAttrs (options.boot.loader.systemd-boot or { } ? bootCounting) {
-    boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault true;
+    boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault (
+      # Which NixOS refuses together.
+      !(config.virtualisation.xen.enable or false)
+    );
     systemd.services.nixos-hydra-agent-boot-complete = {
       description = "Keep a boot from being called good before it is confirmed";
       before = [ "boot-complete.target" ];

@@ -8,6 +8,11 @@
 let
   cfg = config.system.autoUpgradeHydra;
 
+  times = import ./times.nix {
+    inherit lib;
+    systemd = config.systemd.package;
+  };
+
   minutes =
     time:
     let
@@ -62,13 +67,24 @@ in
 
   environment.etc."nixos-hydra-agent/config.toml".source = file;
 
-  # What is wrong with the settings is told by the agent itself, while the system is built.
+  # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+  # system is built.
   system.checks = lib.optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
     pkgs.runCommand "nixos-hydra-agent-settings" { } ''
       if ! ${lib.getExe cfg.package} config check --config ${file} > $out; then
         echo 'These are keys of system.autoUpgradeHydra.settings; most are made of options of like names.' >&2
         exit 1
       fi
+      ${times {
+        calendar."system.autoUpgradeHydra.dates" = cfg.dates;
+        timespan = {
+          "system.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
+          "system.autoUpgradeHydra.reboot.deadline" = cfg.reboot.deadline;
+        }
+        // lib.optionalAttrs (cfg.onBootSec != null) {
+          "system.autoUpgradeHydra.onBootSec" = cfg.onBootSec;
+        };
+      }}
     ''
   );
 }

@@ -138,6 +138,8 @@ in
         1
         75
       ];
+      # It is left out where it cannot be read yet.
+      EnvironmentFile = mkIf (cfg.environmentFile != null) "-${cfg.environmentFile}";
     };
   };
 

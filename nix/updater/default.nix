@@ -25,6 +25,11 @@ let
   credential =
     name: if credentials ? ${name} then "/run/credentials/nix-flake-updater.service/${name}" else null;
 
+  times = import ../module/times.nix {
+    inherit lib;
+    systemd = config.systemd.package;
+  };
+
   isRoot = cfg.user == "root";
   isSignedByGpg = cfg.signing.format == "gpg";
 
@@ -52,6 +57,8 @@ in
         remote = cfg.gitRemote;
         base = cfg.baseBranch;
         include = if cfg.buildSystems == [ ] then null else map hostPattern cfg.buildSystems;
+        # A host that is named is meant.
+        exclude = if cfg.buildSystems == [ ] then null else [ ];
         verify = cfg.verify.method;
         sign = cfg.signing.format;
         signing_key = if isSignedByGpg then cfg.signing.key else credential "signing-key";
@@ -70,13 +77,18 @@ in
       log.format = "json";
     };
 
-    # What is wrong with the settings is told by the agent itself, while the system is built.
+    # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+    # system is built.
     system.checks = optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
       pkgs.runCommand "nix-flake-updater-settings" { } ''
         if ! ${lib.getExe cfg.package} config check --flake-update --config ${file} > $out; then
           echo 'These are keys of services.nix-flake-updater.settings; most are made of options of like names.' >&2
           exit 1
         fi
+        ${times {
+          calendar."services.nix-flake-updater.schedule" = cfg.schedule;
+          timespan."services.nix-flake-updater.randomizedDelaySec" = cfg.randomizedDelaySec;
+        }}
       ''
     );
 

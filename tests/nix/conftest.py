@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def packages(tmp_path_factory):
         ("nixos-hydra-agent/bin/agent", f"PYTHONPATH={CHECKOUT} exec {sys.executable} -m agent"),
         ("coreutils/bin/rm", "exec rm"),
         ("coreutils/bin/true", "true"),
+        ("systemd/bin/systemd-analyze", "exec systemd-analyze"),
     ):
         file = directory / program
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +33,8 @@ def packages(tmp_path_factory):
 @pytest.fixture(scope="session")
 def build_checks(tmp_path_factory):
     """Build the `checks` of an expression with the real nix and the real agent."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze")
     root = tmp_path_factory.mktemp("checks").resolve()
     layout = Layout(root)
     layout.make()

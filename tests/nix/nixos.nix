@@ -53,6 +53,7 @@ in
         };
       }
     )) { };
+    virtualisation.xen.enable = option types.bool false;
     time.timeZone = option (types.nullOr types.str) null;
   };
 }

@@ -27,6 +27,7 @@ in
   grub2 = stand-in "grub2";
   nix = stand-in "nix";
   openssh = stand-in "openssh";
+  systemd = stand-in "systemd";
   util-linux = stand-in "util-linux";
   stdenv.hostPlatform.system = "x86_64-linux";
   stdenv.buildPlatform.canExecute = _platform: true;

@@ -73,6 +73,18 @@ REFUSED = {
 }
 UNBUILDABLE = {
     "a reboot": ('settings.reboot.mode = "always";', "reboot.mode = 'always' makes no sense"),
+    "no calendar event": (
+        'dates = "whenever";',
+        'services.autoUpgradeHydra.dates: "whenever" is no calendar event',
+    ),
+    "no time span": (
+        'onStartupSec = "soon";',
+        'services.autoUpgradeHydra.onStartupSec: "soon" is no time span',
+    ),
+    "no delay": (
+        'randomizedDelaySec = "long";',
+        'services.autoUpgradeHydra.randomizedDelaySec: "long" is no time span',
+    ),
     "an action of hosts": ('settings.action = "boot";', "action = 'boot' makes no sense"),
 }
 

@@ -108,6 +108,10 @@ OTHERS = {
     "seed": SEED,
     "everything": EVERYTHING,
     "reboots": with_options("allowReboot = true;"),
+    "reboots below Xen": with_options("allowReboot = true;", "virtualisation.xen.enable = true;"),
+    "a user's name in flags": with_options(
+        'flags = [ "--option" "substituters" "ssh-ng://nix@builder" ];'
+    ),
     "reboots on an older NixOS": with_options("allowReboot = true;", "isOlder = true;"),
     "reboots without a try": with_options("allowReboot = true; reboot.tryBoot = false;"),
     "known secrets": with_options('credentials = { netrc = "/run/n"; ssh-key = "/run/k"; };'),
@@ -271,7 +275,9 @@ def test_the_deadline_of_a_boot_waits_for_nothing_and_bears_everything(read):
     assert "FailureAction" not in read("reboots without a try", f"{BOOT_DEADLINE}/unitConfig")
     assert "FailureAction" not in read("least", f"{BOOT_DEADLINE}/unitConfig")
     service = read("everything", f"{BOOT_DEADLINE}/serviceConfig")
-    assert set(service) == {"Type", "ExecStart", "SuccessExitStatus"}
+    assert set(service) == {"Type", "ExecStart", "SuccessExitStatus", "EnvironmentFile"}
+    assert service["EnvironmentFile"] == "-/run/secrets/environment"
+    assert read("least", f"{BOOT_DEADLINE}/serviceConfig/EnvironmentFile") is None
 
 
 def test_a_run_may_take_as_long_as_all_its_deadlines(read):
@@ -305,6 +311,7 @@ def test_what_nix_does_for_a_build_is_allowed_where_it_may_build(read):
 def test_a_host_that_may_reboot_comes_back_from_a_kernel_that_dies_or_hangs(systems):
     assert systems["least"]["kernelParams"] == []
     assert systems["least"]["counts"] is False
+    assert systems["reboots below Xen"]["counts"] is False
     reboots = systems["reboots"]
     assert reboots["kernelParams"] == ["panic=30"]
     assert reboots["manager"] == {"RuntimeWatchdogSec": "30s"}

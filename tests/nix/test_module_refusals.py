@@ -106,6 +106,18 @@ REFUSED = {
         "credentials.a = /run/secrets/a;",
         "`system.autoUpgradeHydra.credentials.a' is not of type",
     ),
+    "a credential's name": (
+        'credentials."a b" = "/run/secrets/a";',
+        "system.autoUpgradeHydra.credentials: a credential's name has letters",
+    ),
+    "a credential without a name": (
+        'credentials."" = "/run/secrets/a";',
+        "system.autoUpgradeHydra.credentials: a credential's name has letters",
+    ),
+    "a token for a name in a flag": (
+        'flags = [ "--option" "substituters" "https://secret@c" ];',
+        "system.autoUpgradeHydra.flags has a secret",
+    ),
     "a credential itself": (
         'credentials.a = "hunter2";',
         "`system.autoUpgradeHydra.credentials.a' is not of type",
@@ -166,15 +178,38 @@ UNBUILDABLE = {
         'confirm.checks = [ { type = "unit"; unit = "a.service"; port = 1; } ];',
         "confirm.checks[0].port: is not a known setting",
     ),
+    **{
+        f"{value!r} for {option}": (
+            f'{option} = "{value}";',
+            f'system.autoUpgradeHydra.{option}: "{value}" is no {what}',
+        )
+        for option, value, what in (
+            ("dates", "whenever", "calendar event"),
+            ("dates", "", "calendar event"),
+            ("dates", "04:40 Mon", "calendar event"),
+            ("dates", "25:00 Europe/Berlin", "calendar event"),
+            ("dates", "it's --help", "calendar event"),
+            ("randomizedDelaySec", "45 sometimes", "time span"),
+            ("onBootSec", "soon", "time span"),
+            ("reboot.deadline", "-5min", "time span"),
+        )
+    },
+    "a secret in the store": (
+        'settings.notify.ntfy_token_file = "/nix/store/0-token";',
+        "notify.ntfy_token_file: everybody can read",
+    ),
     "a flag of the agent's own": ('flags = [ "--flake" "x" ];', "flags[0]: --flake would undo"),
 }
 
 
 def test_the_agent_accepts_what_good_configurations_make(build_checks, packages):
-    cases = {"seed": SEED, "everything": EVERYTHING}
+    cases = {"seed": SEED, "everything": EVERYTHING} | {
+        event: with_options(f'dates = "{event}";')
+        for event in ("*:0/15 Europe/Berlin", "Mon *-*-* 02:00:00", "daily", "Mon,Tue", "04:40 UTC")
+    }
     done = build_checks(expression(cases, packages=packages))
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 2
+    assert len(done.stdout.split()) == len(cases)
 
 
 def test_what_the_agent_refuses_ends_the_build_of_the_system(build_checks, packages):

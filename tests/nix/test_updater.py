@@ -178,6 +178,14 @@ UNBUILDABLE = {
         'settings.flake_update.exclude = [ "(" ];',
         "flake_update.exclude",
     ),
+    "no calendar event": (
+        'schedule = "Caturday";',
+        'services.nix-flake-updater.schedule: "Caturday" is no calendar event',
+    ),
+    "no delay": (
+        'randomizedDelaySec = "long";',
+        'services.nix-flake-updater.randomizedDelaySec: "long" is no time span',
+    ),
     "a path on the ntfy server": (
         'ntfyServer = "https://ntfy.example.org/a"; ntfyTopic = "b";',
         "notify.ntfy_server",
@@ -334,6 +342,12 @@ def test_the_least_configuration_builds_all_hosts_and_tells_nobody(read, setting
 def test_a_host_with_a_dot_is_that_host_alone(settings):
     hosts = update_policy_of(settings("a dot").flake_update).hosts
     assert hosts.choose(["db.example.org", "db-example.org"]) == ("db.example.org",)
+
+
+def test_a_host_that_is_named_is_built_whatever_its_name(settings):
+    hosts = update_policy_of(settings("buildSystems").flake_update).hosts
+    assert hosts.exclude == ()
+    assert HostPatterns().exclude != ()
 
 
 def test_credentials_come_by_systemd_and_only_their_places_are_in_the_settings(read, settings):

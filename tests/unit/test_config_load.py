@@ -502,6 +502,25 @@ def test_other_flags_are_passed_on(write):
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        "notify.ntfy_token_file",
+        "notify.urls_file",
+        "flake_update.ssh_key_file",
+        "flake_update.forge.token_file",
+    ],
+)
+def test_no_secret_is_read_from_the_store(write, key):
+    file = write(HOST + HYDRA)
+    value = "/nix/store/00000000000000000000000000000000-token"
+    *tables, name = key.split(".")
+    overrides = {name: value}
+    for table in reversed(tables):
+        overrides = {table: overrides}
+    assert "everybody can read" in problems(file, overrides=overrides)[key]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "is_good"),
     [
         ("substituters", "https://cache.example.org", True),
@@ -509,6 +528,11 @@ def test_other_flags_are_passed_on(write):
         ("substituters", "file:///srv/cache", True),
         ("substituters", "https://user:hunter2@cache", False),
         ("substituters", "https://user:hunter2@cache x", False),
+        ("substituters", "ssh-ng://nix@builder.example.org", True),
+        ("substituters", "ssh://nix@builder?priority=1", True),
+        ("substituters", "ssh-ng://nix:hunter2@builder", False),
+        ("substituters", "ssh-ng://a@b:hunter2@builder", False),
+        ("substituters", "https://hunter2@cache", False),
         ("substituters", "--option", False),
         ("substituters", "a b", False),
         ("substituters", "", False),

@@ -40,6 +40,7 @@ GOOD = [
     HYDRA + '[upgrade]\nforeign_hold = "1d"\n',
     HYDRA + '[health]\ncanary_hosts = ["web-1", "fe80::1%eth0", "https://[::1]:8/a@b?c=d"]\n',
     HYDRA + '[fetch]\nsubstituters = ["s3://b?region=x", "local?root=/a", "https://c/@d"]\n',
+    HYDRA + '[fetch]\nsubstituters = ["ssh-ng://nix@builder", "ssh://nix@b/?c=d"]\n',
     'host = "web-1.example.org"\n' + HYDRA.replace(".org", ".org:8/sub/"),
     ICMP.replace("[[health.checks]]", '[health]\ncanary_hosts=["a"]\n[[health.checks]]'),
 ]
@@ -70,6 +71,7 @@ BAD = [
     HYDRA + '[health]\ncanary_hosts = ["ftp://host"]\n',
     HYDRA + '[health]\ncanary_hosts = ["https://me:secret@host"]\n',
     HYDRA + '[fetch]\nsubstituters = ["https://me:secret@cache"]\n',
+    HYDRA + '[fetch]\nsubstituters = ["ssh://me:secret@cache"]\n',
     HYDRA + '[paths]\nstate_dir = "relative"\n',
     HYDRA + 'job = "a/b"\n',
     HYDRA.replace("hydra.example", "me:secret@hydra.example"),

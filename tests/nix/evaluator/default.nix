@@ -362,6 +362,7 @@ let
     optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: set: if condition then set else { };
     getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    escapeShellArg = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
     concatMapStrings = change: list: concatStringsSep "" (map change list);
     toUpper = builtins.replaceStrings letters capitals;
     mapAttrsToList = change: set: map (name: change name set.${name}) (attrNames set);

@@ -1,0 +1,36 @@
+# Lines of a build that end it where a time is none: systemd would ignore it, and start no unit.
+#
+# `calendar` and `timespan` are times by the names of their options.
+{ lib, systemd }:
+{
+  calendar ? { },
+  timespan ? { },
+}:
+let
+  # A build does not know the time zones: a last word that may be one is left out.
+  withoutZone =
+    event:
+    let
+      found = builtins.match "(.*[^ ]) +([A-Z][A-Za-z0-9_+/-]*)" event;
+      last = builtins.elemAt found 1;
+    in
+    if found == null || builtins.match "(Mon|Tue|Wed|Thu|Fri|Sat|Sun).*" last != null then
+      event
+    else
+      builtins.head found;
+
+  checked =
+    verb: what: change: times:
+    lib.concatMapStrings (option: ''
+      if ! ${systemd}/bin/systemd-analyze ${verb} -- ${
+        lib.escapeShellArg (change (toString times.${option}))
+      } > times; then
+        echo ${
+          lib.escapeShellArg "${option}: \"${toString times.${option}}\" is no ${what}, see systemd.time(7)."
+        } >&2
+        exit 1
+      fi
+    '') (builtins.attrNames times);
+in
+checked "calendar" "calendar event" withoutZone calendar
++ checked "timespan" "time span" (span: span) timespan

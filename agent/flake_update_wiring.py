@@ -17,12 +17,12 @@ from agent.adapters.process import Runner
 from agent.adapters.secret_file import read_secret
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import UpdatePorts
-from agent.config.flake_update import author_of, jobset_of
+from agent.config.flake_update import author_of
 from agent.domain.errors import GitError, Kind
 from agent.domain.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from agent.adapters.forge.rest import RestForge
     from agent.application.flake_update.ports import Forge, UpdateJobset
@@ -75,7 +75,7 @@ async def open_update_ports(
                 ssh_key=section.ssh_key_file,
             ),
             forge=forge,
-            jobset_of=_jobsets(section, sink, clock),
+            jobset=_jobset(section, sink, clock),
             notifier=notifier,
         )
 
@@ -105,24 +105,17 @@ def _identity(section: FlakeUpdateSection) -> Identity:
     return Identity(name, mail, _SIGNING.get(section.sign or ""), section.signing_key)
 
 
-def _jobsets(
-    section: FlakeUpdateSection, sink: EventSink, clock: Clock
-) -> Callable[[str], UpdateJobset] | None:
+def _jobset(section: FlakeUpdateSection, sink: EventSink, clock: Clock) -> UpdateJobset | None:
     hydra = section.hydra
     if section.verify is not Verify.HYDRA or hydra.instance is None or hydra.project is None:
         return None
-    instance, project = hydra.instance.rstrip("/"), hydra.project
-
-    def jobset(branch: str) -> UpdateJobset:
-        return HydraUpdateJobset(
-            Job(instance, project, jobset_of(hydra, branch), hydra.job),
-            timeout=hydra.timeout.total_seconds(),
-            deadline=6 * hydra.timeout.total_seconds(),
-            sink=sink,
-            clock=clock,
-        )
-
-    return jobset
+    return HydraUpdateJobset(
+        Job(hydra.instance.rstrip("/"), hydra.project, hydra.jobset, hydra.job),
+        timeout=hydra.timeout.total_seconds(),
+        deadline=6 * hydra.timeout.total_seconds(),
+        sink=sink,
+        clock=clock,
+    )
 
 
 def open_notifier(settings: Settings, sink: EventSink) -> Notifier | None:

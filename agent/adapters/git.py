@@ -24,7 +24,7 @@ from agent.domain.errors import GitError, Kind
 from agent.domain.flake_update.lock_file import LOCK_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from agent.adapters.process import Completed, Runner
@@ -159,7 +159,7 @@ class GitRepository(Repository):
                 await self._git("copy the uncommitted changes", *apply, at=top)
 
     @override
-    async def remote_branches(self, base: str, prefix: str) -> Mapping[str, str]:
+    async def remote_branches(self, base: str, prefixes: Sequence[str]) -> Mapping[str, str]:
         remotes = await self._git("list remotes", "remote")
         if self._remote not in remotes.stdout.split():
             raise GitError(
@@ -168,7 +168,7 @@ class GitRepository(Repository):
                 hint="see `git remote`, and flake_update.remote",
             )
         what = f"ask {self._remote} for its branches"
-        patterns = (_HEADS + base, f"{_HEADS}{prefix}*")
+        patterns = (_HEADS + base, *(f"{_HEADS}{prefix}*" for prefix in prefixes))
         listed = await self._git(what, "ls-remote", "--heads", self._remote, *patterns)
         tips = dict(_tips(listed.stdout))
         if base not in tips:

@@ -46,7 +46,7 @@ _TEXTS: Final = (
     ),
     (
         Kind.PUSH_REFUSED,
-        re.compile(r"\[(?:remote )?rejected\]|protected branch|remote end hung up unexpectedly"),
+        re.compile(r"\[(?:remote )?rejected\]|protected branch"),
         "may this key push branches to the repository?",
     ),
     (
@@ -67,7 +67,8 @@ _TEXTS: Final = (
         re.compile(
             r"Could not resolve host|Connection (?:refused|timed out|reset|closed)|unable to access"
             r"|does not appear to be a git repository|Could not read from remote repository"
-            r"|No route to host|Network is unreachable"
+            r"|No route to host|Network is unreachable|remote end hung up unexpectedly"
+            r"|remote failed to report status"
         ),
         "is the remote's URL right, and is it up?",
     ),

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from typing_extensions import override
 
 from agent.cli.options import config_option, json_option
 
@@ -42,7 +43,22 @@ def command() -> None:
     """Update the inputs of the hosts' flake, and see or propose what that changes."""
 
 
-@command.command("diff")
+class _Diff(click.Command):
+    """Its callers know four exit codes: what is wrong with the command line is a fault like all."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from agent.cli.main import tell_usage  # noqa: PLC0415
+        from agent.domain.flake_update.comparison import DiffExit  # noqa: PLC0415
+
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            tell_usage(error)
+            ctx.exit(DiffExit.FAILED)
+
+
+@command.command("diff", cls=_Diff)
 @config_option
 @click.option("--skip-update", is_flag=True, help="The lock file here has been updated already.")
 @_input_option
@@ -173,11 +189,11 @@ def _where_to_look() -> str:
     """Return where the log of this run can be read."""
     place = os.environ
     if {"GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"} <= set(place):
-        # Forgejo sets the same variables, and its pages have the same paths.
-        return (
-            f"{place['GITHUB_SERVER_URL']}/{place['GITHUB_REPOSITORY']}/actions/runs/"
-            f"{place['GITHUB_RUN_ID']}"
-        )
+        # Forgejo and Gitea set the same variables; their pages go by the number in the repository.
+        is_github = not {"FORGEJO_ACTIONS", "GITEA_ACTIONS"} & set(place)
+        run = place["GITHUB_RUN_ID" if is_github else "GITHUB_RUN_NUMBER"]
+        server = place["GITHUB_SERVER_URL"].rstrip("/")
+        return f"{server}/{place['GITHUB_REPOSITORY']}/actions/runs/{run}"
     if invocation := place.get("INVOCATION_ID"):
         return f"journalctl _SYSTEMD_INVOCATION_ID={invocation}"
     return "the output of agent flake-update run"

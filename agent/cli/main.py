@@ -107,7 +107,7 @@ def _end_with(error: BaseException) -> int:
     code: int
     match error:
         case click.UsageError():
-            _tell_usage(error)
+            tell_usage(error)
             code = ExitCode.USAGE
         case click.ClickException():
             error.show()
@@ -132,7 +132,7 @@ def _end_with(error: BaseException) -> int:
     return code
 
 
-def _tell_usage(error: click.UsageError) -> None:
+def tell_usage(error: click.UsageError) -> None:
     """Print what is wrong with the command line in one line, or the help that was asked for."""
     if "\n" in error.format_message() or error.ctx is None:
         error.show()

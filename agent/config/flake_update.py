@@ -23,7 +23,6 @@ _REMOTE: Final = re.compile(r"[A-Za-z0-9_][\w.-]{0,100}")
 _REPOSITORY: Final = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}")
 _AUTHOR: Final = re.compile(r"(?P<name>[^<>\0\n]{1,200}?) <(?P<mail>[^<>\s\0]{1,200})>")
 _INPUT: Final = re.compile(r"[A-Za-z_][\w'-]{0,100}")
-_BRANCH: Final = "{branch}"
 GITHUB: Final = "https://github.com"
 
 
@@ -107,14 +106,16 @@ class UpdateForgeSection(Section):
 
 
 class UpdateHydraSection(Section):
-    """The jobset that builds the update's branch, for `verify = "hydra"`."""
+    """The branch and the jobset that prove an update, for `verify = "hydra"`."""
 
     instance: HttpUrl | None = None
     """URL of the Hydra instance."""
     project: _HydraName | None = None
     """Name of the project."""
-    jobset: _HydraName = _BRANCH
-    """Name of the jobset; `{branch}` stands for the name of the branch."""
+    branch: Annotated[str, AfterValidator(_ref)] = "flake-update-candidate"
+    """The branch that the jobset follows; there is one only while an update is proven."""
+    jobset: _HydraName = "flake-update-candidate"
+    """Name of the jobset."""
     job: _HydraName = "{host}"
     """Name of a host's job; `{host}` stands for the host."""
     timeout: Duration = timedelta(seconds=10)
@@ -143,7 +144,7 @@ class FlakeUpdateSection(Section):
     exclude: tuple[Pattern, ...] = DEFAULT_EXCLUDE
     """Hosts to leave out."""
     verify: Verify = Verify.LOCAL
-    """`local`: every host is built here; `hydra`: the branch is pushed, and Hydra builds it."""
+    """`local`: every host is built here; `hydra`: Hydra builds every host of `hydra.branch`."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     """How many nix processes are at work at once; builds are bounded by nix's own `max-jobs`."""
     deadline: Duration = timedelta(hours=6)
@@ -177,6 +178,13 @@ class FlakeUpdateSection(Section):
             for key in ("instance", "project"):
                 if getattr(value, key) is None:
                     raise ValueError(f"verify = 'hydra' needs flake_update.hydra.{key}")
+            if value.branch == info.data.get("base") or BranchTemplate(
+                info.data.get("branch", "")
+            ).covers(value.branch):
+                raise ValueError(
+                    "flake_update.hydra.branch is of what is not proven: neither"
+                    " flake_update.base nor flake_update.branch can be the same"
+                )
         return value
 
 
@@ -188,6 +196,7 @@ def update_policy_of(section: FlakeUpdateSection, inputs: tuple[str, ...] = ()) 
         base=section.base,
         branch=BranchTemplate(section.branch),
         verify=section.verify,
+        candidate=section.hydra.branch,
         hydra_deadline=section.hydra.deadline,
         hydra_poll=section.hydra.poll,
         labels=section.forge.labels,
@@ -200,8 +209,3 @@ def author_of(section: FlakeUpdateSection) -> tuple[str | None, str | None]:
     """Return name and mail address of the author, None where git's own are meant."""
     found = _AUTHOR.fullmatch(section.author or "")
     return (found["name"], found["mail"]) if found else (None, None)
-
-
-def jobset_of(section: UpdateHydraSection, branch: str) -> str:
-    """Return the name of the jobset that builds a branch."""
-    return section.jobset.replace(_BRANCH, branch)

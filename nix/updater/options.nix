@@ -39,7 +39,11 @@ in
       description = "absolute path, in quotes";
     };
     example = "/home/vincent/src/home";
-    description = "The flake, in a git checkout of `user`; it stays as it is.";
+    description = ''
+      The flake, in a git checkout of `user`; it stays as it is. If it is not at the checkout's top,
+      the unit must be able to write there, too:
+      {option}`systemd.services.nix-flake-updater.serviceConfig.ReadWritePaths`.
+    '';
   };
 
   gitRemote = flakeUpdate "remote" { example = "codeberg"; };
@@ -109,13 +113,14 @@ in
     method = flakeUpdate "verify" {
       example = "hydra";
       description = ''
-        `local` builds every host here; `hydra` pushes the branch, and waits until its jobset has
-        built them.
+        `local` builds every host here; `hydra` pushes {option}`verify.hydra.branch`, and waits until
+        its jobset has built them.
       '';
     };
     hydra = schema.options "flake_update.hydra" [ "timeout" "poll" ] {
       instance.example = "https://hydra.example.org";
       project.example = "nix-config";
+      branch.example = "updates";
       jobset.example = "updates";
       job.example = "hosts.{host}";
       deadline.example = "12h";

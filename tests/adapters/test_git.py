@@ -28,7 +28,7 @@ async def publish(repository, text="{ }\n"):
     """Do all that a run does with git."""
     with repository.hold():
         await repository.prepare()
-        tips = await repository.remote_branches("main", "flake-update-")
+        tips = await repository.remote_branches("main", ["flake-update-"])
         async with repository.worktree(tips["main"]) as flake:
             repository.put(flake, LOCK_FILE, text)
             revision = await repository.commit(flake, "Update\n")
@@ -317,6 +317,9 @@ def test_files_that_cannot_be_read_or_written_are_told(checkout):
         ("ssh: connect to host x port 22: Connection refused", Kind.REMOTE_UNREACHABLE),
         ("ssh: Could not resolve hostname x: Name or service", Kind.REMOTE_UNREACHABLE),
         ("fatal: unable to access 'https://x/': Could not", Kind.REMOTE_UNREACHABLE),
+        ("fatal: the remote end hung up unexpectedly", Kind.REMOTE_UNREACHABLE),
+        ("! [remote failure] a -> a (remote failed to report status)", Kind.REMOTE_UNREACHABLE),
+        ("! [remote rejected] a -> a (branch is protected)", Kind.PUSH_REFUSED),
         ("! [remote rejected] a -> a (protected branch hook declined)", Kind.HOOK_REFUSED),
         ("! [remote rejected] a -> a (pre-receive hook declined)", Kind.HOOK_REFUSED),
         ("fatal: something else", Kind.GIT_FAILED),

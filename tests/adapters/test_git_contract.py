@@ -105,11 +105,11 @@ def test_uncommitted_changes_can_be_had_in_a_worktree(world):
 
 def test_a_commit_is_pushed_to_a_new_branch_and_found_there(world):
     async def work():
-        base = (await world.repository.remote_branches("main", "flake-update-"))["main"]
+        base = (await world.repository.remote_branches("main", ["flake-update-"]))["main"]
         revision = await commit(world, base)
         await world.repository.push(revision, BRANCH, None)
         assert world.tips() == {"main": base, BRANCH: revision}
-        found = await world.repository.remote_branches("main", "flake-update-")
+        found = await world.repository.remote_branches("main", ["flake-update-"])
         assert found == {"main": base, BRANCH: revision}
         assert await world.repository.file_at(revision, LOCK_FILE) == "{ }\n"
         assert await world.repository.messages(base, revision) == ("Update\n\nx: 1",)
@@ -157,7 +157,7 @@ def test_a_branch_is_taken_back_to_what_it_was(world):
 
 def test_a_base_branch_that_is_gone_is_a_fault(world):
     with pytest.raises(GitError) as caught:
-        asyncio.run(world.repository.remote_branches("trunk", "flake-update-"))
+        asyncio.run(world.repository.remote_branches("trunk", ["flake-update-"]))
     assert caught.value.kind is Kind.BASE_MISSING
 
 

@@ -57,7 +57,9 @@ def test_a_jobset_that_is_not_there_yet_has_no_state_and_no_evals(hydra):
 def test_an_evaluation_error_has_its_first_line_and_its_time(hydra):
     hydra.world.now = lambda: 1_795_000_000
     hydra.world.fail_evaluation("nix-config", "flake-update", "\nerror: no such option\n at x")
-    assert asyncio.run(jobset(hydra).state()) == JobsetState("error: no such option", 1_795_000_000)
+    assert asyncio.run(jobset(hydra).state()) == JobsetState(
+        "error: no such option", 1_795_000_000, 1_795_000_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,25 @@ def test_the_eval_of_a_revision_is_found_however_its_flake_is_written(hydra, for
     newest = evaluate(hydra, REVISION, form)
     evaluate(hydra, "3" * 40, form)
     assert asyncio.run(jobset(hydra).find_eval(REVISION)) == newest
+
+
+def test_what_changes_nothing_is_seen_by_the_check_and_not_among_the_evals(hydra):
+    hydra.world.now = lambda: 1_795_000_000
+    known = evaluate(hydra, "2" * 40)
+    build_id = hydra.world.add_build("web-1", PATH, eval_id=known)
+    hydra.world.now = lambda: 1_795_000_300
+    evaluate(hydra, is_cached=True)
+    asked = jobset(hydra)
+    assert asyncio.run(asked.state()).checked_at == 1_795_000_300
+    assert asyncio.run(asked.find_eval(REVISION)) is None
+    assert asyncio.run(asked.newest_eval()) == known
+    assert asyncio.run(asked.job_of(known, "web-1")) == HostJob(
+        "web-1", JobState.GREEN, f"{hydra.url}/build/{build_id}", output=PATH
+    )
+
+
+def test_a_jobset_without_evals_has_no_newest(hydra):
+    assert asyncio.run(jobset(hydra).newest_eval()) is None
 
 
 @pytest.mark.parametrize("flake", [None, "git+https://[x", "git+https://x?rev=11111"])
@@ -97,7 +118,7 @@ def test_a_hosts_job_stands_as_its_build_in_the_eval(hydra, status, state, reaso
     build_id = hydra.world.add_build("web-1", PATH, eval_id=eval_id, status=status)
     link = f"{hydra.url}/build/{build_id}"
     found = asyncio.run(jobset(hydra).job_of(eval_id, "web-1"))
-    assert found == HostJob("web-1", state, link, reason)
+    assert found == HostJob("web-1", state, link, reason, PATH)
 
 
 def test_a_job_has_the_name_that_the_jobset_gives_to_hosts(hydra):

@@ -73,7 +73,10 @@ def test_only_the_inputs_that_are_named_are_updated(desk, site):
     told = desk("diff", "--input", "nonesuch")
     assert told.code == 1
     assert told.err.endswith("(it has: base) [input-unknown]\n")
-    assert desk("diff", "--input", "--x").code == 64
+    told = desk("diff", "--input", "--x")
+    assert told.code == 1
+    assert "Try 'agent flake-update diff --help'" in told.err
+    assert desk("diff", "--bogus").code == 1
 
 
 def test_in_ci_the_output_folds_into_groups(desk, site, monkeypatch):

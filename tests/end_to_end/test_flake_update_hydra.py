@@ -14,6 +14,9 @@ pytestmark = pytest.mark.long
 PROJECT = "nix-config"
 
 
+CANDIDATE = "flake-update-candidate"
+
+
 def branch():
     return f"flake-update-{datetime.now(UTC):%Y%m%d}"
 
@@ -29,13 +32,13 @@ class Evaluator(threading.Thread):
         self.revision = None
 
     def run(self):
-        while (revision := self.site.checkout.tips().get(branch())) is None:
+        while (revision := self.site.checkout.tips().get(CANDIDATE)) is None:
             threading.Event().wait(0.02)
         self.revision = revision
-        flake = f"git+file://{self.site.checkout.remote}?ref={branch()}&rev={revision}"
+        flake = f"git+file://{self.site.checkout.remote}?ref={CANDIDATE}&rev={revision}"
         with self.world.lock:
-            self.world.add_jobset(PROJECT, branch())
-            eval_id = self.world.add_eval(PROJECT, branch(), flake=flake)
+            self.world.add_jobset(PROJECT, CANDIDATE)
+            eval_id = self.world.add_eval(PROJECT, CANDIDATE, flake=flake)
             self.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
             self.build_id = self.world.add_build(
                 "web", "/nix/store/x-web", eval_id=eval_id, status=None
@@ -74,7 +77,9 @@ def test_an_update_that_hydra_builds_is_pushed_and_compared(desk, hydra):
     assert told.json["revision"] == evaluator.revision
     web = told.json["hosts"][1]
     assert web["packages"] == [{"name": "linux", "before": ["6.1"], "after": ["6.90"], "size": 0}]
-    assert desk.site.checkout.tips()[branch()] == evaluator.revision
+    tips = desk.site.checkout.tips()
+    assert set(tips) == {"main", branch()}
+    assert tips[branch()] == evaluator.revision
 
 
 def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra):

@@ -296,6 +296,17 @@ def test_a_server_that_nobody_knows_is_not_trusted(desk, ssh, monkeypatch):
             },
             "https://forge.example.org/team/nixos/actions/runs/7",
         ),
+        (
+            {
+                "CI": "true",
+                "GITEA_ACTIONS": "true",
+                "GITHUB_SERVER_URL": "https://forge.example.org/",
+                "GITHUB_REPOSITORY": "team/nixos",
+                "GITHUB_RUN_ID": "12345",
+                "GITHUB_RUN_NUMBER": "8",
+            },
+            "https://forge.example.org/team/nixos/actions/runs/8",
+        ),
     ],
 )
 def test_a_failure_says_where_to_look(desk, monkeypatch, variables, place):

@@ -140,7 +140,7 @@ class FakeRepository(Repository):
         self.ground.directories[flake].update(changed)
 
     @override
-    async def remote_branches(self, base: str, prefix: str) -> Mapping[str, str]:
+    async def remote_branches(self, base: str, prefixes: Sequence[str]) -> Mapping[str, str]:
         self._fail("remote_branches")
         if not self.has_remote:
             raise GitError(Kind.REMOTE_MISSING, "no remote 'origin'")
@@ -149,7 +149,7 @@ class FakeRepository(Repository):
         return {
             name: tip
             for name, tip in self.remote.items()
-            if name == base or name.startswith(prefix)
+            if name == base or name.startswith(tuple(prefixes))
         }
 
     @override
@@ -259,6 +259,8 @@ class FakeJobset(UpdateJobset):
         self.states: list[JobsetState | AgentError | None] = [JobsetState("", None)]
         self.evals: list[int | AgentError | None] = [7]
         self.jobs: dict[str, list[JobState | AgentError]] = {}
+        self.newest: list[int | AgentError | None] = [None]
+        self.outputs: dict[str, str] = {}
         self.asked: list[str] = []
 
     @override
@@ -271,10 +273,15 @@ class FakeJobset(UpdateJobset):
         return _next(self.evals)
 
     @override
+    async def newest_eval(self) -> int | None:
+        return _next(self.newest)
+
+    @override
     async def job_of(self, eval_id: int, host: str) -> HostJob:
         state = _next(self.jobs.setdefault(host, [JobState.GREEN]))
         reason = "failed" if state is JobState.RED else ""
-        return HostJob(host, state, f"https://hydra.test/{host}", reason)
+        link = f"https://hydra.test/{host}"
+        return HostJob(host, state, link, reason, self.outputs.get(host))
 
 
 def _next(answers: list[_T | AgentError]) -> _T:

@@ -31,6 +31,17 @@ class FakeForge(Forge):
         return tuple(_proposal(pull) for pull in found)
 
     @override
+    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
+        self._fail()
+        return tuple(
+            _proposal(pull)
+            for pull in reversed(self.world.pulls)
+            if pull.head.startswith(head_prefix)
+            and (pull.base, pull.state, pull.is_merged) == (base, "closed", False)
+            and pull.head_repository == self.world.repository_id
+        )
+
+    @override
     async def open(self, head: str, base: str, title: str, body: str) -> Proposal:
         self._fail()
         if self.world.revision_of(head) is None:

@@ -78,7 +78,7 @@ class UpdateWorld:
         from agent.application.flake_update.policy import Verify
 
         self.change(verify=Verify.HYDRA)
-        self.ports = replace(self.ports, jobset_of=lambda _branch: self.jobset)
+        self.ports = replace(self.ports, jobset=self.jobset)
 
     def diff(self, *, skips_update: bool = False) -> Comparison | None:
         return asyncio.run(diff(self.ports, self.policy, skips_update=skips_update))

@@ -86,7 +86,7 @@ class ForgejoServer(ForgeServer):
         pull.merge_method = wanted["Do"]
         if world.has_required_checks:
             return Said(201)
-        pull.state = "closed"
+        pull.state, pull.is_merged = "closed", True
         return Said(200)
 
     def _list_labels(self, asked: Asked) -> Said:
@@ -174,7 +174,8 @@ class ForgejoServer(ForgeServer):
             "assignees": people or None,
             "state": pull.state,
             "mergeable": True,
-            "merged": False,
+            "merged": pull.is_merged,
+            "merged_at": TIME if pull.is_merged else None,
             "head": {
                 "label": pull.head,
                 "ref": pull.head,

@@ -250,7 +250,8 @@ class GitHubServer(ForgeServer):
             "auto_merge": self._auto_merge(pull),
             "created_at": TIME,
             "updated_at": TIME,
-            **dict.fromkeys(("closed_at", "merged_at", "merge_commit_sha")),
+            **dict.fromkeys(("closed_at", "merge_commit_sha")),
+            "merged_at": TIME if pull.is_merged else None,
         }
 
     def _branch(self, name: str, revision: str, repository: int | None) -> dict[str, Any]:
@@ -280,7 +281,7 @@ class GitHubServer(ForgeServer):
             **dict.fromkeys((*counts, "review_comments"), 1),
             "mergeable": None,
             "mergeable_state": "unknown",
-            "merged": False,
+            "merged": pull.is_merged,
             "merged_by": None,
             "maintainer_can_modify": False,
         }

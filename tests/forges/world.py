@@ -25,6 +25,7 @@ class Pull:
     """None when the fork that it came from is gone."""
     revision: str = OTHER_REVISION
     state: str = "open"
+    is_merged: bool = False
     labels: list[str] = field(default_factory=list)
     assignees: list[str] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)

@@ -93,6 +93,7 @@ ARRIVES = {
     "verify.method": ('"hydra"', HYDRA, "updater/flake_update/verify", "hydra"),
     "verify.hydra.instance": ('"http://h"', "", "updater/flake_update/hydra/instance", "http://h"),
     "verify.hydra.project": ('"other"', "", "updater/flake_update/hydra/project", "other"),
+    "verify.hydra.branch": ('"updates"', "", "updater/flake_update/hydra/branch", "updates"),
     "verify.hydra.jobset": ('"updates"', "", "updater/flake_update/hydra/jobset", "updates"),
     "verify.hydra.job": ('"h.{host}"', "", "updater/flake_update/hydra/job", "h.{host}"),
     "verify.hydra.deadline": ("60", "", "updater/flake_update/hydra/deadline", "1m"),

@@ -69,6 +69,18 @@ def test_what_makes_sense_is_taken(tmp_path, section):
         ),
         ({"verify": "hydra"}, "hydra", "needs flake_update.hydra.instance"),
         ({"verify": "hydra", "hydra": {"instance": "https://h"}}, "hydra", "hydra.project"),
+        ({"verify": "hydra", "hydra": {**HYDRA, "branch": "main"}}, "hydra", "not proven"),
+        (
+            {"verify": "hydra", "hydra": {**HYDRA, "branch": "flake-update-20261219"}},
+            "hydra",
+            "not proven",
+        ),
+        (
+            {"verify": "hydra", "branch": "up", "hydra": {**HYDRA, "branch": "up"}},
+            "hydra",
+            "not proven",
+        ),
+        ({"hydra": {"branch": "a b"}}, "hydra.branch", "no name of a branch"),
         ({"hydra": {"jobset": "a/b"}}, "hydra.jobset", "no slash"),
         ({"nonsense": 1}, "nonsense", "not a known setting"),
     ],

@@ -79,6 +79,7 @@ UPDATES: dict[str, tuple[str, Any]] = {
     "forge.timeout": ('"7s"', 7.0),
     "hydra.instance": ('"http://127.0.0.1:2"', "http://127.0.0.1:2"),
     "hydra.project": ('"q"', "q"),
+    "hydra.branch": ('"candidate"', "candidate"),
     "hydra.jobset": ('"k"', "k"),
     "hydra.job": ('"nixos.{host}"', "nixos.{host}"),
     "hydra.timeout": ('"7s"', 7.0),
@@ -232,8 +233,8 @@ def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
             _walk("update", update_policy_of(settings.flake_update), leaves, set())
             for name in ("builds", "repository", "forge", "notifier"):
                 _walk(f"update.{name}", getattr(update_ports, name), leaves, set())
-            if update_ports.jobset_of is not None:
-                _walk("update.jobset", update_ports.jobset_of("branch"), leaves, set())
+            if update_ports.jobset is not None:
+                _walk("update.jobset", update_ports.jobset, leaves, set())
         return leaves
 
     return asyncio.run(look())

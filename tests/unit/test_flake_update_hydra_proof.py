@@ -9,10 +9,11 @@ from agent.application.flake_update.hydra_proof import HydraProof
 from agent.application.flake_update.ports import JobsetState
 from agent.domain.errors import FlakeError, HydraError, Kind
 from agent.domain.flake_update.hydra_proof import JobState
+from fakes.flake_update import system
 from fakes.update_world import UpdateWorld
 
 REVISION = "d" * 40
-BEFORE = JobsetState("", 100)
+BEFORE = JobsetState("", 100, 100)
 WAITING, GREEN, RED = JobState.WAITING, JobState.GREEN, JobState.RED
 UNREACHABLE = HydraError(Kind.HYDRA_REFUSED, "refused")
 
@@ -21,13 +22,15 @@ UNREACHABLE = HydraError(Kind.HYDRA_REFUSED, "refused")
 def world():
     world = UpdateWorld()
     world.change(hydra_deadline=timedelta(minutes=10), hydra_poll=timedelta(seconds=30))
+    world.asks_hydra()
     world.jobset.states = [BEFORE]
+    world.evaluated = {"db": system("db"), "web": system("web")}
     return world
 
 
-def wait(world, hosts=("db", "web")):
-    proof = HydraProof(world.ports, world.policy, world.jobset, BEFORE)
-    return asyncio.run(proof.wait(REVISION, hosts))
+def wait(world, before=BEFORE):
+    proof = HydraProof(world.ports, world.policy, before, world.evaluated)
+    return asyncio.run(proof.wait(REVISION))
 
 
 def test_it_waits_for_the_eval_and_then_for_every_job(world):
@@ -61,8 +64,46 @@ def test_an_evaluation_error_of_before_the_push_says_nothing(world):
     stale = JobsetState("an old error", 100)
     world.jobset.states = [stale]
     world.jobset.evals = [None, 9]
-    proof = HydraProof(world.ports, world.policy, world.jobset, stale)
-    assert len(asyncio.run(proof.wait(REVISION, ["web"]))) == 1
+    assert len(wait(world, stale)) == 2
+
+
+def test_a_check_that_was_on_its_way_may_tell_what_was_wrong_before_once_more(world):
+    stale = JobsetState("no such branch", 100, 100)
+    world.jobset.states = [JobsetState("no such branch", 130, 130)]
+    world.jobset.evals = [None, None, 9]
+    assert len(wait(world, stale)) == 2
+
+
+def test_what_was_wrong_before_and_is_in_every_check_is_of_the_revision_too(world):
+    stale = JobsetState("no such option", 100, 100)
+    world.jobset.states = [JobsetState("no such option", time, time) for time in (130, 160)]
+    world.jobset.evals = [None]
+    with pytest.raises(FlakeError) as caught:
+        wait(world, stale)
+    assert caught.value.kind is Kind.EVALUATION_RED
+
+
+def test_what_changes_no_derivation_is_proven_by_the_eval_that_has_the_same(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [BEFORE, BEFORE, JobsetState("", 100, 130)]
+    world.jobset.newest = [7]
+    world.jobset.outputs = {host: str(one.toplevel) for host, one in world.evaluated.items()}
+    assert len(wait(world)) == 2
+    assert world.clock.seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("newest", "web"), [([None], "web"), ([7], "another"), ([7], None), ([UNREACHABLE], "web")]
+)
+def test_an_eval_of_something_else_proves_nothing(world, newest, web):
+    world.jobset.evals = [None, None, None, 9]
+    world.jobset.states = [JobsetState("", 100, 130)]
+    world.jobset.newest = newest
+    world.jobset.outputs = {"db": str(system("db").toplevel)}
+    if web:
+        world.jobset.outputs["web"] = str(system(web).toplevel)
+    assert len(wait(world)) == 2
+    assert world.clock.seconds == 90
 
 
 def test_what_never_comes_ends_with_the_deadline(world):

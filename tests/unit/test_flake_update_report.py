@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime
 
 import pytest
@@ -14,21 +15,24 @@ from agent.domain.flake_update.comparison import (
     System,
     Verdict,
 )
-from agent.domain.flake_update.lock_file import InputChange, LockedInput
+from agent.domain.flake_update.lock_file import InputChange, LockedInput, parse_lock_file
 from agent.domain.flake_update.package_change import PackageChange
 from agent.domain.flake_update.report import (
     commit_message,
     fields_of,
+    mark_of,
     markdown,
     proposal_body,
     summary,
     title_of,
 )
 from agent.domain.store_path import StorePath
+from fakes.flake_update import lock_text
 
 DAY = date(2026, 12, 19)
 NEW = LockedInput("github:NixOS/nixpkgs", "b" * 40, datetime(2026, 12, 18, tzinfo=UTC))
 OLD = LockedInput("github:NixOS/nixpkgs", "a" * 40, datetime(2026, 12, 11, tzinfo=UTC))
+LOCK = parse_lock_file(lock_text("a" * 40))
 INPUTS = (InputChange("nixpkgs", OLD, NEW),)
 FAILS = Broken(Stage.BUILD, "linux failed", "cc: error\n```\nmake: *** [all]")
 
@@ -137,8 +141,12 @@ def test_a_commit_tells_inputs_and_hosts_and_ends_with_its_trailers():
 
 
 def test_a_proposal_tells_how_the_hosts_were_proven():
-    told = proposal_body(Comparison(INPUTS, (CHANGED,)), "*proven*")
-    assert told.startswith("## Automated flake.lock update\n\nPackage changes per host:\n\nInputs:")
+    told = proposal_body(Comparison(INPUTS, (CHANGED,)), "*proven*", LOCK)
+    mark, _, text = told.partition("\n")
+    assert mark == mark_of(LOCK) == mark_of(parse_lock_file(lock_text("a" * 40) + "\n"))
+    assert mark != mark_of(parse_lock_file(lock_text("b" * 40)))
+    assert re.fullmatch("<!-- flake.lock [0-9a-f]{64} -->", mark)
+    assert text.startswith("## Automated flake.lock update\n\nPackage changes per host:\n\nInputs:")
     assert told.endswith("```\n\n---\n*proven*\n")
     assert title_of(DAY) == "chore: update flake inputs 2026-12-19"
 

@@ -15,6 +15,7 @@ from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import CHECKOUT, lock_text, system
 from fakes.update_world import NEW, NEWER, OLD, TODAY, YESTERDAY, UpdateWorld
 
+CANDIDATE = "flake-update-candidate"
 NOTHING = "ℹ️ No Flake Updates"  # noqa: RUF001 - the sign is meant
 FAILS = Broken(Stage.BUILD, "linux failed", "cc: error")
 
@@ -285,6 +286,30 @@ def test_branches_of_other_names_and_unreadable_lock_files_are_passed_over(world
     assert world.run().branch == TODAY
 
 
+def test_an_update_that_somebody_has_declined_is_not_proposed_again(world):
+    world.run()
+    world.pulls.pulls[0].state = "closed"
+    for leaves_branch in (True, False):
+        if not leaves_branch:
+            del world.repository.remote[TODAY]
+        result = world.run()
+        assert (result.outcome, result.exit_code) == (Outcome.DECLINED, ExitCode.DONE)
+        assert headline(result).startswith(f"declined ({TODAY}): https://forge.test/1")
+        assert messages(world)[-1] == (NOTHING, "low")
+        assert world.notifier.told[-1].link == "https://forge.test/1"
+    assert len(world.pulls.pulls) == 1
+
+    world.builds.upstream = NEWER
+    assert world.run().outcome is Outcome.PROPOSED
+    assert len(world.pulls.pulls) == 2
+
+
+def test_a_proposal_that_was_merged_and_reverted_may_come_again(world):
+    world.run()
+    world.pulls.pulls[0].state, world.pulls.pulls[0].is_merged = "closed", True
+    assert world.run().outcome is Outcome.PROPOSED
+
+
 # Whatever ends it early
 
 
@@ -420,6 +445,9 @@ def test_hydra_proves_a_pushed_branch_before_it_is_proposed(world):
     result = world.run()
     assert result.outcome is Outcome.PROPOSED
     assert world.jobset.asked == [world.repository.remote[TODAY]]
+    assert set(world.repository.remote) == {"main", TODAY}
+    pushed = [f["branch"] for e, f in world.sink.said if e.name.endswith("branch_pushed")]
+    assert pushed == [CANDIDATE, TODAY]
     (pull,) = world.pulls.pulls
     assert "linux: 1 → 2" in pull.body
     assert "Hydra has built every host" in pull.body
@@ -443,6 +471,104 @@ def test_a_branch_that_hydra_cannot_build_is_taken_back(world):
     assert "web failed: https://hydra.test/web" in result.error.message
     assert set(world.repository.remote) == {"main"}
     assert messages(world) == [("❌ Flake Update Build Failed", "high")]
+
+
+def test_a_proposal_never_shows_what_hydra_has_not_built(world):
+    from agent.domain.flake_update.hydra_proof import JobState
+
+    world.asks_hydra()
+    world.run()
+    good = dict(world.repository.remote)
+    world.builds.upstream = NEWER
+    seen = []
+    world.repository.on_push = lambda: seen.append(dict(world.repository.remote))
+    world.jobset.jobs["db"] = [JobState.RED]
+    assert world.run().error.kind is Kind.JOBS_RED
+    assert world.repository.remote == good
+    assert seen == [good]
+
+
+def test_a_candidate_that_a_killed_run_has_left_is_taken_over(world):
+    world.asks_hydra()
+    world.leave(CANDIDATE, lock=NEWER)
+    assert world.run().outcome is Outcome.PROPOSED
+    assert set(world.repository.remote) == {"main", TODAY}
+
+
+def test_a_candidate_with_commits_of_others_is_not_overwritten(world):
+    world.asks_hydra()
+    theirs = world.leave(CANDIDATE, lock=NEWER, message="Try something")
+    result = world.run()
+    assert (result.error.kind, result.error.message.split()[0]) == (
+        Kind.BRANCH_DIVERGED,
+        CANDIDATE,
+    )
+    assert world.repository.remote == {"main": world.repository.tip, CANDIDATE: theirs}
+
+
+def test_a_candidate_that_cannot_be_pushed_or_removed_is_told(world):
+    world.asks_hydra()
+    world.repository.faults["push"] = GitError(Kind.PUSH_REFUSED, "protected")
+    assert world.run().error.kind is Kind.PUSH_REFUSED
+    assert "flake_update.branch_left" not in world.sink.names()
+    world.repository.faults = {"take_back": GitError(Kind.REMOTE_UNREACHABLE, "gone")}
+    assert world.run().outcome is Outcome.PROPOSED
+    assert "flake_update.branch_left" in world.sink.names()
+    assert "❌ Flake Update Left A Branch" in [title for title, _ in messages(world)]
+
+
+def test_an_interruption_while_hydra_builds_removes_the_candidate(world):
+    async def main():
+        task = asyncio.current_task()
+
+        async def interrupted(_revision):
+            task.cancel()
+            await asyncio.sleep(3600)
+
+        world.jobset.find_eval = interrupted
+        await world.running()
+
+    world.asks_hydra()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert set(world.repository.remote) == {"main"}
+
+
+def test_the_packages_that_hydra_has_built_are_of_trees_without_changes(world):
+    world.asks_hydra()
+    compared = []
+    evaluate = world.builds.evaluate
+
+    async def remembered(flake, hosts):
+        compared.append((world.ground.directories[flake][LOCK_FILE], tuple(hosts)))
+        return await evaluate(flake, hosts)
+
+    world.builds.evaluate = remembered
+    world.run()
+    dirty, *_, before, after = compared
+    assert dirty == (lock_text(OLD) + "\n", ("db", "web"))
+    assert (before, after) == ((lock_text(OLD), ("web",)), (lock_text(NEW), ("web",)))
+
+
+def test_a_host_that_refuses_a_dirty_tree_has_a_hint(world):
+    refuses = Broken(Stage.EVALUATION, "error: Refusing to build from a dirty Git tree!", "")
+    world.builds.fleets = {NEW: {"web": refuses}, OLD: {"web": refuses}}
+    assert "self.dirtyRev" in world.run().error.hint
+    world.builds.fleets = {NEW: {"web": FAILS}, OLD: {"web": FAILS}}
+    assert "self.dirtyRev" not in world.run().error.hint
+
+
+def test_of_two_runs_at_once_one_tells(world):
+    world.repository.is_held = True
+    assert world.run().error.kind is Kind.REPOSITORY_BUSY
+    assert messages(world) == []
+
+
+def test_nothing_is_said_in_proposals_that_are_of_others(world):
+    theirs = world.leave("flake-update-by-hand", lock=NEWER, message="Mine")
+    world.pulls.add("flake-update-by-hand", revision=theirs)
+    assert world.run().outcome is Outcome.PROPOSED
+    assert world.pulls.pulls[0].comments == []
 
 
 def test_a_host_that_does_not_evaluate_is_not_even_pushed(world):

@@ -40,9 +40,9 @@ class ForgejoForge(RestForge):
     max_body = 256_000
 
     @override
-    def _list_query(self, base: str) -> str:
+    def _list_query(self, base: str, state: str) -> str:
         # It lists the newest first, and cannot filter by branch. 50 is its usual maximum.
-        return "state=open&limit=50"
+        return f"state={state}&limit=50"
 
     @override
     async def add_labels(self, proposal: Proposal, labels: tuple[str, ...]) -> None:

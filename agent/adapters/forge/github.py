@@ -63,8 +63,9 @@ class GitHubForge(RestForge):
     graphql = "/graphql"
 
     @override
-    def _list_query(self, base: str) -> str:
-        return f"state=open&base={quote(base, safe='')}&sort=created&direction=desc&per_page=100"
+    def _list_query(self, base: str, state: str) -> str:
+        order = "sort=created&direction=desc&per_page=100"
+        return f"state={state}&base={quote(base, safe='')}&{order}"
 
     @override
     async def add_labels(self, proposal: Proposal, labels: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from agent.application.flake_update.ports import Forge, MergeMethod, Proposal
 from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
     from types import TracebackType
 
     from agent.adapters.forge.transport import Answer, Transport
@@ -54,6 +56,7 @@ class PullAnswer(Shape):
     body: str | None
     head: BranchAnswer
     base: BranchAnswer
+    merged_at: str | None = None
 
     def is_of(self, base: str, head_prefix: str) -> bool:
         """Return whether it is of a branch of the repository itself, and of these names."""
@@ -101,17 +104,27 @@ class RestForge(Forge, ABC):
         await self._transport.aclose()
 
     @abstractmethod
-    def _list_query(self, base: str) -> str:
-        """Return the query that lists open pull requests, the newest first."""
+    def _list_query(self, base: str, state: str) -> str:
+        """Return the query that lists open or closed pull requests, the newest first."""
 
     @override
     async def open_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
-        found: list[Proposal] = []
-        path = f"{self._path}/pulls?{self._list_query(base)}"
+        found = [one async for page in self._pages(base, head_prefix, "open") for one in page]
+        return _newest_first(found)
+
+    @override
+    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
+        # One page: what was closed long ago says nothing of inputs as they are now.
+        async with aclosing(self._pages(base, head_prefix, "closed")) as pages:
+            return _newest_first(one for one in await anext(pages, ()) if not one.merged_at)
+
+    async def _pages(
+        self, base: str, head_prefix: str, state: str
+    ) -> AsyncGenerator[list[PullAnswer]]:
+        path = f"{self._path}/pulls?{self._list_query(base, state)}"
         # Forgejo has null in place of a pull request that it cannot read.
         async for page in self._conversation.pages(path, list[PullAnswer | None]):
-            found += [pull.to_proposal() for pull in page if pull and pull.is_of(base, head_prefix)]
-        return tuple(sorted(found, key=lambda proposal: -proposal.number))
+            yield [pull for pull in page if pull and pull.is_of(base, head_prefix)]
 
     @override
     async def open(self, head: str, base: str, title: str, body: str) -> Proposal:
@@ -176,6 +189,10 @@ class RestForge(Forge, ABC):
         kept = text[: self.max_body - len(_CUT) - len("\n```")].rpartition("\n")[0]
         fences = re.findall(r"^```", kept, re.MULTILINE)
         return kept + ("\n```" if len(fences) % 2 else "") + _CUT
+
+
+def _newest_first(pulls: Iterable[PullAnswer]) -> tuple[Proposal, ...]:
+    return tuple(one.to_proposal() for one in sorted(pulls, key=lambda pull: -pull.number))
 
 
 def _content_of(title: str, body: str) -> tuple[str, list[str]]:

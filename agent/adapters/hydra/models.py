@@ -113,6 +113,7 @@ class JobsetAnswer(_Answer):
     enabled: bool | int
     errormsg: str | None = None
     errortime: int | None = None
+    lastcheckedtime: int | None = None
     fetcherrormsg: str | None = None
 
     @property

@@ -61,10 +61,18 @@ class HydraUpdateJobset(UpdateJobset):
             models.parse(models.ErrorAnswer, answer)
             return None
         found = models.parse(models.JobsetAnswer, _direct(answer))
-        return JobsetState(found.first_error_line, found.errortime)
+        return JobsetState(found.first_error_line, found.errortime, found.lastcheckedtime)
 
     @override
     async def find_eval(self, revision: str) -> int | None:
+        evals = await self._evals()
+        return max((one.id for one in evals if _is_of(one.flake, revision)), default=None)
+
+    @override
+    async def newest_eval(self) -> int | None:
+        return max((one.id for one in await self._evals()), default=None)
+
+    async def _evals(self) -> list[models.FlakeEvalAnswer]:
         answer = await self._ask(paths.jobset_path(self._jobset, "evals"))
         if answer.status == _NOT_FOUND:
             raise HydraError(
@@ -72,8 +80,7 @@ class HydraUpdateJobset(UpdateJobset):
                 f"{answer.url}: there is no such jobset",
                 hint="see flake_update.hydra.project and flake_update.hydra.jobset",
             )
-        evals = models.parse(models.FlakeEvalsAnswer, _direct(answer)).evals
-        return max((one.id for one in evals if _is_of(one.flake, revision)), default=None)
+        return models.parse(models.FlakeEvalsAnswer, _direct(answer)).evals
 
     @override
     async def job_of(self, eval_id: int, host: str) -> HostJob:

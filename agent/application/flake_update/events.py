@@ -118,8 +118,8 @@ UPDATE_FINISHED = Event(
     "info",
     "The run's summary, and its last event, unless it was interrupted.",
     {
-        "outcome": "lock-unchanged, hosts-unchanged, already-proposed, dry-run, pushed, proposed"
-        " or failed",
+        "outcome": "lock-unchanged, hosts-unchanged, already-proposed, declined, dry-run, pushed,"
+        " proposed or failed",
         "branch": "the update's branch, if it came to that",
         "revision": "its commit",
         "url": "of the proposal",

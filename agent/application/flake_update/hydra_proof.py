@@ -1,4 +1,4 @@
-"""Waits until Hydra has built every host of the update's branch."""
+"""Waits until Hydra has built every host of an update."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from agent.application.flake_update import events
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, FlakeError, Kind
+from agent.domain.flake_update.comparison import System
 from agent.domain.flake_update.hydra_proof import JobState, tell_red
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping
 
     from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import JobsetState, UpdateJobset, UpdatePorts
+    from agent.application.flake_update.ports import JobsetState, UpdatePorts
+    from agent.domain.flake_update.comparison import Broken
     from agent.domain.flake_update.hydra_proof import HostJob
 
 _T = TypeVar("_T")
@@ -23,29 +25,37 @@ the very branch that is to be built."""
 
 
 class HydraProof:
-    """The wait for one revision; `before` is what the jobset had come to before it was pushed."""
+    """The wait for one revision; `before` is what the jobset had come to before it was pushed.
+
+    `evaluated` has what each host of the revision is, by its name.
+    """
 
     def __init__(
         self,
         ports: UpdatePorts,
         policy: UpdatePolicy,
-        jobset: UpdateJobset,
         before: JobsetState | None,
+        evaluated: Mapping[str, System | Broken],
     ) -> None:
+        assert ports.jobset is not None  # noqa: S101 - who has none asks for no proof
         self._ports = ports
-        self._jobset = jobset
+        self._jobset = ports.jobset
         self._before = before
+        self._evaluated = evaluated
+        self._checks = {before.checked_at if before else None}
+        self._failed_checks: set[int | None] = set()
         self._poll = policy.hydra_poll.total_seconds()
         self._deadline = policy.hydra_deadline.total_seconds()
         self._ends = ports.clock.elapsed() + self._deadline
 
-    async def wait(self, revision: str, hosts: Sequence[str]) -> tuple[HostJob, ...]:
+    async def wait(self, revision: str) -> tuple[HostJob, ...]:
         """Return the hosts' jobs, all green.
 
         Raises:
             FlakeError: EVALUATION_RED, JOBS_RED, PROOF_OVERDUE.
             HydraError: what waiting does not help against.
         """
+        hosts = tuple(self._evaluated)
         eval_id = await self._wait_for_eval(revision)
         self._ports.sink.emit(events.EVAL_FOUND, eval_id=eval_id, revision=revision)
         told: tuple[int, ...] = ()
@@ -75,11 +85,45 @@ class HydraProof:
             if eval_id is not None:
                 return eval_id
             state = await self._ask(self._jobset.state())
-            if state is not None and state.error and state != self._before:
-                raise FlakeError(
-                    Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {state.error}"
-                )
+            if state is not None:
+                if self._is_new_error(state):
+                    raise FlakeError(
+                        Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {state.error}"
+                    )
+                if state.checked_at not in self._checks and not state.error:
+                    eval_id = await self._ask(self._same_eval())
+                    if eval_id is not None:
+                        return eval_id
+                    self._checks.add(state.checked_at)
             await self._sleep(f"the jobset has not evaluated {revision[:12]}", {})
+
+    def _is_new_error(self, state: JobsetState) -> bool:
+        """Whether it is of the revision, and not of what was there before it.
+
+        A check that was on its way when the branch was pushed may tell the same again.
+        """
+        before = self._before
+        if not state.error:
+            return False
+        if before is None or state.error != before.error:
+            return True
+        if state.error_time != before.error_time:
+            self._failed_checks.add(state.checked_at)
+        return len(self._failed_checks) > 1
+
+    async def _same_eval(self) -> int | None:
+        """Return the newest eval if every host in it is what the revision evaluates to.
+
+        Of a revision that changes no derivation Hydra lists no eval.
+        """
+        eval_id = await self._jobset.newest_eval()
+        if eval_id is None:
+            return None
+        for host, system in self._evaluated.items():
+            job = await self._jobset.job_of(eval_id, host)
+            if not isinstance(system, System) or job.output != str(system.toplevel):
+                return None
+        return eval_id
 
     async def _ask(self, question: Awaitable[_T]) -> _T | None:
         try:
@@ -97,7 +141,7 @@ class HydraProof:
             raise FlakeError(
                 Kind.PROOF_OVERDUE,
                 f"after {self._deadline:g} s {open_question}{f'; red: {red}' if red else ''}",
-                hint="does the jobset follow the update's branch, and has it builders enough?",
+                hint="does the jobset follow flake_update.hydra.branch, and are there builders?",
             )
         await self._ports.clock.sleep(min(self._poll, left))
 

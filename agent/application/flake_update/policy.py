@@ -20,7 +20,7 @@ class Verify(StrEnum):
     LOCAL = "local"
     """Every host is built here."""
     HYDRA = "hydra"
-    """Its branch is pushed, and Hydra builds every host of it."""
+    """It is pushed to a branch of its own, and Hydra builds every host of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class UpdatePolicy:
     base: str = "main"
     branch: BranchTemplate = field(default_factory=BranchTemplate)
     verify: Verify = Verify.LOCAL
+    candidate: str = "flake-update-candidate"
+    """The branch that Hydra builds, for `Verify.HYDRA`."""
     hydra_deadline: timedelta = timedelta(hours=6)
     hydra_poll: timedelta = timedelta(seconds=30)
     labels: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -63,6 +63,10 @@ class Forge(Protocol):
         Those from other repositories (forks) are left out. It is also the first thing to ask:
         a wrong token or repository shows before anything is built.
         """
+        ...
+
+    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
+        """Return those of the last proposals that were closed and not merged, the newest first."""
         ...
 
     async def open(self, head: str, base: str, title: str, body: str) -> Proposal:
@@ -177,8 +181,8 @@ class Repository(Protocol):
         """Make the same uncommitted changes in a worktree as are in the user's checkout."""
         ...
 
-    async def remote_branches(self, base: str, prefix: str) -> Mapping[str, str]:
-        """Return the tips of the base branch, and of those whose names begin so, by name.
+    async def remote_branches(self, base: str, prefixes: Sequence[str]) -> Mapping[str, str]:
+        """Return the tips of the base branch, and of those whose names begin with any of these.
 
         They have been fetched, and no branch of the repository was moved. REMOTE_MISSING,
         REMOTE_UNREACHABLE, REMOTE_UNAUTHORISED, BASE_MISSING.
@@ -219,17 +223,26 @@ class JobsetState:
     error: str
     """First line of its error, empty where it had none."""
     error_time: int | None
+    checked_at: int | None = None
+    """When Hydra has last looked for something new, in seconds since 1970."""
 
 
 class UpdateJobset(Protocol):
-    """The jobset in Hydra that builds the update's branch. Everything raises HydraError."""
+    """The jobset in Hydra that proves updates. Everything raises HydraError."""
 
     async def state(self) -> JobsetState | None:
         """Return what its last evaluation has come to; None where there is no such jobset yet."""
         ...
 
     async def find_eval(self, revision: str) -> int | None:
-        """Return the newest eval of a revision of the flake, None while there is none."""
+        """Return the newest eval of a revision of the flake, None while there is none.
+
+        Of what changes no derivation Hydra lists none.
+        """
+        ...
+
+    async def newest_eval(self) -> int | None:
+        """Return the newest eval that is listed, of whatever revision."""
         ...
 
     async def job_of(self, eval_id: int, host: str) -> HostJob:
@@ -246,6 +259,6 @@ class UpdatePorts:
     builds: FlakeBuilds
     repository: Repository
     forge: Forge | None = None
-    jobset_of: Callable[[str], UpdateJobset] | None = None
-    """Returns the jobset that builds a branch, where Hydra is to prove it."""
+    jobset: UpdateJobset | None = None
+    """Where Hydra is to prove an update."""
     notifier: Notifier | None = None

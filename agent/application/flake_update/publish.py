@@ -1,7 +1,8 @@
-"""Brings a verified update to the remote and proposes it, or takes it back whole."""
+"""Brings an update to the remote and proposes it, or takes it back whole."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,19 +13,17 @@ from agent.application.flake_update.propose import Proposer
 from agent.application.report import error_fields
 from agent.application.uninterrupted import to_its_end
 from agent.domain.errors import AgentError, Kind
+from agent.domain.flake_update.branch import Target
 from agent.domain.flake_update.report import proposal_body, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator
     from datetime import date
 
     from agent.application.flake_update.policy import UpdatePolicy
     from agent.application.flake_update.ports import Proposal, UpdatePorts
-    from agent.domain.flake_update.branch import Target
     from agent.domain.flake_update.comparison import Comparison
-
-    Prove = Callable[[], Awaitable[Comparison]]
-    """Returns the report when the pushed revision is proven, and raises where it is not."""
+    from agent.domain.flake_update.lock_file import LockFile
 
 _NEVER_PUSHED: Final = frozenset(
     {
@@ -37,12 +36,13 @@ _NEVER_PUSHED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A committed update: where it is to go, when it was made, what is proposed there already.
+    """A proven update: where it is to go, when it was made, what is proposed there already.
 
     `look_at` is where there is more to read when it fails.
     """
 
     revision: str
+    lock: LockFile
     target: Target
     day: date
     proposal: Proposal | None
@@ -63,41 +63,27 @@ class Publication:
         self._is_left = False
         """Whether the branch may be on the remote without a proposal."""
 
-    async def publish(self, prove: Prove) -> tuple[Comparison, Proposal | None]:
-        """Push, prove, and propose what the proof has given.
-
-        Raises:
-            AgentError: GitError, ForgeError, and whatever `prove` raises.
-        """
+    async def publish(self, comparison: Comparison) -> Proposal | None:
+        """Push, and propose with the report. GitError, ForgeError."""
+        update = self._update
         self._is_left = True
         try:
-            with step(self._ports.sink, f"Pushing {self._update.target.name}"):
-                try:
-                    await self._push()
-                except AgentError as error:
-                    self._is_left = error.kind not in _NEVER_PUSHED
-                    raise
-            comparison = await prove()
-            return comparison, await self._propose(comparison)
+            try:
+                await _push(self._ports, update.revision, update.target)
+            except AgentError as error:
+                self._is_left = error.kind not in _NEVER_PUSHED
+                raise
+            return await self._propose(comparison)
         except BaseException:
             if self._is_left:
                 await to_its_end(self._withdraw())
             raise
 
-    async def _push(self) -> None:
-        update = self._update
-        await self._ports.repository.push(
-            update.revision, update.target.name, update.target.replaces
-        )
-        self._ports.sink.emit(
-            events.BRANCH_PUSHED, branch=update.target.name, revision=update.revision
-        )
-
     async def _propose(self, comparison: Comparison) -> Proposal | None:
         update, proposer = self._update, self._proposer
         if proposer is None:
             return None
-        body = proposal_body(comparison, self._proof())
+        body = proposal_body(comparison, self._proof(), update.lock)
         with step(self._ports.sink, "Proposing the update"):
             found = await proposer.propose(
                 update.target.name, update.proposal, title_of(update.day), body
@@ -117,21 +103,10 @@ class Publication:
         try:
             if await self._is_proposed_after_all():
                 return
-            await self._ports.repository.take_back(
-                update.revision, update.target.name, update.target.replaces
-            )
-            self._ports.sink.emit(
-                events.BRANCH_TAKEN_BACK,
-                branch=update.target.name,
-                former=update.target.replaces,
-            )
         except AgentError as error:
-            self._ports.sink.emit(
-                events.BRANCH_LEFT, branch=update.target.name, **error_fields(error)
-            )
-            if self._ports.notifier is not None:
-                message = notices.branch_left(update.target.name, update.look_at)
-                await self._ports.notifier.notify(message)
+            await _tell_left(self._ports, update.target, update.look_at, error)
+        else:
+            await _take_back(self._ports, update.revision, update.target, update.look_at)
 
     async def _is_proposed_after_all(self) -> bool:
         """Whether a request that was cut off, or failed, has opened the proposal nevertheless."""
@@ -140,3 +115,42 @@ class Publication:
             return False
         found = await self._proposer.find(update.target.name)
         return found is not None and found.head_revision == update.revision
+
+
+@asynccontextmanager
+async def on_branch(
+    ports: UpdatePorts, revision: str, target: Target, look_at: str
+) -> AsyncIterator[None]:
+    """Have a revision on a branch meanwhile; whatever ends it, the branch is removed. GitError."""
+    is_left = True
+    try:
+        try:
+            await _push(ports, revision, target)
+        except AgentError as error:
+            is_left = error.kind not in _NEVER_PUSHED
+            raise
+        yield
+    finally:
+        if is_left:
+            await to_its_end(_take_back(ports, revision, Target(target.name, None), look_at))
+
+
+async def _push(ports: UpdatePorts, revision: str, target: Target) -> None:
+    with step(ports.sink, f"Pushing {target.name}"):
+        await ports.repository.push(revision, target.name, target.replaces)
+        ports.sink.emit(events.BRANCH_PUSHED, branch=target.name, revision=revision)
+
+
+async def _take_back(ports: UpdatePorts, revision: str, target: Target, look_at: str) -> None:
+    try:
+        await ports.repository.take_back(revision, target.name, target.replaces)
+    except AgentError as error:
+        await _tell_left(ports, target, look_at, error)
+    else:
+        ports.sink.emit(events.BRANCH_TAKEN_BACK, branch=target.name, former=target.replaces)
+
+
+async def _tell_left(ports: UpdatePorts, target: Target, look_at: str, error: AgentError) -> None:
+    ports.sink.emit(events.BRANCH_LEFT, branch=target.name, **error_fields(error))
+    if ports.notifier is not None:
+        await ports.notifier.notify(notices.branch_left(target.name, look_at))

@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     LOCK_UNCHANGED = "lock-unchanged"
     HOSTS_UNCHANGED = "hosts-unchanged"
     ALREADY_PROPOSED = "already-proposed"
+    DECLINED = "declined"
     DRY_RUN = "dry-run"
     PUSHED = "pushed"
     PROPOSED = "proposed"
@@ -71,6 +72,9 @@ def message_of(result: RunResult, look_at: str) -> Message:
         case Outcome.ALREADY_PROPOSED:
             url = result.proposal.url if result.proposal else None
             return notices.nothing(f"the update is proposed already: {url}", url)
+        case Outcome.DECLINED:
+            url = result.proposal.url if result.proposal else None
+            return notices.nothing(f"the update was declined: {url}", url)
         case Outcome.HOSTS_UNCHANGED:
             return notices.nothing("flake.lock has newer inputs, but no host changes")
         case _:

@@ -6,6 +6,7 @@ commit is pushed as it is.
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from agent.application.flake_update.compare import (
 from agent.application.flake_update.diff import as_dirty, changes_of_lock, require_flake
 from agent.application.flake_update.hydra_proof import HydraProof
 from agent.application.flake_update.policy import Verify
-from agent.application.flake_update.publish import Publication, Update
+from agent.application.flake_update.publish import Publication, Update, on_branch
 from agent.application.flake_update.result import Outcome, RunResult, message_of
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, FlakeError, GitError, Kind
@@ -35,7 +36,7 @@ from agent.domain.flake_update.branch import (
 )
 from agent.domain.flake_update.comparison import Broken, Comparison
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
-from agent.domain.flake_update.report import commit_message
+from agent.domain.flake_update.report import commit_message, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from agent.application.flake_update.compare import Evaluated
     from agent.application.flake_update.policy import UpdatePolicy
     from agent.application.flake_update.ports import Proposal, UpdatePorts
-    from agent.application.flake_update.publish import Prove
     from agent.application.notification import Notifier
     from agent.application.ports import EventSink
     from agent.domain.flake_update.lock_file import LockFile
@@ -70,7 +70,8 @@ async def run(
     """Update, verify, commit, push and propose, once; people are told what came of it.
 
     What keeps the ports from being opened is a fault of the run as well. With `dry_run` nothing is
-    committed, pushed, proposed or told. Only an interruption is raised.
+    committed, pushed, proposed or told, and of a run beside another one the other tells. Only an
+    interruption is raised.
     """
     one = None
     try:
@@ -83,11 +84,22 @@ async def run(
         result = RunResult(Outcome.FAILED, error=error)
         if one is not None:
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
-    if audience.notifier is not None and not dry_run:
+    is_busy = result.error is not None and result.error.kind is Kind.REPOSITORY_BUSY
+    if audience.notifier is not None and not dry_run and not is_busy:
         with step(audience.sink, "Telling people"):
             await audience.notifier.notify(message_of(result, audience.look_at))
     audience.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Two worktrees of the base branch; `before` has its lock file, `committed`, made dirty."""
+
+    before: Path
+    after: Path
+    committed: str
+    updated: LockFile
 
 
 @dataclass
@@ -120,33 +132,34 @@ class _Run:
             if inputs is None:
                 return RunResult(Outcome.LOCK_UNCHANGED)
             self.comparison = Comparison(inputs)
-            target = await self._target(parse_lock_file(repository.text_in(after, LOCK_FILE) or ""))
+            lock = parse_lock_file(repository.text_in(after, LOCK_FILE) or "")
+            target = await self._target(lock)
             if isinstance(target, RunResult):
                 return target
             before = await stack.enter_async_context(repository.worktree(base))
             repository.put(before, LOCK_FILE, as_dirty(text))
             hosts = await find_hosts(self.ports, after, self.policy.hosts)
-            evaluated = await evaluate_hosts(self.ports, before, after, hosts)
-            return await self._verify(evaluated, after, target)
+            trees = Trees(before, after, text or "", lock)
+            return await self._verify(
+                trees, await evaluate_hosts(self.ports, before, after, hosts), target
+            )
 
     async def _fetch(self) -> None:
         """Ask forge and remote what there is: what they refuse shows before anything is built."""
         base, prefix = self.policy.base, self.policy.branch.prefix
         with step(self.ports.sink, f"Fetching {base}"):
             if self.ports.forge is not None:
-                self.proposals = await self.ports.forge.open_proposals(base, prefix)
-            self.tips = await self.ports.repository.remote_branches(base, prefix)
+                found = await self.ports.forge.open_proposals(base, prefix)
+                self.proposals = tuple(one for one in found if self.policy.branch.covers(one.head))
+            prefixes = (prefix, self.policy.candidate) if self._asks_hydra else (prefix,)
+            self.tips = await self.ports.repository.remote_branches(base, prefixes)
 
     async def _target(self, lock: LockFile) -> Target | RunResult:
         day = self.ports.clock.now().date()
         branches = [await self._look_at(one) for one in self.tips if self.policy.branch.covers(one)]
         chosen = choose_branch(branches, self.policy.branch.on(day), lock)
         if isinstance(chosen, Diverged):
-            raise GitError(
-                Kind.BRANCH_DIVERGED,
-                f"{chosen.branch.name} on the remote has commits that are not of the agent",
-                hint="merge or remove it: what others have done is never overwritten",
-            )
+            raise _diverged(chosen.branch.name)
         if isinstance(chosen, Proposed):
             return RunResult(
                 Outcome.ALREADY_PROPOSED,
@@ -155,7 +168,18 @@ class _Run:
                 chosen.branch.revision,
                 self._proposal_of(chosen.branch.name),
             )
+        declined = await self._declined(lock)
+        if declined is not None:
+            return RunResult(Outcome.DECLINED, self.comparison, declined.head, proposal=declined)
         return chosen
+
+    async def _declined(self, lock: LockFile) -> Proposal | None:
+        """Return the proposal of this very update that somebody has closed without merging it."""
+        policy, forge = self.policy, self.ports.forge
+        if forge is None:
+            return None
+        closed = await forge.declined_proposals(policy.base, policy.branch.prefix)
+        return next((one for one in closed if mark_of(lock) in one.body), None)
 
     async def _look_at(self, name: str) -> UpdateBranch:
         repository, tip, base = self.ports.repository, self.tips[name], self.tips[self.policy.base]
@@ -173,68 +197,85 @@ class _Run:
     def _proposal_of(self, name: str) -> Proposal | None:
         return next((one for one in self.proposals if one.head == name), None)
 
-    async def _verify(self, evaluated: Evaluated, after: Path, target: Target) -> RunResult:
-        is_local = self.policy.verify is Verify.LOCAL
+    @property
+    def _asks_hydra(self) -> bool:
+        return self.policy.verify is Verify.HYDRA
+
+    async def _verify(self, trees: Trees, evaluated: Evaluated, target: Target) -> RunResult:
         hosts = evaluated.unbuilt()
-        if is_local:
+        if not self._asks_hydra:
             hosts = await build_hosts(self.ports, evaluated, is_proof=True)
         inputs = self.comparison.inputs if self.comparison else ()
         self.comparison = comparison = Comparison(inputs, hosts)
-        self._refuse_broken(comparison)
+        _refuse_broken(comparison)
         if not comparison.changed:
             return RunResult(Outcome.HOSTS_UNCHANGED, comparison)
         self.branch = target.name
         if self.dry_run:
             return RunResult(Outcome.DRY_RUN, comparison, target.name)
-        return await self._publish(evaluated, after, target)
-
-    @staticmethod
-    def _refuse_broken(comparison: Comparison) -> None:
-        if not comparison.broken:
-            return
-        told = [
-            f"{one.host}: {one.after.reason}"
-            for one in comparison.broken
-            if isinstance(one.after, Broken)
-        ]
-        raise FlakeError(
-            Kind.HOSTS_BROKEN,
-            f"with the updated inputs {len(told)} host(s) fail: {'; '.join(told)}",
-            hint="see the log; flake_update.exclude leaves a host out",
-        )
-
-    async def _publish(self, evaluated: Evaluated, after: Path, target: Target) -> RunResult:
-        ports = self.ports
-        day = ports.clock.now().date()
-        assert self.comparison is not None  # noqa: S101 - it was made just now
-        with step(ports.sink, "Committing"):
-            message = commit_message(self.comparison, day, (TRAILER,))
-            revision = await ports.repository.commit(after, message)
-        prove = await self._proof(evaluated, revision, target)
+        day = self.ports.clock.now().date()
+        with step(self.ports.sink, "Committing"):
+            message = commit_message(comparison, day, (TRAILER,))
+            revision = await self.ports.repository.commit(trees.after, message)
+        if self._asks_hydra:
+            await self._let_hydra_build(revision, evaluated)
+            self.comparison = comparison = await self._compare_as_built(trees, comparison)
         proposal = self._proposal_of(target.name)
         older = next((one for one in self.proposals if one.head != target.name), None)
-        update = Update(revision, target, day, proposal, older, self.look_at)
-        self.comparison, found = await Publication(ports, self.policy, update).publish(prove)
+        update = Update(revision, trees.updated, target, day, proposal, older, self.look_at)
+        found = await Publication(self.ports, self.policy, update).publish(comparison)
         outcome = Outcome.PROPOSED if found else Outcome.PUSHED
-        return RunResult(outcome, self.comparison, target.name, revision, found)
+        return RunResult(outcome, comparison, target.name, revision, found)
 
-    async def _proof(self, evaluated: Evaluated, revision: str, target: Target) -> Prove:
-        """Return what proves the revision; with local builds it is proven already."""
-        ports, comparison = self.ports, self.comparison
-        assert comparison is not None  # noqa: S101 - it was made before the commit
-        jobset = None if ports.jobset_of is None else ports.jobset_of(target.name)
-        state = None if jobset is None else await jobset.state()
+    async def _let_hydra_build(self, revision: str, evaluated: Evaluated) -> None:
+        """Have the revision where Hydra looks until it has built every host of it.
 
-        async def prove() -> Comparison:
-            if jobset is None:
-                return comparison
-            proof = HydraProof(ports, self.policy, jobset, state)
+        That is no branch of what is proposed: nobody shall see, or merge, what is not proven.
+        """
+        ports, name = self.ports, self.policy.candidate
+        assert ports.jobset is not None  # noqa: S101 - with `verify = "hydra"` there is one
+        left = self.tips.get(name)
+        if left is not None and not (await self._look_at(name)).is_own:
+            raise _diverged(name)
+        proof = HydraProof(ports, self.policy, await ports.jobset.state(), evaluated.after)
+        async with on_branch(ports, revision, Target(name, left), self.look_at):
             with step(ports.sink, "Waiting for Hydra"):
-                await proof.wait(revision, evaluated.hosts)
-            hosts = await build_hosts(ports, evaluated, is_proof=False)
-            return Comparison(comparison.inputs, hosts)
+                await proof.wait(revision)
 
-        return prove
+    async def _compare_as_built(self, trees: Trees, comparison: Comparison) -> Comparison:
+        """Return the report with the packages of what Hydra has built: of trees without changes."""
+        self.ports.repository.put(trees.before, LOCK_FILE, trees.committed)
+        names = tuple(one.host for one in comparison.changed)
+        evaluated = await evaluate_hosts(self.ports, trees.before, trees.after, names)
+        built = await build_hosts(self.ports, evaluated, is_proof=False)
+        compared = {one.host: one for one in built}
+        hosts = tuple(compared.get(one.host, one) for one in comparison.hosts)
+        return Comparison(comparison.inputs, hosts)
+
+
+def _refuse_broken(comparison: Comparison) -> None:
+    if not comparison.broken:
+        return
+    reasons = {
+        one.host: one.after.reason for one in comparison.broken if isinstance(one.after, Broken)
+    }
+    told = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
+    hint = "see the log; flake_update.exclude leaves a host out"
+    if re.search(r"dirty|'rev'", told, re.IGNORECASE):
+        hint += "; hosts are compared as dirty trees, which have no self.rev: see self.dirtyRev"
+    raise FlakeError(
+        Kind.HOSTS_BROKEN,
+        f"with the updated inputs {len(reasons)} host(s) fail: {told}",
+        hint=hint,
+    )
+
+
+def _diverged(name: str) -> GitError:
+    return GitError(
+        Kind.BRANCH_DIVERGED,
+        f"{name} on the remote has commits that are not of the agent",
+        hint="merge or remove it: what others have done is never overwritten",
+    )
 
 
 def _lock_or_none(text: str | None) -> LockFile | None:

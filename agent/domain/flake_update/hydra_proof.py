@@ -24,22 +24,27 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostJob:
-    """The job of a host in an eval; `link` is its page in Hydra, `reason` why it is red."""
+    """The job of a host in an eval; `link` is its page in Hydra, `reason` why it is red.
+
+    `output` is the path of what it builds, as Hydra says.
+    """
 
     host: str
     state: JobState
     link: str
     reason: str = ""
+    output: str | None = None
 
 
 def job_of_build(host: str, build: Build, link: str) -> HostJob:
     """Return how a host's job stands by its build in the eval."""
+    output = build.outputs.get("out")
     if not build.is_finished:
-        return HostJob(host, JobState.WAITING, link)
+        return HostJob(host, JobState.WAITING, link, output=output)
     if build.is_good:
-        return HostJob(host, JobState.GREEN, link)
+        return HostJob(host, JobState.GREEN, link, output=output)
     how = BUILD_STATUS.get(-1 if build.status is None else build.status, "failed")
-    return HostJob(host, JobState.RED, link, how)
+    return HostJob(host, JobState.RED, link, how, output)
 
 
 def tell_red(jobs: Iterable[HostJob]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from agent.domain.flake_update.comparison import Comparison, System
-    from agent.domain.flake_update.lock_file import InputChange, LockedInput
+    from agent.domain.flake_update.lock_file import InputChange, LockedInput, LockFile
 
 _SHORTEST_FENCE: Final = 3
 _NO_VERSIONS: Final = "no package has another version; files of the system differ"
@@ -49,10 +50,15 @@ def commit_message(comparison: Comparison, day: date, trailers: tuple[str, ...])
     return "\n\n".join([*blocks, "\n".join(trailers)]) + "\n"
 
 
-def proposal_body(comparison: Comparison, proof: str) -> str:
-    """Return what a proposal says; `proof` is how the hosts were verified."""
-    head = "## Automated flake.lock update\n\nPackage changes per host:"
+def proposal_body(comparison: Comparison, proof: str, lock: LockFile) -> str:
+    """Return what a proposal of a lock file says; `proof` is how the hosts were verified."""
+    head = f"{mark_of(lock)}\n## Automated flake.lock update\n\nPackage changes per host:"
     return f"{head}\n\n{markdown(comparison)}\n---\n{proof}\n"
+
+
+def mark_of(lock: LockFile) -> str:
+    """Return by what a proposal of this very lock file is known; people do not see it."""
+    return f"<!-- flake.lock {hashlib.sha256(lock.content.encode()).hexdigest()} -->"
 
 
 def fields_of(comparison: Comparison) -> dict[str, object]:

@@ -137,7 +137,7 @@ Duration = Annotated[
     PlainSerializer(format_duration),
     WithJsonSchema(
         {
-            "$comment": "duration",
+            "$comment": 'duration such as "90s" or "1h30m"',
             "anyOf": [
                 {
                     "type": "string",
@@ -159,7 +159,7 @@ Size = Annotated[
     PlainSerializer(format_size),
     WithJsonSchema(
         {
-            "$comment": "size",
+            "$comment": 'size such as "512MiB"',
             "anyOf": [
                 {
                     "type": "string",

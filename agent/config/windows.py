@@ -43,7 +43,13 @@ def _time_zone(value: str) -> str:
 Start = Annotated[
     str,
     AfterValidator(_start),
-    WithJsonSchema({"$comment": "time of day", "type": "string", "pattern": f"^{_START.pattern}$"}),
+    WithJsonSchema(
+        {
+            "$comment": 'time of day such as "04:40"',
+            "type": "string",
+            "pattern": f"^{_START.pattern}$",
+        }
+    ),
 ]
 
 

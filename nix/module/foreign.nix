@@ -4,7 +4,7 @@ let
   instead = {
     flake = "the flake is the one that Hydra has built: say where with `hydra.instance`, `hydra.project` and `hydra.jobset`";
     channel = "Hydra's builds of a flake are followed, not a channel: say which with `hydra.instance`, `hydra.project` and `hydra.jobset`";
-    upgrade = "a host takes what Hydra has built: new inputs come with a new flake.lock in the flake's repository";
+    upgrade = "a host takes what Hydra has built: new inputs come with a new flake.lock in the flake's repository (of the settings' table `upgrade` there are the options `upgradeWindows` and `foreignHold`)";
   };
 in
 {

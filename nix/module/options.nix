@@ -17,7 +17,7 @@ let
   secretFile = import ./secret-file.nix { inherit types; };
 
   windows =
-    what:
+    what: besides:
     mkOption {
       type = types.listOf (
         schema.window.type {
@@ -45,7 +45,7 @@ let
           length = "4h";
         }
       ];
-      description = "Hours in which the agent may begin ${what}; without any, always.";
+      description = "Hours in which the agent may begin ${what}${besides}; without any, always.";
     };
 
   checks = {
@@ -191,11 +191,14 @@ in
       lower = "01:00";
       upper = "05:00";
     };
-    description = "The hours of each day in which the host may reboot, by its own clock.";
+    description = ''
+      The hours of each day in which the host may reboot, by its own clock. It reboots by itself with
+      {option}`allowReboot` alone.
+    '';
   };
 
-  rebootWindows = windows "a reboot";
-  upgradeWindows = windows "an upgrade";
+  rebootWindows = windows "a reboot" ", besides those of {option}`rebootWindow`";
+  upgradeWindows = windows "an upgrade" "";
 
   reboot =
     schema.options "reboot" [ "mode" "windows" ] {

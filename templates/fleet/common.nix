@@ -3,6 +3,7 @@
   system.autoUpgradeHydra = {
     enable = true;
     strategy = "store-path";
+    # CHANGE: where Hydra builds this flake.
     hydra = {
       instance = "https://hydra.example.org";
       project = "nix-config";
@@ -17,7 +18,7 @@
     };
   };
 
-  # Where Hydra's builds come from; without its key nothing is taken from there.
+  # CHANGE: where Hydra's builds come from; without its key nothing is taken from there.
   nix.settings.extra-substituters = [ "https://hydra.example.org" ];
   nix.settings.extra-trusted-public-keys = [
     # "hydra.example.org-1:…"
@@ -38,6 +39,6 @@
 
   services.openssh.enable = true;
   users.users.root.openssh.authorizedKeys.keys = [
-    # "ssh-ed25519 …"
+    # CHANGE: "ssh-ed25519 …"
   ];
 }

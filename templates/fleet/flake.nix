@@ -3,7 +3,7 @@
 
   inputs.nixpkgs.url = "https://channels.nixos.org/nixos-26.05/nixexprs.tar.xz";
   inputs.nixos-hydra-agent = {
-    url = "git+https://forge.example.org/you/nixos-hydra-agent";
+    url = "git+https://forge.example.org/you/nixos-hydra-agent"; # CHANGE: where the agent's flake is
     inputs.nixpkgs.follows = "nixpkgs";
   };
 
@@ -16,7 +16,7 @@
     let
       inherit (nixpkgs) lib;
 
-      # Each file is one host; names have no dots, so that a job is called as its host is.
+      # CHANGE: each file is one host; names have no dots, so that a job is called as its host is.
       hosts = {
         web-1 = ./hosts/web-1.nix;
         web-2 = ./hosts/web-2.nix;

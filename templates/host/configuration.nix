@@ -1,6 +1,5 @@
-# Yours takes its place, with what nixos-generate-config has found out about the hardware.
+# CHANGE: yours takes its place, with what nixos-generate-config has found out about the hardware.
 {
-  networking.hostName = "my-host";
   nixpkgs.hostPlatform = "x86_64-linux";
   system.stateVersion = "26.05";
 
@@ -15,7 +14,7 @@
     fsType = "vfat";
   };
 
-  # Where Hydra's builds come from; without its key nothing is taken from there.
+  # CHANGE: where Hydra's builds come from; without its key nothing is taken from there.
   nix.settings.extra-substituters = [ "https://hydra.example.org" ];
   nix.settings.extra-trusted-public-keys = [
     # "hydra.example.org-1:…"

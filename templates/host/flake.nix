@@ -3,7 +3,7 @@
 
   inputs.nixpkgs.url = "https://channels.nixos.org/nixos-26.05/nixexprs.tar.xz";
   inputs.nixos-hydra-agent = {
-    url = "git+https://forge.example.org/you/nixos-hydra-agent";
+    url = "git+https://forge.example.org/you/nixos-hydra-agent"; # CHANGE: where the agent's flake is
     inputs.nixpkgs.follows = "nixpkgs";
   };
 
@@ -13,26 +13,31 @@
       nixpkgs,
       nixos-hydra-agent,
     }:
+    let
+      # CHANGE: the host's name; its configuration and its job are called so, too.
+      name = "my-host";
+    in
     {
-      nixosConfigurations.my-host = nixpkgs.lib.nixosSystem {
+      nixosConfigurations.${name} = nixpkgs.lib.nixosSystem {
         modules = [
           ./configuration.nix
           nixos-hydra-agent.nixosModules.default
           {
+            networking.hostName = name;
             system.autoUpgradeHydra = {
               enable = true;
+              # CHANGE: where Hydra builds this flake.
               hydra = {
                 instance = "https://hydra.example.org";
                 project = "nix-config";
                 jobset = "main";
               };
-              healthChecks.canaryHosts = [ "gateway.example.org" ];
             };
           }
         ];
       };
 
-      # What Hydra builds, and the agent waits for: the job has the host's name.
-      hydraJobs.my-host = self.nixosConfigurations.my-host.config.system.build.toplevel;
+      # What Hydra builds, and the agent waits for.
+      hydraJobs.${name} = self.nixosConfigurations.${name}.config.system.build.toplevel;
     };
 }

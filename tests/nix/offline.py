@@ -66,7 +66,8 @@ class OfflineNix:
 
     def new(self, template: str) -> Path:
         """Return a directory that nix has made from a template of the flake."""
-        made = self.root / template
+        made = self.root / "made" / template
+        made.parent.mkdir(exist_ok=True)
         self._run("flake", "new", str(made), "--template", f"path:{self._offerer}#{template}")
         return made
 

@@ -63,7 +63,7 @@ REFUSED = {
     **{
         f"hours until {time!r}": (
             f'rebootWindow = {{ lower = "01:00"; upper = "{time}"; }};',
-            "`system.autoUpgradeHydra.rebootWindow.upper' is not of type `time of day'",
+            "`system.autoUpgradeHydra.rebootWindow.upper' is not of type `time of day such as \"04:40\"'",
         )
         for time in ("25:00", "04:60", "4:00", "24:00", "soon", "", "04:00:00")
     },

@@ -74,8 +74,10 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
     expected |= {name for section in CHECK_SECTIONS.values() for name in section.model_fields}
     expected |= set(WindowSection.model_fields)
     assert set(keys) == expected
-    assert ("hydra.deadline", "duration", '`"1m"`') in [row[:3] for row in rows]
-    assert ("disk.store_reserve", "size", '`"1GiB"`') in [row[:3] for row in rows]
+    assert ("hydra.deadline", 'duration such as "90s" or "1h30m"', '`"1m"`') in [
+        row[:3] for row in rows
+    ]
+    assert ("disk.store_reserve", 'size such as "512MiB"', '`"1GiB"`') in [row[:3] for row in rows]
     assert ("hydra.project", "name without a slash", "required") in [row[:3] for row in rows]
 
 

@@ -1,6 +1,6 @@
 {
   imports = [ ./web-1.nix ];
 
-  # Upgrades only while its neighbour is well.
+  # CHANGE: upgrades only while its neighbour is well.
   system.autoUpgradeHydra.healthChecks.canaryHosts = [ "web-1.example.org" ];
 }

@@ -12,7 +12,12 @@ from typing_extensions import override
 from agent.adapters.systemd import SystemdCommands
 from agent.application.ports import ActivationExit
 from agent.domain.policy import Action
-from agent.domain.units import ACTIVATION_UNIT, HOME_ACTIVATION_UNIT, UPGRADE_UNIT
+from agent.domain.units import (
+    ACTIVATION_UNIT,
+    CONFIRM_UNIT,
+    HOME_ACTIVATION_UNIT,
+    UPGRADE_UNIT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +67,7 @@ class UserSystemd(SystemdCommands):
     @override
     async def is_host_upgrading(self) -> bool | None:
         """Return whether the system's agent, or any nixos-rebuild, is at work."""
-        for unit in (UPGRADE_UNIT, ACTIVATION_UNIT):
+        for unit in (UPGRADE_UNIT, CONFIRM_UNIT, ACTIVATION_UNIT):
             if (await self._status_by(("systemctl",), unit)).is_at_work:
                 return True
         return False

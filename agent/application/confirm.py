@@ -174,7 +174,7 @@ async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
         told = f"the running system is {running or 'unknown'} by now, which was not judged"
         return Gate.FOREIGN_SYSTEM, told
     if await run.ports.systemd.is_activating():
-        told = "a switch-to-configuration is at work that somebody else has started"
+        told = "an activation is at work that somebody else has started"
         return Kind.ACTIVATION_BUSY, told
     return None
 

@@ -33,20 +33,21 @@ if TYPE_CHECKING:
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
+    from agent.domain.systems import Systems
 
 
 async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
     """Return what the gates say, up to the first that holds, or of `every` one.
 
     With `every`, a gate that cannot be asked is held with the fault as its reason; otherwise the
-    fault is raised. The gate `agent-removed` is asked once the candidate is in the store, and
-    `host-upgrade` only for a home.
+    fault is raised. The gate `agent-removed` is asked once the candidate is in the store,
+    `host-upgrade` only for a home, and those about booting only for what is booted.
     """
     ports, policy = run.ports, run.policy
     now = ports.clock.now()
     questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement | None]]], ...] = (
         (Gate.PAUSED, lambda: _paused(ports, now)),
-        (Gate.HOST_UPGRADE, lambda: _host_upgrade(ports)),
+        (Gate.HOST_UPGRADE, lambda: ask_host_upgrade(ports)),
         (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
         (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
         (Gate.DENIED, lambda: _denied(ports, candidate, now)),
@@ -110,9 +111,9 @@ def find_foreign(ports: Ports) -> Foreign | None:
     return None
 
 
-def find_unexpected(ports: Ports) -> Foreign | None:
+def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:
     """Return the booted system, if it runs and is neither the profile's nor to be left for it."""
-    marks, systems = ports.marks.read(), ports.host.systems()
+    marks = ports.marks.read()
     booted, profile = systems.booted, systems.profile
     if booted is None or profile is None or booted != systems.running:
         return None
@@ -146,13 +147,17 @@ async def _paused(ports: Ports, now: datetime) -> Judgement:
     return judge_paused(ports.agenda.pause(now))
 
 
-async def _host_upgrade(ports: Ports) -> Judgement | None:
+async def ask_host_upgrade(ports: Ports) -> Judgement | None:
+    """Ask whether the host's own upgrade lets a home's go on; None for a host."""
     is_at_work = await ports.systemd.is_host_upgrading()
     return None if is_at_work is None else judge_host_upgrade(is_at_work=is_at_work)
 
 
-async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement:
-    return judge_booted(find_unexpected(ports), now, policy)
+async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement | None:
+    systems = ports.host.systems()
+    if systems.booted is None:
+        return None
+    return judge_booted(find_unexpected(ports, systems), now, policy)
 
 
 async def _window(policy: Policy, now: datetime) -> Judgement:
@@ -169,8 +174,9 @@ async def _clock(ports: Ports, policy: Policy) -> Judgement:
     return judge_clock(is_synchronised=is_synchronised, policy=policy)
 
 
-async def _boot_space(ports: Ports, policy: Policy) -> Judgement:
-    return judge_boot_space(ports.host.free_space(), policy)
+async def _boot_space(ports: Ports, policy: Policy) -> Judgement | None:
+    free = ports.host.free_space().boot
+    return None if free is None else judge_boot_space(free, policy)
 
 
 async def _store_space(ports: Ports, policy: Policy, candidate: Candidate) -> Judgement:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import take_baseline
-from agent.application.gatekeeper import ask_health, pass_by_hand
+from agent.application.gatekeeper import ask_health, ask_host_upgrade, pass_by_hand
 from agent.application.reboot import may_reboot, reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
@@ -63,6 +63,7 @@ async def perform(run: Run, text: str) -> StorePath | None:
     toplevel = await _build(run, found)
     if not (
         _is_not_paused_by_now(run)
+        and await _is_left_to_it(run)
         and await is_still_healthy(run)
         and _is_permitted(run, found, toplevel)
         and _keeps_the_agent(run, toplevel)
@@ -99,6 +100,12 @@ def _is_not_paused_by_now(run: Run) -> bool:
     """Return whether nobody has paused the agent while it fetched and built."""
     ports = run.ports
     return _is_passed(run, judge_paused(ports.agenda.pause(ports.clock.now())))
+
+
+async def _is_left_to_it(run: Run) -> bool:
+    """Return whether the host's own upgrade has not begun while a home's was fetched and built."""
+    judgement = await ask_host_upgrade(run.ports)
+    return judgement is None or _is_passed(run, judgement)
 
 
 def _is_permitted(run: Run, found: Candidate, toplevel: StorePath) -> bool:
@@ -145,7 +152,7 @@ async def _build(run: Run, found: Candidate) -> StorePath:
     run.ports.sink.emit(events.BUILD_FINISHED, toplevel=built)
     if built != found.toplevel:
         if run.policy.verify:
-            raise _mismatch("nixos-rebuild builds", built, found)
+            raise _mismatch("is built as", built, found)
         run.ports.sink.emit(events.BUILD_DIFFERS, toplevel=found.toplevel, built=built)
     return built
 
@@ -161,7 +168,7 @@ def _check_hostname(run: Run, toplevel: StorePath) -> None:
     if ours is None or ours != theirs:
         raise NixError(
             Kind.HOST_MISMATCH,
-            f"{toplevel} is for the host {theirs or 'without a name'}, this host is"
+            f"{toplevel} is for {theirs or 'what has no name'}, and this is"
             f" {ours or 'without a name'}",
             hint="check hydra.job; verify = false takes it as it is",
         )
@@ -185,7 +192,7 @@ async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Pla
     if await ports.systemd.is_activating():
         raise ActivationError(
             Kind.ACTIVATION_BUSY,
-            "a switch-to-configuration that this run has not started is at work",
+            "an activation that this run has not started is at work",
             hint="the next run tries again",
         )
     before = ports.host.systems()
@@ -388,5 +395,5 @@ def _mismatch(how: str, other: StorePath, found: Candidate) -> NixError:
     return NixError(
         Kind.PATH_MISMATCH,
         f"{found.flake} {how} {other}, but Hydra's build {found.build_id} is {found.toplevel}",
-        hint="is hydra.job this host's toplevel, and the flake pure?",
+        hint="is hydra.job the job of this very configuration, and the flake pure?",
     )

@@ -58,8 +58,8 @@ class Status:
             return AwaitReboot.name
         return self.decision.name
 
-    def fields(self) -> dict[str, object]:
-        """Return the status for a program."""
+    def fields(self, *, is_booted: bool = True) -> dict[str, object]:
+        """Return the status for a program; of a home nothing `is_booted`."""
         said: dict[str, object] = {
             "running": self.systems.running if self.systems else None,
             "booted": self.systems.booted if self.systems else None,
@@ -83,6 +83,9 @@ class Status:
             "evaluation_error": self.outlook.evaluation_error,
             "last_run": run_fields(self.last_run) if self.last_run else None,
         }
+        if not is_booted:
+            for name in ("booted", "loader_fallback", "reboot"):
+                del said[name]
         if isinstance(self.decision, Hold):
             said["reasons"] = [
                 {"name": name, "reason": reason} for name, reason in self.decision.reasons

@@ -33,7 +33,6 @@ from agent.domain.systems import Systems
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports
-    from agent.domain.gates import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
@@ -193,7 +192,7 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held:
-        await _come_again(run, held[0])
+        await _come_again(run, held[0].gate)
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
         return None
@@ -205,7 +204,10 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         action=run.policy.action,
         reasons=tuple(f"{told.gate}: {told.reason}" for told in judgements),
     )
-    return await perform(run, request.serialise())
+    pending = await perform(run, request.serialise())
+    if report.outcome is Outcome.HELD:
+        await _come_again(run, report.reasons[0][0])
+    return pending
 
 
 async def _reboot(run: Run, reason: str) -> None:
@@ -222,12 +224,12 @@ async def _reboot(run: Run, reason: str) -> None:
         run.report.outcome = Outcome.AWAITS_REBOOT
 
 
-async def _come_again(run: Run, held: Judgement) -> None:
+async def _come_again(run: Run, gate: str) -> None:
     """Let a run begin where it is known when the gate that holds this one may open."""
     now = run.ports.clock.now()
-    if held.gate is Gate.HOST_UPGRADE:
+    if gate == Gate.HOST_UPGRADE:
         await wake(run, now + _NEIGHBOUR_PAUSE)
-    if held.gate is not Gate.WINDOW:
+    if gate != Gate.WINDOW:
         return
     opens = run.policy.upgrade_schedule.next_opening(now, run.policy.host)
     if opens is not None:

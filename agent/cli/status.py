@@ -32,18 +32,19 @@ def command(
     from agent.cli.event_loop import run_async  # noqa: PLC0415
     from agent.config.load import load_settings  # noqa: PLC0415
     from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+    from agent.domain.target import TARGETS  # noqa: PLC0415
 
     overrides = {"action": action} if action else {}
     settings = load_settings(config_file, overrides=overrides, canaries=canaries)
     status = run_async(lambda stopped: _taken(settings, stopped))
+    target = TARGETS[settings.target]
     if as_json:
-        fields = {"host": settings.host, **status.fields()}
+        said = status.fields(is_booted=target.may_reboot)
+        fields = {"target": settings.target, target.noun: settings.host, **said}
         click.echo(json.dumps(hide_secrets(fields)))
     else:
         from agent.cli.status_report import for_person  # noqa: PLC0415
-        from agent.domain.target import TARGETS  # noqa: PLC0415
 
-        target = TARGETS[settings.target]
         click.echo(hide_secrets(for_person(status, settings.host, target)))
     return status.error.exit_code if status.error else 0
 

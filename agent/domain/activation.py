@@ -84,7 +84,7 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
     if ended.returncode != _UNITS_FAILED:
         return _KINDS.get(
             ended.returncode,
-            (Kind.ACTIVATION_FAILED, "switch-to-configuration refused or broke off"),
+            (Kind.ACTIVATION_FAILED, "it refused or broke off"),
         )
     what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
     named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""

@@ -191,7 +191,7 @@ def judge_downgrade(candidate: Candidate, highest_build: int | None) -> Judgemen
     if highest_build is not None and candidate.build_id < highest_build:
         reason = f"build {candidate.build_id} is older than build {highest_build}, taken before"
         return Judgement(Gate.DOWNGRADE, is_open=False, reason=reason)
-    return Judgement(Gate.DOWNGRADE, is_open=True, reason="not older than what this host had")
+    return Judgement(Gate.DOWNGRADE, is_open=True, reason="not older than what was here")
 
 
 def judge_store_space(plan: FetchPlan, space: FreeSpace, policy: Policy) -> Judgement:
@@ -205,15 +205,16 @@ def judge_store_space(plan: FetchPlan, space: FreeSpace, policy: Policy) -> Judg
     return Judgement(Gate.STORE_SPACE, is_open=True, reason=told)
 
 
-def judge_boot_space(space: FreeSpace, policy: Policy) -> Judgement:
-    """Hold when the boot partition has less room than its reserve; `test` leaves it alone."""
-    if space.boot is None:
-        return Judgement(Gate.BOOT_SPACE, is_open=True, reason="no boot partition")
+def judge_boot_space(free: int, policy: Policy) -> Judgement:
+    """Hold when the boot partition has less room than its reserve; `test` leaves it alone.
+
+    `free` is in bytes.
+    """
     if not policy.action.moves_profile:
         reason = f"{policy.action} does not write to it"
         return Judgement(Gate.BOOT_SPACE, is_open=True, reason=reason)
-    told = f"{_size(space.boot)} free"
-    if space.boot < policy.boot_reserve:
+    told = f"{_size(free)} free"
+    if free < policy.boot_reserve:
         reason = f"{told}: less than disk.boot_reserve ({_size(policy.boot_reserve)})"
         return Judgement(Gate.BOOT_SPACE, is_open=False, reason=reason)
     return Judgement(Gate.BOOT_SPACE, is_open=True, reason=told)

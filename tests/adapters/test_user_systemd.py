@@ -14,7 +14,11 @@ from agent.adapters.user_systemd import UserSystemd
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 
-BOTH = ["nixos-hydra-agent.service", "nixos-rebuild-switch-to-configuration.service"]
+OF_THE_SYSTEM = [
+    "nixos-hydra-agent.service",
+    "nixos-hydra-agent-confirm.service",
+    "nixos-rebuild-switch-to-configuration.service",
+]
 
 
 class UserCommands(Commands):
@@ -50,7 +54,7 @@ def play(coroutine):
     return asyncio.run(coroutine)
 
 
-@pytest.mark.parametrize("unit", BOTH)
+@pytest.mark.parametrize("unit", OF_THE_SYSTEM)
 def test_a_run_of_the_system_or_a_nixos_rebuild_is_seen(commands, unit):
     commands.state(unit, ActiveState="activating", SubState="start")
     assert play(commands.systemd.is_host_upgrading()) is True

@@ -70,6 +70,14 @@ def test_every_answer_is_told(world):
     assert world.told.fields_of(events.GATE_HELD)["reason"] == "canary: no reply"
 
 
+def test_of_what_is_never_booted_no_gate_speaks(world):
+    world.host.booted = None
+    world.host.space = replace(world.host.space, boot=None)
+    assert [gate for gate, _ in ask(world)] == [
+        gate for gate in GATES if gate not in (Gate.BOOTED_UNEXPECTED, Gate.BOOT_SPACE)
+    ]
+
+
 @pytest.mark.parametrize("is_at_work", [True, False])
 def test_a_home_waits_for_the_system_below_it(world, is_at_work):
     world.systemd.host_upgrades = is_at_work

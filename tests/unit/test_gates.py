@@ -132,7 +132,6 @@ def test_the_store_keeps_its_reserve(free, unpacked, is_open):
 @pytest.mark.parametrize(
     ("boot", "action", "is_open"),
     [
-        (None, Action.SWITCH, True),
         (64 * MIB, Action.SWITCH, True),
         (64 * MIB - 1, Action.SWITCH, False),
         (64 * MIB - 1, Action.BOOT, False),
@@ -142,7 +141,7 @@ def test_the_store_keeps_its_reserve(free, unpacked, is_open):
 )
 def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, is_open):
     wanted = replace(POLICY, action=action)
-    assert judge_boot_space(FreeSpace(0, boot), wanted).is_open is is_open
+    assert judge_boot_space(boot, wanted).is_open is is_open
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,19 @@ def test_a_home_waits_while_the_system_is_upgraded_and_the_next_run_is_scheduled
     assert world.run().outcome in (Outcome.CONFIRMED, Outcome.REBOOTING)
 
 
+def test_a_home_that_was_built_meanwhile_waits_for_the_system_too(world):
+    world.systemd.host_upgrades = False
+
+    def begin():
+        world.systemd.host_upgrades = True
+
+    world.steps.at("nixos-rebuild build", begin)
+    report = world.run()
+    assert (report.outcome, obstacles(report)) == (Outcome.HELD, ["host-upgrade"])
+    assert world.host.running == OLD
+    assert world.systemd.woken_at == world.clock.now() + 2 * MINUTE
+
+
 def test_windows_are_not_relied_on_while_the_clock_is_wrong(world):
     world.systemd.is_synchronised = False
     open_now = replace(

@@ -178,3 +178,12 @@ def test_a_status_of_which_nothing_is_known_can_still_be_told():
 def test_a_status_is_plain_data(world):
     world.run()
     assert json.loads(json.dumps(status(world).fields()))["running"] == NEW
+
+
+def test_of_a_home_nothing_is_said_of_boots(world):
+    said = status(world)
+    assert set(said.fields()) - set(said.fields(is_booted=False)) == {
+        "booted",
+        "loader_fallback",
+        "reboot",
+    }

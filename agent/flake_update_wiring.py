@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from agent.adapters.hydra.update_jobset import HydraUpdateJobset
 from agent.adapters.nix_flake import NixFlake
 from agent.adapters.notify import AppriseNotifier, NtfyTopic
 from agent.adapters.process import Runner
+from agent.adapters.scratch import scratch_directory
 from agent.adapters.secret_file import read_secret
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import UpdatePorts
@@ -22,7 +22,7 @@ from agent.domain.errors import GitError, Kind
 from agent.domain.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from agent.adapters.forge.rest import RestForge
     from agent.application.flake_update.ports import Forge, UpdateJobset
@@ -61,7 +61,7 @@ async def open_update_ports(
                 runner,
                 sink,
                 store_dir=str(settings.paths.store_dir),
-                roots=Path(scratch) / "roots",
+                roots=scratch / "roots",
                 concurrency=section.concurrency,
                 local_builds=not proposes or section.verify is Verify.LOCAL,
                 deadline=section.deadline.total_seconds(),
@@ -70,7 +70,7 @@ async def open_update_ports(
                 runner,
                 section.repository or Path.cwd(),
                 remote=section.remote,
-                scratch=Path(scratch),
+                scratch=scratch,
                 identity=_identity(section),
                 ssh_key=section.ssh_key_file,
             ),
@@ -80,15 +80,18 @@ async def open_update_ports(
         )
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=WORKTREES, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise GitError(
-            Kind.NO_SPACE,
-            f"no directory for temporary files can be made: {error}",
-            hint="make room, or set TMPDIR",
-        ) from error
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(scratch_directory(WORKTREES))
+        except OSError as error:
+            raise GitError(
+                Kind.NO_SPACE,
+                f"no directory for temporary files can be made: {error}",
+                hint="make room, or set TMPDIR",
+            ) from error
+        yield scratch
 
 
 def _forge(section: UpdateForgeSection, sink: EventSink, clock: Clock) -> RestForge | None:

@@ -85,8 +85,16 @@ class GitRepository(Repository):
 
     @override
     async def prepare(self) -> None:
-        done = await self._git("find the repository", "rev-parse", "--show-prefix")
-        self._prefix = done.stdout.strip()
+        asked = ("rev-parse", "--is-shallow-repository", "--show-prefix")
+        done = await self._git("find the repository", *asked)
+        is_shallow, _, prefix = done.stdout.partition("\n")
+        self._prefix = prefix.strip()
+        if is_shallow == "true":
+            raise GitError(
+                Kind.REPOSITORY_SHALLOW,
+                f"the repository of {self.flake} is a shallow clone, which nix does not take",
+                hint="`git fetch --unshallow`; in a workflow, `fetch-depth: 0` for the checkout",
+            )
         listed = await self._git("list worktrees", "worktree", "list", "--porcelain")
         for line in listed.stdout.splitlines():
             place = Path(line.removeprefix("worktree "))
@@ -297,5 +305,18 @@ def _refused(what: str, done: Completed) -> GitError:
     if fault.kind in (Kind.GIT_FAILED, Kind.PUSH_REFUSED) and "failed to push some refs" in text:
         rejected = re.search(r"^!\t|rejected\]", text, re.MULTILINE)
         if rejected is None:
-            return GitError(Kind.HOOK_REFUSED, fault.message, hint="the pre-push hook refused it")
+            said = _words_of_hook(done.tail) or fault.message
+            return GitError(
+                Kind.HOOK_REFUSED, f"cannot {what}: {said}", hint="the pre-push hook refused it"
+            )
+    if fault.kind is Kind.HOOK_REFUSED and (said := _words_of_hook(done.tail, "remote: ")):
+        return GitError(fault.kind, f"cannot {what}: {said}", hint=fault.hint)
     return fault
+
+
+def _words_of_hook(tail: str, prefix: str = "") -> str:
+    """Return the last line that a hook has said; a remote's come with a prefix."""
+    of_git = ("error: failed to push", "error: hook declined", "To ")
+    lines = tail.splitlines()
+    said = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
+    return next((line[:500] for line in reversed(said) if line and not line.startswith(of_git)), "")

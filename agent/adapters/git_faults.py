@@ -31,6 +31,7 @@ _TEXTS: Final = (
         Kind.SIGNING_FAILED,
         re.compile(
             r"gpg failed to sign|failed to sign the data|Couldn't load public key|ssh-keygen|gpg:"
+            r"|user\.signingkey|gpg\.ssh\."
         ),
         "see flake_update.signing_key: is the key there, and usable without a passphrase?",
     ),

@@ -248,7 +248,9 @@ def complaint(text: str) -> str:
     errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
     if not errors:
         return next((line for line in reversed(lines) if line), "it said nothing")
-    said = [line for line in lines[: errors[-1]] if line.startswith("fatal: ")][-1:]  # git's
+    # git's, of which the last says less than the one before.
+    fatal = [line for line in lines[: errors[-1]] if line.startswith("fatal: ")]
+    said = [line for line in fatal if "Could not read from remote" not in line][-1:]
     begun = len(said)
     for line in [lines[errors[-1]].removeprefix("error:").strip(), *lines[errors[-1] + 1 :]]:
         is_trace = line.startswith(("at ", "(use '--show-trace'", "(stack trace truncated", "…"))

@@ -46,6 +46,8 @@ _UNAVAILABLE: Final = re.compile(
     r"|[Cc]ould not resolve host|repository '[^']*' not found|is not valid|failed to open archive"
     r"|getting status of|no such file or directory|Failed to resolve"
 )
+_INPUT_AT_FAULT: Final = re.compile(r"while (?:updating|fetching) the (?:flake )?input ('[^']+')")
+"""In the trace of newer versions; of an older one the complaint has the URL."""
 # What each host's function of `nix eval --apply` gives.
 _SYSTEMS: Final = (
     "all: builtins.listToAttrs (map (name: { inherit name; value = let"
@@ -132,7 +134,9 @@ class NixFlake(FlakeBuilds):
             raise _full(done.tail)
         kind, told = Kind.EVALUATION_FAILED, "the inputs cannot be updated"
         if _UNAVAILABLE.search(done.tail):
-            kind, told = Kind.INPUT_UNAVAILABLE, "an input cannot be fetched"
+            named = _INPUT_AT_FAULT.search(done.tail)
+            what = f"the input {named[1]}" if named else "an input"
+            kind, told = Kind.INPUT_UNAVAILABLE, f"{what} cannot be fetched"
         raise NixError(
             kind,
             f"{told}: {complaint(done.tail)}",
@@ -255,7 +259,11 @@ def _json(text: str) -> Any:
 
 
 def _nonsense(text: str) -> NixError:
-    return NixError(Kind.NIX_NONSENSE, f"nix printed {text[:200]!r}, which is not what was asked")
+    return NixError(
+        Kind.NIX_NONSENSE,
+        f"nix printed {text[:200]!r}, which is not what was asked",
+        hint="is each toplevel a derivation, and the store at paths.store_dir?",
+    )
 
 
 def _does_not_evaluate(tail: str) -> Broken:

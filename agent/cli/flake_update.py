@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.application.flake_update.result import RunResult
     from agent.application.ports import EventSink
     from agent.config.settings import Settings
+    from agent.domain.errors import AgentError
     from agent.domain.flake_update.comparison import Comparison
 
 
@@ -83,6 +84,8 @@ def diff(
     except AgentError as error:
         if error.kind in (Kind.INTERRUPTED, Kind.TERMINATED):
             raise
+        if as_json:
+            _print_fault(error)
         tell(error)
         return DiffExit.FAILED
     _print_report(comparison, as_json=as_json)
@@ -183,6 +186,14 @@ def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:
         click.echo(json.dumps(hide_secrets(fields_of(comparison or Report(())))))
     elif comparison is not None and comparison.hosts:
         click.echo(hide_secrets(markdown(comparison)), nl=False)
+
+
+def _print_fault(error: AgentError) -> None:
+    from agent.application.report import error_fields  # noqa: PLC0415
+    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+
+    told = {name.replace("error_", "error.", 1): one for name, one in error_fields(error).items()}
+    click.echo(json.dumps(hide_secrets(told)))
 
 
 def _where_to_look() -> str:

@@ -49,6 +49,11 @@ def _branch(value: str) -> str:
     return value
 
 
+def _exclude_each_other(one: str, other: str) -> bool:
+    """Whether git can have but one of two branches, since one would be a directory of the other."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
 def _remote(value: str) -> str:
     if not _REMOTE.fullmatch(value):
         raise ValueError(f"{value[:100]!r} is no name of a remote: it is not its URL")
@@ -113,7 +118,7 @@ class UpdateHydraSection(Section):
     project: _HydraName | None = None
     """Name of the project."""
     branch: Annotated[str, AfterValidator(_ref)] = "flake-update-candidate"
-    """The branch that the jobset follows; there is one only while an update is proven."""
+    """The branch that the jobset follows; it is removed when an update is proven, or is not."""
     jobset: _HydraName = "flake-update-candidate"
     """Name of the jobset."""
     job: _HydraName = "{host}"
@@ -160,6 +165,21 @@ class FlakeUpdateSection(Section):
     forge: UpdateForgeSection = UpdateForgeSection()
     hydra: UpdateHydraSection = Field(default=UpdateHydraSection(), validate_default=True)
 
+    @field_validator("branch")
+    @classmethod
+    def _is_not_the_base(cls, value: str, info: ValidationInfo) -> str:
+        base = info.data.get("base", "")
+        if BranchTemplate(value).covers(base) or _exclude_each_other(value, base):
+            raise ValueError("an update's branch cannot be flake_update.base, or lie below it")
+        return value
+
+    @field_validator("signing_key")
+    @classmethod
+    def _is_kept_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("sign") == "ssh" and value.startswith("/nix/store/"):
+            raise ValueError("everybody can read what is in /nix/store: keep secrets elsewhere")
+        return value
+
     @field_validator("forge")
     @classmethod
     def _forge_is_whole(cls, value: UpdateForgeSection) -> UpdateForgeSection:
@@ -175,15 +195,16 @@ class FlakeUpdateSection(Section):
     @classmethod
     def _hydra_is_whole(cls, value: UpdateHydraSection, info: ValidationInfo) -> UpdateHydraSection:
         if info.data.get("verify") is Verify.HYDRA:
-            for key in ("instance", "project"):
-                if getattr(value, key) is None:
-                    raise ValueError(f"verify = 'hydra' needs flake_update.hydra.{key}")
-            if value.branch == info.data.get("base") or BranchTemplate(
-                info.data.get("branch", "")
-            ).covers(value.branch):
+            keys = (key for key in ("instance", "project") if getattr(value, key) is None)
+            if missing := " and ".join(f"flake_update.hydra.{key}" for key in keys):
+                raise ValueError(f"verify = 'hydra' needs {missing}")
+            others = (info.data.get("base", ""), info.data.get("branch", ""))
+            if BranchTemplate(others[1]).covers(value.branch) or any(
+                _exclude_each_other(value.branch, one) for one in others
+            ):
                 raise ValueError(
-                    "flake_update.hydra.branch is of what is not proven: neither"
-                    " flake_update.base nor flake_update.branch can be the same"
+                    "flake_update.hydra.branch is of what is not proven: flake_update.base and"
+                    " flake_update.branch cannot be the same, or lie below it"
                 )
         return value
 

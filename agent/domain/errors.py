@@ -133,6 +133,7 @@ class Kind(StrEnum):
     GIT_FAILED = "git-failed"
     GIT_TIMEOUT = "git-timeout"
     REPOSITORY_MISSING = "repository-missing"
+    REPOSITORY_SHALLOW = "repository-shallow"
     REPOSITORY_BUSY = "repository-busy"
     REMOTE_MISSING = "remote-missing"
     REMOTE_UNREACHABLE = "remote-unreachable"
@@ -331,6 +332,7 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.GIT_FAILED: _facts(_C.FAILED, "git failed in a way that has no name of its own"),
     Kind.GIT_TIMEOUT: _facts(_C.FAILED, "git took longer than its deadline"),
     Kind.REPOSITORY_MISSING: _facts(_C.FAILED, "the flake is in no git repository"),
+    Kind.REPOSITORY_SHALLOW: _facts(_C.FAILED, "the flake is in a shallow clone"),
     Kind.REPOSITORY_BUSY: _facts(_C.HELD, "another update of the repository is at work"),
     Kind.REMOTE_MISSING: _facts(_C.FAILED, "the repository has no such remote"),
     Kind.REMOTE_UNREACHABLE: _facts(_C.UNREACHABLE, "the remote could not be reached"),

@@ -206,14 +206,28 @@ def test_a_key_that_is_not_there_signs_nothing(checkout, signing):
     assert set(checkout.tips()) == {"main"}
 
 
+def test_without_any_key_nothing_is_signed(checkout):
+    identity = Identity("agent", "agent@localhost", "ssh", None)
+    assert fault_in(publish(checkout.repository(identity=identity))) is Kind.SIGNING_FAILED
+
+
 # What is refused
+
+
+def test_a_shallow_clone_is_refused(checkout):
+    checkout.git("commit", "--quiet", "--allow-empty", "--message", "another")
+    checkout.git("push", "--quiet", "origin", "HEAD:main")
+    checkout.git("fetch", "--quiet", "--depth=1", f"file://{checkout.remote}", "main")
+    assert fault_in(publish(checkout.repository())) is Kind.REPOSITORY_SHALLOW
 
 
 @pytest.mark.parametrize("name", ["pre-commit", "commit-msg", "pre-push"])
 def test_a_hook_of_the_repository_may_refuse(checkout, name):
     checkout.hook(name, "echo 'not on a Friday' >&2; exit 1")
     before = checkout.state()
-    assert fault_in(publish(checkout.repository())) is Kind.HOOK_REFUSED
+    with pytest.raises(GitError, match="not on a Friday") as caught:
+        asyncio.run(publish(checkout.repository()))
+    assert caught.value.kind is Kind.HOOK_REFUSED
     assert set(checkout.tips()) == {"main"}
     assert checkout.state() == before
 
@@ -221,7 +235,9 @@ def test_a_hook_of_the_repository_may_refuse(checkout, name):
 @pytest.mark.parametrize("name", ["pre-receive", "update"])
 def test_a_hook_of_the_remote_may_refuse(checkout, name):
     checkout.hook(name, "echo 'no such branches here' >&2; exit 1", of_remote=True)
-    assert fault_in(publish(checkout.repository())) is Kind.HOOK_REFUSED
+    with pytest.raises(GitError, match=f"cannot push {BRANCH}: no such branches here") as caught:
+        asyncio.run(publish(checkout.repository()))
+    assert caught.value.kind is Kind.HOOK_REFUSED
 
 
 def test_a_remote_may_refuse_a_branch(checkout):
@@ -317,6 +333,7 @@ def test_files_that_cannot_be_read_or_written_are_told(checkout):
         ("ssh: connect to host x port 22: Connection refused", Kind.REMOTE_UNREACHABLE),
         ("ssh: Could not resolve hostname x: Name or service", Kind.REMOTE_UNREACHABLE),
         ("fatal: unable to access 'https://x/': Could not", Kind.REMOTE_UNREACHABLE),
+        ("error: either user.signingkey or gpg.ssh.defaultKeyCommand", Kind.SIGNING_FAILED),
         ("fatal: the remote end hung up unexpectedly", Kind.REMOTE_UNREACHABLE),
         ("! [remote failure] a -> a (remote failed to report status)", Kind.REMOTE_UNREACHABLE),
         ("! [remote rejected] a -> a (branch is protected)", Kind.PUSH_REFUSED),

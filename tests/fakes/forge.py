@@ -31,13 +31,12 @@ class FakeForge(Forge):
         return tuple(_proposal(pull) for pull in found)
 
     @override
-    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
+    async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
         self._fail()
         return tuple(
             _proposal(pull)
             for pull in reversed(self.world.pulls)
-            if pull.head.startswith(head_prefix)
-            and (pull.base, pull.state, pull.is_merged) == (base, "closed", False)
+            if (pull.base, pull.state, pull.is_merged) == (base, "closed", False)
             and pull.head_repository == self.world.repository_id
         )
 

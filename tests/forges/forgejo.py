@@ -159,6 +159,8 @@ class ForgejoServer(ForgeServer):
         fork = pull.head_repository
         people = [self._user(login) for login in pull.assignees]
         own = self._repository(self.world.repository_id)
+        # Of a closed one whose branch is gone its own reference is told.
+        is_there = pull.state == "open" or self.world.revision_of(pull.head) is not None
         return {
             "id": 1000 + pull.number,
             "number": pull.number,
@@ -178,7 +180,7 @@ class ForgejoServer(ForgeServer):
             "merged_at": TIME if pull.is_merged else None,
             "head": {
                 "label": pull.head,
-                "ref": pull.head,
+                "ref": pull.head if is_there else f"refs/pull/{pull.number}/head",
                 "sha": pull.revision,
                 "repo_id": fork or 0,
                 "repo": None if fork is None else self._repository(fork),

@@ -92,7 +92,7 @@ def test_two_at_once_are_one_too_many(world):
     [
         (system("web-1"), FAILS, Verdict.BREAKS, DiffExit.FAILED),
         (FAILS, system("web-2"), Verdict.MENDED, DiffExit.CHANGED),
-        (FAILS, FAILS, Verdict.STILL_BROKEN, DiffExit.HOSTS_UNCHANGED),
+        (FAILS, FAILS, Verdict.STILL_BROKEN, DiffExit.FAILED),
     ],
 )
 def test_hosts_that_do_not_evaluate_have_a_verdict(world, before, after, verdict, code):

@@ -54,10 +54,56 @@ def test_red_jobs_are_told_with_their_links_when_all_have_ended(world):
 
 def test_an_evaluation_error_of_after_the_push_ends_the_wait(world):
     world.jobset.evals = [None]
-    world.jobset.states = [BEFORE, JobsetState("no such option", 200)]
+    world.jobset.states = [
+        BEFORE,
+        JobsetState("no such option", 200, 200),
+        JobsetState("no such option", 200, 200),
+        JobsetState("no such option", 200, 500),
+    ]
     with pytest.raises(FlakeError, match="cannot evaluate dddddddddddd: no such option") as caught:
         wait(world)
     assert caught.value.kind is Kind.EVALUATION_RED
+    assert world.clock.seconds == 90
+
+
+def test_the_first_check_after_the_push_may_have_begun_before_it(world):
+    world.jobset.states = [JobsetState("no such branch", 130, 130), JobsetState("", 160, 160)]
+    world.jobset.evals = [None, None, None, None, 9]
+    assert len(wait(world)) == 2
+
+
+def test_an_error_that_no_second_check_tells_is_in_what_is_told_in_the_end(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [JobsetState("no such option", 200, 200)]
+    with pytest.raises(
+        FlakeError, match="has not evaluated dddddddddddd: no such option"
+    ) as caught:
+        wait(world)
+    assert caught.value.kind is Kind.PROOF_OVERDUE
+
+
+def test_an_eval_that_comes_between_two_questions_is_found(world):
+    world.jobset.evals = [None, 9]
+    world.jobset.states = [JobsetState("another job fails", 130, 130)]
+    assert len(wait(world)) == 2
+    assert world.clock.seconds == 0
+
+
+def test_what_changes_nothing_is_proven_although_another_job_fails(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [JobsetState("another job fails", 130, 130)]
+    world.jobset.newest = [UNREACHABLE, 7]
+    world.jobset.outputs = {host: str(one.toplevel) for host, one in world.evaluated.items()}
+    assert len(wait(world)) == 2
+    assert world.clock.seconds == 30
+
+
+def test_what_waiting_does_not_help_against_ends_the_second_look_too(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [JobsetState("", 130, 130)]
+    world.jobset.newest = [HydraError(Kind.HYDRA_UNAUTHORISED, "401")]
+    with pytest.raises(HydraError):
+        wait(world)
 
 
 def test_an_evaluation_error_of_before_the_push_says_nothing(world):
@@ -103,7 +149,7 @@ def test_an_eval_of_something_else_proves_nothing(world, newest, web):
     if web:
         world.jobset.outputs["web"] = str(system(web).toplevel)
     assert len(wait(world)) == 2
-    assert world.clock.seconds == 90
+    assert world.jobset.evals == [9]
 
 
 def test_what_never_comes_ends_with_the_deadline(world):

@@ -78,6 +78,7 @@ def test_a_system_is_the_same_by_its_toplevel_not_its_derivation():
         ((MENDED,), DiffExit.CHANGED),
         ((BREAKS, SAME), DiffExit.FAILED),
         ((STILL, SAME), DiffExit.HOSTS_UNCHANGED),
+        ((STILL, STILL), DiffExit.FAILED),
     ],
 )
 def test_the_exit_code_tells_what_becomes_of_the_hosts(hosts, code):
@@ -101,7 +102,7 @@ def test_packages_that_tell_nothing_are_told_so():
     none = HostComparison("db", system("1"), system("2"), ())
     small = HostComparison("dns", system("1"), system("2"), (PackageChange("a", ("1",), ("2",)),))
     told = markdown(Comparison((), (unknown, none, small, SAME, SAME)))
-    assert "### web\n```\nthe packages could not be compared\n```" in told
+    assert "### web\n```\nthe packages were not compared\n```" in told
     assert "### db\n```\nno package has another version; files of the system differ\n```" in told
     assert "### dns\n```\na: 1 → 2\n```" in told
     assert told.endswith("2 hosts are not changed.\n")

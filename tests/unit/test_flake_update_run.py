@@ -294,7 +294,7 @@ def test_an_update_that_somebody_has_declined_is_not_proposed_again(world):
             del world.repository.remote[TODAY]
         result = world.run()
         assert (result.outcome, result.exit_code) == (Outcome.DECLINED, ExitCode.DONE)
-        assert headline(result).startswith(f"declined ({TODAY}): https://forge.test/1")
+        assert headline(result).startswith("declined: https://forge.test/1")
         assert messages(world)[-1] == (NOTHING, "low")
         assert world.notifier.told[-1].link == "https://forge.test/1"
     assert len(world.pulls.pulls) == 1
@@ -302,6 +302,39 @@ def test_an_update_that_somebody_has_declined_is_not_proposed_again(world):
     world.builds.upstream = NEWER
     assert world.run().outcome is Outcome.PROPOSED
     assert len(world.pulls.pulls) == 2
+
+
+def test_commits_of_others_in_a_declined_update_are_no_fault(world):
+    world.run()
+    world.pulls.pulls[0].state = "closed"
+    files = world.repository.commits[world.repository.remote[TODAY]].files
+    world.repository.remote[TODAY] = world.repository.add(
+        files, world.repository.remote[TODAY], "Mend what the update breaks"
+    )
+    assert world.run().outcome is Outcome.DECLINED
+
+
+def test_a_proposal_that_is_closed_while_the_next_is_proven_is_not_taken_for_it(world):
+    world.run()
+    world.builds.upstream = NEWER
+    first = world.pulls.pulls[0]
+    world.repository.on_push = lambda: setattr(first, "state", "closed")
+    result = world.run()
+    assert (result.outcome, result.proposal.number) == (Outcome.PROPOSED, 2)
+    assert "### db" not in first.body
+
+
+def test_without_a_forge_an_update_that_is_pushed_is_done(world):
+    world.without("forge")
+    assert world.run().outcome is Outcome.PUSHED
+    pushed = dict(world.repository.remote)
+    world.clock.seconds += 86400
+    result = world.run()
+    assert (result.outcome, result.exit_code) == (Outcome.ALREADY_PUSHED, ExitCode.DONE)
+    assert TODAY in world.notifier.told[-1].body
+    assert world.repository.remote == pushed
+    world.advance_base()
+    assert world.run().outcome is Outcome.PUSHED
 
 
 def test_a_proposal_that_was_merged_and_reverted_may_come_again(world):
@@ -458,7 +491,7 @@ def test_what_is_in_no_cache_is_not_broken_when_hydra_has_built_it(world):
     world.asks_hydra()
     world.builds.unbuildable[system("web-2").derivation] = FAILS
     assert world.run().outcome is Outcome.PROPOSED
-    assert "the packages could not be compared" in world.pulls.pulls[0].body
+    assert "the packages were not compared" in world.pulls.pulls[0].body
 
 
 def test_a_branch_that_hydra_cannot_build_is_taken_back(world):

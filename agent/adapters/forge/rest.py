@@ -113,9 +113,10 @@ class RestForge(Forge, ABC):
         return _newest_first(found)
 
     @override
-    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
-        # One page: what was closed long ago says nothing of inputs as they are now.
-        async with aclosing(self._pages(base, head_prefix, "closed")) as pages:
+    async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
+        # One page: what was closed long ago says nothing of inputs as they are now. Forgejo has
+        # `refs/pull/NUMBER/head` in place of a branch that is gone.
+        async with aclosing(self._pages(base, "", "closed")) as pages:
             return _newest_first(one for one in await anext(pages, ()) if not one.merged_at)
 
     async def _pages(

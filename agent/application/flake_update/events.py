@@ -63,7 +63,7 @@ BRANCH_PUSHED = Event(
 BRANCH_TAKEN_BACK = Event(
     "flake_update.branch_taken_back",
     "info",
-    "The update was not proposed after all, and its branch is as it was before, or gone.",
+    "What was pushed is not, or no longer, to be seen: the branch is as it was before, or gone.",
     {"branch": "its name", "former": "its former revision; null if it was new"},
 )
 BRANCH_LEFT = Event(
@@ -75,7 +75,7 @@ BRANCH_LEFT = Event(
 EVAL_FOUND = Event(
     "flake_update.eval_found",
     "info",
-    "Hydra has evaluated the update's revision.",
+    "Hydra has evaluated the update's revision, or what is the same for every host.",
     {"eval_id": "the eval", "revision": "the commit"},
 )
 HYDRA_UNANSWERED = Event(
@@ -118,8 +118,8 @@ UPDATE_FINISHED = Event(
     "info",
     "The run's summary, and its last event, unless it was interrupted.",
     {
-        "outcome": "lock-unchanged, hosts-unchanged, already-proposed, declined, dry-run, pushed,"
-        " proposed or failed",
+        "outcome": "lock-unchanged, hosts-unchanged, already-proposed, already-pushed, declined,"
+        " dry-run, pushed, proposed or failed",
         "branch": "the update's branch, if it came to that",
         "revision": "its commit",
         "url": "of the proposal",

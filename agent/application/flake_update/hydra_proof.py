@@ -80,36 +80,52 @@ class HydraProof:
             await self._sleep(f"of eval {eval_id} these are not built: {', '.join(late)}", jobs)
 
     async def _wait_for_eval(self, revision: str) -> int:
+        error = ""
         while True:
             eval_id = await self._ask(self._jobset.find_eval(revision))
             if eval_id is not None:
                 return eval_id
             state = await self._ask(self._jobset.state())
-            if state is not None:
-                if self._is_new_error(state):
+            if state is not None and state.checked_at not in self._checks:
+                eval_id = await self._look_again(revision, state)
+                if eval_id is not None:
+                    return eval_id
+                error = self._new_error(state)
+                if error and len(self._failed_checks) > 1:
                     raise FlakeError(
-                        Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {state.error}"
+                        Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {error}"
                     )
-                if state.checked_at not in self._checks and not state.error:
-                    eval_id = await self._ask(self._same_eval())
-                    if eval_id is not None:
-                        return eval_id
-                    self._checks.add(state.checked_at)
-            await self._sleep(f"the jobset has not evaluated {revision[:12]}", {})
+            told = f": {error}" if error else ""
+            await self._sleep(f"the jobset has not evaluated {revision[:12]}{told}", {})
 
-    def _is_new_error(self, state: JobsetState) -> bool:
-        """Whether it is of the revision, and not of what was there before it.
+    async def _look_again(self, revision: str, state: JobsetState) -> int | None:
+        """Return the eval that a new check has come to, perhaps just after it was asked for."""
+        try:
+            found = await self._jobset.find_eval(revision) or await self._same_eval()
+        except AgentError as error:
+            self._bear(error)
+            return None
+        if found is None:
+            self._checks.add(state.checked_at)
+        return found
 
-        A check that was on its way when the branch was pushed may tell the same again.
+    def _new_error(self, state: JobsetState) -> str:
+        """Return the error, if it is not only that of before the push.
+
+        The first check that ends after the push may have begun before it: what it tells is of the
+        revision only if the next one tells it, too.
         """
         before = self._before
-        if not state.error:
-            return False
-        if before is None or state.error != before.error:
-            return True
-        if state.error_time != before.error_time:
+        if before is not None and (state.error, state.error_time) == (
+            before.error,
+            before.error_time,
+        ):
+            return ""
+        if state.error:
             self._failed_checks.add(state.checked_at)
-        return len(self._failed_checks) > 1
+        else:
+            self._failed_checks.clear()
+        return state.error
 
     async def _same_eval(self) -> int | None:
         """Return the newest eval if every host in it is what the revision evaluates to.
@@ -129,10 +145,14 @@ class HydraProof:
         try:
             return await question
         except AgentError as error:
-            if not error.is_retryable and error.kind not in _CAN_COME:
-                raise
-            self._ports.sink.emit(events.HYDRA_UNANSWERED, **error_fields(error))
+            self._bear(error)
             return None
+
+    def _bear(self, error: AgentError) -> None:
+        """Raise a fault that does not end by itself."""
+        if not error.is_retryable and error.kind not in _CAN_COME:
+            raise error
+        self._ports.sink.emit(events.HYDRA_UNANSWERED, **error_fields(error))
 
     async def _sleep(self, open_question: str, jobs: dict[str, HostJob]) -> None:
         left = self._ends - self._ports.clock.elapsed()

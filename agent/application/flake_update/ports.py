@@ -65,8 +65,11 @@ class Forge(Protocol):
         """
         ...
 
-    async def declined_proposals(self, base: str, head_prefix: str) -> tuple[Proposal, ...]:
-        """Return those of the last proposals that were closed and not merged, the newest first."""
+    async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
+        """Return those of the last proposals that were closed and not merged, the newest first.
+
+        Of what branches they were is not always known: those may be gone.
+        """
         ...
 
     async def open(self, head: str, base: str, title: str, body: str) -> Proposal:
@@ -154,7 +157,10 @@ class Repository(Protocol):
         ...
 
     async def prepare(self) -> None:
-        """Make sure that it is one, and remove what a killed run has left. REPOSITORY_MISSING."""
+        """Make sure that it is one, and remove what a killed run has left.
+
+        REPOSITORY_MISSING, REPOSITORY_SHALLOW.
+        """
         ...
 
     async def head(self) -> str:

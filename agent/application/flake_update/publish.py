@@ -85,11 +85,11 @@ class Publication:
             return None
         body = proposal_body(comparison, self._proof(), update.lock)
         with step(self._ports.sink, "Proposing the update"):
-            found = await proposer.propose(
-                update.target.name, update.proposal, title_of(update.day), body
-            )
+            # To prove it may have taken hours, in which somebody has closed or opened one.
+            known = await proposer.find(update.target.name)
+            found = await proposer.propose(update.target.name, known, title_of(update.day), body)
             self._is_left = False
-            await proposer.finish(found, is_new=update.proposal is None, older=update.older)
+            await proposer.finish(found, is_new=known is None, older=update.older)
         return found
 
     def _proof(self) -> str:

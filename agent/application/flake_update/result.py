@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     LOCK_UNCHANGED = "lock-unchanged"
     HOSTS_UNCHANGED = "hosts-unchanged"
     ALREADY_PROPOSED = "already-proposed"
+    ALREADY_PUSHED = "already-pushed"
     DECLINED = "declined"
     DRY_RUN = "dry-run"
     PUSHED = "pushed"
@@ -65,20 +66,17 @@ def message_of(result: RunResult, look_at: str) -> Message:
     """Return what people are told of a run."""
     if result.error is not None:
         return notices.failure(result.error, look_at)
-    match result.outcome:
-        case Outcome.PUSHED | Outcome.PROPOSED:
-            hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
-            return notices.success(result.branch or "", hosts, result.proposal)
-        case Outcome.ALREADY_PROPOSED:
-            url = result.proposal.url if result.proposal else None
-            return notices.nothing(f"the update is proposed already: {url}", url)
-        case Outcome.DECLINED:
-            url = result.proposal.url if result.proposal else None
-            return notices.nothing(f"the update was declined: {url}", url)
-        case Outcome.HOSTS_UNCHANGED:
-            return notices.nothing("flake.lock has newer inputs, but no host changes")
-        case _:
-            return notices.nothing("flake.lock is already up to date")
+    if result.outcome in (Outcome.PUSHED, Outcome.PROPOSED):
+        hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
+        return notices.success(result.branch or "", hosts, result.proposal)
+    url = result.proposal.url if result.proposal else None
+    why = {
+        Outcome.ALREADY_PROPOSED: f"the update is proposed already: {url}",
+        Outcome.ALREADY_PUSHED: f"the update is on its branch already: {result.branch}",
+        Outcome.DECLINED: f"the update was declined: {url}",
+        Outcome.HOSTS_UNCHANGED: "flake.lock has newer inputs, but no host changes",
+    }
+    return notices.nothing(why.get(result.outcome, "flake.lock is already up to date"), url)
 
 
 def headline(result: RunResult) -> str:

@@ -158,11 +158,9 @@ class _Run:
         day = self.ports.clock.now().date()
         branches = [await self._look_at(one) for one in self.tips if self.policy.branch.covers(one)]
         chosen = choose_branch(branches, self.policy.branch.on(day), lock)
-        if isinstance(chosen, Diverged):
-            raise _diverged(chosen.branch.name)
         if isinstance(chosen, Proposed):
             return RunResult(
-                Outcome.ALREADY_PROPOSED,
+                Outcome.ALREADY_PUSHED if self.ports.forge is None else Outcome.ALREADY_PROPOSED,
                 self.comparison,
                 chosen.branch.name,
                 chosen.branch.revision,
@@ -170,7 +168,9 @@ class _Run:
             )
         declined = await self._declined(lock)
         if declined is not None:
-            return RunResult(Outcome.DECLINED, self.comparison, declined.head, proposal=declined)
+            return RunResult(Outcome.DECLINED, self.comparison, proposal=declined)
+        if isinstance(chosen, Diverged):
+            raise _diverged(chosen.branch.name)
         return chosen
 
     async def _declined(self, lock: LockFile) -> Proposal | None:
@@ -178,7 +178,7 @@ class _Run:
         policy, forge = self.policy, self.ports.forge
         if forge is None:
             return None
-        closed = await forge.declined_proposals(policy.base, policy.branch.prefix)
+        closed = await forge.declined_proposals(policy.base)
         return next((one for one in closed if mark_of(lock) in one.body), None)
 
     async def _look_at(self, name: str) -> UpdateBranch:
@@ -191,7 +191,8 @@ class _Run:
             lock=_lock_or_none(text),
             is_current=await repository.is_ancestor(base, tip),
             is_own=all(TRAILER in message for message in messages),
-            is_proposed=self._proposal_of(name) is not None,
+            # Without a forge it has come as far as it can.
+            is_proposed=self.ports.forge is None or self._proposal_of(name) is not None,
         )
 
     def _proposal_of(self, name: str) -> Proposal | None:

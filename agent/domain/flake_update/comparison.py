@@ -103,9 +103,12 @@ class Comparison:
 
     @property
     def exit_code(self) -> DiffExit:
-        """A host that was broken before says nothing about the update; one that it breaks does."""
+        """A host that was broken before says nothing about the update; one that it breaks does.
+
+        Where all are broken nothing is known.
+        """
         if self.changed:
             return DiffExit.CHANGED
-        if self.of(Verdict.BREAKS):
+        if self.of(Verdict.BREAKS) or (self.hosts and len(self.broken) == len(self.hosts)):
             return DiffExit.FAILED
         return DiffExit.HOSTS_UNCHANGED

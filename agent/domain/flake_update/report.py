@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_FENCE: Final = 3
 _NO_VERSIONS: Final = "no package has another version; files of the system differ"
-_NOT_COMPARED: Final = "the packages could not be compared"
+_NOT_COMPARED: Final = "the packages were not compared"
 _FAILS: Final = {Stage.EVALUATION: "does not evaluate", Stage.BUILD: "does not build"}
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from agent.application.flake_update.policy import UpdatePolicy, Verify
 from agent.application.flake_update.ports import MergeMethod  # noqa: TC001 - pydantic reads it
-from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section
+from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section, table
 from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
@@ -162,8 +162,8 @@ class FlakeUpdateSection(Section):
     """With `gpg` the key's id, with `ssh` the file of its private key; unset: git's own."""
     ssh_key_file: SecretFile | None = None
     """Private key that the remote is shown; unset: those of the user."""
-    forge: UpdateForgeSection = UpdateForgeSection()
-    hydra: UpdateHydraSection = Field(default=UpdateHydraSection(), validate_default=True)
+    forge: UpdateForgeSection = table()
+    hydra: UpdateHydraSection = table()
 
     @field_validator("branch")
     @classmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from agent.config.values import parse_host, parse_http_url
 
@@ -14,6 +14,14 @@ class Section(BaseModel):
     """A table of the file: unknown keys are errors, values are final."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def table() -> Any:
+    """Return the default of a table that may be left out, which is all of its keys' defaults.
+
+    An instance in its place would have a validator of its own built at each start.
+    """
+    return Field(default={}, validate_default=True)
 
 
 def _absolute(value: Path) -> Path:

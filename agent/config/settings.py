@@ -22,9 +22,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.checks import CheckSection, check_of
-from agent.config.flake_update import FlakeUpdateSection
-from agent.config.notify import NotifySection
-from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section
+from agent.config.flake_update import FlakeUpdateSection  # noqa: TC001 - pydantic reads it
+from agent.config.notify import NotifySection  # noqa: TC001 - pydantic reads it
+from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section, table
 from agent.config.target import default_name, default_paths, target_in
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
@@ -367,18 +367,18 @@ class Settings(BaseSettings):
     """Whether the candidate is proven to be this host's before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()
     """Further arguments for nixos-rebuild; of a home, for `nix build`."""
-    hydra: HydraSection = Field(default={}, validate_default=True)
-    fetch: FetchSection = FetchSection()
-    activate: ActivateSection = ActivateSection()
-    upgrade: UpgradeSection = UpgradeSection()
-    disk: DiskSection = DiskSection()
-    health: HealthSection = HealthSection()
-    confirm: ConfirmSection = ConfirmSection()
-    reboot: RebootSection = RebootSection()
-    paths: PathsSection = Field(default=PathsSection(), validate_default=True)
-    log: LogSection = LogSection()
-    notify: NotifySection = NotifySection()
-    flake_update: FlakeUpdateSection = FlakeUpdateSection()
+    hydra: HydraSection = table()
+    fetch: FetchSection = table()
+    activate: ActivateSection = table()
+    upgrade: UpgradeSection = table()
+    disk: DiskSection = table()
+    health: HealthSection = table()
+    confirm: ConfirmSection = table()
+    reboot: RebootSection = table()
+    paths: PathsSection = table()
+    log: LogSection = table()
+    notify: NotifySection = table()
+    flake_update: FlakeUpdateSection = table()
 
     @field_validator("host", mode="before")
     @classmethod
@@ -397,8 +397,6 @@ class Settings(BaseSettings):
     @field_validator("paths", mode="before")
     @classmethod
     def _are_of_the_target(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, PathsSection):
-            value = value.model_dump(exclude_unset=True)
         ours = default_paths(target_in(info.data))
         return {**ours, **value} if isinstance(value, dict) else value
 

@@ -191,7 +191,11 @@ def test_a_host_ends_with_the_process_that_booted_it(number):
 
     assert ended
     assert len(inside) > 3
-    assert not [pid for pid in inside if is_of(pid, "doomed")]
+    # Who entered the namespace from without is not waited for, and ends when it sees that.
+    until = time.monotonic() + 30
+    while left := [pid for pid in inside if is_of(pid, "doomed")]:
+        assert time.monotonic() < until, left
+        time.sleep(0.02)
     assert cgroup not in Path("/proc/self/mountinfo").read_text()
 
     with_new = Rack()

@@ -43,6 +43,7 @@ def demo(tmp_path):
     return play
 
 
+@pytest.mark.long
 def test_the_demo_tells_a_person_what_happens_and_leaves_nothing_behind(demo):
     told = demo()
     for scene in SCENES:

@@ -94,7 +94,7 @@ _TOUCHING = tuple(
 @pytest.mark.parametrize("point", points(killer.UPGRADE, _TOUCHING))
 def test_an_upgrade_killed_at_a_point_is_recovered_from(victim, point):
     before = victim.look()
-    target = victim.offer_next()
+    target = victim.offer_next(before.running)
     victim.kill_at(point)
     told = victim.next_run()
     seen = victim.assert_recovered(victim.good, before.runs + 1)
@@ -141,7 +141,7 @@ def test_what_was_killed_at_a_random_moment_is_recovered_from(victim, number):
     who = chance.choices((UPGRADE, CONFIRM, "the host"), (6, 3, 1))[0]
     moment = chance.random()
     before = victim.look()
-    target = victim.offer_broken() if is_broken else victim.offer_next()
+    target = victim.offer_broken() if is_broken else victim.offer_next(before.running)
 
     victim.host.systemctl("start", "--no-block", UPGRADE)
     if who == CONFIRM:

@@ -296,6 +296,7 @@ def test_a_person_who_boots_an_older_entry_is_left_in_peace(site, began, outside
     assert host.boots == 3
 
 
+@pytest.mark.long
 def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, outside):
     polite = {**REBOOTS, "reboot": {"mode": "when-needed", "user_notice": "4s"}}
     host, _ = began(settings=polite)
@@ -320,6 +321,7 @@ def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, ou
     assert_settled(host, second.toplevel)
 
 
+@pytest.mark.long
 def test_a_person_who_picks_an_older_entry_after_the_agents_reboot_is_left_in_peace(
     site, began, outside
 ):

@@ -37,6 +37,8 @@ _NEXT_RUNS = 8
 HELD = 75
 _MOST_ROUNDS = 60
 """After which a new host is taken: its history, its logs and its builds grow."""
+_KEPT_FOR = 5
+"""Rounds, of which the generations are kept."""
 JOURNAL = "/var/lib/nixos-hydra-agent/journal.sqlite"
 MARKS = "/nix/var/nix/gcroots/nixos-hydra-agent"
 
@@ -127,9 +129,9 @@ class Victim:
 
     # Steps of a round
 
-    def offer_next(self) -> System:
+    def offer_next(self, running: str | None = None) -> System:
         """Let Hydra build the good system that is not the host's; return it."""
-        running = self.look().running
+        running = running or self.look().running
         target = next(system for system in self.good if system.toplevel != running)
         self.outside.offer(target)
         return target
@@ -188,21 +190,20 @@ class Victim:
     def assert_recovered(self, allowed: list[System], runs: int) -> Look:
         """Assert that the host is wholly on an allowed system, and its history has `runs` runs."""
         seen = self.look()
-        told = f"{seen}\n{self.host.journal('--boot')[-20_000:]}"
         marks = {name: path for name, path in seen.marks.items() if name != "candidate"}
-        assert marks == {"confirmed": seen.running}, told
-        assert seen.running in [system.toplevel for system in allowed], told
-        assert seen.profile == seen.boot_default == seen.running, told
-        self._assert_chosen(seen)
-        assert not seen.timers, told
-        assert not [row for row in seen.rows if row[0] in UNDER_WAY], told
-        assert seen.runs >= runs, told
-        return seen
-
-    def _assert_chosen(self, seen: Look) -> None:
-        """Assert that no profile has ever been one that nobody chose."""
         chosen = {system.toplevel for system in (*self.good, self.broken)}
-        assert set(seen.generations) <= chosen, seen
+        demands = {
+            "the running system is confirmed": marks == {"confirmed": seen.running},
+            "it is an allowed one": seen.running in [system.toplevel for system in allowed],
+            "profile and loader lead to it": seen.profile == seen.boot_default == seen.running,
+            "no profile was ever one that nobody chose": set(seen.generations) <= chosen,
+            "no timer is left": not seen.timers,
+            "no run is left open": not [row for row in seen.rows if row[0] in UNDER_WAY],
+            "no row is lost": seen.runs >= runs,
+        }
+        unmet = [demand for demand, is_met in demands.items() if not is_met]
+        assert not unmet, f"{unmet}: {seen}\n{self.host.journal('--boot')[-20_000:]}"
+        return seen
 
 
 class Victims:
@@ -218,8 +219,9 @@ class Victims:
             self.drop()
         if self._victim is None:
             self._victim = Victim(self._site)
+        if self._victim.rounds % _KEPT_FOR == 0:
+            self._victim.forget_generations()
         self._victim.rounds += 1
-        self._victim.forget_generations()
         return self._victim
 
     def drop(self) -> None:

@@ -434,7 +434,7 @@ def steps_with(nature):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, derandomize=True
+    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True
 )
 
 
@@ -443,4 +443,4 @@ class ManyLives(Life):
 
 
 TestManyLives = pytest.mark.long(ManyLives.TestCase)
-TestManyLives.settings = settings(max_examples=1500, stateful_step_count=30, deadline=None)
+TestManyLives.settings = settings(max_examples=1000, stateful_step_count=30, deadline=None)

@@ -364,7 +364,7 @@ class Settings(BaseSettings):
     strategy: Strategy = Strategy.FLAKE
     """`flake`: evaluate and compare; `store-path`: activate Hydra's output with no evaluation."""
     verify: bool = True
-    """Whether the candidate is proven to be this host's before anything is fetched."""
+    """Whether the candidate is proven to be of this configuration before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()
     """Further arguments for nixos-rebuild; of a home, for `nix build`."""
     hydra: HydraSection = table()

@@ -33,6 +33,8 @@ _PACKAGE_FORMAT: Final = "gen-version"
 _BOUNDARY: Final = "writeBoundary"
 """The step, told by its name in any language, before which nothing of a home is changed."""
 _REFUSED, _BROKE_OFF = 1, 2
+_LONGEST_START: Final = 30.0
+"""Seconds."""
 _SIGNALS: Final = range(129, 193)
 
 
@@ -83,6 +85,7 @@ class UserSystemd(SystemdCommands):
         """
         if action is Action.BOOT:
             return ActivationExit(0, "")  # nothing but the profile
+        await self._await_start()
         self._let_it_tidy_up(toplevel)
         done = await self._in_a_unit(_script(toplevel), [name for name, _ in self._inherited()])
         for line in done.stdout.splitlines():
@@ -92,6 +95,15 @@ class UserSystemd(SystemdCommands):
     @override
     def _is_managed(self) -> bool:
         return (self._run_dir / "systemd").is_dir()
+
+    async def _await_start(self) -> None:
+        """Wait until the manager has started everything, but not for ever: it may wait for this.
+
+        Of one that is starting home-manager reloads no unit, and says that all went well.
+        """
+        if self._is_managed():
+            wait = (*self._systemctl, "is-system-running", "--wait", "--quiet")
+            await self._runner.run(wait, timeout=_LONGEST_START)
 
     def _let_it_tidy_up(self, toplevel: StorePath) -> None:
         """Let an activation see what it has to tidy up: the home that is left half-way.

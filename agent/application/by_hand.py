@@ -144,7 +144,8 @@ def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
     raise HostError(
         Kind.NO_CONFIRMED_SYSTEM,
         f"{confirmed} is confirmed, and none that was confirmed before it is in the store",
-        hint="`nixos-rebuild switch --rollback` goes back by a generation",
+        hint="a host goes back by a generation with `nixos-rebuild switch --rollback`, a home with"
+        " `activate` of one that `home-manager generations` lists",
     )
 
 

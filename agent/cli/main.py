@@ -37,7 +37,7 @@ _COMMANDS: Final = {
     "resume": "End a pause.",
     "rollback": "Go back to the last confirmed system.",
     "status": "Tell what a run would do now, and why.",
-    "upgrade": "Bring this host to Hydra's newest good build, once.",
+    "upgrade": "Bring this host, or home, to Hydra's newest good build, once.",
 }
 
 _STANDARD_ERROR: Final = 2
@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nixos-hydra-agent", message="%(prog)s %(version)s")
 def agent() -> None:
-    """Upgrade this NixOS host to the newest good build of its own Hydra job."""
+    """Upgrade this NixOS host, or a user's home, to the newest good build of its own Hydra job."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -64,6 +64,10 @@ let
       (dirOf config.systemd.user.systemctlPath)
       "${config.home.profileDirectory}/bin"
       "/run/current-system/sw/bin"
+      # Where that is not NixOS.
+      "/usr/local/bin"
+      "/usr/bin"
+      "/bin"
     ]
   );
 
@@ -93,7 +97,6 @@ in
       state_dir = "${config.xdg.stateHome}/nixos-hydra-agent";
       marks_dir = "${config.xdg.stateHome}/nixos-hydra-agent/marks";
     };
-    log.format = "json";
   };
 
   home.packages = [ command ];

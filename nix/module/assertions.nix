@@ -39,6 +39,13 @@ in
       message = "system.autoUpgradeHydra.fetch.localBuilds makes no sense with system.autoUpgradeHydra.strategy = \"store-path\": without a flake there is nothing to build from.";
     }
     {
+      assertion = builtins.elem cfg.settings.target [
+        null
+        "nixos"
+      ];
+      message = "system.autoUpgradeHydra.settings.target can only be \"nixos\" here: homes have services.autoUpgradeHydra, by homeModules.default.";
+    }
+    {
       assertion = inline == [ ];
       message = "system.autoUpgradeHydra.flags has a secret, which would be in the world-readable store: see system.autoUpgradeHydra.credentials.";
     }

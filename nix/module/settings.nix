@@ -62,7 +62,6 @@ in
         map schema.window.settings cfg.rebootWindows
         ++ lib.optional (cfg.rebootWindow != null) (everyDay cfg.rebootWindow);
     };
-    log.format = "json";
   };
 
   environment.etc."nixos-hydra-agent/config.toml".source = file;

@@ -74,7 +74,6 @@ in
         ntfy_token_file = credential "ntfy-token";
         urls_file = credential "notify-urls";
       };
-      log.format = "json";
     };
 
     # What is wrong with the settings is told by the agent itself, and with times by systemd, while the

@@ -84,7 +84,8 @@ def test_an_activation_is_a_unit_of_the_users_manager(commands):
     (commands.run_dir / "systemd").mkdir()
     home = commands.home("exit 9")
     assert play(commands.systemd.activate(home, Action.SWITCH)).returncode == 0
-    (asked,) = commands.asked()
+    waited, asked = commands.asked()
+    assert waited[:3] == ["systemctl", "--user", "is-system-running"]
     assert asked[:2] == ["systemd-run", "--user"]
     assert "--unit=nixos-hydra-agent-activation" in asked
     assert asked[-1] == f"{home}/activate"

@@ -65,6 +65,10 @@ REFUSED = {
     "an unknown option": ("bogus = 1;", "`services.autoUpgradeHydra.bogus' does not exist"),
     "what is a host's alone": ("allowReboot = true;", "allowReboot' does not exist"),
     "a wrong type": ('hydra.timeout = "soon";', "hydra.timeout' is not of type"),
+    "a host": (
+        'settings.target = "nixos";',
+        "services.autoUpgradeHydra.settings.target can only be",
+    ),
     "a secret": ('flags = [ "--option" "access-tokens" "x" ];', "flags has a secret"),
     "builds without a flake": (
         'strategy = "store-path"; fetch.localBuilds = true;',
@@ -151,8 +155,10 @@ def test_a_switch_leaves_the_services_of_the_agent_alone_and_takes_new_times(hom
 def test_its_services_find_what_the_user_and_the_system_have_after_what_they_need(homes):
     for unit in homes["least"]["services"].values():
         (path,) = unit["Service"]["Environment"]
-        *_, user, system = path.split(":")
-        assert (user, system) == ("/home/eve/.nix-profile/bin", "/run/current-system/sw/bin")
+        assert path.split(":")[-5:] == [
+            *("/home/eve/.nix-profile/bin", "/run/current-system/sw/bin"),
+            *("/usr/local/bin", "/usr/bin", "/bin"),
+        ]
 
 
 def test_a_missed_run_does_not_come_before_the_systems(homes):

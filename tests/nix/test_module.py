@@ -215,9 +215,9 @@ def test_without_enable_there_is_nothing(systems):
     assert off["settings"] is None
 
 
-def test_a_host_has_its_own_name_and_logs_json(read):
+def test_a_host_has_its_own_name_and_logs_json_but_on_a_terminal(read):
     assert read("least", "settings/host") == "from-networking"
-    assert read("least", "settings/log/format") == "json"
+    assert read("least", "settings/log/format") == "auto"
 
 
 def test_settings_win_over_the_options(read):

@@ -74,6 +74,10 @@ REFUSED = {
         )
         for action in ("test", "dry-activate")
     },
+    "a home": (
+        'settings.target = "home-manager";',
+        "system.autoUpgradeHydra.settings.target can only be",
+    ),
     "builds without a flake": (
         'strategy = "store-path"; fetch.localBuilds = true;',
         "system.autoUpgradeHydra.fetch.localBuilds makes no sense",

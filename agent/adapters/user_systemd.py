@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
+from agent.adapters.process import ProgramMissingError
 from agent.adapters.systemd import SystemdCommands
 from agent.application.ports import ActivationExit
 from agent.domain.policy import Action
@@ -103,7 +104,8 @@ class UserSystemd(SystemdCommands):
         """
         if self._is_managed():
             wait = (*self._systemctl, "is-system-running", "--wait", "--quiet")
-            await self._runner.run(wait, timeout=_LONGEST_START)
+            with contextlib.suppress(ProgramMissingError):
+                await self._runner.run(wait, timeout=_LONGEST_START)
 
     def _let_it_tidy_up(self, toplevel: StorePath) -> None:
         """Let an activation see what it has to tidy up: the home that is left half-way.

@@ -114,6 +114,7 @@ def test_the_timer_proposes_an_update_under_the_units_hardening(host):
     host.systemctl("start", TIMER)
     host.eventually(lambda: told(host), "an update is told")
     host.systemctl("stop", TIMER)
+    host.await_state(UNIT, "inactive")
     first = told(host)[0]
 
     assert (first["outcome"], first["changed"]) == ("pushed", ["web"]), host.journal()

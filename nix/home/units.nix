@@ -13,10 +13,21 @@ let
   agent = lib.getExe cfg.package;
   deadlines = import ../module/deadlines.nix { inherit schema; } cfg.settings;
 
-  times = import ../module/times.nix {
-    inherit lib;
-    inherit (pkgs) systemd;
-  };
+  checkedTimes =
+    import ../module/times.nix
+      {
+        inherit lib;
+        inherit (pkgs) systemd;
+      }
+      {
+        calendar."services.autoUpgradeHydra.dates" = cfg.dates;
+        timespan = {
+          "services.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
+        }
+        // lib.optionalAttrs (cfg.onStartupSec != null) {
+          "services.autoUpgradeHydra.onStartupSec" = cfg.onStartupSec;
+        };
+      };
 
   written = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (
     schema.withoutNull cfg.settings
@@ -30,15 +41,7 @@ let
           echo 'These are keys of services.autoUpgradeHydra.settings; most are made of options of like names.' >&2
           exit 1
         fi
-        ${times {
-          calendar."services.autoUpgradeHydra.dates" = cfg.dates;
-          timespan = {
-            "services.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
-          }
-          // lib.optionalAttrs (cfg.onStartupSec != null) {
-            "services.autoUpgradeHydra.onStartupSec" = cfg.onStartupSec;
-          };
-        }}
+        ${checkedTimes}
         cp ${written} $out
       ''
     else

@@ -8,10 +8,22 @@
 let
   cfg = config.system.autoUpgradeHydra;
 
-  times = import ./times.nix {
-    inherit lib;
-    systemd = config.systemd.package;
-  };
+  checkedTimes =
+    import ./times.nix
+      {
+        inherit lib;
+        systemd = config.systemd.package;
+      }
+      {
+        calendar."system.autoUpgradeHydra.dates" = cfg.dates;
+        timespan = {
+          "system.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
+          "system.autoUpgradeHydra.reboot.deadline" = cfg.reboot.deadline;
+        }
+        // lib.optionalAttrs (cfg.onBootSec != null) {
+          "system.autoUpgradeHydra.onBootSec" = cfg.onBootSec;
+        };
+      };
 
   minutes =
     time:
@@ -74,16 +86,7 @@ in
         echo 'These are keys of system.autoUpgradeHydra.settings; most are made of options of like names.' >&2
         exit 1
       fi
-      ${times {
-        calendar."system.autoUpgradeHydra.dates" = cfg.dates;
-        timespan = {
-          "system.autoUpgradeHydra.randomizedDelaySec" = cfg.randomizedDelaySec;
-          "system.autoUpgradeHydra.reboot.deadline" = cfg.reboot.deadline;
-        }
-        // lib.optionalAttrs (cfg.onBootSec != null) {
-          "system.autoUpgradeHydra.onBootSec" = cfg.onBootSec;
-        };
-      }}
+      ${checkedTimes}
     ''
   );
 }

@@ -21,16 +21,19 @@ let
 
   checked =
     verb: what: change: times:
-    lib.concatMapStrings (option: ''
-      if ! ${systemd}/bin/systemd-analyze ${verb} -- ${
-        lib.escapeShellArg (change (toString times.${option}))
-      } > times; then
-        echo ${
-          lib.escapeShellArg "${option}: \"${toString times.${option}}\" is no ${what}, see systemd.time(7)."
-        } >&2
-        exit 1
-      fi
-    '') (builtins.attrNames times);
+    lib.concatMapStrings (
+      option:
+      let
+        time = toString times.${option};
+        told = "${option}: \"${time}\" is no ${what}, see systemd.time(7).";
+      in
+      ''
+        if ! ${systemd}/bin/systemd-analyze ${verb} -- ${lib.escapeShellArg (change time)} > times; then
+          echo ${lib.escapeShellArg told} >&2
+          exit 1
+        fi
+      ''
+    ) (builtins.attrNames times);
 in
 checked "calendar" "calendar event" withoutZone calendar
 + checked "timespan" "time span" (span: span) timespan

@@ -25,10 +25,16 @@ let
   credential =
     name: if credentials ? ${name} then "/run/credentials/nix-flake-updater.service/${name}" else null;
 
-  times = import ../module/times.nix {
-    inherit lib;
-    systemd = config.systemd.package;
-  };
+  checkedTimes =
+    import ../module/times.nix
+      {
+        inherit lib;
+        systemd = config.systemd.package;
+      }
+      {
+        calendar."services.nix-flake-updater.schedule" = cfg.schedule;
+        timespan."services.nix-flake-updater.randomizedDelaySec" = cfg.randomizedDelaySec;
+      };
 
   isRoot = cfg.user == "root";
   isSignedByGpg = cfg.signing.format == "gpg";
@@ -84,10 +90,7 @@ in
           echo 'These are keys of services.nix-flake-updater.settings; most are made of options of like names.' >&2
           exit 1
         fi
-        ${times {
-          calendar."services.nix-flake-updater.schedule" = cfg.schedule;
-          timespan."services.nix-flake-updater.randomizedDelaySec" = cfg.randomizedDelaySec;
-        }}
+        ${checkedTimes}
       ''
     );
 

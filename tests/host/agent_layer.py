@@ -46,8 +46,9 @@ def agent_layer(rack: Rack) -> str:
         if not layer.is_dir():
             _install(rack, sources, layer)
         os.utime(layer)
-        inside = f"/run/agent/{layer.name}"
-        rack.run("sh", "-euc", 'mkdir -p "$2"; mount --bind "$1" "$2"', "sh", str(layer), inside)
+        # Where it is kept may be covered in the rack by what is the rack's own.
+        kept, inside = f"/run/kept/agents/{layer.name}", f"/run/agent/{layer.name}"
+        rack.run("sh", "-euc", 'mkdir -p "$2"; mount --bind "$1" "$2"', "sh", kept, inside)
         _forget_old(agents)
     return inside
 

@@ -45,8 +45,9 @@ read -r pid _ < /proc/self/stat
 mount -t proc proc /proc
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/image /run/agent
+mkdir /run/image /run/kept /run/agent
 mount --bind "$1" /run/image
+mount --bind "$(dirname "$1")" /run/kept
 mount -t tmpfs -o mode=755 tmpfs /tmp
 ip link set lo up
 ip link add name "$2" type bridge forward_delay 0

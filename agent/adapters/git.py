@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from agent.adapters.git_faults import fault_of
+from agent.adapters.git_faults import fault_of, fault_of_push
 from agent.adapters.git_lock import held
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
@@ -238,13 +238,13 @@ class GitRepository(Repository):
     async def push(self, revision: str, branch: str, replaces: str | None) -> None:
         done = await self._push(f"{revision}:{_HEADS}{branch}", branch, replaces)
         if done.returncode != 0:
-            raise _refused(f"push {branch}", done)
+            raise fault_of_push(f"push {branch}", done)
 
     @override
     async def take_back(self, revision: str, branch: str, former: str | None) -> None:
         done = await self._push(f"{former or ''}:{_HEADS}{branch}", branch, revision)
         if done.returncode != 0:
-            fault = _refused(f"take {branch} back", done)
+            fault = fault_of_push(f"take {branch} back", done)
             # It never came to be what is to be taken back, or is somebody else's by now.
             if fault.kind is not Kind.BRANCH_DIVERGED:
                 raise fault
@@ -296,27 +296,3 @@ def _revision(text: str) -> str:
     if not _REVISION.fullmatch(revision):
         raise GitError(Kind.GIT_FAILED, f"git printed {text[:100]!r} where a commit's hash belongs")
     return revision
-
-
-def _refused(what: str, done: Completed) -> GitError:
-    """Return why a push failed; what a hook of this repository refuses is not sent at all."""
-    text = f"{done.stdout}\n{done.tail}"
-    fault = fault_of(what, text)
-    if fault.kind in (Kind.GIT_FAILED, Kind.PUSH_REFUSED) and "failed to push some refs" in text:
-        rejected = re.search(r"^!\t|rejected\]", text, re.MULTILINE)
-        if rejected is None:
-            said = _words_of_hook(done.tail) or fault.message
-            return GitError(
-                Kind.HOOK_REFUSED, f"cannot {what}: {said}", hint="the pre-push hook refused it"
-            )
-    if fault.kind is Kind.HOOK_REFUSED and (said := _words_of_hook(done.tail, "remote: ")):
-        return GitError(fault.kind, f"cannot {what}: {said}", hint=fault.hint)
-    return fault
-
-
-def _words_of_hook(tail: str, prefix: str = "") -> str:
-    """Return the last line that a hook has said; a remote's come with a prefix."""
-    of_git = ("error: failed to push", "error: hook declined", "To ")
-    lines = tail.splitlines()
-    said = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
-    return next((line[:500] for line in reversed(said) if line and not line.startswith(of_git)), "")

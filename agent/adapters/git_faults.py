@@ -7,9 +7,12 @@ Sources: git's builtin/push.c, send-pack.c, transport.c, commit.c, gpg-interface
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.domain.errors import GitError, Kind
+
+if TYPE_CHECKING:
+    from agent.adapters.process import Completed
 
 _TEXTS: Final = (
     (
@@ -94,3 +97,27 @@ def _line_of(text: str, found: re.Match[str]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("fatal: ")[:500] if lines else "git said nothing"
+
+
+def fault_of_push(what: str, done: Completed) -> GitError:
+    """Return why a push failed; what a hook of this repository refuses is not sent at all."""
+    text = f"{done.stdout}\n{done.tail}"
+    fault = fault_of(what, text)
+    if fault.kind in (Kind.GIT_FAILED, Kind.PUSH_REFUSED) and "failed to push some refs" in text:
+        rejected = re.search(r"^!\t|rejected\]", text, re.MULTILINE)
+        if rejected is None:
+            said = _words_of_hook(done.tail) or fault.message
+            return GitError(
+                Kind.HOOK_REFUSED, f"cannot {what}: {said}", hint="the pre-push hook refused it"
+            )
+    if fault.kind is Kind.HOOK_REFUSED and (said := _words_of_hook(done.tail, "remote: ")):
+        return GitError(fault.kind, f"cannot {what}: {said}", hint=fault.hint)
+    return fault
+
+
+def _words_of_hook(tail: str, prefix: str = "") -> str:
+    """Return the last line that a hook has said; a remote's come with a prefix."""
+    of_git = ("error: failed to push", "error: hook declined", "To ")
+    lines = tail.splitlines()
+    said = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
+    return next((line[:500] for line in reversed(said) if line and not line.startswith(of_git)), "")

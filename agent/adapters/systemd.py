@@ -193,11 +193,15 @@ class SystemdCommands:
             self._runner.say("switch-to-configuration", line, stream="stdout")
         return ActivationExit(done.returncode, done.tail, done.timed_out)
 
-    async def _in_a_unit(self, script: tuple[str, ...], names: Sequence[str]) -> Completed:
+    async def _in_a_unit(
+        self, script: tuple[str, ...], names: Sequence[str], *, spent: float = 0.0
+    ) -> Completed:
         """Run a script in the activation's transient unit, with variables by name.
 
-        Without a manager, as in emergency mode, which has no bus, it runs by itself.
+        Without a manager, as in emergency mode, which has no bus, it runs by itself. `spent` are
+        the seconds of the activation's deadline that are gone already.
         """
+        timeout = max(self._activate_deadline - spent, 1.0)
         argv = (
             *self._systemd_run,
             *(word for name in names for word in ("-E", name)),
@@ -206,11 +210,9 @@ class SystemdCommands:
         )
         is_managed = self._is_managed()
         try:
-            done = await self._runner.run(
-                argv if is_managed else script, timeout=self._activate_deadline
-            )
+            done = await self._runner.run(argv if is_managed else script, timeout=timeout)
             if is_managed and done.returncode != 0 and _NO_BUS in done.tail:
-                done = await self._runner.run(script, timeout=self._activate_deadline)
+                done = await self._runner.run(script, timeout=timeout)
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
         return done

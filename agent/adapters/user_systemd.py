@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,9 +87,10 @@ class UserSystemd(SystemdCommands):
         """
         if action is Action.BOOT:
             return ActivationExit(0, "")  # nothing but the profile
-        await self._await_start()
+        spent = await self._await_start()
         self._let_it_tidy_up(toplevel)
-        done = await self._in_a_unit(_script(toplevel), [name for name, _ in self._inherited()])
+        names = [name for name, _ in self._inherited()]
+        done = await self._in_a_unit(_script(toplevel), names, spent=spent)
         for line in done.stdout.splitlines():
             self._runner.say(_SCRIPT, line, stream="stdout")
         return ActivationExit(_code(done), done.tail, done.timed_out)
@@ -97,15 +99,18 @@ class UserSystemd(SystemdCommands):
     def _is_managed(self) -> bool:
         return (self._run_dir / "systemd").is_dir()
 
-    async def _await_start(self) -> None:
+    async def _await_start(self) -> float:
         """Wait until the manager has started everything, but not for ever: it may wait for this.
 
-        Of one that is starting home-manager reloads no unit, and says that all went well.
+        Of one that is starting home-manager reloads no unit, and says that all went well. Return
+        the seconds that it took.
         """
+        begun = time.monotonic()
         if self._is_managed():
             wait = (*self._systemctl, "is-system-running", "--wait", "--quiet")
             with contextlib.suppress(ProgramMissingError):
                 await self._runner.run(wait, timeout=_LONGEST_START)
+        return time.monotonic() - begun
 
     def _let_it_tidy_up(self, toplevel: StorePath) -> None:
         """Let an activation see what it has to tidy up: the home that is left half-way.

@@ -109,6 +109,15 @@ def test_exit_codes_tell_whether_anything_was_changed(commands, script, code):
     assert play(commands.systemd.activate(home, Action.SWITCH)).returncode == code
 
 
+def test_the_wait_for_the_manager_is_a_part_of_the_activations_time(commands, monkeypatch):
+    async def waited(_self):
+        return 59.9
+
+    monkeypatch.setattr(UserSystemd, "_await_start", waited)
+    home = commands.home("exec sleep 30")
+    assert play(commands.systemd.activate(home, Action.SWITCH)).timed_out
+
+
 def test_where_nothing_but_the_profile_moved_nothing_is_run(commands):
     ended = play(commands.systemd.activate(NEW, Action.BOOT))
     assert (ended.returncode, commands.asked()) == (0, [])

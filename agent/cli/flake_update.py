@@ -13,6 +13,7 @@ from typing_extensions import override
 from agent.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from agent.application.flake_update.result import RunResult
@@ -112,9 +113,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
     result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
     if as_json:
         report = fields_of(result.comparison) if result.comparison else {}
-        # In the words of the event that has the same fields.
-        told = {name.replace("error_", "error.", 1): one for name, one in result.fields().items()}
-        click.echo(json.dumps(hide_secrets({**told, **report})))
+        click.echo(json.dumps(hide_secrets({**_as_logged(result.fields()), **report})))
     else:
         click.echo(hide_secrets(headline(result)))
         _print_report(result.comparison, as_json=False)
@@ -192,8 +191,12 @@ def _print_fault(error: AgentError) -> None:
     from agent.application.report import error_fields  # noqa: PLC0415
     from agent.domain.secrets import hide_secrets  # noqa: PLC0415
 
-    told = {name.replace("error_", "error.", 1): one for name, one in error_fields(error).items()}
-    click.echo(json.dumps(hide_secrets(told)))
+    click.echo(json.dumps(hide_secrets(_as_logged(error_fields(error)))))
+
+
+def _as_logged(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return fields in the words of the event that has the same."""
+    return {name.replace("error_", "error.", 1): value for name, value in fields.items()}
 
 
 def _where_to_look() -> str:

@@ -2,11 +2,7 @@
 { config }:
 let
   cfg = config.services.autoUpgradeHydra;
-  inline = builtins.filter (
-    flag:
-    # A user name alone is none, but for what takes tokens as one.
-    builtins.match ".*(access-tokens|://[^/?# ]*:[^/?# ]*@|https?://[^/?# ]*@).*" flag != null
-  ) cfg.flags;
+  inline = import ../module/inline-secrets.nix cfg.flags;
 in
 {
   assertions = [

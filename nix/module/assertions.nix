@@ -2,11 +2,7 @@
 { config }:
 let
   cfg = config.system.autoUpgradeHydra;
-  inline = builtins.filter (
-    flag:
-    # A user name alone is none, but for what takes tokens as one.
-    builtins.match ".*(access-tokens|://[^/?# ]*:[^/?# ]*@|https?://[^/?# ]*@).*" flag != null
-  ) cfg.flags;
+  inline = import ./inline-secrets.nix cfg.flags;
   misnamed = builtins.filter (name: builtins.match "[A-Za-z0-9_.-]+" name == null) (
     builtins.attrNames cfg.credentials
   );

@@ -109,7 +109,7 @@ def test_a_commit_is_pushed_to_a_new_branch_and_found_there(world):
         revision = await commit(world, base)
         await world.repository.push(revision, BRANCH, None)
         assert world.tips() == {"main": base, BRANCH: revision}
-        found = await world.repository.remote_branches("main", ["flake-update-"])
+        found = await world.repository.remote_branches("main", ["other-", "flake-update-"])
         assert found == {"main": base, BRANCH: revision}
         assert await world.repository.file_at(revision, LOCK_FILE) == "{ }\n"
         assert await world.repository.messages(base, revision) == ("Update\n\nx: 1",)

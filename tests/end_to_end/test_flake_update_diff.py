@@ -126,6 +126,13 @@ def test_what_cannot_be_updated_has_a_name_and_the_exit_code_is_1(desk, site, sp
     assert (site.path / "flake.lock").read_text() == lock
 
 
+def test_a_program_gets_the_fault_as_json(desk, site):
+    (site.path / "flake.nix").unlink()
+    told = desk("diff", "--json")
+    assert (told.code, told.json["error.kind"]) == (1, "flake-missing")
+    assert told.json["error.message"] == "there is no flake.nix"
+
+
 def test_a_flake_without_a_committed_lock_file_is_1(desk, site):
     site.checkout.git("rm", "--quiet", "--cached", "flake.lock")
     site.checkout.git("commit", "--quiet", "--message", "Forget it")

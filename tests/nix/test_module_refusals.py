@@ -207,10 +207,10 @@ UNBUILDABLE = {
 
 
 def test_the_agent_accepts_what_good_configurations_make(build_checks, packages):
-    cases = {"seed": SEED, "everything": EVERYTHING} | {
-        event: with_options(f'dates = "{event}";')
-        for event in ("*:0/15 Europe/Berlin", "Mon *-*-* 02:00:00", "daily", "Mon,Tue", "04:40 UTC")
-    }
+    # Which time zones there are a build does not know.
+    events = ("*:0/15 Mars/Base", "Mon *-*-* 02:00:00", "daily", "Mon,Tue", "04:40 UTC")
+    cases = {event: with_options(f'dates = "{event}";') for event in events}
+    cases |= {"seed": SEED, "everything": EVERYTHING}
     done = build_checks(expression(cases, packages=packages))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == len(cases)

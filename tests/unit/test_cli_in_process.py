@@ -70,6 +70,17 @@ def test_the_status_of_a_home_says_so(agent, monkeypatch):
     code, out, err = agent("status")
     assert (code, out.split()[:2]) == (69, ["home", "h"]), err
     assert "booted" not in out
+    _, out, _ = agent("status", "--json")
+    told = json.loads(out)
+    assert (told["target"], told["home"]) == ("home-manager", "h")
+    assert {"host", "booted", "loader_fallback", "reboot"}.isdisjoint(told)
+
+
+def test_the_status_of_a_host_says_so(agent):
+    _, out, _ = agent("status", "--json")
+    told = json.loads(out)
+    assert (told["target"], told["host"]) == ("nixos", "h")
+    assert {"booted", "loader_fallback", "reboot"} <= set(told)
 
 
 def test_a_canary_that_refuses_is_told(agent):

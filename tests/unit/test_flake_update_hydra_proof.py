@@ -72,6 +72,14 @@ def test_the_first_check_after_the_push_may_have_begun_before_it(world):
     assert len(wait(world)) == 2
 
 
+def test_an_error_that_the_next_check_does_not_tell_is_forgotten(world):
+    gone = "no such branch"
+    world.jobset.states = [JobsetState(gone, 130, 130), JobsetState("", 160, 160)]
+    world.jobset.states += [JobsetState(gone, 190, 190)]
+    world.jobset.evals = [None] * 7 + [9]
+    assert len(wait(world)) == 2
+
+
 def test_an_error_that_no_second_check_tells_is_in_what_is_told_in_the_end(world):
     world.jobset.evals = [None]
     world.jobset.states = [JobsetState("no such option", 200, 200)]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from agent.adapters.stopwatch import UPTIME, Stopwatch, Uptime
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
     from pathlib import Path
 
     from agent.domain.store_path import StorePath
+
+_UNDECIDED: Final = (Mark.PENDING, Mark.ROLLING_BACK)
+_WATCH: Final = "pending-for"
+"""A file beside the marks, which the garbage collector takes for no root."""
 
 
 class MarkLinks:
@@ -24,9 +29,10 @@ class MarkLinks:
     Of several processes that rename one mark exactly one succeeds: the kernel sees to it.
     """
 
-    def __init__(self, marks_dir: Path, store_dir: Path) -> None:
+    def __init__(self, marks_dir: Path, store_dir: Path, uptime: Uptime = UPTIME) -> None:
         self._dir = marks_dir
         self._store_dir = str(store_dir)
+        self._watch = Stopwatch(marks_dir / _WATCH, uptime)
 
     def read(self) -> Marks:
         """Return where the marks point.
@@ -37,11 +43,19 @@ class MarkLinks:
         found = {mark.replace("-", "_"): self._read(mark) for mark in Mark}
         return Marks(**found)
 
-    def pending_since(self) -> datetime | None:
-        """Return when `pending` was set: the link's own time, which a rename keeps."""
-        for mark in (Mark.PENDING, Mark.ROLLING_BACK):
+    def pending_for(self) -> timedelta | None:
+        """Return how long the host was up with the present `pending` or `rolling-back`.
+
+        The link's inode and time, which a rename keeps, say that it still is the same one; its
+        time says nothing else, since the clock may have been set after a boot.
+
+        Raises:
+            HostError: MARKS_UNUSABLE.
+        """
+        for mark in _UNDECIDED:
             with self._faults_told(), suppress(FileNotFoundError):
-                return datetime.fromtimestamp((self._dir / mark).lstat().st_mtime, UTC)
+                link = (self._dir / mark).lstat()
+                return self._watch.look(f"{link.st_ino}:{link.st_mtime_ns}")
         return None
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:
@@ -53,6 +67,8 @@ class MarkLinks:
             new.symlink_to(toplevel)
             new.replace(self._dir / mark)
             self._sync()
+        if mark is Mark.PENDING:
+            self.pending_for()
 
     def remove(self, mark: Mark) -> None:
         """Remove a mark."""
@@ -60,6 +76,8 @@ class MarkLinks:
             if (self._dir / mark).is_symlink():
                 (self._dir / mark).unlink(missing_ok=True)
                 self._sync()
+        if mark in _UNDECIDED:
+            self._watch.forget()
 
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
         """Rename a mark that points to `toplevel`."""
@@ -71,6 +89,8 @@ class MarkLinks:
             except FileNotFoundError:
                 return False
             self._sync()
+        if mark in _UNDECIDED and to not in _UNDECIDED:
+            self._watch.forget()
         return True
 
     def _read(self, mark: Mark) -> StorePath | None:

@@ -31,10 +31,12 @@ async def run_checks(
     What a probe does cannot reach beyond its check: one that raises, or that overstays its
     timeout, is a failed check with a reason, and so is whatever has not finished when `deadline`
     (for all of them together) ends. Only a timeout that is over proves something of the target.
-    A check's own timeout begins once there is room to run it.
+    A check's own timeout begins once there is room to run it. What `deadline` leaves no time for
+    is inconclusive, and cut short: its reason says whether there ever was room for it.
     Each result is logged, and given to `on_result`, as soon as it is known.
     """
     results: dict[int, CheckResult] = {}
+    begun: set[int] = set()
 
     def conclude(index: int, result: CheckResult) -> None:
         if index in results:  # a probe that even its cancellation did not end in time
@@ -45,7 +47,7 @@ async def run_checks(
             on_result(result)
 
     async def ask(index: int, check: Check) -> None:
-        conclude(index, await _ask(prober, check))
+        conclude(index, await _ask(prober, check, lambda: begun.add(index)))
 
     tasks = [asyncio.create_task(ask(index, check)) for index, check in enumerate(checks)]
     try:
@@ -60,15 +62,21 @@ async def run_checks(
             task.result()  # a fault of `sink` or `on_result` is the caller's
     for index, check in enumerate(checks):
         if index not in results:
-            reason = f"not finished within the time of all checks ({in_seconds(deadline)})"
-            conclude(index, CheckResult(check, is_well=False, reason=reason, is_conclusive=False))
+            conclude(index, _cut_short(check, deadline, has_begun=index in begun))
     return tuple(results[index] for index in range(len(checks)))
 
 
-async def _ask(prober: Prober, check: Check) -> CheckResult:
+def _cut_short(check: Check, deadline: timedelta, *, has_begun: bool) -> CheckResult:
+    what = "not finished" if has_begun else "not asked: there was no room for it"
+    reason = f"{what} within the time of all checks ({in_seconds(deadline)})"
+    return CheckResult(check, is_well=False, reason=reason, is_conclusive=False, is_cut_short=True)
+
+
+async def _ask(prober: Prober, check: Check, on_begun: Callable[[], None]) -> CheckResult:
     """Probe once there is room, and make a failed check of whatever the probe does wrong."""
     try:
         async with prober.room_for(check):
+            on_begun()
             async with asyncio.timeout((check.timeout + _GRACE).total_seconds()):
                 return await prober.probe(check)
     except TimeoutError:

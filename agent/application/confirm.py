@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
@@ -9,8 +11,8 @@ from agent.application.examine import examine
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.application.try_boot import keep_by_default
-from agent.domain.confirmation import Baseline, Judged, Verdict, judge
-from agent.domain.errors import AgentError, JournalError, Kind
+from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
+from agent.domain.errors import AgentError, HostError, JournalError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -21,6 +23,7 @@ from agent.domain.units import GARBAGE_COLLECTION_UNIT
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
     from agent.application.run import Run
+    from agent.domain.check import CheckResult
     from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
     from agent.domain.standing import Denial
@@ -138,11 +141,18 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
     baseline = Baseline.parse(run.record.baseline)
     old = ports.marks.read().confirmed
     touched = ports.host.touched_units(old, toplevel) if old else frozenset()
+    _waited(ports)
     await ports.clock.sleep(wanted.settle.total_seconds())
     end = ports.clock.elapsed() + wanted.deadline.total_seconds()
     pause = _FIRST_PAUSE
+    checks: tuple[CheckResult, ...] = ()
     while True:
-        judged = judge(baseline, await examine(ports, run.policy, touched), wanted.ignored_units)
+        within = timedelta(seconds=max(end - ports.clock.elapsed(), 0))
+        seen = await examine(ports, run.policy, touched, within)
+        # There may be time for some of the checks only at the end.
+        checks = last_known(checks, seen.checks)
+        judged = judge(baseline, replace(seen, checks=checks), wanted.ignored_units)
+        _waited(ports)  # counts from one call to the next, even if the host goes down meanwhile
         ports.sink.emit(
             events.CONFIRMATION_JUDGED,
             toplevel=toplevel,
@@ -243,9 +253,20 @@ def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) ->
 
 
 def is_overdue(run: Run) -> bool:
-    """Whether a system has been pending for longer than `confirm.patience`."""
-    since = run.ports.marks.pending_since()
-    return since is not None and run.ports.clock.now() - since > run.policy.confirm.patience
+    """Whether a system has been pending for longer than `confirm.patience`, as the host was up.
+
+    Where that is unknown it is not: what follows is only that it is tried once more.
+    """
+    waited = _waited(run.ports)
+    return waited is not None and waited > run.policy.confirm.patience
+
+
+def _waited(ports: Ports) -> timedelta | None:
+    """Return how long a system has been pending; None where none is, or nobody can tell."""
+    try:
+        return ports.marks.pending_for()
+    except HostError:
+        return None
 
 
 def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ _SLACK: Final = timedelta(seconds=1)
 
 async def take_baseline(ports: Ports, policy: Policy) -> Baseline:
     """Return how things are before an activation."""
-    seen = await examine(ports, policy, frozenset())
+    seen = await examine(ports, policy, frozenset(), policy.confirm.deadline)
     baseline = Baseline(
         checks={told.check.name: told.is_well for told in seen.checks if told.is_conclusive},
         failed_units=seen.failed_units,
@@ -44,13 +44,22 @@ async def take_baseline(ports: Ports, policy: Policy) -> Baseline:
     return baseline
 
 
-async def examine(ports: Ports, policy: Policy, touched_units: frozenset[str]) -> Findings:
-    """Return how things are now; everything is asked at once."""
+async def examine(
+    ports: Ports,
+    policy: Policy,
+    touched_units: frozenset[str],
+    within: timedelta = timedelta(0),
+) -> Findings:
+    """Return how things are now; everything is asked at once.
+
+    Where there are more checks than can be run at a time, the others wait for their turn: until
+    `within` is over, or as long as a single one may take if that is longer.
+    """
     checks, failed, clock, (hydra, control) = await asyncio.gather(
-        _run(ports, policy.confirm.checks),
+        _run(ports, policy.confirm.checks, within),
         ports.systemd.failed_units(),
         ports.systemd.is_clock_synchronised(),
-        _look_outside(ports, policy),
+        _look_outside(ports, policy, within),
     )
     return Findings(
         checks=checks,
@@ -62,7 +71,9 @@ async def examine(ports: Ports, policy: Policy, touched_units: frozenset[str]) -
     )
 
 
-async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool | None]:
+async def _look_outside(
+    ports: Ports, policy: Policy, within: timedelta
+) -> tuple[bool | None, bool | None]:
     """Return whether Hydra answers, and whether anybody else does; None where it is not asked.
 
     Any HTTP answer counts: a server that fails is there. A cache that is Hydra itself proves
@@ -83,7 +94,7 @@ async def _look_outside(ports: Ports, policy: Policy) -> tuple[bool | None, bool
             IcmpCheck(f"gateway {address}", address, _TIMEOUT)
             for address in ports.host.default_gateways()
         ]
-    answered, *others = await _run(ports, (hydra, *controls))
+    answered, *others = await _run(ports, (hydra, *controls), within)
     is_sure = all(told.is_well or told.is_conclusive for told in (answered, *others))
     return answered.is_well, any(told.is_well for told in others) or (False if is_sure else None)
 
@@ -92,6 +103,6 @@ def _is_same_server(url: str, other: str) -> bool:
     return urlsplit(url)[:2] == urlsplit(other)[:2]
 
 
-async def _run(ports: Ports, checks: Sequence[Check]) -> tuple[CheckResult, ...]:
-    deadline = max((check.timeout for check in checks), default=_TIMEOUT) + _SLACK
-    return await run_checks(ports.prober, checks, deadline, ports.sink)
+async def _run(ports: Ports, checks: Sequence[Check], within: timedelta) -> tuple[CheckResult, ...]:
+    single = max((check.timeout for check in checks), default=_TIMEOUT) + _SLACK
+    return await run_checks(ports.prober, checks, max(within, single), ports.sink)

@@ -396,8 +396,12 @@ class MarkKeeper(Protocol):
         """Return where the marks point."""
         ...
 
-    def pending_since(self) -> datetime | None:
-        """Return when the present `pending`, or `rolling-back`, was set pending; None without."""
+    def pending_for(self) -> timedelta | None:
+        """Return how long the host was up with the present `pending`, or `rolling-back`.
+
+        It counts from one call to the next within a boot, whatever the clock is set to; None where
+        neither mark is there.
+        """
         ...
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:

@@ -256,7 +256,7 @@ class ConfirmSection(Section):
     deadline: Duration = timedelta(minutes=10)
     """How long the checks are repeated until they are well."""
     patience: Duration = timedelta(days=1)
-    """How long a system that cannot be judged is tried again before a person is asked."""
+    """How long, while the host is up, an unjudged system is tried before a person is asked."""
     hydra: StrictBool = True
     """Whether Hydra must be reachable afterwards if it was before; false for laptops."""
     gateway: StrictBool = True

@@ -173,7 +173,8 @@ class CheckResult:
     """What came of one check; `reason` is empty when it is well.
 
     `is_conclusive` is false where it could not be run at all (a missing program or permission, no
-    descriptor left, a fault of the probe), which says nothing of what it is about.
+    descriptor left, a fault of the probe), which says nothing of what it is about. One that
+    `is_cut_short` would have been, had all checks together had more time.
     """
 
     check: Check
@@ -181,6 +182,7 @@ class CheckResult:
     reason: str = ""
     latency: timedelta | None = None
     is_conclusive: bool = True
+    is_cut_short: bool = False
 
     @property
     def holds(self) -> bool:

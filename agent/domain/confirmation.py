@@ -128,6 +128,14 @@ def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) ->
     return Judged(Verdict.HEALTHY, (), notes)
 
 
+def last_known(
+    earlier: tuple[CheckResult, ...], now: tuple[CheckResult, ...]
+) -> tuple[CheckResult, ...]:
+    """Return `now`, and in place of what was cut short what came of that check earlier."""
+    before = {told.check.name: told for told in earlier}
+    return tuple(before.get(told.check.name, told) if told.is_cut_short else told for told in now)
+
+
 def new_failures(
     baseline: Baseline, failed: frozenset[str] | None, ignored: tuple[str, ...]
 ) -> frozenset[str]:

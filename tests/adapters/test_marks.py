@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.marks import MarkLinks
+from agent.adapters.stopwatch import Uptime
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import StorePath
@@ -27,14 +28,35 @@ def directory(tmp_path):
     return tmp_path / "gcroots" / "nixos-hydra-agent"
 
 
+class Machine:
+    """One that is booted when a test says so, and up for as long as it says."""
+
+    def __init__(self):
+        self.clock = SteppedClock()
+        self.boots = 1
+        self.booted_at = 0.0
+
+    def uptime(self):
+        return Uptime(lambda: f"boot-{self.boots}", lambda: self.clock.seconds - self.booted_at)
+
+    def boot(self):
+        self.boots += 1
+        self.booted_at = self.clock.seconds
+
+
 @pytest.fixture
-def real(directory):
-    return MarkLinks(directory, STORE)
+def machine():
+    return Machine()
+
+
+@pytest.fixture
+def real(directory, machine):
+    return MarkLinks(directory, STORE, machine.uptime())
 
 
 @pytest.fixture(params=["links", "fake"])
-def keeper(request):
-    return FakeMarks(SteppedClock()) if request.param == "fake" else request.getfixturevalue("real")
+def keeper(request, machine):
+    return FakeMarks(machine.clock) if request.param == "fake" else request.getfixturevalue("real")
 
 
 # What everybody may rely on of a keeper of marks.
@@ -42,7 +64,7 @@ def keeper(request):
 
 def test_at_first_nothing_is_marked(keeper):
     assert keeper.read() == Marks()
-    assert keeper.pending_since() is None
+    assert keeper.pending_for() is None
 
 
 @pytest.mark.parametrize("mark", list(Mark))
@@ -83,16 +105,36 @@ def test_a_mark_moves_only_once(keeper):
     assert keeper.read() == Marks(rolling_back=NEW)
 
 
-def test_it_is_known_since_when_a_system_is_pending(keeper):
+def test_it_is_known_for_how_long_a_system_is_pending(keeper, machine):
     keeper.set(Mark.CONFIRMED, OLD)
-    assert keeper.pending_since() is None
+    assert keeper.pending_for() is None
     keeper.set(Mark.PENDING, NEW)
-    since = keeper.pending_since()
-    assert since is not None
+    assert keeper.pending_for() == timedelta(0)
+    machine.clock.move(60)
+    assert keeper.pending_for() == timedelta(seconds=60)
     assert keeper.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
-    assert keeper.pending_since() == since
+    machine.clock.move(60)
+    assert keeper.pending_for() == timedelta(seconds=120)
     keeper.remove(Mark.ROLLING_BACK)
-    assert keeper.pending_since() is None
+    assert keeper.pending_for() is None
+
+
+def test_what_the_clock_is_set_to_makes_nothing_pending_for_longer(keeper, machine):
+    machine.clock.instant = machine.clock.instant.replace(year=1970)
+    keeper.set(Mark.PENDING, NEW)
+    machine.clock.instant = machine.clock.instant.replace(year=2026)
+    assert keeper.pending_for() == timedelta(0)
+
+
+def test_the_patience_with_another_attempt_begins_anew(keeper, machine):
+    keeper.set(Mark.PENDING, NEW)
+    machine.clock.move(60)
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.pending_for() == timedelta(0)
+    machine.clock.move(60)
+    keeper.remove(Mark.PENDING)
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.pending_for() == timedelta(0)
 
 
 # What the links are.
@@ -104,14 +146,98 @@ def test_a_mark_is_a_link_which_the_garbage_collector_follows(real, directory):
     assert str((directory / "rolling-back").readlink()) == NEW
 
 
-def test_pending_since_is_the_time_of_the_link(real, directory):
+def test_time_that_the_machine_was_up_adds_up_over_its_boots(real, directory, machine):
     real.set(Mark.PENDING, NEW)
-    long_ago = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
-    stamp = long_ago.timestamp()
-    os.utime(directory / "pending", (stamp, stamp), follow_symlinks=False)
-    assert real.pending_since() == long_ago
+    for _ in range(5):
+        machine.clock.move(3600)
+        MarkLinks(directory, STORE, machine.uptime()).pending_for()
+        machine.clock.move(10**6)  # down, as far as anybody knows
+        machine.boot()
+        MarkLinks(directory, STORE, machine.uptime()).pending_for()
+    assert real.pending_for() == timedelta(hours=5)
+
+
+def test_the_sum_is_kept_beside_the_mark_and_goes_with_it(real, directory):
     real.set(Mark.PENDING, NEW)
-    assert datetime.now(UTC) - real.pending_since() < timedelta(minutes=10)
+    assert names_in(directory) == {"pending", "pending-for"}
+    real.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    assert names_in(directory) == {"rolling-back", "pending-for"}
+    real.move(Mark.ROLLING_BACK, NEW, Mark.ROLLED_BACK)
+    assert names_in(directory) == {"rolled-back"}
+
+
+def names_in(directory):
+    return {entry.name for entry in directory.iterdir()}
+
+
+def test_a_sum_of_another_mark_does_not_count(real, directory, machine):
+    real.set(Mark.PENDING, NEW)
+    machine.clock.move(3600)
+    real.pending_for()
+    (directory / "pending").unlink()  # as an agent does that does not know of the sum
+    (directory / ".pending").symlink_to(NEW)
+    os.utime(directory / ".pending", ns=(1, 1), follow_symlinks=False)
+    (directory / ".pending").rename(directory / "pending")
+    assert real.pending_for() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"\xff\xfe\0"),
+        lambda file: file.write_text("x " * 400),
+        lambda file: file.write_text(file.read_text().replace("3600000", "-1")),
+        lambda file: file.write_text(file.read_text().replace("3600000", "9" * 40)),
+        lambda file: file.write_text(file.read_text().replace("3600000", "nan")),
+        lambda file: (file.unlink(), file.symlink_to("/dev/zero")),
+        lambda file: (file.unlink(), os.mkfifo(file)),
+        lambda file: (file.unlink(), file.symlink_to(file.name)),
+    ],
+)
+def test_a_sum_that_is_lost_or_cannot_be_read_begins_anew(real, directory, machine, spoil):
+    real.set(Mark.PENDING, NEW)
+    machine.clock.move(3600)
+    real.pending_for()
+    spoil(directory / "pending-for")
+    assert real.pending_for() == timedelta(0)
+    machine.clock.move(3600)
+    assert real.pending_for() == timedelta(hours=1)
+
+
+def test_where_the_sum_cannot_be_written_the_present_boot_still_counts(real, directory, machine):
+    real.set(Mark.PENDING, NEW)
+    (directory / "pending-for").unlink()
+    (directory / "pending-for").mkdir()
+    machine.clock.move(3600)
+    assert real.pending_for() == timedelta(0)
+    assert names_in(directory) == {"pending", "pending-for"}
+    assert real.read() == Marks(pending=NEW)
+
+
+def test_without_a_new_file_the_old_one_is_written_over(real, directory, machine):
+    real.set(Mark.PENDING, NEW)
+    (directory / ".pending-for.new").mkdir()  # nothing can be written there
+    machine.clock.move(3600)
+    assert real.pending_for() == timedelta(hours=1)
+    machine.boot()
+    real.pending_for()
+    machine.clock.move(3600)
+    assert real.pending_for() == timedelta(hours=2)
+
+
+def test_an_unknown_boot_proves_no_time_to_have_passed(directory):
+    seconds = iter([0.0, 3600.0])
+    keeper = MarkLinks(directory, STORE, Uptime(lambda: "", lambda: next(seconds)))
+    keeper.set(Mark.PENDING, NEW)
+    assert keeper.pending_for() == timedelta(0)
+
+
+def test_the_kernel_tells_boot_and_uptime(directory):
+    keeper = MarkLinks(directory, STORE)
+    keeper.set(Mark.PENDING, NEW)
+    assert timedelta(0) <= keeper.pending_for() < timedelta(minutes=10)
 
 
 def test_what_a_killed_agent_left_half_done_is_replaced(real, directory):
@@ -119,7 +245,7 @@ def test_what_a_killed_agent_left_half_done_is_replaced(real, directory):
     (directory / ".pending.new").symlink_to(OTHER)
     assert real.read() == Marks()
     real.set(Mark.PENDING, NEW)
-    assert [entry.name for entry in directory.iterdir()] == ["pending"]
+    assert names_in(directory) == {"pending", "pending-for"}
     assert real.read() == Marks(pending=NEW)
 
 
@@ -167,7 +293,7 @@ def test_after_the_advice_is_followed_all_is_well(real, directory):
 
 USES = {
     "read": lambda keeper: keeper.read(),
-    "pending_since": lambda keeper: keeper.pending_since(),
+    "pending_for": lambda keeper: keeper.pending_for(),
     "set": lambda keeper: keeper.set(Mark.PENDING, NEW),
     "remove": lambda keeper: keeper.remove(Mark.PENDING),
     "move": lambda keeper: keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED),
@@ -191,7 +317,7 @@ def directory_as_a_mark(directory):
 @pytest.mark.parametrize(
     ("trouble", "use"),
     [
-        *((file_in_its_place, use) for use in ("read", "pending_since", "set", "move")),
+        *((file_in_its_place, use) for use in ("read", "pending_for", "set", "move")),
         *((file_as_a_mark, use) for use in ("read", "move")),
         *((directory_as_a_mark, use) for use in ("read", "set", "move")),
     ],

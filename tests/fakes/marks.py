@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -11,7 +12,6 @@ from agent.domain.marks import Mark, Marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from agent.application.ports import Clock
     from agent.domain.errors import HostError
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 
 class FakeMarks(MarkKeeper):
-    """Keeps where each mark points in `links`, and in `times` since when.
+    """Keeps where each mark points in `links`, and in `times` since when, by the clock that never
+    jumps.
 
     While `fault` is set, every call ends in it; with `write_fault`, every change. `before_move` is
-    called once, when a mark is about to be moved: a rival may be quicker there.
+    called once, when a mark is about to be moved: a rival may be quicker there. `on_look` is called
+    whenever the time that a mark was pending is asked for.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.links: dict[Mark, StorePath] = {}
-        self.times: dict[Mark, datetime] = {}
+        self.times: dict[Mark, float] = {}
         self.fault: HostError | None = None
         self.write_fault: HostError | None = None
         self.before_move: Callable[[], None] | None = None
+        self.on_look: Callable[[], None] = lambda: None
         self._clock = clock
 
     @override
@@ -39,15 +42,17 @@ class FakeMarks(MarkKeeper):
         return Marks(**{mark.replace("-", "_"): path for mark, path in self.links.items()})
 
     @override
-    def pending_since(self) -> datetime | None:
+    def pending_for(self) -> timedelta | None:
         self._refuse(self.fault)
-        return self.times.get(Mark.PENDING, self.times.get(Mark.ROLLING_BACK))
+        self.on_look()
+        since = self.times.get(Mark.PENDING, self.times.get(Mark.ROLLING_BACK))
+        return None if since is None else timedelta(seconds=self._clock.elapsed() - since)
 
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         self._refuse(self.fault, self.write_fault)
         self.links[mark] = toplevel
-        self.times[mark] = self._clock.now()
+        self.times[mark] = self._clock.elapsed()
 
     @override
     def remove(self, mark: Mark) -> None:

@@ -66,3 +66,12 @@ class RogueProber:
         if act := self._acts.get(check.name):
             return await act()
         return CheckResult(check, is_well=True, latency=_AT_ONCE)
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock a test can put forward."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped

@@ -8,7 +8,7 @@ import pytest
 from agent.application import events
 from agent.application.check import in_seconds, run_checks
 from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
-from fakes.prober import FakeProber, RogueProber
+from fakes.prober import FakeProber, RogueProber, SkippingLoop
 from fakes.telling import RememberedEvents
 
 LONG = timedelta(seconds=30)
@@ -134,13 +134,18 @@ def test_a_probe_that_ignores_its_cancellation_does_not_hold_up_the_others():
     assert told == ["check.finished"]
 
 
-class SkippingLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock a test can put forward."""
-
-    skipped = 0.0
-
-    def time(self):
-        return super().time() + self.skipped
+def test_what_there_was_no_room_for_says_so_by_name():
+    checks = [ping(name) for name in ("first", "second", "third")]
+    results = run(RogueProber({"first": never}, room=1), checks, SOON)
+    assert [(told.check.name, told.is_conclusive, told.is_cut_short) for told in results] == [
+        ("first", False, True),
+        ("second", False, True),
+        ("third", False, True),
+    ]
+    assert results[0].reason == "not finished within the time of all checks (0.02 s)"
+    assert {told.reason for told in results[1:]} == {
+        "not asked: there was no room for it within the time of all checks (0.02 s)"
+    }
 
 
 def test_waiting_for_room_takes_nothing_from_a_checks_own_time():

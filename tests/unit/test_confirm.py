@@ -14,13 +14,14 @@ from agent.application.confirm import (
     tell_decided,
 )
 from agent.domain.confirmation import Baseline
-from agent.domain.errors import ExitCode, Kind
+from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Denial
 from agent.domain.units import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
+from fakes.prober import FakeProber
 from fakes.runs import NOW, a_run
 from fakes.samples import JOB, OLD
 from fakes.world import SERVICE, WATCHFUL
@@ -312,6 +313,56 @@ def test_a_person_is_asked_once_patience_is_over(world, waited, event):
     confirm(world)
     assert event.name in world.told.names()
     assert is_untouched(world)
+
+
+@pytest.mark.parametrize("years", [-40, 40])
+def test_patience_is_not_over_because_the_clock_was_set(world, years):
+    world.clock.instant += timedelta(days=365 * years)
+    world.hydra_is_gone()
+    confirm(world)
+    assert events.CONFIRMATION_OVERDUE.name not in world.told.names()
+    assert is_untouched(world)
+
+
+def test_patience_counts_while_a_system_is_judged(world):
+    counted = []
+    world.marks.on_look = lambda: counted.append(world.clock.seconds)
+    world.service_breaks()
+    confirm(world, HOLDS)
+    assert counted[:3] == [0, 30, 31]
+    assert counted[-1] == 630
+
+
+def test_a_mark_that_cannot_be_looked_at_keeps_nobody_from_a_verdict(world):
+    def breaks():
+        raise HostError(Kind.MARKS_UNUSABLE, "input/output error")
+
+    world.marks.on_look = breaks
+    assert confirm(world).outcome is Outcome.CONFIRMED
+
+
+def test_a_check_that_comes_too_late_at_the_end_counts_as_it_did_before(world):
+    world.prober = LatePasses()
+    report = confirm(world)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.reasons == (("check-failed", "service: no reply"),)
+
+
+class LatePasses(FakeProber):
+    """Has time for every check in its first pass only."""
+
+    def __init__(self):
+        super().__init__({SERVICE: "no reply"})
+        self.passes = 0
+
+    async def probe(self, check):
+        told = await super().probe(check)
+        if check.target != SERVICE:
+            return told
+        self.passes += 1
+        if self.passes == 1:
+            return told
+        return replace(told, reason="not asked", is_conclusive=False, is_cut_short=True)
 
 
 def test_nothing_is_overdue_where_nothing_is_pending(world):

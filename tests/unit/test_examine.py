@@ -8,9 +8,9 @@ import pytest
 
 from agent.application import events
 from agent.application.examine import examine, take_baseline
-from agent.domain.check import HttpCheck, IcmpCheck
-from agent.domain.confirmation import Baseline
-from fakes.prober import RogueProber
+from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
+from agent.domain.confirmation import Baseline, Verdict, judge
+from fakes.prober import RogueProber, SkippingLoop
 from fakes.samples import JOB
 from fakes.world import CACHE, GATEWAY, SERVICE, WATCHFUL, World
 
@@ -170,7 +170,58 @@ def test_everything_is_asked_at_once():
     assert [told.is_conclusive for told in seen.checks] == [False, False, False]
 
 
+CROWD = tuple(IcmpCheck(f"c{number}", f"c{number}", timedelta(seconds=5)) for number in range(9))
+CROWDED = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=CROWD, asks_hydra=False))
+
+
+def crowd(room, seconds):
+    """Return a prober that has room for `room` checks, each of which takes `seconds`."""
+
+    def act(name, check):
+        async def takes_time():
+            asyncio.get_running_loop().skipped += seconds / room
+            for _ in range(5):  # whatever is due has its turn
+                await asyncio.sleep(0)
+            return CheckResult(check, is_well=True)
+
+        return name, takes_time
+
+    return RogueProber(dict(act(check.name, check) for check in CROWD), room=room)
+
+
+def look_at_a_crowd(world, within):
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        return runner.run(examine(world.ports, CROWDED, frozenset(), within))
+
+
+def test_more_checks_than_there_is_room_for_have_their_turn_one_after_another(world):
+    world.prober = crowd(room=1, seconds=4)
+    seen = look_at_a_crowd(world, timedelta(minutes=10))
+    assert [told.is_well for told in seen.checks] == [True] * 9
+
+
+def test_checks_that_do_not_fit_the_deadline_are_inconclusive_by_name(world):
+    world.prober = crowd(room=1, seconds=4)
+    seen = look_at_a_crowd(world, timedelta(seconds=18))
+    late = [told for told in seen.checks if not told.is_well]
+    assert late
+    assert len(late) < len(CROWD)
+    assert all(told.is_cut_short and not told.is_conclusive for told in late)
+    judged = judge(Baseline(dict.fromkeys((c.name for c in CROWD), True), frozenset()), seen, ())
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert [reason.split(":")[0] for _, reason in judged.reasons] == [
+        told.check.name for told in late
+    ]
+
+
 # The baseline
+
+
+def test_a_baseline_asks_more_checks_than_there_is_room_for(world):
+    world.prober = crowd(room=1, seconds=4)
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        taken = runner.run(take_baseline(world.ports, CROWDED))
+    assert taken.checks == dict.fromkeys((check.name for check in CROWD), True)
 
 
 def test_a_baseline_tells_how_all_was_before(world):

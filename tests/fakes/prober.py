@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -73,5 +75,6 @@ class SkippingLoop(asyncio.SelectorEventLoop):
 
     skipped = 0.0
 
+    @override
     def time(self) -> float:
         return super().time() + self.skipped

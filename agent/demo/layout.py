@@ -104,6 +104,7 @@ class Layout:
         for name in ("bin", "etc/nix", "home", *_OF_THE_HOST):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         (self.root / "home/.gitconfig").write_text("[safe]\n\tdirectory = *\n")
+        (self.root / "etc/NIXOS").touch()
         (self.root / "etc/nix/registry.json").write_text('{"flakes":[],"version":2}\n')
         self._make_store()
         copy_files(resources.files(__package__) / "files/bin", self.root / "bin", mode=0o755)
@@ -137,6 +138,7 @@ class Layout:
         for name in _OF_THE_HOST:
             remove_tree(self.root / name)
             (self.root / name).mkdir()
+        (self.root / "etc/NIXOS").touch()
 
     def _make_store(self) -> None:
         self.store_dir.mkdir(parents=True, exist_ok=True)

@@ -328,7 +328,7 @@ def test_an_activation_that_is_killed_is_seen(fetched, farm):
 
     ended = activate(fetched, Action.SWITCH)
 
-    assert ended.returncode == 128 + signal.SIGKILL
+    assert ended.returncode == 256 - signal.SIGKILL
     assert fetched.systems().running == farm.first
 
 

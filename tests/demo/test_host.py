@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -281,7 +282,39 @@ def test_switch_to_configuration_refuses_an_unknown_action(farm, throwaway_host)
     program = f"{farm.first}/bin/switch-to-configuration"
 
     with pytest.raises(ProgramFailedError, match="Usage"):
-        run_now((program, "check"), env=environment_of(throwaway_host))
+        run_now((program, "upgrade"), env=environment_of(throwaway_host))
+
+
+def test_a_check_asks_what_would_keep_a_switch_from_beginning_and_changes_nothing(
+    farm, throwaway_host
+):
+    argv = (f"{farm.new_kernel}/bin/switch-to-configuration", "check")
+    throwaway_host.install(farm.new_kernel)
+    throwaway_host.install(farm.first)
+    before = throwaway_host.paths.current_system.resolve()
+
+    run_now(argv, env=environment_of(throwaway_host))
+    throwaway_host.inject("stc-exit", "1")
+    with pytest.raises(ProgramFailedError, match=r"(?s)exit 1.*Pre-switch checks failed"):
+        run_now(argv, env=environment_of(throwaway_host))
+
+    run_now(argv, env=environment_of(throwaway_host, NIXOS_NO_CHECK="1"))
+    assert throwaway_host.paths.current_system.resolve() == before
+    assert str((throwaway_host.paths.boot / "default").readlink()) == farm.first
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="there is no flock")
+def test_a_lock_that_is_held_and_a_missing_mark_of_nixos_end_with_their_errno(farm, throwaway_host):
+    argv = (f"{farm.first}/bin/switch-to-configuration", "switch")
+    run_now(argv, env=environment_of(throwaway_host))
+    with (throwaway_host.paths.root / "run/nixos/switch-to-configuration.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ProgramFailedError, match=r"(?s)exit 11.*Could not acquire lock"):
+            run_now(argv, env=environment_of(throwaway_host))
+
+    (throwaway_host.paths.root / "etc/NIXOS").unlink()
+    with pytest.raises(ProgramFailedError, match=r"(?s)exit 2.*This is not a NixOS installation!"):
+        run_now(argv, env=environment_of(throwaway_host))
 
 
 def test_nixos_rebuild_prints_the_store_path_alone(farm, throwaway_host):

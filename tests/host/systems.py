@@ -21,7 +21,9 @@ CONFIRM = "nixos-hydra-agent-confirm.service"
 DEADLINE = "nixos-hydra-agent-boot-deadline.service"
 DEADLINE_TIMER = "nixos-hydra-agent-boot-deadline.timer"
 
-_OF_THE_MODULE = "X-RestartIfChanged=false\nX-StopOnRemoval=false"
+# As nixpkgs' systemd-lib.nix writes `restartIfChanged`, and the module its own key.
+_UNIT_OF_THE_MODULE = "X-StopOnRemoval=false"
+_SERVICE_OF_THE_MODULE = "X-RestartIfChanged=false"
 _ENVIRONMENT = "Environment=HOME=/root"
 
 
@@ -88,9 +90,10 @@ def upgrade_unit(agent: str = AGENT) -> str:
 Description=Upgrade to Hydra's newest good build of this host
 After=network-online.target
 Wants=network-online.target
-{_OF_THE_MODULE}
+{_UNIT_OF_THE_MODULE}
 
 [Service]
+{_SERVICE_OF_THE_MODULE}
 Type=oneshot
 ExecStart={agent} upgrade
 {_ENVIRONMENT}
@@ -119,9 +122,10 @@ def confirm_unit(agent: str = AGENT, *, restart_after: str = "1s") -> str:
     return f"""\
 [Unit]
 Description=Confirm the system that the last upgrade has activated
-{_OF_THE_MODULE}
+{_UNIT_OF_THE_MODULE}
 
 [Service]
+{_SERVICE_OF_THE_MODULE}
 Type=exec
 ExecStart={agent} confirm
 {_ENVIRONMENT}
@@ -153,11 +157,12 @@ def deadline_unit(agent: str = AGENT) -> str:
     return f"""\
 [Unit]
 Description=Leave a system that nobody has confirmed since its boot
-{_OF_THE_MODULE}
+{_UNIT_OF_THE_MODULE}
 {_EARLY}{conditions}
 FailureAction=reboot
 
 [Service]
+{_SERVICE_OF_THE_MODULE}
 Type=oneshot
 ExecStart={agent} dead-man --booted
 SuccessExitStatus=1 75

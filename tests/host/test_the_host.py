@@ -189,41 +189,89 @@ def test_a_switch_moves_the_systems_and_restarts_what_has_changed(booted, site):
 
 
 def test_a_unit_can_ask_to_be_left_alone(booted, site):
-    left_alone = ("X-RestartIfChanged=false", "X-StopOnRemoval=false")
-    restarted = ("X-StopIfChanged=false",)
-    wants = ["mine.service", "gone.service", "restarted.service"]
+    """Each key counts in the one section in which NixOS writes it, and nowhere else."""
+    keys = {  # the name of a unit, what it has in `[Service]`, what it has in `[Unit]`
+        "mine.service": (("X-RestartIfChanged=false",), ()),
+        "manual.service": ((), ("X-OnlyManualStart=true",)),
+        "restarted.service": (("X-StopIfChanged=false",), ()),
+        "reloaded.service": (("X-ReloadIfChanged=true", "ExecReload=/bin/true"), ()),
+        "misplaced.service": ((), ("X-RestartIfChanged=false", "X-StopIfChanged=false")),
+        "gone.service": ((), ("X-StopOnRemoval=false",)),
+        "lost.service": (("X-StopOnRemoval=false",), ()),
+    }
+    wants = list(keys)
+
+    def units(start, but=()):
+        return {
+            name: service(start, *own, unit=of_unit)
+            for name, (own, of_unit) in keys.items()
+            if name not in but
+        }
+
+    timer = "[Timer]\nOnActiveSec={}\nUnit=mine.service\n"
+    described = service(unit=["Description=one"])
     host = booted(
         units={
-            "mine.service": service(unit=left_alone),
-            "gone.service": service(unit=left_alone),
-            "restarted.service": service(unit=restarted),
+            **units("/bin/sleep infinity"),
+            "a.timer": timer.format("20d"),
+            "same.service": described,
+            "asked.service": service("/bin/sleep infinity", "ExecReload=/bin/true"),
         },
-        wants=wants,
+        wants=[*wants, "a.timer", "same.service", "asked.service"],
     )
     newer = plain(
         site,
         "26.05.2",
         units={
-            "mine.service": service("/bin/sleep 100000", unit=left_alone),
-            "restarted.service": service("/bin/sleep 100000", unit=restarted),
+            **units("/bin/sleep 100000", but=("gone.service", "lost.service")),
+            "a.timer": timer.format("30d"),
+            "same.service": described.replace("one", "another"),
+            "asked.service": service("/bin/sleep infinity", "ExecReload=/bin/echo again"),
         },
-        wants=["mine.service", "restarted.service"],
+        wants=[*wants[:-2], "a.timer", "same.service", "asked.service"],
     )
-    before = {unit: host.state(unit, "MainPID") for unit in wants}
+    everything = [*wants, "same.service", "asked.service"]
+    before = {unit: host.state(unit, "MainPID") for unit in everything}
 
     switched = rebuild(host, "switch", newer)
 
     assert switched.rc == 0, switched
-    after = {unit: host.state(unit, "MainPID") for unit in wants}
-    assert {unit for unit in wants if after[unit] == before[unit]} == {
-        "mine.service",
-        "gone.service",
+    after = {unit: host.state(unit, "MainPID") for unit in everything}
+    assert {unit for unit in everything if after[unit] == before[unit]} == {
+        *("mine.service", "manual.service", "reloaded.service", "gone.service"),
+        *("same.service", "asked.service"),
     }
     lines = [line for line in switched.stderr.splitlines() if "units" in line]
     assert lines == [
-        "NOT restarting the following changed units: mine.service",
-        "restarting the following units: restarted.service",
+        "stopping the following units: lost.service, misplaced.service",
+        "NOT restarting the following changed units: manual.service, mine.service",
+        "reloading the following units: asked.service, reloaded.service",
+        "restarting the following units: a.timer, restarted.service",
+        "starting the following units: misplaced.service",
     ]
+
+
+def test_a_switch_to_other_critical_components_is_refused_and_a_boot_is_not(booted, site):
+    host = booted(inhibitors={"dbus": "dbus", "init": "systemd", "gone": "x"})
+    other = {"dbus": "broker", "init": "systemd", "new": "y"}
+    newer = plain(site, "26.05.2", inhibitors=other)
+    before = host.systems()
+    for action in ("test", "switch"):
+        refused = rebuild(host, action, newer)
+        assert refused.rc == 1, refused
+        assert "\ndbus : dbus -> broker\n\n" in refused.stderr
+        assert "Pre-switch check 'switchInhibitors' failed\nPre-switch checks failed\n" in (
+            refused.stderr
+        )
+    systems = host.systems()
+    assert (systems.running, systems.boot_default) == (before.running, before.boot_default)
+
+    assert rebuild(host, "boot", newer).rc == 0
+    host.reboot()
+
+    assert host.systems().running == newer.toplevel
+    added = plain(site, "26.05.3", inhibitors={**other, "another": "z"})
+    assert rebuild(host, "switch", added).rc == 0
 
 
 @pytest.mark.parametrize(

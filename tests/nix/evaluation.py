@@ -70,12 +70,11 @@ def unit_files(system: Mapping[str, Any], *, path: str | None = None) -> dict[st
             f"{package}/{part}" for part in ("bin", "sbin") for package in service["path"]
         )
         environment = {**service["environment"], "PATH": searched}
-        unit = service["unitConfig"]
-        if not service["restartIfChanged"]:
-            unit = {**unit, "X-RestartIfChanged": False}
         assigned = [json.dumps(f"{key}={value}") for key, value in sorted(environment.items())]
-        files[f"{name}.service"] = _unit_section(service, unit) + _section(
-            "Service", {"Environment": assigned, **service["serviceConfig"]}
+        # Where nixpkgs' systemd-lib.nix has it.
+        switched = {} if service["restartIfChanged"] else {"X-RestartIfChanged": False}
+        files[f"{name}.service"] = _unit_section(service, service["unitConfig"]) + _section(
+            "Service", {"Environment": assigned, **switched, **service["serviceConfig"]}
         )
     for name, timer in system["timers"].items():
         files[f"{name}.timer"] = _unit_section(timer, timer["unitConfig"]) + _section(

@@ -117,8 +117,9 @@ def test_every_unit_is_wanted_by_something_or_started_by_its_timer(systems):
 def test_a_unit_may_be_given_another_path(systems):
     text = unit_files(systems["by default"], path="/opt/bin")["nixos-hydra-agent.service"]
     assert 'Environment="PATH=/opt/bin"\n' in text
-    assert "X-RestartIfChanged=false\n" in text
-    assert "X-StopOnRemoval=false\n" in text
+    unit, _, service = text.partition("[Service]\n")
+    assert "X-RestartIfChanged=false\n" in service
+    assert "X-StopOnRemoval=false\n" in unit
 
 
 def test_systemd_has_nothing_to_say_against_the_units(analyze, units):

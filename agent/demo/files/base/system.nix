@@ -117,6 +117,19 @@ let
         { echo "$version"; head -c $((kib * 1024)) /dev/zero; } > $out/share/payload
       '';
 
+  # As `pkgs.writers.writeJSON` has it: one name a line. Without the parameter it is a system of before
+  # 26.05, which has no such file.
+  inhibitors =
+    let
+      line = name: value: "  ${builtins.toJSON name}: ${builtins.toJSON value}";
+      named = builtins.attrValues (builtins.mapAttrs line host.inhibitors);
+      text = if named == [ ] then "{}" else "{\n${builtins.concatStringsSep ",\n" named}\n}";
+    in
+    if host ? inhibitors then
+      "ln -s ${builtins.toFile "switch-inhibitors" "${text}\n"} $out/switch-inhibitors"
+    else
+      "";
+
   specialisations = builtins.mapAttrs (
     name: change:
     (import ./system.nix {
@@ -138,6 +151,7 @@ let
           sw
           initInterface
           kernelParams
+          inhibitors
           ;
         inherit platform hostName;
         specialisationLinks = lines (
@@ -163,6 +177,7 @@ let
         ln -s $etc/etc $out/etc
         ln -s $sw $out/sw
         eval "$specialisationLinks"
+        eval "$inhibitors"
         printf %s "$version" > $out/nixos-version
         printf %s "$platform" > $out/system
         printf %s "$initInterface" > $out/init-interface-version

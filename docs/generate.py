@@ -17,6 +17,7 @@ from agent.config.show import schema
 from agent.domain.errors import KINDS
 from man_pages import contexts, root
 from options_page import HOME, ROOT, UPDATER, options_page
+from seen_page import seen_page
 from settings_page import settings_page, table_cell
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ PAGES = {
     "commands.md": commands_page,
     "events.md": events_page,
     "errors.md": errors_page,
+    "nixpkgs.md": seen_page,
 }
 
 

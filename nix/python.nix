@@ -1,4 +1,5 @@
-# Python with what the agent needs and what its tests and linters need.
+# Python with what the agent, its tests and mypy need. The other linters are programs of their own in
+# nixpkgs, not Python packages.
 {
   python3,
   nixos-hydra-agent,
@@ -7,10 +8,8 @@ python3.withPackages (
   packages:
   nixos-hydra-agent.dependencies
   ++ [
-    packages.codespell
     packages.coverage
     packages.hypothesis
-    packages.import-linter
     packages.jsonschema
     packages.mypy
     packages.openapi-schema-validator
@@ -19,7 +18,6 @@ python3.withPackages (
     packages.pytest-randomly
     packages.pytest-xdist
     packages.pyyaml
-    packages.ruff
     packages.trustme
   ]
 )

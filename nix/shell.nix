@@ -2,8 +2,10 @@
 {
   mkShell,
   callPackage,
+  codespell,
   git,
   gnumake,
+  import-linter,
   nix,
   nixfmt-tree,
   ruff,
@@ -14,8 +16,10 @@
 mkShell {
   packages = [
     (callPackage ./python.nix { inherit nixos-hydra-agent; })
+    codespell
     git
     gnumake
+    import-linter
     nix
     nixfmt-tree
     ruff

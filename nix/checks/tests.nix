@@ -7,6 +7,7 @@
   groff,
   mandoc,
   nix,
+  ruff,
   shellcheck-minimal,
   util-linux,
   zsh,
@@ -23,6 +24,7 @@ runCommand "nixos-hydra-agent-tests"
       groff
       mandoc
       nix
+      ruff
       shellcheck-minimal
       util-linux
       zsh

@@ -57,4 +57,9 @@ in
   );
   # Every option, by its name below `services.autoUpgradeHydra`.
   options = import ./option-list.nix (evaluate { }).options.services.autoUpgradeHydra;
+  # What is said to be home-manager's own.
+  declared =
+    (lib.evalModules {
+      modules = [ (import ./home-manager.nix { inherit stand-in; }) ];
+    }).options;
 }

@@ -93,6 +93,15 @@ in
   );
   # Every option, by its name below `system.autoUpgradeHydra`.
   options = import ./option-list.nix (evaluate { }).options.system.autoUpgradeHydra;
+  # What is said to be NixOS's own.
+  declared =
+    (lib.evalModules {
+      modules = [
+        (import ./nixos.nix { inherit stand-in; })
+        newer
+        older
+      ];
+    }).options;
   # And by its name below `services.nix-flake-updater`.
   updaterOptions = import ./option-list.nix (evaluate { }).options.services.nix-flake-updater;
 }

@@ -117,7 +117,7 @@ def home_unit_files(home: Mapping[str, Any]) -> dict[str, str]:
         f"{name}.{kind}": "".join(
             _section(section, unit[section])
             for section in ("Unit", "Service", "Timer", "Install")
-            if unit[section]
+            if unit.get(section)
         )
         for kind in ("service", "timer")
         for name, unit in home[f"{kind}s"].items()

@@ -5,16 +5,18 @@ let
   inherit (lib) mkOption types;
   option = type: default: mkOption { inherit type default; };
   values = option (types.attrsOf types.unspecified) { };
-  units = option (types.attrsOf (
-    types.submodule {
-      options = {
-        Unit = values;
-        Install = values;
-        Service = values;
-        Timer = values;
-      };
-    }
-  )) { };
+  # Units of one kind, with a section of its own name.
+  units =
+    kind:
+    option (types.attrsOf (
+      types.submodule {
+        options = {
+          Unit = values;
+          Install = values;
+          ${kind} = values;
+        };
+      }
+    )) { };
 in
 {
   options = {
@@ -24,9 +26,9 @@ in
     home.username = option types.str "eve";
     nix.enable = option types.bool true;
     nix.package = option (types.nullOr types.package) (stand-in "nix");
-    systemd.user.services = units;
+    systemd.user.services = units "Service";
     systemd.user.systemctlPath = option types.str "/packages/systemd/bin/systemctl";
-    systemd.user.timers = units;
+    systemd.user.timers = units "Timer";
     xdg.stateHome = option types.str "/home/eve/.local/state";
   };
 }

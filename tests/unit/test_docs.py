@@ -15,7 +15,7 @@ from agent.domain.errors import KINDS
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("commands.md", "errors.md", "events.md", "home-options.md", "options.md", "settings.md"),
-    "updater-options.md",
+    *("nixpkgs.md", "updater-options.md"),
 )
 SCHEMA = "schema.json"
 

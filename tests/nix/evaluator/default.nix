@@ -339,7 +339,7 @@ let
     };
 
   lib = {
-    inherit types mkIf mkOverride;
+    inherit types mkIf;
     mkMerge = contents: {
       _type = "merge";
       inherit contents;

@@ -1,5 +1,6 @@
-# The configuration that modules make together: plain definitions merged, nothing typed. Of a module
-# that declares options, such as the agent's own, only the name is kept.
+# The configuration that modules make together: plain definitions merged, nothing typed, but each of an
+# option that seen.toml has. Of a module that declares options, such as the agent's own, only the name
+# is kept.
 {
   lib,
   legacyPackages,
@@ -54,6 +55,43 @@ let
       "key"
     ]);
 
+  inherit (import ./seen.nix) seen partsOf;
+  known = map partsOf (builtins.attrNames seen.nixos) ++ [
+    [
+      "services"
+      "nix-flake-updater"
+    ]
+    [
+      "system"
+      "autoUpgradeHydra"
+    ]
+  ];
+  # Whether the beginning of an option's name, or all of it, is as long as `path`, and says the same.
+  begins =
+    path: option:
+    let
+      agrees =
+        number:
+        builtins.elem (builtins.elemAt option number) [
+          "<name>"
+          (builtins.elemAt path number)
+        ];
+    in
+    builtins.length option >= builtins.length path
+    && builtins.all agrees (builtins.genList (number: number) (builtins.length path));
+  strangers =
+    path: value:
+    let
+      here = builtins.filter (begins path) known;
+    in
+    if builtins.any (option: builtins.length option == builtins.length path) here then
+      [ ]
+    else if here != [ ] && builtins.isAttrs value then
+      builtins.concatMap (name: strangers (path ++ [ name ]) value.${name}) (builtins.attrNames value)
+    else
+      [ (builtins.concatStringsSep "." path) ];
+  strange = builtins.concatMap (module: strangers [ ] (definitions module)) plain;
+
   pkgs = legacyPackages.${config.nixpkgs.hostPlatform};
   built =
     name:
@@ -70,6 +108,9 @@ let
     };
   } (map definitions plain);
 in
-{
-  inherit config pkgs;
-}
+if strange != [ ] then
+  throw "not in seen.toml: ${toString strange}"
+else
+  {
+    inherit config pkgs;
+  }

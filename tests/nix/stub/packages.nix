@@ -1,6 +1,8 @@
-# A package set of derivations that nobody builds; what makes packages keeps what it was given.
+# A package set of derivations that nobody builds; what makes packages keeps what it was given. It has
+# the names of seen.toml, and no others.
 { lib, system }:
 let
+  inherit (import ./seen.nix) fill;
   package =
     name: passed:
     derivation {
@@ -10,62 +12,19 @@ let
     // {
       inherit passed;
     };
-  plain = lib.genAttrs [
-    "bashInteractive"
-    "codespell"
-    "dosfstools"
-    "e2fsprogs"
-    "fish"
-    "git"
-    "gnumake"
-    "groff"
-    "installShellFiles"
-    "mandoc"
-    "nix"
-    "nixfmt"
-    "nixfmt-tree"
-    "ruff"
-    "shellcheck"
-    "shellcheck-minimal"
-    "util-linux"
-    "zsh"
-  ] (name: package name null);
-  python3Packages =
-    lib.genAttrs [
-      "click"
-      "codespell"
-      "coverage"
-      "httpx"
-      "hypothesis"
-      "icmplib"
-      "import-linter"
-      "jsonschema"
-      "mypy"
-      "pydantic"
-      "pydantic-settings"
-      "pytest"
-      "pytest-cov"
-      "pytest-randomly"
-      "pytest-xdist"
-      "ruff"
-      "rich"
-      "setuptools"
-      "structlog"
-      "tenacity"
-      "trustme"
-      "typing-extensions"
-    ] (name: package "python3-${name}" null)
-    // {
-      buildPythonApplication =
-        given:
-        package "${given.pname}-${given.version}" given
-        // {
-          inherit (given) dependencies version;
-        };
-      python.interpreter = "/bin/python3";
-      toPythonModule = module: module;
-    };
-  packages = plain // {
+
+  python3Packages = fill "python3Packages" (name: package "python3-${name}" null) {
+    buildPythonApplication =
+      given:
+      package "${given.pname}-${given.version}" given
+      // {
+        inherit (given) dependencies version;
+      };
+    python.interpreter = "/bin/python3";
+    toPythonModule = module: module;
+  };
+
+  packages = fill "packages" (name: package name null) {
     inherit lib python3Packages;
     stdenv = {
       buildPlatform.canExecute = _: true;
@@ -80,6 +39,7 @@ let
         make = import file;
       in
       make (builtins.intersectAttrs (builtins.functionArgs make) packages // given);
+    formats.toml = _options: { generate = name: value: package name { inherit value; }; };
     linkFarm = package;
     mkShell = package "shell";
     releaseTools.aggregate = given: package given.name given;
@@ -108,6 +68,7 @@ let
       in
       package test.name { inherit nodes testScript; };
     writeShellApplication = given: package given.name given;
+    writeShellScriptBin = name: text: package name { inherit text; };
     writeText = name: text: package name { inherit text; };
   };
 in

@@ -1,3 +1,1 @@
-{
-  isoImage.makeEfiBootable = true;
-}
+{ }

@@ -103,6 +103,7 @@ _MIGRATIONS: Final = (
     ) STRICT
     """,
     ),
+    ("ALTER TABLE runs ADD COLUMN invocation TEXT",),
 )
 
 COLUMNS: Final = tuple(field.name for field in fields(RunRecord))

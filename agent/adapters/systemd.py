@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.application.ports import ActivationExit, UnitStatus
+from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
 from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
@@ -26,9 +28,16 @@ _START_TIMEOUT: Final = 20.0
 """A unit that waits for others for longer cannot start."""
 _NO_BUS: Final = "Failed to connect to"
 _POLL: Final = 0.2
+_LONGEST_POLL: Final = 2.0
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 _LOCK: Final = "nixos/switch-to-configuration.lock"
-_PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,ExecMainStatus"
+_STATE: Final = ("LoadState", "ActiveState", "SubState")
+_END: Final = ("Result", "ExecMainStatus")
+"""Only services have them."""
+_WHOSE: Final = ("ExecStart", "InvocationID")
+"""Only what runs has them."""
+_ARGV: Final = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
+"""As systemctl-show.c prints ExecStart: `{ path=P ; argv[]=P A ; ignore_errors=no ; ...`."""
 # What the dead-man needs of the environment in which the agent was started.
 _INHERITED: Final = (
     *("PATH", "HOME", "LOCALE_ARCHIVE", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "AGENT_DEMO_ROOT"),
@@ -73,36 +82,65 @@ class SystemdCommands:
             return None
         return frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
 
-    async def status(self, unit: str) -> UnitStatus:
-        """Return the state of a unit."""
+    @property
+    def has_host_below(self) -> bool:
+        """Whether the host has an agent of its own."""
+        return False
+
+    async def status(self, unit: str) -> UnitStatus | None:
+        """Return the state of a unit; None without an answer that can be read."""
         return await self._status_by(self._systemctl, unit)
 
-    async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus:
-        done = await self._try(*systemctl, "show", f"--property={_PROPERTIES}", unit)
-        if done is None or done.returncode != 0:
-            return UnitStatus()
-        told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-        status = told.get("ExecMainStatus", "")
+    async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus | None:
+        told = await self._show(systemctl, unit, _STATE, _END)
+        if told is None:
+            return None
+        status = told.get("ExecMainStatus", "0")
+        if not status.isdecimal():
+            return None
         return UnitStatus(
-            load_state=told.get("LoadState", "not-found"),
-            active_state=told.get("ActiveState", "inactive"),
-            sub_state=told.get("SubState", "dead"),
+            load_state=told["LoadState"],
+            active_state=told["ActiveState"],
+            sub_state=told["SubState"],
             result=told.get("Result", "success"),
-            exit_status=int(status) if status.isdecimal() else 0,
+            exit_status=int(status),
         )
 
-    async def start(self, unit: str) -> None:
+    async def _show(
+        self,
+        systemctl: tuple[str, ...],
+        unit: str,
+        needed: tuple[str, ...],
+        wanted: tuple[str, ...] = (),
+    ) -> dict[str, str] | None:
+        """Return properties of a unit; None unless all that are needed are told."""
+        names = ",".join((*needed, *wanted))
+        done = await self._try(*systemctl, "show", f"--property={names}", unit)
+        if done is None or done.returncode != 0:
+            return None
+        told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        return told if all(told.get(name) for name in needed) else None
+
+    async def start(self, unit: str) -> bool:
         """Start a unit again; returns once its program runs. One that is at work is left alone.
 
         Raises:
-            HostError: CONFIRM_UNIT_FAILED, with systemd's words.
+            HostError: CONFIRM_UNIT_FAILED, with systemd's words: it says itself that the unit is
+                none, or has failed.
         """
-        if (await self.status(unit)).is_at_work:
-            return
+        status = await self.status(unit)
+        if status is None:
+            return False
+        if status.is_at_work and status.active_state != "deactivating":
+            return True
         await self._try(*self._systemctl, "reset-failed", unit)
         done = await self._try(*self._systemctl, "restart", unit, timeout=_START_TIMEOUT)
-        if done is None or done.returncode != 0:
-            raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
+        if done is not None and done.returncode == 0 and not done.timed_out:
+            return True
+        status = await self.status(unit)
+        if status is None or status.is_at_work:
+            return status is not None
+        raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
     async def start_later(self, unit: str) -> None:
         """Queue the start of a unit; what systemd says against it is logged."""
@@ -134,9 +172,10 @@ class SystemdCommands:
         if done is None or done.returncode != 0:
             told = f"cannot set the dead-man's timer: {_said(done)}"
             raise HostError(Kind.DEAD_MAN_UNARMED, told)
-        status = await self.status(f"{name}.timer")
-        if status.active_state != "active":
-            told = f"the dead-man's timer {name}.timer is {status.active_state} after it was set"
+        shown = await self._show(self._systemctl, f"{name}.timer", ("ActiveState",))
+        state = shown["ActiveState"] if shown else "in a state that systemd does not tell"
+        if state != "active":
+            told = f"the dead-man's timer {name}.timer is {state} after it was set"
             raise HostError(Kind.DEAD_MAN_UNARMED, told)
 
     async def disarm(self) -> None:
@@ -159,21 +198,53 @@ class SystemdCommands:
         )
 
     async def is_host_upgrading(self) -> bool | None:
-        """Return None: what is upgraded is the host itself."""
-        return None
+        """Return False: there is nothing below the host itself."""
+        return False
 
-    async def is_activating(self) -> bool:
+    async def is_activating(self) -> bool | None:
         """Return whether the transient unit is at work, or switch-to-configuration's lock held."""
-        return (await self.status(self._activation_unit)).is_at_work or self._is_locked()
+        return (await self.activation()).is_at_work
 
-    async def stop_activation(self) -> None:
-        """Stop the transient unit, by force if need be, and wait for the lock to be free."""
+    async def activation(self) -> ActivationSeen:
+        """Return what the transient unit and switch-to-configuration's lock show."""
         unit = self._activation_unit
-        await self._try(*self._systemctl, "stop", unit)
-        if (await self.status(unit)).is_at_work:
+        told = await self._show(self._systemctl, unit, _STATE, _WHOSE)
+        if told is not None and UnitStatus(told["LoadState"], told["ActiveState"]).is_at_work:
+            found = _ARGV.search(told.get("ExecStart", ""))
+            return ActivationSeen(
+                is_at_work=True,
+                command=tuple(found[1].split()) if found else (),
+                invocation=told.get("InvocationID", ""),
+            )
+        is_locked = self._is_locked()
+        return ActivationSeen(is_at_work=None if told is None and is_locked is False else is_locked)
+
+    async def begun(self, paths: frozenset[StorePath]) -> str:
+        """Wait until the transient unit runs a program of one of `paths`.
+
+        Asked more and more seldom: building may take nixos-rebuild hours before.
+        """
+        pause = _POLL
+        while True:
+            seen = await self.activation()
+            if seen.invocation and names_one_of(seen.command, paths):
+                return seen.invocation
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL)
+
+    async def stop_activation(self, invocation: str) -> None:
+        """Stop the transient unit, by force if need be, and wait for the lock to be free.
+
+        It is looked at again just before each blow: somebody else's may have the name by now.
+        """
+        unit = self._activation_unit
+        if (await self.activation()).invocation == invocation:
+            await self._try(*self._systemctl, "stop", unit)
+        if (await self.activation()).invocation == invocation:
             await self._try(*self._systemctl, "kill", "--signal=SIGKILL", unit)
         for _ in range(round(_TIMEOUT / _POLL)):
-            if not await self.is_activating():
+            seen = await self.activation()
+            if seen.is_at_work is False or seen.invocation not in ("", invocation):
                 return
             await asyncio.sleep(_POLL)
 
@@ -227,13 +298,21 @@ class SystemdCommands:
             if name in _INHERITED or name.startswith(self._prefixes)
         ]
 
-    def _is_locked(self) -> bool:
-        """Look for the lock in the kernel's list: to try it would keep somebody else from it."""
+    def _is_locked(self) -> bool | None:
+        """Look for the lock in the kernel's list: to try it would keep somebody else from it.
+
+        None if there is a lock file, and the list cannot be read.
+        """
         try:
             file = (self._run_dir / _LOCK).stat()
-            held = self._locks.read_text()
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:
+            return None
+        try:
+            held = self._locks.read_text()
+        except (OSError, UnicodeError):
+            return None
         # As fs/locks.c writes it: another file system may have a file of that number.
         wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
         return any(

@@ -68,13 +68,21 @@ class UserSystemd(SystemdCommands):
         self._current_home = current_home
         self._left = left
 
+    @property
+    @override
+    def has_host_below(self) -> bool:
+        return True
+
     @override
     async def is_host_upgrading(self) -> bool | None:
-        """Return whether the system's agent, or any nixos-rebuild, is at work."""
+        """Return whether the system's agent, or any nixos-rebuild, is at work; None: unknown."""
+        is_unknown = False
         for unit in (UPGRADE_UNIT, CONFIRM_UNIT, ACTIVATION_UNIT):
-            if (await self._status_by(("systemctl",), unit)).is_at_work:
+            status = await self._status_by(("systemctl",), unit)
+            if status is not None and status.is_at_work:
                 return True
-        return False
+            is_unknown = is_unknown or status is None
+        return None if is_unknown else False
 
     @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:

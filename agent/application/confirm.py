@@ -34,17 +34,19 @@ _LONGEST_PAUSE = 15.0
 _LOOKED_THROUGH = 50
 
 
-async def confirm_pending(run: Run, toplevel: StorePath) -> None:
+async def confirm_pending(run: Run, toplevel: StorePath, doubt: Reason | None = None) -> None:
     """Judge the pending `toplevel` until it is healthy or the deadline ends, and act on that.
 
     `run.record` is the row of its upgrade. The report tells what came of it: `confirmed`,
-    `rolled-back` (with its error), or `pending`.
+    `rolled-back` (with its error), or `pending`. With a `doubt` it is not taken as healthy here.
 
     Raises:
         AgentError: the roll-back did not succeed.
     """
     with run.report.step("confirm", run.ports.clock):
         judged = await _heeded(run, toplevel, await _judge(run, toplevel))
+        if doubt is not None and judged.verdict is Verdict.HEALTHY:
+            judged = Judged(Verdict.INCONCLUSIVE, (doubt,))
     match judged.verdict:
         case Verdict.HEALTHY:
             await take_as_confirmed(run, toplevel)
@@ -171,6 +173,9 @@ async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
     """Return what the verdict is worth, given how the system came here and what is here now."""
     if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
         return Judged(Verdict.INCONCLUSIVE, (doubt,))
+    if judged.verdict is Verdict.HEALTHY and await run.ports.systemd.is_activating() is None:
+        told = "systemd does not say whether an activation is at work"
+        return Judged(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, told),))
     if judged.verdict is Verdict.HEALTHY and (reason := _objection(run, toplevel)):
         return Judged(Verdict.BROKEN, (reason,))
     return judged

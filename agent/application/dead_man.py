@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import is_overdue, tell_decided
 from agent.application.hand_over import lock_if_free, see_through
-from agent.application.recover import recover_all
+from agent.application.own_activation import stop_own
+from agent.application.recover import record_of, recover_all
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
@@ -67,14 +68,14 @@ async def _end(run: Run, toplevel: StorePath) -> None:
     if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
         tell_decided(run, toplevel)
         return
-    if await ports.systemd.is_activating():
-        ports.sink.emit(events.ACTIVATION_STOPPED)
-        await ports.systemd.stop_activation()
+    await stop_own(run, record_of(run, toplevel), toplevel)
     with lock_if_free(run, waits=False):
         step = await recover_all(run)
     if step is Step.WAIT:
         raise ActivationError(
-            Kind.ACTIVATION_BUSY, "switch-to-configuration is at work, and could not be stopped"
+            Kind.ACTIVATION_BUSY,
+            "switch-to-configuration is, or may be, at work; it could not be stopped, or is not"
+            " proven to be of this upgrade",
         )
     if step is Step.CONFIRM:
         await see_through(run, toplevel, starts=1, waits=False)

@@ -149,8 +149,9 @@ async def _paused(ports: Ports, now: datetime) -> Judgement:
 
 async def ask_host_upgrade(ports: Ports) -> Judgement | None:
     """Ask whether the host's own upgrade lets a home's go on; None for a host."""
-    is_at_work = await ports.systemd.is_host_upgrading()
-    return None if is_at_work is None else judge_host_upgrade(is_at_work=is_at_work)
+    if not ports.systemd.has_host_below:
+        return None
+    return judge_host_upgrade(is_at_work=await ports.systemd.is_host_upgrading())
 
 
 async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement | None:

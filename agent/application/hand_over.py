@@ -58,6 +58,9 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
         if _is_decided(run, toplevel):
             tell_decided(run, toplevel)
             return
+        if status is None:
+            await _look_without_it(run, toplevel, waits=waits)
+            return
         if status.exit_status == ExitCode.HELD:
             _tell_pending(run, toplevel)
             return
@@ -72,18 +75,44 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
         await _end_it(run, toplevel, trouble)
 
 
-async def _ended(run: Run, toplevel: StorePath) -> UnitStatus:
-    """Wait until the unit has decided or ended; a hung one is given up."""
+async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | None:
+    """Wait until the unit has decided or ended; a hung one is given up.
+
+    None where systemd has not said what became of it. That it hangs, only an unbroken watch proves.
+    """
     ports, wanted = run.ports, run.policy.confirm
     limit = (wanted.settle + wanted.deadline + run.policy.activate_deadline).total_seconds()
     end = ports.clock.elapsed() + limit + _SLACK
+    is_unbroken = True
     while True:
         status = await ports.systemd.status(CONFIRM_UNIT)
-        if _is_decided(run, toplevel) or not status.is_at_work:
+        if status is not None and status.load_state == "not-found":
+            status = None  # which it has been: it was started
+        is_unbroken = is_unbroken and status is not None
+        if _is_decided(run, toplevel) or (status is not None and not status.is_at_work):
             return status
         if ports.clock.elapsed() >= end:
-            return status
+            return status if is_unbroken else None
         await ports.clock.sleep(_POLL)
+
+
+async def _look_without_it(run: Run, toplevel: StorePath, *, waits: bool) -> None:
+    """Judge in the place of an agent of which systemd does not say what became of it.
+
+    It may be at work, so that nothing is confirmed past it. A system that proves broken all the
+    same is rolled back from.
+    """
+    run.report.is_recorded_elsewhere = False
+    with lock_if_free(run, waits=waits):
+        if _is_decided(run, toplevel):
+            tell_decided(run, toplevel)
+        elif run.ports.marks.read().rolling_back == toplevel:
+            await begin_again(run, toplevel)
+            tell_decided(run, toplevel)
+        else:
+            run.record = record_of(run, toplevel)
+            told = f"systemd does not say what became of {CONFIRM_UNIT}"
+            await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, told))
 
 
 def _is_decided(run: Run, toplevel: StorePath) -> bool:

@@ -13,6 +13,7 @@ from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import take_baseline
 from agent.application.gatekeeper import ask_health, ask_host_upgrade, pass_by_hand
+from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import may_reboot, reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
@@ -189,12 +190,14 @@ def _plan(run: Run, request: Request, toplevel: StorePath) -> Plan:
 
 async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> None:
     ports, action = run.ports, chosen.action
-    if await ports.systemd.is_activating():
-        raise ActivationError(
-            Kind.ACTIVATION_BUSY,
-            "an activation that this run has not started is at work",
-            hint="the next run tries again",
+    is_at_work = await ports.systemd.is_activating()
+    if is_at_work is not False:
+        what = (
+            "an activation that this run has not started is at work"
+            if is_at_work
+            else "systemd does not say whether an activation is at work"
         )
+        raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
     before = ports.host.systems()
     baseline = await _announce(run, toplevel, action, before)
     run.note(Outcome.ACTIVATING)
@@ -205,9 +208,10 @@ async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Pla
         reasons=list(request.reasons),
     )
     with run.report.step("activate", ports.clock):
-        ended = await _start(run, action, request.candidate, toplevel)
+        async with invocation_noted(run, toplevel):
+            ended = await _start(run, action, request.candidate, toplevel)
         if ended.timed_out:
-            await _await_activation(run)
+            await _await_activation(run, toplevel)
     after = ports.host.systems()
     ports.sink.emit(
         events.ACTIVATION_FINISHED,
@@ -280,17 +284,16 @@ async def _start(run: Run, action: Action, found: Candidate, toplevel: StorePath
         raise
 
 
-async def _await_activation(run: Run) -> None:
-    """Wait for an activation that outlives nixos-rebuild, then stop it."""
+async def _await_activation(run: Run, toplevel: StorePath) -> None:
+    """Wait for an activation that outlives nixos-rebuild, then stop it if it is ours."""
     ports = run.ports
-    if not await ports.systemd.is_activating():
+    if await ports.systemd.is_activating() is False:
         return
     ports.sink.emit(events.ACTIVATION_AWAITED)
     end = ports.clock.elapsed() + run.policy.confirm.deadline.total_seconds()
-    while await ports.systemd.is_activating():
+    while await ports.systemd.is_activating() is not False:
         if ports.clock.elapsed() >= end:
-            ports.sink.emit(events.ACTIVATION_STOPPED)
-            await ports.systemd.stop_activation()
+            await stop_own(run, run.record, toplevel)
             return
         await ports.clock.sleep(_POLL)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from agent.application.events import Event
+    from agent.domain.activation_unit import ActivationSeen
     from agent.domain.build import Build
     from agent.domain.candidate import Candidate
     from agent.domain.check import Check, CheckResult
@@ -257,9 +258,16 @@ class Profile(Protocol):
         ...
 
 
+_AT_REST = ("inactive", "failed", "maintenance")
+"""Of systemd's states of units (systemd(1)), those without a program."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitStatus:
-    """What systemd says of a unit, in its own words; `exit_status` is of its main process."""
+    """What systemd says of a unit, in its own words; `exit_status` is of its main process.
+
+    It is always an answer: where systemd gives none, there is no status.
+    """
 
     load_state: str = "not-found"
     active_state: str = "inactive"
@@ -269,24 +277,35 @@ class UnitStatus:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether its program runs, or is about to."""
-        is_waiting = self.sub_state == "auto-restart"
-        return self.active_state in ("active", "activating", "reloading") and not is_waiting
+        """Whether its program runs, is about to, or has not ended yet."""
+        return self.active_state not in _AT_REST and not self.sub_state.startswith("auto-restart")
 
 
 class Systemd(Protocol):
-    """The service manager. What raises, raises HostError."""
+    """The service manager. What raises, raises HostError.
+
+    None is always the want of an answer: systemd is not there, did not answer in time, or answered
+    what cannot be read. It decides nothing.
+    """
+
+    @property
+    def has_host_below(self) -> bool:
+        """Whether this is a user's manager, on a host with an agent of its own."""
+        ...
 
     async def failed_units(self) -> frozenset[str] | None:
         """Return the units that have failed, or restart after a failure; None if unknown."""
         ...
 
-    async def status(self, unit: str) -> UnitStatus:
-        """Return the state of a unit; one that systemd does not know, or tell, is not found."""
+    async def status(self, unit: str) -> UnitStatus | None:
+        """Return the state of a unit; None if systemd gives no answer."""
         ...
 
-    async def start(self, unit: str) -> None:
-        """Start a unit again, without waiting for it. CONFIRM_UNIT_FAILED."""
+    async def start(self, unit: str) -> bool:
+        """Start a unit again, without waiting for it; False if systemd gives no answer.
+
+        One that is at work is left alone. CONFIRM_UNIT_FAILED: systemd says that it cannot start.
+        """
         ...
 
     async def start_later(self, unit: str) -> None:
@@ -313,15 +332,32 @@ class Systemd(Protocol):
         ...
 
     async def is_host_upgrading(self) -> bool | None:
-        """Return whether the system below a home is being upgraded; None for the system itself."""
+        """Return whether the system below a home is being upgraded; None if that is unknown."""
         ...
 
-    async def is_activating(self) -> bool:
-        """Return whether a switch-to-configuration is at work, whoever started it."""
+    async def is_activating(self) -> bool | None:
+        """Return whether a switch-to-configuration is at work, whoever started it.
+
+        None if that is unknown.
+        """
         ...
 
-    async def stop_activation(self) -> None:
-        """Stop a switch-to-configuration that hangs in its transient unit; never raises."""
+    async def activation(self) -> ActivationSeen:
+        """Return what can be seen of the activation that is at work."""
+        ...
+
+    async def begun(self, paths: frozenset[StorePath]) -> str:
+        """Wait until the transient unit runs a program of one of `paths`; return its InvocationID.
+
+        Without such a unit it waits for ever: it is to be cancelled. Never raises.
+        """
+        ...
+
+    async def stop_activation(self, invocation: str) -> None:
+        """Stop the transient unit while it is the one with this InvocationID; never raises.
+
+        Returns when nothing is at work any more, or when that is not to be had.
+        """
         ...
 
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
@@ -443,6 +479,8 @@ class RunRecord:
     reasons: tuple[tuple[str, str], ...] = ()
     baseline: str | None = None
     """`Baseline.serialise()`: how things were just before the activation."""
+    invocation: str | None = None
+    """systemd's InvocationID of the last activation that the agent has started for it."""
     fault: str | None = None
     """`Fault` of a failed or rolled-back upgrade that had touched the host."""
     error_kind: str | None = None

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.own_activation import invocation_noted, make_way
 from agent.application.report import error_fields
 from agent.domain.activation import is_busy
 from agent.domain.errors import HostError, JournalError, Kind
@@ -96,7 +97,9 @@ def _write_down(
         fault=fault,
         reasons=_told(reasons),
     )
-    run.try_note(Outcome.ROLLING_BACK, fault=fault, toplevel=failed, reasons=reasons)
+    run.try_note(
+        Outcome.ROLLING_BACK, fault=fault, toplevel=failed, reasons=reasons, invocation=None
+    )
     _deny(run, failed)
 
 
@@ -142,7 +145,7 @@ async def _reboot_back(
     with run.report.step("roll-back", ports.clock):
         await ports.profile.set(target)
         await _make_room(run, failed)
-        ended = await _switch(ports, target, Action.BOOT)
+        ended = await _switch(run, failed, target, Action.BOOT)
         await ports.loader.forget_choices()
     if ended.returncode != 0 or ports.loader.default() not in (None, target):
         return False
@@ -162,16 +165,14 @@ async def _reboot_back(
 async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
     ports = run.ports
     with run.report.step("roll-back", ports.clock):
-        if await ports.systemd.is_activating():
-            ports.sink.emit(events.ACTIVATION_STOPPED)
-            await ports.systemd.stop_activation()
+        await make_way(run, run.record, failed)
         if action.moves_profile:
-            await _set_profile(ports, target, action)
+            await _set_profile(run, failed, target, action)
             await _make_room(run, failed)
-        ended = await _switch(ports, target, action)
+        ended = await _switch(run, failed, target, action)
         if not _is_back(ports, target, action) and action is Action.SWITCH:
             # Where the boot loader cannot be written, the services can still be had back.
-            ended = await _switch(ports, target, Action.TEST)
+            ended = await _switch(run, failed, target, Action.TEST)
     if not _is_back(ports, target, action):
         systems = ports.host.systems()
         last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
@@ -185,13 +186,13 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
     _tell_shortfall(ports, target, action, ended)
 
 
-async def _set_profile(ports: Ports, target: StorePath, action: Action) -> None:
+async def _set_profile(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
     """Set the profile; where it cannot be changed, the services at least can be had back."""
     try:
-        await ports.profile.set(target)
+        await run.ports.profile.set(target)
     except HostError:
         if action is Action.SWITCH:
-            await _switch(ports, target, Action.TEST)
+            await _switch(run, failed, target, Action.TEST)
         raise
 
 
@@ -210,14 +211,20 @@ async def _make_room(run: Run, failed: StorePath) -> None:
             ports.sink.emit(events.GENERATIONS_REMOVED, toplevel=failed, count=count)
 
 
-async def _switch(ports: Ports, target: StorePath, action: Action) -> ActivationExit:
-    ended = await ports.systemd.activate(target, action)
+async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action) -> ActivationExit:
+    """Activate `target`; where somebody else is first, wait for that to end."""
+    ended = await _switch_now(run, target, action)
     for _ in range(_ATTEMPTS - 1):
         if not is_busy(ended.returncode, ended.tail):
             break
-        await ports.systemd.stop_activation()
-        ended = await ports.systemd.activate(target, action)
+        await make_way(run, run.record, failed)
+        ended = await _switch_now(run, target, action)
     return ended
+
+
+async def _switch_now(run: Run, target: StorePath, action: Action) -> ActivationExit:
+    async with invocation_noted(run, target):
+        return await run.ports.systemd.activate(target, action)
 
 
 def _has_booted(ports: Ports, toplevel: StorePath) -> bool:

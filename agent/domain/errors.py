@@ -162,6 +162,7 @@ class Kind(StrEnum):
     # Confirmation and roll-back
     DEAD_MAN_UNARMED = "dead-man-unarmed"
     CONFIRM_UNIT_FAILED = "confirm-unit-failed"
+    SYSTEMD_SILENT = "systemd-silent"
     ROLLED_BACK = "rolled-back"
     CUT_SHORT = "cut-short"
     NOTHING_HELD = "nothing-held"
@@ -365,6 +366,7 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.CONFIRM_UNIT_FAILED: _facts(
         _C.FAILED, "the new system's agent could not do its confirmation"
     ),
+    Kind.SYSTEMD_SILENT: _facts(_C.HELD, "systemd gave no answer, which proves nothing"),
     Kind.ROLLED_BACK: _facts(_C.FAILED, "the new system was broken, and the old one runs again"),
     Kind.CUT_SHORT: _facts(_C.FAILED, "an earlier run was killed, or the power failed"),
     Kind.NOTHING_HELD: _facts(_C.FAILED, "there is nothing pending, denied or to roll back"),

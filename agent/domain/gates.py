@@ -97,10 +97,14 @@ def judge_paused(pause: Pause | None) -> Judgement:
     return Judgement(Gate.PAUSED, is_open=False, reason=reason)
 
 
-def judge_host_upgrade(*, is_at_work: bool) -> Judgement:
-    """Hold a home while the system below it is being upgraded: that one goes first."""
-    reason = "the system below is being upgraded" if is_at_work else "the system below is at rest"
-    return Judgement(Gate.HOST_UPGRADE, is_open=not is_at_work, reason=reason)
+def judge_host_upgrade(*, is_at_work: bool | None) -> Judgement:
+    """Hold a home while the system below it is, or may be, upgraded: that one goes first."""
+    reason = {
+        True: "the system below is being upgraded",
+        False: "the system below is at rest",
+        None: "systemd does not say whether the system below is being upgraded",
+    }[is_at_work]
+    return Judgement(Gate.HOST_UPGRADE, is_open=is_at_work is False, reason=reason)
 
 
 def judge_booted(unexpected: Foreign | None, now: datetime, policy: Policy) -> Judgement:

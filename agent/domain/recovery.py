@@ -27,7 +27,7 @@ class Step(StrEnum):
     ADOPT = "adopt"
     """Take the running system as confirmed: the agent has never acted on this host."""
     WAIT = "wait"
-    """Leave it to the activation that still runs, and hold."""
+    """Leave it to the activation that still runs, or may run, and hold."""
     CONFIRM = "confirm"
     """The new system runs: confirm it, or roll back."""
     PROMOTE = "promote"
@@ -77,8 +77,8 @@ class Memory:
     """The running system is one that the agent has marked, or found before it began."""
     is_staged_booted: bool = False
     """The booted and running system is the staged one, or a specialisation of it."""
-    is_activating: bool = False
-    """switch-to-configuration is at work."""
+    is_activating: bool | None = False
+    """switch-to-configuration is at work; None where nobody knows."""
 
 
 def recover(memory: Memory) -> Step:
@@ -91,7 +91,7 @@ def recover(memory: Memory) -> Step:
     elif marks.rolled_back:
         step = Step.CLOSE_ROLL_BACK
     elif marks.pending:
-        step = _pending(memory)
+        step = _if_known(_pending(memory), memory)
     elif memory.row is not None:
         step = _row_alone(memory.row, memory)
     elif marks.confirmed is None and memory.systems.running:
@@ -117,6 +117,12 @@ def _pending(memory: Memory) -> Step:
     if marks.confirmed is None or not memory.is_running_known:
         return Step.REPAIR if is_in_profile else Step.FORGET
     return Step.RESTORE if is_in_profile or row is not None else Step.FORGET
+
+
+def _if_known(step: Step, memory: Memory) -> Step:
+    """Return the step; WAIT if it could meet an activation that nobody knows of."""
+    is_harmless = step in (Step.CONFIRM, Step.REMARK)
+    return step if is_harmless or memory.is_activating is not None else Step.WAIT
 
 
 def _row_alone(row: UnderWay, memory: Memory) -> Step:

@@ -16,6 +16,7 @@ from agent.adapters.process import Runner
 from agent.adapters.systemd import SystemdCommands
 from agent.application import events
 from agent.application.ports import UnitStatus
+from agent.domain.activation_unit import ActivationSeen
 from agent.domain.errors import HostError, Kind
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
@@ -24,6 +25,7 @@ from fakes.telling import RememberedEvents, SteppedClock
 NEW = StorePath(f"/nix/store/{'b' * 32}-nixos")
 DEAD_MAN = ("/old/bin/agent", "dead-man", "--config", "/etc/agent.toml")
 
+NOT_FOUND = {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}
 STUB = """\
 import json, os, sys
 name = os.path.basename(sys.argv[0])
@@ -64,12 +66,14 @@ class Commands:
         """Let a command that has the words `of` in its command line give an answer."""
         if of:
             self.answers.append({"of": of, "out": out, "err": err, "code": code})
-        (self.directory / "answers").write_text(json.dumps(self.answers))
+        unknown = {"of": ["systemctl show"], "out": shown(**NOT_FOUND), "err": "", "code": 0}
+        (self.directory / "answers").write_text(json.dumps([*self.answers, unknown]))
         return self
 
     def state(self, unit, **properties):
         """Let `systemctl show` tell of a unit."""
-        return self.answer("systemctl show", unit, out=shown(**properties))
+        loaded = NOT_FOUND | {"LoadState": "loaded"} | properties
+        return self.answer("systemctl show", unit, out=shown(**loaded))
 
     @property
     def systemd(self):
@@ -145,11 +149,11 @@ def test_without_an_answer_nobody_knows_what_has_failed(commands):
 
 def test_without_systemd_nothing_is_known(without):
     assert play(without.systemd.failed_units()) is None
-    assert play(without.systemd.status("a.service")) == UnitStatus()
+    assert play(without.systemd.status("a.service")) is None
     assert play(without.systemd.is_clock_synchronised()) is None
-    assert play(without.systemd.is_activating()) is False
+    assert play(without.systemd.is_activating()) is None
+    assert play(without.systemd.start("a.service")) is False
     play(without.systemd.disarm())
-    play(without.systemd.stop_activation())
 
 
 @pytest.mark.parametrize(
@@ -181,9 +185,12 @@ def test_without_systemd_nothing_is_known(without):
             UnitStatus("loaded", "activating", "start"),
             True,
         ),
-        (shown(ExecMainStatus="[not set]"), UnitStatus(), False),
-        ("nonsense\n", UnitStatus(), False),
-        ("", UnitStatus(), False),
+        (
+            shown(LoadState="loaded", ActiveState="deactivating", SubState="stop-sigterm"),
+            UnitStatus("loaded", "deactivating", "stop-sigterm"),
+            True,
+        ),
+        (shown(**NOT_FOUND), UnitStatus(), False),
     ],
 )
 def test_the_state_of_a_unit_is_read_from_its_properties(commands, said, status, is_at_work):
@@ -196,10 +203,24 @@ def test_the_state_of_a_unit_is_read_from_its_properties(commands, said, status,
     assert "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus" in commands.asked()[0]
 
 
-def test_a_unit_that_systemd_cannot_tell_of_is_not_found(commands):
-    commands.answer("systemctl show", out="LoadState=loaded\n", code=1)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"out": shown(LoadState="loaded", ActiveState="active", SubState="running"), "code": 1},
+        {"out": "nonsense\n"},
+        {"out": ""},
+        {"out": shown(ActiveState="inactive")},
+        {"out": shown(LoadState="loaded", ActiveState="", SubState="dead")},
+        {"out": shown(**NOT_FOUND, ExecMainStatus="[not set]")},
+        {"err": "Failed to connect to bus", "code": 1},
+    ],
+)
+def test_what_is_no_whole_answer_is_unknown(commands, said):
+    commands.answer("systemctl show", **said)
 
-    assert play(commands.systemd.status("a.service")) == UnitStatus()
+    assert play(commands.systemd.status("a.service")) is None
+    assert play(commands.systemd.start("a.service")) is False
+    assert not any("start" in words for words in commands.asked_briefly())
 
 
 def test_a_unit_that_has_ended_is_started_anew(commands):
@@ -388,29 +409,88 @@ def test_who_waits_for_the_lock_does_not_hold_it(commands, line, is_held):
         assert play(commands.systemd.is_activating()) is is_held
 
 
-def test_an_activation_is_stopped_by_its_unit(commands):
-    play(commands.systemd.stop_activation())
+def test_a_list_of_locks_that_cannot_be_read_is_no_answer(commands):
+    with locked(commands):
+        assert play(commands.systemd.is_activating()) is None
+    commands.state(TRANSIENT, ActiveState="active", SubState="running")
+    assert play(commands.systemd.is_activating()) is True
 
-    assert commands.asked_briefly()[0] == f"systemctl stop {TRANSIENT}"
-    assert not any("kill" in words for words in commands.asked())
+
+def test_a_lock_that_is_held_is_an_activation_whatever_systemd_says(commands):
+    kernels(commands)
+    commands.answer("systemctl show", code=1)
+    assert play(commands.systemd.is_activating()) is None
+    with locked(commands):
+        assert play(commands.systemd.is_activating()) is True
 
 
-def test_an_activation_that_does_not_stop_is_killed(commands):
-    """It is at work until it is killed: the first answer to `show` counts only once."""
-    states = commands.directory / "states"
-    states.write_text("")
+def at_work(commands, invocation, path=NEW, *, until="never", then=None):
+    """Let the unit run a program of `path` until a verb of systemctl comes; then run another."""
+    words = f"{path}/bin/switch-to-configuration"
+    state = shown(
+        LoadState="loaded",
+        ActiveState="active",
+        SubState="running",
+        ExecStart=f"{{ path={words} ; argv[]={words} switch ; ignore_errors=no ; start_time=[x] }}",
+        InvocationID=invocation,
+    )
+    later = shown(**NOT_FOUND) if then is None else state.replace(invocation, then)
+    log = commands.directory / "asked-for"
+    log.write_text("")
+    (commands.directory / "now").write_text(state)
+    (commands.directory / "later").write_text(later)
     stub = commands.directory / "bin/systemctl"
     stub.write_text(
         "#!/bin/sh\n"
-        f'echo "$@" >> {states}\n'
-        f'case "$1" in show) grep -q kill {states} || echo ActiveState=active ;; esac\n'
+        f'case "$1" in show) ;; *) echo "$@" >> {log} ;; esac\n'
+        f"cd {commands.directory}\n"
+        f'case "$1" in show) if grep -q "^{until}" {log}; then cat later; else cat now; fi ;; esac\n'
     )
-    # `grep` must be found, too.
     commands.environment["PATH"] = f"{commands.directory}/bin:{os.environ['PATH']}"
+    return lambda: [line.split()[0] for line in log.read_text().splitlines()]
 
-    play(commands.systemd.stop_activation())
 
-    assert f"kill --signal=SIGKILL {TRANSIENT}" in states.read_text().splitlines()
+def test_an_activation_is_seen_with_its_command_and_its_id(commands):
+    at_work(commands, "11")
+    program = f"{NEW}/bin/switch-to-configuration"
+    seen = ActivationSeen(is_at_work=True, command=(program, "switch"), invocation="11")
+    assert play(commands.systemd.activation()) == seen
+    assert play(commands.systemd.begun(frozenset({NEW}))) == "11"
+
+
+def test_an_activation_of_another_system_is_not_the_one_that_is_waited_for(commands):
+    at_work(commands, "11", StorePath(f"{NEW}-other"))
+
+    async def wait():
+        async with asyncio.timeout(0.3):
+            await commands.systemd.begun(frozenset({NEW}))
+
+    with pytest.raises(TimeoutError):
+        play(wait())
+
+
+def test_an_activation_is_stopped_by_its_unit(commands):
+    verbs = at_work(commands, "11", until="stop")
+    play(commands.systemd.stop_activation("11"))
+    assert verbs() == ["stop"]
+
+
+def test_an_activation_that_does_not_stop_is_killed(commands):
+    verbs = at_work(commands, "11", until="kill")
+    play(commands.systemd.stop_activation("11"))
+    assert verbs() == ["stop", "kill"]
+
+
+def test_an_activation_with_another_id_is_left_alone(commands):
+    verbs = at_work(commands, "22")
+    play(commands.systemd.stop_activation("11"))
+    assert verbs() == []
+
+
+def test_the_next_one_in_the_unit_is_not_killed_in_the_place_of_the_one_that_was_stopped(commands):
+    verbs = at_work(commands, "11", until="stop", then="22")
+    play(commands.systemd.stop_activation("11"))
+    assert verbs() == ["stop"]
 
 
 # --- switch-to-configuration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.test_systemd import DEAD_MAN, NEW, Commands, shown
+from adapters.test_systemd import DEAD_MAN, NEW, Commands
 from agent.adapters.process import Runner
 from agent.adapters.user_systemd import UserSystemd
 from agent.domain.policy import Action
@@ -62,18 +62,17 @@ def test_a_run_of_the_system_or_a_nixos_rebuild_is_seen(commands, unit):
 
 
 def test_a_system_at_rest_is_seen(commands):
-    commands.answer("systemctl show", out=shown(ActiveState="inactive"))
     assert play(commands.systemd.is_host_upgrading()) is False
 
 
 def test_all_else_is_asked_of_the_users_own_manager(commands):
-    commands.answer("systemctl show", out=shown(ActiveState="active", SubState="waiting"))
+    commands.state("", ActiveState="active", SubState="waiting")
     systemd = commands.systemd
     play(systemd.failed_units())
     play(systemd.start("a.service"))
     play(systemd.arm(timedelta(seconds=7), "run-1", NEW))
     play(systemd.disarm())
-    play(systemd.stop_activation()) if not play(systemd.is_activating()) else None
+    play(systemd.activation())
     assert commands.asked()
     assert all(words[1] == "--user" for words in commands.asked())
     armed = next(words for words in commands.asked() if words[0] == "systemd-run")

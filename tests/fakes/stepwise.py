@@ -243,9 +243,9 @@ class WorldSystemd(FakeSystemd):
         self._steps = steps
 
     @override
-    async def start(self, unit: str) -> None:
+    async def start(self, unit: str) -> bool:
         self._steps.append("start confirm" if unit == CONFIRM_UNIT else f"start {unit}")
-        await super().start(unit)
+        return await super().start(unit)
 
     @override
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
@@ -258,9 +258,9 @@ class WorldSystemd(FakeSystemd):
         await super().disarm()
 
     @override
-    async def stop_activation(self) -> None:
+    async def stop_activation(self, invocation: str) -> None:
         self._steps.append("stop-activation")
-        await super().stop_activation()
+        await super().stop_activation(invocation)
 
     @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from agent.application.ports import ActivationExit, Systemd, UnitStatus
+from agent.domain.activation_unit import ActivationSeen, names_one_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +44,10 @@ class FakeSystemd(Systemd):
     without a program stays at work. `switches` moves the links of the test's host; of its activations
     each ends as the next of `exits`, or well, and unless its code is 0, `switches` is not called, but
     when `moves_before_failing` says so. With `is_stubborn` no activation can be stopped.
+
+    `is_at_work` alone is somebody else's activation, past the unit; `works_on` is one in the unit,
+    with an InvocationID: whose it is, the test says by both. With `is_silent` nothing is answered,
+    and of `lost_answers` questions the answers get lost.
     """
 
     def __init__(self, switches: Callable[[Action, StorePath], None]) -> None:
@@ -54,6 +60,10 @@ class FakeSystemd(Systemd):
         self.timer: Armed | None = None
         self.woken_at: datetime | None = None
         self.is_at_work = False
+        self.unit = ActivationSeen(is_at_work=False)
+        self.waiting: list[tuple[frozenset[StorePath], asyncio.Future[str]]] = []
+        self.is_silent = False
+        self.lost_answers = 0
         self.is_stubborn = False
         self.stops = 0
         self.switches = switches
@@ -64,23 +74,44 @@ class FakeSystemd(Systemd):
         self.arm_fault: HostError | None = None
         self.activate_fault: HostError | None = None
 
+    def works_on(self, path: StorePath, invocation: str = "0" * 32) -> None:
+        """Let an activation of `path` be at work in the transient unit."""
+        self.is_at_work = True
+        command = (f"{path}/bin/switch-to-configuration", "switch")
+        self.unit = ActivationSeen(is_at_work=True, command=command, invocation=invocation)
+        for paths, begun in self.waiting:
+            if names_one_of(command, paths) and not begun.done():
+                begun.set_result(invocation)
+
+    def _is_lost(self) -> bool:
+        self.lost_answers -= 1
+        return self.is_silent or self.lost_answers >= 0
+
+    @property
+    @override
+    def has_host_below(self) -> bool:
+        return self.host_upgrades is not None
+
     @override
     async def failed_units(self) -> frozenset[str] | None:
-        return self.failed
+        return None if self._is_lost() else self.failed
 
     @override
-    async def status(self, unit: str) -> UnitStatus:
-        return self.units.get(unit, UnitStatus())
+    async def status(self, unit: str) -> UnitStatus | None:
+        return None if self._is_lost() else self.units.get(unit, UnitStatus())
 
     @override
-    async def start(self, unit: str) -> None:
+    async def start(self, unit: str) -> bool:
+        if self._is_lost():
+            return False
         if self.units.get(unit, ENDED).is_at_work:
-            return
+            return True
         if self.start_fault is not None:
             raise self.start_fault
         self.units[unit] = AT_WORK
         if unit in self.programs:
             self.units[unit] = await self.programs[unit]()
+        return True
 
     @override
     async def start_later(self, unit: str) -> None:
@@ -88,7 +119,7 @@ class FakeSystemd(Systemd):
 
     @override
     async def is_host_upgrading(self) -> bool | None:
-        return self.host_upgrades
+        return None if self._is_lost() else self.host_upgrades
 
     @override
     async def is_clock_synchronised(self) -> bool | None:
@@ -110,13 +141,31 @@ class FakeSystemd(Systemd):
         self.woken_at = at
 
     @override
-    async def is_activating(self) -> bool:
-        return self.is_at_work
+    async def is_activating(self) -> bool | None:
+        return (await self.activation()).is_at_work
 
     @override
-    async def stop_activation(self) -> None:
+    async def activation(self) -> ActivationSeen:
+        if self._is_lost():
+            return ActivationSeen(is_at_work=None)
+        return (
+            self.unit
+            if self.is_at_work and self.unit.command
+            else ActivationSeen(is_at_work=self.is_at_work)
+        )
+
+    @override
+    async def begun(self, paths: frozenset[StorePath]) -> str:
+        if self.is_at_work and names_one_of(self.unit.command, paths):
+            return self.unit.invocation
+        begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.waiting.append((paths, begun))
+        return await begun
+
+    @override
+    async def stop_activation(self, invocation: str) -> None:
         self.stops += 1
-        if not self.is_stubborn:
+        if not self.is_stubborn and self.unit.invocation == invocation:
             self.is_at_work = False
 
     @override

@@ -114,7 +114,7 @@ def test_an_agent_that_hangs_with_the_lock_in_its_hands_does_not_keep_it_from_th
 
 def test_an_activation_that_hangs_is_stopped_and_undone(world):
     world.host.running = OLD
-    world.systemd.is_at_work = True
+    world.systemd.works_on(NEW)
     report = fire(world)
     assert report.outcome is Outcome.ROLLED_BACK
     assert world.systemd.stops == 1
@@ -148,7 +148,7 @@ def test_a_roll_back_that_another_agent_is_at_is_left_to_it(world):
 
 def test_one_that_takes_longer_than_any_activation_may_is_taken_over(world):
     world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
-    world.systemd.is_at_work = True
+    world.systemd.works_on(OLD)
     world.lock.is_taken_by_another()
     assert fire(world).outcome is Outcome.ROLLED_BACK
     assert (world.host.running, world.systemd.stops) == (OLD, 1)

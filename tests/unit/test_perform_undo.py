@@ -286,7 +286,7 @@ def test_an_activation_that_takes_too_long_is_awaited_and_then_judged_by_what_it
 
 def test_an_activation_that_hangs_is_stopped_and_undone(world):
     def goes_on():
-        world.systemd.is_at_work = True
+        world.systemd.works_on(NEW)
         world.host.profile = NEW
 
     world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)

@@ -1,0 +1,87 @@
+"""The activations that the agent starts: they are remembered, and the only ones it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.domain.activation_unit import ActivationSeen, is_ours
+from agent.domain.errors import ActivationError, Kind
+from agent.domain.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.application.ports import RunRecord
+    from agent.application.run import Run
+    from agent.domain.store_path import StorePath
+
+_POLL = 1.0
+
+
+@asynccontextmanager
+async def invocation_noted(run: Run, toplevel: StorePath) -> AsyncIterator[None]:
+    """Write the InvocationID of the activation of `toplevel` into the row, once it has begun.
+
+    Nothing that goes wrong with that ends the activation.
+    """
+
+    async def note() -> None:
+        paths = run.ports.host.equivalents(toplevel)
+        invocation = await run.ports.systemd.begun(paths)
+        run.try_note(Outcome(run.record.outcome), invocation=invocation)
+
+    task = asyncio.create_task(note())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def is_own(run: Run, row: RunRecord, toplevel: StorePath, seen: ActivationSeen) -> bool:
+    """Return whether an activation is proven to be of the upgrade to `toplevel`, or its roll-back.
+
+    `row` is the upgrade's.
+    """
+    host, marks = run.ports.host, run.ports.marks.read()
+    paths = host.equivalents(toplevel)
+    if toplevel == marks.left and marks.confirmed is not None:
+        paths |= host.equivalents(marks.confirmed)
+    return is_ours(seen, paths, row.invocation)
+
+
+async def stop_own(run: Run, row: RunRecord, toplevel: StorePath) -> None:
+    """Stop the activation that is at work if it is proven to be our own, and nothing else."""
+    seen = await run.ports.systemd.activation()
+    if is_own(run, row, toplevel, seen):
+        run.ports.sink.emit(events.ACTIVATION_STOPPED)
+        await run.ports.systemd.stop_activation(seen.invocation)
+
+
+async def make_way(run: Run, row: RunRecord, toplevel: StorePath) -> None:
+    """Stop an own activation that hangs, and wait for one of somebody else to end.
+
+    That nobody knows whether there is one keeps nobody from going on: systemd and
+    switch-to-configuration themselves refuse a second one.
+
+    Raises:
+        ActivationError: ACTIVATION_BUSY, if it goes on for longer than any activation may.
+    """
+    ports = run.ports
+    if not await ports.systemd.is_activating():
+        return
+    await stop_own(run, row, toplevel)
+    end = ports.clock.elapsed() + run.policy.activate_deadline.total_seconds()
+    while await ports.systemd.is_activating():
+        if ports.clock.elapsed() >= end:
+            raise ActivationError(
+                Kind.ACTIVATION_BUSY,
+                f"an activation that this agent has not started, or cannot stop, has been at work"
+                f" for {run.policy.activate_deadline.total_seconds():g} s",
+                hint="the agent tries again; `systemctl status"
+                " nixos-rebuild-switch-to-configuration` shows what it does",
+            )
+        await ports.clock.sleep(_POLL)

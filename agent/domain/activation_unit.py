@@ -1,0 +1,41 @@
+"""Tells whose activation it is that is at work: ours, or what somebody else has started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.domain.store_path import StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSeen:
+    """What can be seen of a switch-to-configuration, no matter who has started it."""
+
+    is_at_work: bool | None
+    """In the transient unit of nixos-rebuild, or with switch-to-configuration's lock in its hands;
+    None where nobody can say."""
+    command: tuple[str, ...] = ()
+    """The words of the unit's ExecStart; empty without a unit at work, or where that is unknown."""
+    invocation: str = ""
+    """The unit's InvocationID; empty as the command is."""
+
+
+def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | None) -> bool:
+    """Return whether what is at work is provably an activation of `paths` that the agent started.
+
+    `invocation` is the InvocationID that the agent has recorded of its own; where it could not
+    record one, the command line alone decides.
+    """
+    if not (seen.is_at_work and seen.invocation and names_one_of(seen.command, paths)):
+        return False
+    return invocation in (None, "", seen.invocation)
+
+
+def names_one_of(command: Iterable[str], paths: Iterable[StorePath]) -> bool:
+    """Return whether a command line names one of `paths`, or something below it."""
+    known = tuple(paths)
+    return any(word == path or word.startswith(f"{path}/") for word in command for path in known)

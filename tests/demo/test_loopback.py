@@ -110,6 +110,14 @@ def test_an_endless_body_ends_when_the_client_hangs_up(server):
     assert ask(server.port, "/other").status == 200
 
 
+def has_ended(client):
+    """The kernel resets a connection that the server has not accepted yet."""
+    try:
+        return client.recv(10) == b""
+    except ConnectionResetError:
+        return True
+
+
 def test_closing_ends_silent_idle_and_stuck_connections():
     before = set(threading.enumerate())
     server = LoopbackServer(hello)
@@ -123,8 +131,8 @@ def test_closing_ends_silent_idle_and_stuck_connections():
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert clients[1].recv(10)
         server.close()
-        assert clients[0].recv(10) == b""
-        assert clients[2].recv(10) == b""
+        assert has_ended(clients[0])
+        assert has_ended(clients[2])
     finally:
         for client in clients:
             client.close()

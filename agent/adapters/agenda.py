@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.adapters.journal_file import JournalFile
-from agent.domain.pause import Pause
+from agent.adapters.journal_rows import pause_of, plan_of
+from agent.adapters.journal_salvage import insert_pause
 from agent.domain.reboot import RebootPlan
 from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from agent.application.ports import EventSink
+    from agent.domain.pause import Pause
     from agent.domain.store_path import StorePath
 
 
@@ -26,34 +29,30 @@ class SqliteAgenda:
     def pause(self, now: datetime) -> Pause | None:
         """Return the pause that is in force."""
         with self._file.read() as db:
-            found = db and db.execute("SELECT reason, by, since, until FROM pauses").fetchone()
-        if not found:
-            return None
-        reason, by, since, until = found
-        pause = Pause(reason, by, datetime.fromisoformat(since), _instant(until))
-        return pause if pause.until is None or now < pause.until else None
+            for number, row in [] if db is None else self._file.rows(db, "pauses"):
+                pause = pause_of(row)
+                self._file.name_unreadable("pauses", number, row.dropped)
+                if pause.until is None or now < pause.until:
+                    return pause
+        return None
 
     def set_pause(self, pause: Pause | None) -> None:
         """Begin a pause in place of any other, or end it."""
         with self._file.write() as db:
             db.execute("DELETE FROM pauses")
             if pause is not None:
-                db.execute(
-                    "INSERT INTO pauses (reason, by, since, until) VALUES (?, ?, ?, ?)",
-                    (hide_secrets(pause.reason), pause.by, *_texts(pause.since, pause.until)),
-                )
+                insert_pause(db, replace(pause, reason=str(hide_secrets(pause.reason))))
 
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
         """Return what is remembered of the reboot into a system; nothing of it may be known."""
         with self._file.read() as db:
-            found = (
-                db
-                and db.execute(
-                    "SELECT inhibited_since, announced_for FROM reboot_plans WHERE toplevel = ?",
-                    (toplevel,),
-                ).fetchone()
-            )
-        return RebootPlan(toplevel, *map(_instant, found or ()))
+            which = "WHERE toplevel = ?"
+            found = [] if db is None else self._file.rows(db, "reboot_plans", which, toplevel)
+        for number, row in found:
+            plan = plan_of(row, toplevel)
+            self._file.name_unreadable("reboot_plans", number, row.dropped)
+            return plan
+        return RebootPlan(toplevel)
 
     def set_reboot_plan(self, plan: RebootPlan | None) -> None:
         """Remember this reboot and no other."""
@@ -64,10 +63,6 @@ class SqliteAgenda:
                     "INSERT INTO reboot_plans VALUES (?, ?, ?)",
                     (plan.toplevel, *_texts(plan.inhibited_since, plan.announced_for)),
                 )
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _texts(*moments: datetime | None) -> tuple[str | None, ...]:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.adapters.journal_file import COLUMNS, JournalFile
-from agent.application.ports import RunRecord
+from agent.adapters.journal_file import JournalFile
+from agent.adapters.journal_rows import (
+    LARGEST_NUMBER,
+    RUN_COLUMNS,
+    allowance_of,
+    denial_of,
+    run_of,
+    store_path,
+)
+from agent.adapters.journal_salvage import insert_denial
 from agent.domain.decide import History
-from agent.domain.outcome import UNDER_WAY
+from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.secrets import hide_secrets
-from agent.domain.standing import Denial, Standing
-from agent.domain.store_path import StorePath
+from agent.domain.standing import Denial, Fault, Standing
 from agent.idle import LAST_CONTACT
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.application.ports import EventSink
+    from agent.application.ports import EventSink, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.job import Job
+    from agent.domain.store_path import StorePath
 
 _KEPT_RUNS: Final = 1000
 # Where the host came to be of its own; what was rolled back from is no reason to hold a build.
@@ -46,10 +56,7 @@ _PRUNE: Final = f"""
 """  # noqa: S608 - constants of our own
 _FOREIGN: Final = ("flake", "reasons", "error_message")
 """What may quote an URL of somebody else's, with a password in it."""
-_NEWEST: Final = f"""
-    SELECT toplevel, outcome, boot_id, job = ? AND build_id = ? FROM runs
-    WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1
-"""  # noqa: S608 - constants of our own
+_NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _PASSIVE: Final = ("held", "failed", "awaits-reboot")
 _SAME: Final = (
     "host", "job", "decision", "action", "outcome", "build_id", "toplevel", "reasons", "error_kind",
@@ -67,7 +74,13 @@ class SqliteJournal:
         """Write `last-contact`: when Hydra last answered, for whoever watches this host."""
         with self._file.faults_told():
             stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ\n")
-            self._last_contact.write_text(stamp)
+            # Not blocking: in its place may be a pipe that nobody reads.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+            handle = os.open(self._last_contact, flags, 0o600)
+            try:
+                os.write(handle, stamp.encode())
+            finally:
+                os.close(handle)
 
     def prepare(self) -> None:
         """Make sure that the history can be written; a damaged file is set aside."""
@@ -77,12 +90,16 @@ class SqliteJournal:
     def record(self, run: RunRecord) -> None:
         """Write or rewrite the row of a run."""
         with self._file.write() as db:
-            last = _last_but(db, run.run_id)
+            last = self._last_but(db, run.run_id)
             if last is not None and _repeats(last, run):
                 db.execute("DELETE FROM runs WHERE run_id = ?", (run.run_id,))
                 db.execute(
-                    "UPDATE runs SET repeats = repeats + 1, finished_at = ? WHERE run_id = ?",
-                    (run.finished_at and run.finished_at.isoformat(), last.run_id),
+                    "UPDATE runs SET repeats = ?, finished_at = ? WHERE run_id = ?",
+                    (
+                        min(last.repeats + 1, LARGEST_NUMBER),
+                        run.finished_at and run.finished_at.isoformat(),
+                        last.run_id,
+                    ),
                 )
                 return
             _insert(db, run)
@@ -91,39 +108,37 @@ class SqliteJournal:
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
         """Return the newest rows, the newest first."""
         with self._file.read() as db:
-            return () if db is None else _select(db, "ORDER BY id DESC LIMIT ?", limit)
+            if db is None:
+                return ()
+            return tuple(run for _, run in self._select(db, "ORDER BY id DESC LIMIT ?", limit))
 
     def under_way(self) -> RunRecord | None:
         """Return the newest row of a run that has not ended."""
         with self._file.read() as db:
             if db is None:
                 return None
-            rows = _select(db, f"WHERE outcome IN {_UNDER_WAY} ORDER BY id DESC LIMIT 1")
-        return rows[0] if rows else None
+            which = f"WHERE outcome IN {_UNDER_WAY} ORDER BY id DESC"
+            return next((run for _, run in self._select(db, which)), None)
 
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
         """Return what a path has earned since it was last confirmed, or allowed by a person."""
         with self._file.read() as db:
             if db is None:
                 return Standing()
-            since = (
-                "SELECT max(coalesce((SELECT max(id) FROM runs WHERE toplevel = :path AND"
-                " outcome = 'confirmed'), 0), coalesce((SELECT max(after_run) FROM allowances"
-                " WHERE toplevel = :path), 0))"
-            )
-            suspicions, suspected_at, roll_backs = db.execute(  # constants of our own
-                "SELECT coalesce(sum(fault = 'suspect'), 0),"  # noqa: S608
-                " max(CASE fault WHEN 'suspect' THEN finished_at END),"
-                " coalesce(sum(outcome = 'rolled-back' AND fault IS NOT NULL), 0)"
-                f" FROM runs WHERE toplevel = :path AND id > ({since})",
-                {"path": toplevel},
-            ).fetchone()
-            denials = _denials(db, now, toplevel)
+            runs = list(self._select(db, "WHERE toplevel = ? ORDER BY id", toplevel))
+            forgiven = self._forgiven(db, toplevel)
+            denials = [told for told in self._denials(db, now) if told.toplevel == toplevel]
+        confirmed = (number for number, run in runs if run.outcome == Outcome.CONFIRMED)
+        since = max(forgiven, *confirmed, 0)
+        later = [run for number, run in runs if number > since]
+        suspect = [run for run in later if run.fault == Fault.SUSPECT]
         return Standing(
             denial=denials[0] if denials else None,
-            suspicions=suspicions,
-            suspected_at=suspected_at and datetime.fromisoformat(suspected_at),
-            roll_backs=roll_backs,
+            suspicions=len(suspect),
+            suspected_at=max((run.finished_at for run in suspect if run.finished_at), default=None),
+            roll_backs=sum(
+                run.outcome == Outcome.ROLLED_BACK and run.fault is not None for run in later
+            ),
         )
 
     def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
@@ -131,26 +146,15 @@ class SqliteJournal:
         with self._file.write() as db:
             if run is not None:
                 _insert(db, run)
-            db.execute("DELETE FROM denials WHERE toplevel = ?", (denial.toplevel,))
-            db.execute(
-                "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    denial.toplevel,
-                    denial.build_id,
-                    hide_secrets(denial.reason),
-                    denial.by,
-                    denial.denied_at.isoformat(),
-                    denial.until and denial.until.isoformat(),
-                ),
-            )
+            self._lift(db, denial.toplevel)
+            insert_denial(db, replace(denial, reason=str(hide_secrets(denial.reason))))
 
     def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
         """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
         if self.standing_of(toplevel, now) == Standing():
             return False
         with self._file.write() as db:
-            db.execute("DELETE FROM denials WHERE toplevel = ?", (toplevel,))
+            self._lift(db, toplevel)
             db.execute(
                 "INSERT INTO allowances (toplevel, reason, by, allowed_at, after_run)"
                 " VALUES (?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM runs))",
@@ -161,20 +165,16 @@ class SqliteJournal:
     def denials(self, now: datetime) -> tuple[Denial, ...]:
         """Return the denials in force, the newest first."""
         with self._file.read() as db:
-            return () if db is None else _denials(db, now)
+            return () if db is None else tuple(self._denials(db, now))
 
     def toplevel_of(self, build_id: int) -> StorePath | None:
         """Return the path of a build that the history knows."""
         with self._file.read() as db:
-            found = (
-                db
-                and db.execute(
-                    "SELECT toplevel FROM runs WHERE build_id = ? AND toplevel IS NOT NULL"
-                    " ORDER BY id DESC LIMIT 1",
-                    (build_id,),
-                ).fetchone()
-            )
-        return StorePath(found[0]) if found else None
+            if db is None:
+                return None
+            which = "WHERE build_id = ? AND toplevel IS NOT NULL ORDER BY id DESC"
+            paths = (store_path(run.toplevel) for _, run in self._select(db, which, build_id))
+            return next((path for path in paths if path is not None), None)
 
     def highest_build(self, job: Job) -> int | None:
         """Return the highest build id of `job` that this host has activated or staged."""
@@ -182,8 +182,9 @@ class SqliteJournal:
             if db is None:
                 return None
             (found,) = db.execute(
-                f"SELECT max(build_id) FROM runs WHERE job = ? AND outcome IN {_ARRIVED}",  # noqa: S608 - a constant of our own
-                (job.key,),
+                f"SELECT max(build_id) FROM runs WHERE job = ? AND outcome IN {_ARRIVED}"  # noqa: S608 - a constant of our own
+                " AND typeof(build_id) = 'integer' AND build_id BETWEEN 0 AND ?",
+                (job.key, LARGEST_NUMBER),
             ).fetchone()
             return None if found is None else int(found)
 
@@ -192,30 +193,74 @@ class SqliteJournal:
 
         Whether it is staged or was rebooted into counts only until another system came.
         """
-        path = candidate.toplevel
+        path, job = candidate.toplevel, candidate.job.key
         with self._file.read() as db:
             if db is None:
                 return History()
-            newest = db.execute(_NEWEST, (candidate.job.key, candidate.build_id)).fetchone()
+            newest = next((run for _, run in self._select(db, _NEWEST)), None)
             (dry_activated,) = db.execute(
                 "SELECT count(*) FROM runs WHERE toplevel = ? AND outcome = 'dry-activated'",
                 (path,),
             ).fetchone()
-        toplevel, outcome, boot_id, is_same_build = newest or ("", "", "", False)
-        if toplevel != path and not is_same_build:
-            return History(is_dry_activated=dry_activated > 0)
+        is_dry_activated = dry_activated > 0
+        if newest is None or not (
+            newest.toplevel == path or (newest.job, newest.build_id) == (job, candidate.build_id)
+        ):
+            return History(is_dry_activated=is_dry_activated)
+        outcome = newest.outcome
         return History(
             is_staged=outcome in ("staged", "rebooting"),
-            is_dry_activated=dry_activated > 0,
-            reboot_asked_in=(boot_id or "") if outcome == "rebooting" else None,
+            is_dry_activated=is_dry_activated,
+            reboot_asked_in=(newest.boot_id or "") if outcome == "rebooting" else None,
             has_failed=outcome in ("failed", "rolled-back", "activating"),
-            activated_as=StorePath(toplevel) if toplevel != path else None,
+            activated_as=store_path(newest.toplevel) if newest.toplevel != path else None,
         )
+
+    def _select(
+        self, db: sqlite3.Connection, which: str, *values: object
+    ) -> Iterator[tuple[int, RunRecord]]:
+        """Yield the runs that can be read at all, with the numbers of their rows."""
+        for number, row in self._file.rows(db, "runs", which, *values):
+            run = run_of(row)
+            self._file.name_unreadable("runs", number, row.dropped)
+            if run is not None:
+                yield number, run
+
+    def _last_but(self, db: sqlite3.Connection, run_id: str) -> RunRecord | None:
+        """Return the newest row of another run."""
+        which = "WHERE run_id <> ? ORDER BY id DESC LIMIT 1"
+        return next((run for _, run in self._select(db, which, run_id)), None)
+
+    def _denials(self, db: sqlite3.Connection, now: datetime) -> Iterator[Denial]:
+        """Yield the denials in force, the newest first."""
+        # Past the index, which may not be what the table is.
+        for number, row in self._file.rows(db, "denials", "NOT INDEXED ORDER BY id DESC"):
+            denial = denial_of(row)
+            self._file.name_unreadable("denials", number, row.dropped)
+            if denial is not None and (denial.until is None or now < denial.until):
+                yield denial
+
+    def _lift(self, db: sqlite3.Connection, toplevel: StorePath) -> None:
+        """Remove the denials of a path, however it is written there."""
+        for number, row in self._file.rows(db, "denials"):
+            if row.path("toplevel") == toplevel:
+                db.execute("DELETE FROM denials WHERE rowid = ?", (number,))
+
+    def _forgiven(self, db: sqlite3.Connection, toplevel: StorePath) -> int:
+        """Return the number of the run up to which a person has forgiven a path."""
+        (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+        forgiven = 0
+        for number, row in self._file.rows(db, "allowances", "WHERE toplevel = ?", toplevel):
+            run = allowance_of(row)
+            self._file.name_unreadable("allowances", number, row.dropped)
+            if run <= newest + 1:  # the run it was said after may have been folded into another
+                forgiven = max(forgiven, run)
+        return forgiven
 
 
 def _row(run: RunRecord) -> tuple[Any, ...]:
     values = []
-    for name in COLUMNS:
+    for name in RUN_COLUMNS:
         value = hide_secrets(getattr(run, name)) if name in _FOREIGN else getattr(run, name)
         if isinstance(value, datetime):
             value = value.isoformat()
@@ -229,56 +274,14 @@ def _row(run: RunRecord) -> tuple[Any, ...]:
 
 
 def _insert(db: sqlite3.Connection, run: RunRecord) -> None:
-    names = ", ".join(COLUMNS)
-    marks = ", ".join("?" for _ in COLUMNS)
-    news = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
+    names = ", ".join(RUN_COLUMNS)
+    marks = ", ".join("?" for _ in RUN_COLUMNS)
+    news = ", ".join(f"{name} = excluded.{name}" for name in RUN_COLUMNS)
     db.execute(
         f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
         f" ON CONFLICT (run_id) DO UPDATE SET {news}",
         _row(run),
     )
-
-
-def _select(db: sqlite3.Connection, which: str, *values: object) -> tuple[RunRecord, ...]:
-    found = db.execute(f"SELECT {', '.join(COLUMNS)} FROM runs {which}", values)  # noqa: S608 - our own
-    return tuple(_record(row) for row in found)
-
-
-def _last_but(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
-    """Return the newest row of another run."""
-    rows = _select(db, "WHERE run_id <> ? ORDER BY id DESC LIMIT 1", run_id)
-    return rows[0] if rows else None
-
-
-def _denials(
-    db: sqlite3.Connection, now: datetime, toplevel: str | None = None
-) -> tuple[Denial, ...]:
-    """Return the denials in force, of one path or of all."""
-    found = db.execute(
-        "SELECT toplevel, reason, denied_at, by, build_id, until FROM denials"
-        " WHERE ? IN (toplevel, '') ORDER BY id DESC",
-        (toplevel or "",),
-    )
-    told = (
-        Denial(
-            toplevel=StorePath(path),
-            reason=reason,
-            denied_at=datetime.fromisoformat(denied_at),
-            by=by,
-            build_id=build_id,
-            until=until and datetime.fromisoformat(until),
-        )
-        for path, reason, denied_at, by, build_id, until in found
-    )
-    return tuple(denial for denial in told if denial.until is None or now < denial.until)
-
-
-def _record(found: tuple[Any, ...]) -> RunRecord:
-    values = dict(zip(COLUMNS, found, strict=True))
-    for name in ("started_at", "finished_at"):
-        values[name] = values[name] and datetime.fromisoformat(values[name])
-    values["reasons"] = tuple((name, reason) for name, reason in json.loads(values["reasons"]))
-    return RunRecord(**values)
 
 
 def _repeats(last: RunRecord, run: RunRecord) -> bool:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing, contextmanager
-from dataclasses import fields
+import stat
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from agent.adapters.state import state_fault
+from agent.adapters.journal_rows import LARGEST_NUMBER, RUN_COLUMNS, Row, decode
+from agent.adapters.journal_salvage import restore, salvage
+from agent.adapters.state import (
+    is_of_another,
+    is_without_room,
+    make_private,
+    private_fault,
+    state_fault,
+)
 from agent.application import events
-from agent.application.ports import RunRecord
 from agent.domain.errors import JournalError, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from agent.application.ports import EventSink
 
 _PATIENCE: Final = 10.0
 """Seconds to wait for another writer."""
-
+_SHORT_PATIENCE: Final = 0.5
+"""Seconds to wait once that was in vain: a roll-back asks several times, and must not wait long."""
+_MOST_NAMED: Final = 10
+"""How many unreadable rows one process names."""
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _MAY_NOT_WRITE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
-_NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 # One entry a version; `PRAGMA user_version` counts those that have been applied.
 _MIGRATIONS: Final = (
@@ -106,10 +117,8 @@ _MIGRATIONS: Final = (
     ("ALTER TABLE runs ADD COLUMN invocation TEXT",),
 )
 
-COLUMNS: Final = tuple(field.name for field in fields(RunRecord))
-"""Of the table `runs`."""
 _TABLES: Final = {
-    "runs": COLUMNS,
+    "runs": RUN_COLUMNS,
     "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
     "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
     "pauses": ("reason", "by", "since", "until"),
@@ -126,12 +135,31 @@ class JournalFile:
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
         self._file = state_dir / "journal.sqlite"
         self._sink = sink
+        self._patience = _PATIENCE
+        self._named: set[tuple[str, int]] = set()
+
+    def rows(
+        self, db: sqlite3.Connection, table: str, which: str = "", *values: object
+    ) -> list[tuple[int, Row]]:
+        """Return rows of a table with their numbers; `which` is the end of a SELECT statement."""
+        names = _TABLES[table]
+        found = db.execute(f"SELECT rowid, {', '.join(names)} FROM {table} {which}", values)  # noqa: S608 - our own
+        return [(number, Row(dict(zip(names, row, strict=True)))) for number, *row in found]
+
+    def name_unreadable(self, table: str, number: int, columns: Sequence[str]) -> None:
+        """Tell, once in a process, that a row could not be read whole."""
+        if not columns or (table, number) in self._named or len(self._named) >= _MOST_NAMED:
+            return
+        self._named.add((table, number))
+        self._sink.emit(
+            events.JOURNAL_ROW_UNREADABLE, table=table, row=number, columns=sorted(set(columns))
+        )
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection | None]:
-        """Open for reading alone, so that an ordinary user may look; None if new."""
+        """Open for reading alone; None if there is no history yet."""
         with self.faults_told():
-            if not self._file.exists():
+            if not self._is_there():
                 yield None
                 return
             with closing(self._connect_reader()) as db:
@@ -142,16 +170,39 @@ class JournalFile:
                 else:
                     yield db if version else None
 
+    def _is_there(self) -> bool:
+        """Whether there is a file; what is none, such as a pipe, might never answer.
+
+        Raises:
+            JournalError: STATE_UNUSABLE.
+        """
+        found = False
+        for suffix in ("-shm", "-wal", ""):
+            path = self._file.with_name(self._file.name + suffix)
+            try:
+                mode = path.stat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not stat.S_ISREG(mode):
+                raise JournalError(
+                    Kind.STATE_UNUSABLE,
+                    f"cannot use {path}: it is no regular file",
+                    hint="move it away: a new history is begun",
+                )
+            found = suffix == ""
+        return found
+
     def _migrated_copy(self, db: sqlite3.Connection) -> sqlite3.Connection:
         """Return an older agent's history as this one would have it; the file stays as it is."""
         copy = sqlite3.connect(":memory:")
+        copy.text_factory = decode
         db.backup(copy)
         self._migrate(copy)
         return copy
 
     def _connect_reader(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file))}?mode=ro"
-        db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE)
+        db = sqlite3.connect(uri, uri=True, timeout=self._patience)
         try:
             self._check_version(db)
         except sqlite3.OperationalError as error:
@@ -159,10 +210,11 @@ class JournalFile:
             if not _name(error).startswith(_MAY_NOT_WRITE):
                 raise
             # A reader who may not make the shared-memory file of the write-ahead log.
-            return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+            db = sqlite3.connect(f"{uri}&immutable=1", uri=True)
         except BaseException:
             db.close()
             raise
+        db.text_factory = decode
         return db
 
     @contextmanager
@@ -170,12 +222,12 @@ class JournalFile:
         """Open for one transaction; a damaged file is set aside first."""
         with self.faults_told():
             try:
-                connection = self._connect()
+                connection = self._connect(self._file)
             except sqlite3.DatabaseError as error:
                 if not _name(error).startswith(_DAMAGED):
                     raise
-                self._set_aside(error)
-                connection = self._connect()
+                self._begin_anew(error)
+                connection = self._connect(self._file)
             with closing(connection) as db, db:
                 yield db
 
@@ -189,15 +241,23 @@ class JournalFile:
         try:
             yield
         except sqlite3.Error as error:
+            if _name(error).startswith(_BUSY):
+                self._patience = _SHORT_PATIENCE
             raise self._fault(error) from error
         except OSError as error:
             fault = state_fault(self._file, error)
             raise JournalError(fault.kind, fault.message, hint=fault.hint) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        db = sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level="IMMEDIATE")
+    def _connect(self, file: Path) -> sqlite3.Connection:
+        make_private(file.parent)
+        if file == self._file and not self._is_there():
+            self._take_finished()
+        with suppress(FileExistsError):
+            # Nobody else may open it, and so lock it, even where the directory is open to all.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        db = sqlite3.connect(file, timeout=self._patience, isolation_level="IMMEDIATE")
         try:
+            db.text_factory = decode
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             self._migrate(db)
@@ -214,12 +274,20 @@ class JournalFile:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have been here first.
             for number in range(self._check_version(db), len(_MIGRATIONS)):
-                for statement in _MIGRATIONS[number]:
-                    db.execute(statement)
+                try:
+                    for statement in _MIGRATIONS[number]:
+                        db.execute(statement)
+                except sqlite3.OperationalError as error:
+                    if _name(error) != "SQLITE_ERROR":
+                        raise
+                    told = f"it is not what version {number} would be: {error}"
+                    raise _DamagedError(told) from error
                 db.execute(f"PRAGMA user_version = {number + 1}")
 
     def _check_version(self, db: sqlite3.Connection) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version < 0:
+            raise _DamagedError(f"it has the version {version}")
         if version > len(_MIGRATIONS):
             raise JournalError(
                 Kind.JOURNAL_TOO_NEW,
@@ -229,12 +297,29 @@ class JournalFile:
             )
         return int(version)
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        """Keep a damaged file for a person to look at, and begin a new one."""
+    @property
+    def _unfinished(self) -> Path:
+        return self._file.with_name(self._file.name + ".new")
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Keep a damaged file for a person to look at, and go on with what holds the host back.
+
+        The new file is complete before the damaged one is moved: whoever is killed in between has
+        lost no denial.
+        """
+        saved = salvage(self._file)
         aside = self._file.with_suffix(".damaged")
+        for suffix in ("", "-wal", "-shm"):
+            self._unfinished.with_name(self._unfinished.name + suffix).unlink(missing_ok=True)
+        with closing(self._connect(self._unfinished)) as db, db:
+            restore(db, saved)
         self._file.replace(aside)
         for suffix in ("-wal", "-shm"):
-            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                self._file.with_name(self._file.name + suffix).replace(
+                    aside.with_name(aside.name + suffix)
+                )
+        self._take_finished()
         self._sink.emit(
             events.JOURNAL_SET_ASIDE,
             path=str(aside),
@@ -242,14 +327,29 @@ class JournalFile:
             error_message=f"{self._file} is damaged: {error}",
         )
 
+    def _take_finished(self) -> None:
+        """Let the new file be the history, once the damaged one is out of its way."""
+        with suppress(FileNotFoundError):
+            self._unfinished.rename(self._file)
+
     def _fault(self, error: sqlite3.Error) -> JournalError:
         name = _name(error)
-        if name.startswith(_NO_ROOM):
+        if name.startswith(_MAY_NOT_WRITE) and is_of_another(self._file.parent):
+            fault = private_fault(self._file)
+            return JournalError(fault.kind, fault.message, hint=fault.hint)
+        is_full = name.startswith("SQLITE_FULL")
+        if name.startswith("SQLITE_IOERR"):
+            is_full = is_without_room(self._file.parent)
+        if is_full:
             kind, hint = Kind.STATE_FULL, "free some room in the file system of paths.state_dir"
+        elif name.startswith("SQLITE_IOERR"):
+            kind, hint = Kind.STATE_IO_ERROR, "the disk below paths.state_dir may be failing"
         elif name.startswith(_MAY_NOT_WRITE):
             kind, hint = Kind.STATE_READ_ONLY, "the agent needs to write to paths.state_dir"
         elif name.startswith(_DAMAGED):
             kind, hint = Kind.JOURNAL_CORRUPT, "move it away: a new one is begun"
+        elif name.startswith(_BUSY):
+            kind, hint = Kind.STATE_UNUSABLE, "another process keeps it locked; end that one"
         else:
             kind, hint = Kind.STATE_UNUSABLE, "check paths.state_dir"
         return JournalError(kind, f"cannot use {self._file}: {error} ({name})", hint=hint)
@@ -267,13 +367,16 @@ def _examine(db: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: it is not.
     """
-    (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if said != "ok":
         raise _DamagedError(said)
     for table, wanted in _TABLES.items():
         columns = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
         if missing := set(wanted) - columns:
             raise _DamagedError(f"{table} has no column {', '.join(sorted(missing))}")
+    (newest,) = db.execute("SELECT max(id) FROM runs").fetchone()
+    if newest is not None and newest > LARGEST_NUMBER:
+        raise _DamagedError("a run has a number that none can have, and none can follow")
 
 
 def _name(error: sqlite3.Error) -> str:

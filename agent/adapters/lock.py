@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.state import state_fault
+from agent.adapters.state import make_private, state_fault
 from agent.domain.errors import Kind, LockedError
 from agent.idle import LOCK
 
@@ -36,7 +36,7 @@ class FileLock:
             HostError: the lock file cannot be made.
         """
         try:
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_private(self._file.parent)
             handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
             os.fchmod(handle, _MODE)
         except OSError as error:

@@ -492,6 +492,12 @@ JOURNAL_SET_ASIDE = Event(
     "The history file was damaged; it was renamed and a new one begun.",
     {"path": "where it is now", **_ERROR},
 )
+JOURNAL_ROW_UNREADABLE = Event(
+    "journal.row_unreadable",
+    "warning",
+    "A row of the history could not be read whole; what can be read of it still counts.",
+    {"table": "where it is", "row": "its number", "columns": "what was dropped"},
+)
 RECORD_FAILED = Event(
     "journal.record_failed",
     "warning",

@@ -37,15 +37,16 @@ async def recover_all(run: Run) -> Step:
     """
     step = Step.NOTHING
     with run.report.step("recover", run.ports.clock):
+        is_writable = True
         for _ in range(_MOST_STEPS):
-            row = _row_under_way(run)
-            memory = await _look(run, row)
+            row = _row_under_way(run) if is_writable else None
+            memory = await _look(run, row, ends_roll_backs=is_writable)
             step = recover(memory)
             if step in _LEFT_TO_OTHERS:
                 break
             _tell(run.ports, step, memory)
-            if not await _take(run, step, memory.marks, row):
-                return Step.NOTHING
+            # What cannot be written stays for the next run; all else is as without a history.
+            is_writable = await _take(run, step, memory.marks, row) and is_writable
         else:
             raise AssertionError(f"recovery does not end, with {step} again and again")
     return step
@@ -103,9 +104,11 @@ def _row_under_way(run: Run) -> RunRecord | None:
         return None
 
 
-async def _look(run: Run, row: RunRecord | None) -> Memory:
+async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True) -> Memory:
     ports = run.ports
     marks, systems = ports.marks.read(), ports.host.systems()
+    if not ends_roll_backs:
+        marks = replace(marks, rolled_back=None)
     known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
     under_way = _under_way(row, run.settings.store_dir)
     if under_way is not None and marks.pending not in (None, under_way.toplevel):
@@ -142,7 +145,7 @@ def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
 
 
 async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bool:
-    """Take one step; False if it has to wait for the history, and nothing else is left to do."""
+    """Take one step; False if the history could not be written, which is to be done again."""
     keeper = run.ports.marks
     match step:
         case Step.ADOPT:
@@ -162,31 +165,30 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
             return _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
-            _close_forgotten(run, marks.pending, row)
+            return _close_forgotten(run, marks.pending, row)
         case Step.FORGET if marks.pending:
             await forget(run.ports)
-            _close_forgotten(run, marks.pending, row)
+            return _close_forgotten(run, marks.pending, row)
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
             await run.ports.systemd.disarm()
             if step is Step.CLOSE_CONFIRMED:
-                await _close_confirmed(run, row)
-            else:
-                _take_by_row(run, step, row)
+                return await _close_confirmed(run, row)
+            return _take_by_row(run, step, row)
     return True
 
 
-def _take_by_row(run: Run, step: Step, row: RunRecord) -> None:
+def _take_by_row(run: Run, step: Step, row: RunRecord) -> bool:
     if step is Step.REMARK:
         _mark_again(run, row)
-    elif step is Step.CLOSE_STAGED:
-        _end(run, row, Outcome.STAGED)
-    else:
-        assert step is Step.CLOSE_FAILED, step  # noqa: S101
-        _end(run, row, Outcome.FAILED)
+        return True
+    if step is Step.CLOSE_STAGED:
+        return _end(run, row, Outcome.STAGED)
+    assert step is Step.CLOSE_FAILED, step  # noqa: S101
+    return _end(run, row, Outcome.FAILED)
 
 
-async def _close_confirmed(run: Run, row: RunRecord) -> None:
+async def _close_confirmed(run: Run, row: RunRecord) -> bool:
     """Complete what follows a confirmation: the loader's default, then the row.
 
     Without power between the two the host has come up with what still is the default: the confirmed
@@ -201,7 +203,7 @@ async def _close_confirmed(run: Run, row: RunRecord) -> None:
             default == before
         ):
             run.ports.marks.set(Mark.STAGED, toplevel)
-    _end(run, row, Outcome.CONFIRMED)
+    return _end(run, row, Outcome.CONFIRMED)
 
 
 def _to_adopt(ports: Ports) -> StorePath:
@@ -254,10 +256,11 @@ def _why(row: RunRecord) -> tuple[Fault | None, tuple[Reason, ...]]:
     return cause, reasons
 
 
-def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> None:
+def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> bool:
     """Close the row with the mark: alone it would tell that the mark was lost."""
-    if row is not None and row.toplevel == toplevel:
-        _end(run, row, Outcome.FAILED)
+    if row is None or row.toplevel != toplevel:
+        return True
+    return _end(run, row, Outcome.FAILED)
 
 
 def _mark_again(run: Run, row: RunRecord) -> None:
@@ -272,7 +275,8 @@ def _mark_again(run: Run, row: RunRecord) -> None:
     marks.set(Mark.ROLLING_BACK if is_going_back else Mark.PENDING, toplevel)
 
 
-def _end(run: Run, row: RunRecord, outcome: Outcome) -> None:
+def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
+    """Close a row; False if the history cannot be written, which keeps nobody from going on."""
     ended = replace(row, outcome=outcome, finished_at=run.ports.clock.now())
     if outcome is Outcome.FAILED:
         ended = replace(
@@ -280,7 +284,12 @@ def _end(run: Run, row: RunRecord, outcome: Outcome) -> None:
             error_kind=row.error_kind or Kind.CUT_SHORT,
             error_message=row.error_message or f"the run was cut short when it was {row.outcome}",
         )
-    run.ports.journal.record(ended)
+    try:
+        run.ports.journal.record(ended)
+    except JournalError as error:
+        run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return False
+    return True
 
 
 def _tell(ports: Ports, step: Step, memory: Memory) -> None:

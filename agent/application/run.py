@@ -33,7 +33,12 @@ _STRONGER_THAN_THE_HISTORY = (
     *(Outcome.FAILED, Outcome.PENDING, Outcome.CONFIRMED, Outcome.ROLLED_BACK),
 )
 """Who waits for the confirm unit must not take a full disk for a broken system."""
-_STATE_FAULTS = frozenset({Kind.STATE_READ_ONLY, Kind.STATE_FULL, Kind.STATE_UNUSABLE})
+_STATE_FAULTS = frozenset(
+    {
+        *(Kind.STATE_READ_ONLY, Kind.STATE_PRIVATE, Kind.STATE_FULL),
+        *(Kind.STATE_IO_ERROR, Kind.STATE_UNUSABLE),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

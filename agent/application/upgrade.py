@@ -22,7 +22,7 @@ from agent.application.recover import recover_all
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
-from agent.domain.errors import ActivationError, HostError, Kind
+from agent.domain.errors import ActivationError, AgentError, HostError, JournalError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -80,9 +80,7 @@ async def _take_turn(run: Run) -> tuple[StorePath | None, StorePath | None]:
     """Do what needs the lock; return what an earlier run, and what this one, has left pending."""
     ports = run.ports
     with ports.lock.hold():
-        ports.journal.prepare()
-        # What it says of the links may be true again after this run has failed on the host.
-        ports.idle_note.forget()
+        fault = _make_ready(ports)
         step = await recover_all(run)
         if step is Step.WAIT:
             raise ActivationError(
@@ -92,7 +90,23 @@ async def _take_turn(run: Run) -> tuple[StorePath | None, StorePath | None]:
             )
         if step is Step.CONFIRM:
             return ports.marks.read().pending, None
+        if fault is not None:
+            raise fault
         return None, await _act(run)
+
+
+def _make_ready(ports: Ports) -> AgentError | None:
+    """Make sure that this run can be written down; what an earlier one has left needs no history.
+
+    The idle note is forgotten: what it says of the links may be true again after this run has
+    failed on the host.
+    """
+    try:
+        ports.journal.prepare()
+        ports.idle_note.forget()
+    except (JournalError, HostError) as error:
+        return error
+    return None
 
 
 async def _act(run: Run) -> StorePath | None:

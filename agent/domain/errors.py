@@ -173,7 +173,9 @@ class Kind(StrEnum):
     HOST_UNREADABLE = "host-unreadable"
     HOST_WITHOUT_STORE = "host-without-store"
     STATE_READ_ONLY = "state-read-only"
+    STATE_PRIVATE = "state-private"
     STATE_FULL = "state-full"
+    STATE_IO_ERROR = "state-io-error"
     STATE_UNUSABLE = "state-unusable"
     MARKS_UNUSABLE = "marks-unusable"
     JOURNAL_CORRUPT = "journal-corrupt"
@@ -375,6 +377,10 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.HOST_UNREADABLE: _facts(_C.FAILED, "a system link of this host cannot be read"),
     Kind.HOST_WITHOUT_STORE: _facts(_C.FAILED, "this host has no nix store"),
     Kind.STATE_READ_ONLY: _facts(_C.FAILED, "the state directory cannot be written"),
+    Kind.STATE_PRIVATE: _facts(
+        _C.UNAUTHORISED, "the state directory is another user's, and open to that user alone"
+    ),
+    Kind.STATE_IO_ERROR: _facts(_C.FAILED, "the disk below the state directory fails"),
     Kind.STATE_FULL: _facts(_C.FAILED, "the state directory's file system is full"),
     Kind.STATE_UNUSABLE: _facts(_C.FAILED, "the state directory cannot be used"),
     Kind.MARKS_UNUSABLE: _facts(_C.FAILED, "the marks in `paths.marks_dir` cannot be used"),

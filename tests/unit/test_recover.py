@@ -232,6 +232,43 @@ def test_a_roll_back_that_could_not_be_written_down_is_written_once_there_is_roo
     assert world.marks.read() == Marks(confirmed=OLD)
 
 
+@pytest.mark.parametrize(
+    ("links", "row"),
+    [
+        ({}, {"outcome": "activating", "action": "boot"}),
+        ({}, {"outcome": "selected", "toplevel": STRANGE, "previous": None}),
+        ({"rolled_back": STRANGE}, {"outcome": "staged"}),
+    ],
+)
+def test_a_row_that_cannot_be_closed_keeps_nobody_from_judging_what_was_booted(world, links, row):
+    stage(world, confirmed=OLD, staged=NEW, **links)
+    world.host.booted = NEW
+    rewrite(world, **row)
+    world.journal.fault = FULL
+    assert recover(world)[0] is Step.CONFIRM
+    assert world.marks.read() == replace(Marks(confirmed=OLD, pending=NEW), **links)
+
+
+@pytest.mark.parametrize("step", ["forget", "repair"])
+def test_an_upgrade_is_taken_back_whether_or_not_its_row_can_be_closed(world, step):
+    world.host.running = STRANGE if step == "repair" else OLD
+    world.host.profile = NEW if step == "repair" else OLD
+    rewrite(world, outcome="armed" if step == "forget" else "activating")
+    world.journal.fault = FULL
+    assert recover(world)[0] is Step.NOTHING
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert steps_told(world) == [step]
+
+
+@pytest.mark.parametrize("phase", ["pending", "rolling-back"])
+def test_lost_marks_and_confirmed_systems_are_seen_to_without_a_history_to_write(world, phase):
+    stage(world, confirmed=NEW)
+    rewrite(world, outcome=phase)
+    world.journal.fault = FULL
+    assert recover(world)[0] is Step.NOTHING
+    assert steps_told(world) == ["close-confirmed"]
+
+
 def test_such_a_roll_back_is_the_last_one_if_there_was_one_before(world):
     stage(world, confirmed=OLD, rolled_back=NEW)
     world.host.activate(Action.SWITCH, OLD)

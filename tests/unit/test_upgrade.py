@@ -8,12 +8,13 @@ from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.build import Build
-from agent.domain.errors import ExitCode, HostError, HydraError, Kind
+from agent.domain.errors import ExitCode, HostError, HydraError, JournalError, Kind
 from agent.domain.gates import FreeSpace, Gate
 from agent.domain.job import Select
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
+from fakes.pending import pending_world
 from fakes.samples import JOB, OLD
 from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
@@ -114,6 +115,16 @@ def test_where_the_note_cannot_be_forgotten_nothing_is_done(world):
     world.steps.at("idle-note forgotten", HostError(Kind.STATE_READ_ONLY, "read-only"))
     report = world.run()
     assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.STATE_READ_ONLY)
+    assert "newest_good_build" not in world.steps
+
+
+def test_what_an_earlier_run_has_left_is_ended_before_a_history_that_cannot_be_written_counts():
+    world = pending_world()
+    world.journal.fault = JournalError(Kind.JOURNAL_TOO_NEW, "of a newer agent")
+    world.service_breaks()
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.JOURNAL_TOO_NEW)
+    assert world.links() == (OLD, OLD, OLD)
     assert "newest_good_build" not in world.steps
 
 

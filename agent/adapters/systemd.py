@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import Completed, ProgramMissingError
+from agent.adapters.timer_jobs import TimerJobs
 from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
@@ -54,6 +55,7 @@ class SystemdCommands:
 
     _systemctl: tuple[str, ...] = ("systemctl",)
     _systemd_run: tuple[str, ...] = ("systemd-run",)
+    _busctl: tuple[str, ...] = ("busctl",)
     _activation_unit = ACTIVATION_UNIT
     _prefixes: tuple[str, ...] = ("NIX_", "NIXOS_HYDRA_AGENT_")
 
@@ -81,6 +83,10 @@ class SystemdCommands:
         if done is None or done.returncode != 0:
             return None
         return frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
+
+    async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
+        """Return those of `units` that are oneshots whose timer has started them."""
+        return await TimerJobs(self._try, self._systemctl, self._busctl).among(units)
 
     @property
     def has_host_below(self) -> bool:

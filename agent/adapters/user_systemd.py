@@ -49,6 +49,7 @@ class UserSystemd(SystemdCommands):
 
     _systemctl = ("systemctl", "--user")
     _systemd_run = ("systemd-run", "--user")
+    _busctl = ("busctl", "--user")
     _activation_unit = HOME_ACTIVATION_UNIT
     _prefixes = ("NIX_", "NIXOS_HYDRA_AGENT_", "XDG_", "HOME_MANAGER_")
 

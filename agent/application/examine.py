@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from agent.application import events
 from agent.application.check import run_checks
-from agent.domain.check import HttpCheck, IcmpCheck, StatusRange
-from agent.domain.confirmation import Baseline, Findings
+from agent.domain.check import HttpCheck, IcmpCheck, StatusRange, UnitCheck
+from agent.domain.confirmation import Baseline, Findings, touched_among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,13 +61,36 @@ async def examine(
         ports.systemd.is_clock_synchronised(),
         _look_outside(ports, policy, within),
     )
+    suspects = touched_among(failed or frozenset(), touched_units)
+    timer_jobs = await started_by_timers(ports, policy, suspects)
     return Findings(
         checks=checks,
         failed_units=failed,
         touched_units=touched_units,
+        timer_jobs=timer_jobs or frozenset(),
+        unclear_units=suspects - named_units(policy) if timer_jobs is None else frozenset(),
         hydra=hydra,
         control=control,
         clock=clock,
+    )
+
+
+async def started_by_timers(
+    ports: Ports, policy: Policy, failed: frozenset[str]
+) -> frozenset[str] | None:
+    """Return the oneshots among failed units that timers have started, and that no check names.
+
+    None where that is unknown.
+    """
+    return await ports.systemd.started_by_timers(failed - named_units(policy))
+
+
+def named_units(policy: Policy) -> frozenset[str]:
+    """Return the units that a required check of the confirmation names: their failures count."""
+    return frozenset(
+        check.unit
+        for check in policy.confirm.checks
+        if isinstance(check, UnitCheck) and not check.is_wanted
     )
 
 

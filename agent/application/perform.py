@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.confirm import tell_decided
-from agent.application.examine import take_baseline
+from agent.application.examine import started_by_timers, take_baseline
 from agent.application.gatekeeper import ask_health, ask_host_upgrade, pass_by_hand
 from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import may_reboot, reboot
@@ -307,8 +307,9 @@ async def _newly_failed(
     if failed is None:
         return None
     touched = run.ports.host.touched_units(before.running, toplevel)
-    newly = new_failures(baseline, failed, run.policy.confirm.ignored_units)
-    return touched_among(newly, touched)
+    newly = touched_among(new_failures(baseline, failed, run.policy.confirm.ignored_units), touched)
+    timer_jobs = await started_by_timers(run.ports, run.policy, newly)
+    return None if timer_jobs is None else newly - timer_jobs
 
 
 async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:

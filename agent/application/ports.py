@@ -297,6 +297,13 @@ class Systemd(Protocol):
         """Return the units that have failed, or restart after a failure; None if unknown."""
         ...
 
+    async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
+        """Return those of `units` that are oneshots which a timer of theirs has started last.
+
+        None if that is unknown.
+        """
+        ...
+
     async def status(self, unit: str) -> UnitStatus | None:
         """Return the state of a unit; None if systemd gives no answer."""
         ...

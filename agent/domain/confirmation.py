@@ -96,6 +96,10 @@ class Findings:
     hydra: bool | None = None
     control: bool | None = None
     clock: bool | None = None
+    timer_jobs: frozenset[str] = frozenset()
+    """Oneshots among the failed units that a timer of theirs has started, and no check names."""
+    unclear_units: frozenset[str] = frozenset()
+    """Failed units of which nobody knows whether a timer of theirs has started them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,10 @@ def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) ->
     A system is broken by a required check that was well before and is ill, by a unit that this
     switch touched and that has newly failed, or when nobody outside answers any more who did
     before. Anything short of that proof is a doubt, and a doubt is never a reason to roll back.
+    That a job fails which its timer has started, and not the switch, may have any cause.
     """
     failed = new_failures(baseline, seen.failed_units, ignored_units)
-    notes = (*_excused(baseline, seen), *_untouched(failed, seen))
+    notes = (*_excused(baseline, seen), *_untouched(failed, seen), *_of_timers(failed, seen))
     doubts = tuple(_doubts(baseline, seen, ignored_units))
     broken = (*_ill_checks(baseline, seen), *_broken_units(failed, seen), *_cut_off(baseline, seen))
     if broken and baseline.clock is not False and seen.clock is False:
@@ -160,7 +165,8 @@ def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
 
 
 def _broken_units(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
-    for unit in sorted(touched_among(failed, seen.touched_units)):
+    touched = touched_among(failed, seen.touched_units)
+    for unit in sorted(touched - seen.timer_jobs - seen.unclear_units):
         yield "unit-failed", f"{unit} has failed, and this switch has changed it"
 
 
@@ -182,8 +188,14 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
     if seen.failed_units is None:
         yield "units-unknown", "systemd did not tell which units have failed"
     elif baseline.failed_units is None:
-        for unit in sorted(_heeded(touched_among(seen.failed_units, seen.touched_units), ignored)):
+        touched = _heeded(touched_among(seen.failed_units, seen.touched_units), ignored)
+        for unit in sorted(touched - seen.timer_jobs):
             yield "units-unknown", f"{unit} has failed, perhaps before the switch already"
+    else:
+        newly = new_failures(baseline, seen.failed_units, ignored)
+        for unit in sorted(touched_among(newly, seen.touched_units) & seen.unclear_units):
+            told = "whether its timer or the switch has started it is unknown"
+            yield "units-unknown", f"{unit} has failed; {told}"
     if seen.hydra is False and not list(_cut_off(baseline, seen)):
         yield "hydra-unreachable", "Hydra gives no answer, which proves nothing about this host"
 
@@ -199,6 +211,11 @@ def _excused(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
 def _untouched(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
     for unit in sorted(failed - touched_among(failed, seen.touched_units)):
         yield "unit-excused", f"{unit} has failed, and this switch has not changed it"
+
+
+def _of_timers(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
+    for unit in sorted(touched_among(failed, seen.touched_units) & seen.timer_jobs):
+        yield "unit-excused", f"{unit} has failed, which its timer has started and not the switch"
 
 
 def _heeded(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:

@@ -147,7 +147,92 @@ def test_without_an_answer_nobody_knows_what_has_failed(commands):
     assert play(commands.systemd.failed_units()) is None
 
 
+# --- jobs of timers
+
+DETAILS = '{"type":"a(ss)","data":[%s]}\n'
+BY_TIMER = DETAILS % '["trigger_unit","job.timer"],["trigger_timer_monotonic_usec","41415380"]'
+NO_DETAILS = DETAILS % ""
+BEGAN = 41_424_482
+
+
+def job(**properties):
+    told = {
+        "Id": "job.service",
+        "Type": "oneshot",
+        "TriggeredBy": "job.path job.timer",
+        "InactiveExitTimestampMonotonic": BEGAN,
+    }
+    return shown(**(told | properties))
+
+
+def fired(at):
+    return f'{{"type":"t","data":{at}}}\n'
+
+
+def by_timers(commands, show, details=NO_DETAILS, last=""):
+    commands.answer("systemctl show", "job.service", out=show)
+    commands.answer("busctl get-property", "/job_2eservice", "ActivationDetails", out=details)
+    commands.answer("busctl get-property", "/job_2etimer", "LastTriggerUSecMonotonic", out=last)
+    return play(commands.systemd.started_by_timers(frozenset({"job.service"})))
+
+
+@pytest.mark.parametrize(
+    ("show", "details", "last", "is_its"),
+    [
+        (job(), BY_TIMER, "", True),
+        (job(), NO_DETAILS, fired(BEGAN - 9102), True),
+        (job(), NO_DETAILS, fired(BEGAN + 1), False),
+        (job(), NO_DETAILS, fired(BEGAN - 60_000_000), False),
+        (job(), NO_DETAILS, fired(0), False),
+        (job(), DETAILS % '["trigger_unit","job.path"]', fired(BEGAN), False),
+        (job(Type="exec"), BY_TIMER, "", False),
+        (job(TriggeredBy="job.path"), BY_TIMER, "", False),
+        (job(TriggeredBy=""), BY_TIMER, "", False),
+    ],
+)
+def test_a_oneshot_is_a_timer_s_job_if_its_timer_has_started_it(
+    all_commands, show, details, last, is_its
+):
+    found = by_timers(all_commands, show, details, last)
+    assert found == (frozenset({"job.service"}) if is_its else frozenset())
+
+
+@pytest.mark.parametrize(
+    ("show", "details", "last"),
+    [
+        ("", BY_TIMER, ""),
+        (job(Id="other.service"), BY_TIMER, ""),
+        (job(), "", fired(BEGAN)),
+        (job(), "[]", fired(BEGAN)),
+        (job(), NO_DETAILS, ""),
+        (job(), NO_DETAILS, '{"type":"t","data":"soon"}'),
+        (job(InactiveExitTimestampMonotonic=""), NO_DETAILS, fired(BEGAN)),
+    ],
+)
+def test_where_systemd_does_not_tell_who_has_started_a_unit_it_is_unknown(
+    all_commands, show, details, last
+):
+    assert by_timers(all_commands, show, details, last) is None
+
+
+@pytest.mark.parametrize("program", ["systemctl show", "busctl"])
+def test_a_question_about_timers_that_fails_tells_nothing(all_commands, program):
+    all_commands.answer(program, code=1, out=job(), err="Connection timed out")
+    assert by_timers(all_commands, job(), BY_TIMER) is None
+
+
+def test_nobody_is_asked_about_no_units(commands):
+    assert play(commands.systemd.started_by_timers(frozenset())) == frozenset()
+    assert commands.asked() == []
+
+
+@pytest.fixture
+def all_commands(tmp_path):
+    return Commands(tmp_path, "systemctl", "systemd-run", "timedatectl", "busctl")
+
+
 def test_without_systemd_nothing_is_known(without):
+    assert play(without.systemd.started_by_timers(frozenset({"a.service"}))) is None
     assert play(without.systemd.failed_units()) is None
     assert play(without.systemd.status("a.service")) is None
     assert play(without.systemd.is_clock_synchronised()) is None

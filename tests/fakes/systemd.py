@@ -40,6 +40,8 @@ class Armed:
 class FakeSystemd(Systemd):
     """Keeps the state of `units`, the `timer`, and whether an activation `is_at_work`.
 
+    `by_timers` are the oneshots that a timer has started; None is unknown.
+
     `programs` are what units do when they are started; each returns the state that it leaves. One
     without a program stays at work. `switches` moves the links of the test's host; of its activations
     each ends as the next of `exits`, or well, and unless its code is 0, `switches` is not called, but
@@ -54,6 +56,7 @@ class FakeSystemd(Systemd):
         self.units: dict[str, UnitStatus] = {}
         self.programs: dict[str, Callable[[], Awaitable[UnitStatus]]] = {}
         self.failed: frozenset[str] | None = frozenset()
+        self.by_timers: frozenset[str] | None = frozenset()
         self.started_later: list[str] = []
         self.is_synchronised: bool | None = True
         self.host_upgrades: bool | None = None
@@ -95,6 +98,14 @@ class FakeSystemd(Systemd):
     @override
     async def failed_units(self) -> frozenset[str] | None:
         return None if self._is_lost() else self.failed
+
+    @override
+    async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
+        if not units:
+            return frozenset()
+        if self._is_lost() or self.by_timers is None:
+            return None
+        return units & self.by_timers
 
     @override
     async def status(self, unit: str) -> UnitStatus | None:

@@ -185,3 +185,55 @@ def test_an_outage_of_hydra_undoes_nothing(site, new_host, outside):
     row = history(host)["runs"][-1]
     assert (row["outcome"], row["toplevel"]) == ("confirmed", newer.toplevel)
     assert not [told for told in events(host) if told["event"] == "rollback.started"]
+
+
+_NAMES_THE_JOB = {"type": "unit", "unit": "backup.service", "timeout": "1s"}
+_EVERY_SECOND = """\
+[Timer]
+OnActiveSec=200ms
+OnUnitInactiveSec=500ms
+AccuracySec=1ms
+"""
+
+
+def with_backup(version, start, **parameters):
+    """Describe a system with a job, which its timer starts again and again."""
+    units = {
+        "backup.service": service(start, "Type=oneshot", unit=["StartLimitIntervalSec=0"]),
+        "backup.timer": _EVERY_SECOND,
+    }
+    checks = parameters.pop("checks", [])
+    return system(
+        version,
+        units=units,
+        wants=["backup.timer", *parameters.pop("wants", [])],
+        settings={"confirm": {**_CONFIRM, "checks": checks}},
+        **parameters,
+    )
+
+
+def test_a_job_that_fails_when_its_timer_starts_it_is_not_the_upgrade_unless_it_is_named(
+    site, new_host, outside
+):
+    first = site.build(with_backup("26.05.1", "/bin/true"))
+    fails = site.build(with_backup("26.05.2", "/bin/false"))
+    named = site.build(with_backup("26.05.3", "/bin/sh -c 'exit 3'", checks=[_NAMES_THE_JOB]))
+    host = new_host(first)
+    host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
+
+    outside.offer(fails)
+    assert run_upgrade(host) == 0
+    assert_wholly_on(host, fails)
+    judged = [told for told in events(host) if told["event"] == "confirmation.judged"][-1]
+    assert (judged["verdict"], [note["name"] for note in judged["notes"]]) == (
+        "healthy",
+        ["unit-excused"],
+    )
+
+    host.ok("systemctl", "stop", "backup.timer")  # it would have failed before the switch already
+    host.ok("systemctl", "reset-failed", "backup.service")
+    outside.offer(named)
+    assert run_upgrade(host) == 1
+    assert_wholly_on(host, fails)
+    assert [reason["name"] for reason in summaries(host, UPGRADE)[-1]["reasons"]] == ["unit-failed"]

@@ -15,6 +15,7 @@ from agent.domain.confirmation import (
     Judged,
     Verdict,
     judge,
+    last_known,
     new_failures,
     touched_among,
 )
@@ -130,6 +131,34 @@ def names(reasons):
             INCONCLUSIVE,
             ["units-unknown"],
             id="a unit has failed, perhaps before",
+        ),
+        pytest.param(
+            before(),
+            now(failed=["web.service"], timer_jobs=frozenset({"web.service"})),
+            HEALTHY,
+            [],
+            id="a job failed that its timer has started",
+        ),
+        pytest.param(
+            before(),
+            now(failed=["web.service", "worker@1.service"], timer_jobs=frozenset({"web.service"})),
+            BROKEN,
+            ["unit-failed"],
+            id="beside a timer's job, another unit failed",
+        ),
+        pytest.param(
+            before(),
+            now(failed=["web.service"], unclear_units=frozenset({"web.service"})),
+            INCONCLUSIVE,
+            ["units-unknown"],
+            id="nobody knows what has started a unit that failed",
+        ),
+        pytest.param(
+            before(failed_units=None),
+            now(failed=["web.service"], timer_jobs=frozenset({"web.service"})),
+            HEALTHY,
+            [],
+            id="a timer's job has failed, perhaps before",
         ),
         pytest.param(
             before(failed_units=None),
@@ -378,3 +407,27 @@ def test_nothing_is_proven_broken_without_a_baseline(seen):
 def test_every_verdict_but_healthy_has_its_reasons(baseline, seen):
     judged = judge(baseline, seen, ())
     assert bool(judged.reasons) is (judged.verdict is not HEALTHY)
+
+
+def test_a_timer_s_job_that_failed_is_noted():
+    seen = now(failed=["web.service"], timer_jobs=frozenset({"web.service"}))
+    assert judge(before(), seen, ()).notes == (
+        (
+            "unit-excused",
+            "web.service has failed, which its timer has started and not the switch",
+        ),
+    )
+
+
+def test_what_was_cut_short_counts_as_it_did_before():
+    def cut(name):
+        return replace(told(name), is_conclusive=False, is_cut_short=True)
+
+    impossible = told("dns", conclusive=False)
+    earlier = (told("web"), told("mail", well=True), told("dns", well=True))
+    assert last_known(earlier, (cut("web"), cut("mail"), impossible, cut("new"))) == (
+        told("web"),
+        told("mail", well=True),
+        impossible,
+        cut("new"),
+    )

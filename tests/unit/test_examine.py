@@ -8,7 +8,7 @@ import pytest
 
 from agent.application import events
 from agent.application.examine import examine, take_baseline
-from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
+from agent.domain.check import CheckResult, HttpCheck, IcmpCheck, UnitCheck
 from agent.domain.confirmation import Baseline, Verdict, judge
 from fakes.prober import RogueProber, SkippingLoop
 from fakes.samples import JOB
@@ -144,6 +144,35 @@ def test_what_is_unknown_stays_unknown(world):
     world.systemd.failed = world.systemd.is_synchronised = None
     seen = look(world)
     assert (seen.failed_units, seen.clock) == (None, None)
+
+
+JOB_UNIT = UnitCheck("job", "web.service", timedelta(seconds=5))
+
+
+def naming(check):
+    return replace(
+        WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=(*WATCHFUL.confirm.checks, check))
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "by_timers", "jobs", "unclear"),
+    [
+        (WATCHFUL, {"web.service", "other.service"}, {"web.service"}, set()),
+        (WATCHFUL, {"other.service"}, set(), set()),
+        (WATCHFUL, None, set(), {"web.service"}),
+        (naming(JOB_UNIT), {"web.service"}, set(), set()),
+        (naming(JOB_UNIT), None, set(), set()),
+        (naming(replace(JOB_UNIT, is_wanted=True)), {"web.service"}, {"web.service"}, set()),
+    ],
+)
+def test_jobs_of_timers_are_known_among_what_failed_unless_a_check_names_them(
+    world, policy, by_timers, jobs, unclear
+):
+    world.systemd.failed = frozenset({"web.service", "other.service"})
+    world.systemd.by_timers = None if by_timers is None else frozenset(by_timers)
+    seen = look(world, policy)
+    assert (seen.timer_jobs, seen.unclear_units) == (jobs, unclear)
 
 
 def test_everything_is_asked_at_once():

@@ -167,6 +167,22 @@ def test_a_unit_that_fails_through_no_fault_of_the_switch_is_left_to_the_confirm
     assert world.run(policy).outcome is Outcome.CONFIRMED
 
 
+def test_a_job_that_its_timer_has_started_is_no_failed_switch(world):
+    changes_units(world, "a.service")
+    world.systemd.by_timers = frozenset({"a.service"})
+    report = world.run()
+    assert report.outcome is Outcome.CONFIRMED
+    assert world.host.running == NEW
+
+
+def test_where_nobody_knows_what_has_started_a_unit_it_is_not_proven_broken(world):
+    changes_units(world, "a.service")
+    world.systemd.by_timers = None
+    world.run()
+    assert world.last_row().fault == "suspect"
+    assert world.journal.denied == []
+
+
 def test_where_nobody_knows_which_units_failed_the_exit_code_is_taken_at_its_word(world):
     changes_units(world, knows=False)
     assert world.run().error.kind is Kind.UNITS_FAILED

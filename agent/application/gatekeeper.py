@@ -1,16 +1,21 @@
-"""Asks the gates about a candidate, cheap and local ones first."""
+"""Asks the gates about a candidate: before anything is done, and again before what lasts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.check import run_checks
-from agent.domain.errors import AgentError
+from agent.domain.errors import ActivationError, AgentError, Kind
 from agent.domain.gates import (
+    NOTHING_TO_FETCH,
     Foreign,
     Gate,
     Judgement,
+    Stage,
+    judge_agent_removed,
     judge_boot_space,
     judge_booted,
     judge_clock,
@@ -24,58 +29,99 @@ from agent.domain.gates import (
     judge_suspect,
     judge_window,
 )
+from agent.domain.units import CONFIRM_UNIT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from datetime import datetime
-
     from agent.application.ports import Ports
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
+    from agent.domain.confirmation import Reason
     from agent.domain.policy import Policy
+    from agent.domain.standing import Standing
+    from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
 
-async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
-    """Return what the gates say, up to the first that holds, or of `every` one.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What all gates are asked about, at one stage of one run."""
 
-    With `every`, a gate that cannot be asked is held with the fault as its reason; otherwise the
-    fault is raised. The gate `agent-removed` is asked once the candidate is in the store,
-    `host-upgrade` only for a home, and those about booting only for what is booted.
+    run: Run
+    stage: Stage
+    toplevel: StorePath
+    """What is activated or booted; without a proof it may be another path than the candidate's."""
+    candidate: Candidate | None
+    """None where a person asks for the reboot: Hydra is not asked then."""
+
+    @property
+    def ports(self) -> Ports:
+        """The world of the run."""
+        return self.run.ports
+
+    @property
+    def policy(self) -> Policy:
+        """What the administrator of the run's host wants."""
+        return self.run.policy
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it is a person who asks for the reboot."""
+        return self.candidate is None
+
+
+Ask = Callable[[Question], Awaitable[Judgement | None]]
+"""Collects the facts of one gate and judges them; None where it has no say on this host."""
+
+
+async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
+    """Return what the gates say before anything is done, up to the first that holds.
+
+    With `every`, all are asked, and one that cannot be is held with the fault as its reason;
+    otherwise the fault is raised.
     """
-    ports, policy = run.ports, run.policy
-    now = ports.clock.now()
-    questions: tuple[tuple[Gate, Callable[[], Awaitable[Judgement | None]]], ...] = (
-        (Gate.PAUSED, lambda: _paused(ports, now)),
-        (Gate.HOST_UPGRADE, lambda: ask_host_upgrade(ports)),
-        (Gate.BOOTED_UNEXPECTED, lambda: _booted(ports, policy, now)),
-        (Gate.FOREIGN_SYSTEM, lambda: _foreign(ports, policy, now)),
-        (Gate.DENIED, lambda: _denied(ports, candidate, now)),
-        (Gate.SUSPECT, lambda: _suspect(ports, candidate, now)),
-        (Gate.DOWNGRADE, lambda: _downgrade(ports, candidate)),
-        (Gate.WINDOW, lambda: _window(policy, now)),
-        (Gate.CLOCK, lambda: _clock(ports, policy)),
-        (Gate.BOOT_SPACE, lambda: _boot_space(ports, policy)),
-        (Gate.STORE_SPACE, lambda: _store_space(ports, policy, candidate)),
-        (Gate.HEALTH, lambda: ask_health(ports, policy)),
-    )
+    asked = Question(run, Stage.CHOOSE, candidate.toplevel, candidate)
     judgements = []
-    for gate, ask in questions:
-        try:
-            judgement = await ask()
-        except AgentError as fault:
-            if not every:
-                raise
-            judgement = Judgement(gate, is_open=False, reason=str(fault))
+    for gate in _asked_at(Stage.CHOOSE):
+        judgement = await _answer(asked, gate, raises=not every)
         if judgement is None:
             continue
-        judgement = pass_by_hand(run, judgement)
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
-        ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
+        run.ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
         judgements.append(judgement)
         if not judgement.is_open and not every:
             break
     return judgements
+
+
+async def ask_again(
+    run: Run, stage: Stage, toplevel: StorePath, candidate: Candidate | None
+) -> Judgement | None:
+    """Return the gate that holds at a late stage, None if `toplevel` may go on.
+
+    The gates that take their time are asked first, so that the answers of the others are fresh when
+    the effect begins. One that cannot be asked holds: its earlier answer proves nothing any more.
+    """
+    asked = Question(run, stage, toplevel, candidate)
+    for gate in reversed(_asked_at(stage)):
+        judgement = await _answer(asked, gate, raises=False)
+        if judgement is not None and not judgement.is_open:
+            run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=judgement.reason)
+            return judgement
+    return None
+
+
+def _asked_at(stage: Stage) -> tuple[Gate, ...]:
+    return tuple(gate for gate in Gate if stage in gate.stages)
+
+
+async def _answer(asked: Question, gate: Gate, *, raises: bool) -> Judgement | None:
+    try:
+        judgement = await QUESTIONS[gate](asked)
+    except AgentError as fault:
+        if raises:
+            raise
+        judgement = Judgement(gate, is_open=False, reason=str(fault))
+    return None if judgement is None else pass_by_hand(asked.run, judgement)
 
 
 def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
@@ -93,15 +139,48 @@ def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
     return Judgement(judgement.gate, is_open=True, reason=told)
 
 
-def find_foreign(ports: Ports) -> Foreign | None:
+async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
+    """Return what another hand has done to the host since it was `seen`.
+
+    It is no gate: whoever passes `foreign-system` by hand means what was there before the run.
+
+    Raises:
+        ActivationError: another hand is at it just now, or may be (ACTIVATION_BUSY).
+        HostError: the links cannot be read.
+    """
+    is_at_work = await ports.systemd.is_activating()
+    if is_at_work is not False:
+        what = (
+            "an activation that this run has not started is at work"
+            if is_at_work
+            else "systemd does not say whether an activation is at work"
+        )
+        raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
+    now = ports.host.systems()
+    for what, before, after in (
+        ("running system", seen.running, now.running),
+        ("profile", seen.profile, now.profile),
+    ):
+        if before != after:
+            reason = (
+                f"the {what} was {before or 'unknown'} when this run began, and is"
+                f" {after or 'unknown'} now, which this run has not brought here"
+            )
+            return Gate.FOREIGN_SYSTEM, reason
+    return None
+
+
+def find_foreign(ports: Ports, waiting: StorePath | None = None) -> Foreign | None:
     """Return the system that somebody else has brought here, None where the agent knows all.
 
-    Before the agent has marked anything there is nothing to compare with.
+    Before the agent has marked anything there is nothing to compare with. The system that is
+    `waiting` for its reboot is not foreign to that reboot, however it came into the profile.
     """
     marks, systems = ports.marks.read(), ports.host.systems()
     if not marks.known:
         return None
-    known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
+    ours = [*marks.known, *((waiting,) if waiting else ())]
+    known = {path for mark in ours for path in ports.host.equivalents(mark)}
     if systems.booted is not None and marks.staged is not None and marks.staged == marks.confirmed:
         # It lost its power while it was confirmed, and has booted the one confirmed before.
         known.add(systems.booted)
@@ -131,55 +210,107 @@ async def ask_health(ports: Ports, policy: Policy) -> Judgement:
     return judge_health(results)
 
 
-async def _foreign(ports: Ports, policy: Policy, now: datetime) -> Judgement:
-    return judge_foreign(find_foreign(ports), now, policy)
+async def _paused(asked: Question) -> Judgement:
+    return judge_paused(asked.ports.agenda.pause(asked.ports.clock.now()))
 
 
-async def _denied(ports: Ports, candidate: Candidate, now: datetime) -> Judgement:
-    return judge_denied(ports.journal.standing_of(candidate.toplevel, now))
-
-
-async def _suspect(ports: Ports, candidate: Candidate, now: datetime) -> Judgement:
-    return judge_suspect(ports.journal.standing_of(candidate.toplevel, now), now)
-
-
-async def _paused(ports: Ports, now: datetime) -> Judgement:
-    return judge_paused(ports.agenda.pause(now))
-
-
-async def ask_host_upgrade(ports: Ports) -> Judgement | None:
-    """Ask whether the host's own upgrade lets a home's go on; None for a host."""
-    if not ports.systemd.has_host_below:
+async def _host_upgrade(asked: Question) -> Judgement | None:
+    systemd = asked.ports.systemd
+    if not systemd.has_host_below:
         return None
-    return judge_host_upgrade(is_at_work=await ports.systemd.is_host_upgrading())
+    return judge_host_upgrade(is_at_work=await systemd.is_host_upgrading())
 
 
-async def _booted(ports: Ports, policy: Policy, now: datetime) -> Judgement | None:
+async def _booted(asked: Question) -> Judgement | None:
+    ports = asked.ports
     systems = ports.host.systems()
-    if systems.booted is None:
+    if systems.booted is None or asked.is_by_hand:
         return None
-    return judge_booted(find_unexpected(ports, systems), now, policy)
+    return judge_booted(find_unexpected(ports, systems), ports.clock.now(), asked.policy)
 
 
-async def _window(policy: Policy, now: datetime) -> Judgement:
-    return judge_window(now, policy)
+async def _foreign(asked: Question) -> Judgement | None:
+    ports = asked.ports
+    if asked.is_by_hand:
+        return None  # what a person has brought here, a person may reboot
+    waiting = asked.toplevel if asked.stage is Stage.BEFORE_REBOOT else None
+    return judge_foreign(find_foreign(ports, waiting), ports.clock.now(), asked.policy)
 
 
-async def _downgrade(ports: Ports, candidate: Candidate) -> Judgement:
-    return judge_downgrade(candidate, ports.journal.highest_build(candidate.job))
+async def _denied(asked: Question) -> Judgement:
+    judgements = [judge_denied(standing) for standing in _standings(asked)]
+    return next((told for told in judgements if not told.is_open), judgements[0])
 
 
-async def _clock(ports: Ports, policy: Policy) -> Judgement:
+async def _suspect(asked: Question) -> Judgement:
+    now = asked.ports.clock.now()
+    judgements = [judge_suspect(standing, now) for standing in _standings(asked)]
+    return next((told for told in judgements if not told.is_open), judgements[0])
+
+
+def _standings(asked: Question) -> list[Standing]:
+    """Return what the path has earned here, and the candidate's, where that is another one."""
+    ports, now = asked.ports, asked.ports.clock.now()
+    paths = [asked.toplevel, *((asked.candidate.toplevel,) if asked.candidate else ())]
+    return [ports.journal.standing_of(path, now) for path in dict.fromkeys(paths)]
+
+
+async def _downgrade(asked: Question) -> Judgement | None:
+    found = asked.candidate
+    if found is None:
+        return None
+    return judge_downgrade(found, asked.ports.journal.highest_build(found.job))
+
+
+async def _window(asked: Question) -> Judgement:
+    return judge_window(asked.ports.clock.now(), asked.policy)
+
+
+async def _clock(asked: Question) -> Judgement:
+    policy = asked.policy
     is_asked = bool(policy.upgrade_schedule.windows)
-    is_synchronised = await ports.systemd.is_clock_synchronised() if is_asked else None
+    is_synchronised = await asked.ports.systemd.is_clock_synchronised() if is_asked else None
     return judge_clock(is_synchronised=is_synchronised, policy=policy)
 
 
-async def _boot_space(ports: Ports, policy: Policy) -> Judgement | None:
-    free = ports.host.free_space().boot
-    return None if free is None else judge_boot_space(free, policy)
+async def _boot_space(asked: Question) -> Judgement | None:
+    free = asked.ports.host.free_space().boot
+    return None if free is None else judge_boot_space(free, asked.policy)
 
 
-async def _store_space(ports: Ports, policy: Policy, candidate: Candidate) -> Judgement:
-    plan = await ports.nix.plan_fetch(candidate.toplevel)
-    return judge_store_space(plan, ports.host.free_space(), policy)
+async def _store_space(asked: Question) -> Judgement:
+    ports = asked.ports
+    is_here = asked.stage.is_late
+    plan = NOTHING_TO_FETCH if is_here else await ports.nix.plan_fetch(asked.toplevel)
+    return judge_store_space(plan, ports.host.free_space(), asked.policy)
+
+
+async def _health(asked: Question) -> Judgement:
+    return await ask_health(asked.ports, asked.policy)
+
+
+async def _agent_removed(asked: Question) -> Judgement:
+    host = asked.ports.host
+    running = host.systems().running
+    return judge_agent_removed(
+        has_it=running is not None and host.has_unit(running, CONFIRM_UNIT),
+        would_have_it=host.has_unit(asked.toplevel, CONFIRM_UNIT),
+    )
+
+
+QUESTIONS: Final[Mapping[Gate, Ask]] = {
+    Gate.PAUSED: _paused,
+    Gate.HOST_UPGRADE: _host_upgrade,
+    Gate.BOOTED_UNEXPECTED: _booted,
+    Gate.FOREIGN_SYSTEM: _foreign,
+    Gate.DENIED: _denied,
+    Gate.SUSPECT: _suspect,
+    Gate.DOWNGRADE: _downgrade,
+    Gate.WINDOW: _window,
+    Gate.CLOCK: _clock,
+    Gate.BOOT_SPACE: _boot_space,
+    Gate.STORE_SPACE: _store_space,
+    Gate.HEALTH: _health,
+    Gate.AGENT_REMOVED: _agent_removed,
+}
+"""How each gate is asked; the tests hold it to be whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.reboot import cancel_announced, may_reboot, reboot
+from agent.application.reboot import cancel_announced, reboot
 from agent.application.recover import recover_all
 from agent.application.run import begin, carry_out
 from agent.domain.errors import HostError, Kind
@@ -90,7 +90,7 @@ async def _reboot(run: Run) -> None:
         run.report.outcome = Outcome.HELD
         run.report.reasons = (("reboot", reason), (denied.gate, denied.reason))
         return
-    if not (await may_reboot(run, profile, reason) and await reboot(run, profile, reason)):
+    if await reboot(run, profile, reason, None, systems) is not None:
         run.report.outcome = Outcome.HELD
 
 

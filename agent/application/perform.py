@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import started_by_timers, take_baseline
-from agent.application.gatekeeper import ask_health, ask_host_upgrade, pass_by_hand
+from agent.application.gatekeeper import ask_again, find_intervention
 from agent.application.own_activation import invocation_noted, stop_own
-from agent.application.reboot import may_reboot, reboot
+from agent.application.reboot import reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
 from agent.application.roll_back import roll_back
@@ -23,14 +23,13 @@ from agent.domain.activation import Ended, fault_of_activation, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
-from agent.domain.gates import judge_agent_removed, judge_denied, judge_paused, judge_suspect
+from agent.domain.gates import Stage
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
 from agent.domain.request import Request
 from agent.domain.standing import Fault
 from agent.domain.systems import Systems, reboot_need
-from agent.domain.units import CONFIRM_UNIT
 
 if TYPE_CHECKING:
     from agent.application.ports import ActivationExit, Ports
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from agent.domain.candidate import Candidate
     from agent.domain.confirmation import Reason
     from agent.domain.flake_reference import LockedFlakeReference
-    from agent.domain.gates import Judgement
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
@@ -62,72 +60,43 @@ async def perform(run: Run, text: str) -> StorePath | None:
     await _fetch(run, found)
     run.note(Outcome.FETCHED)
     toplevel = await _build(run, found)
-    if not (
-        _is_not_paused_by_now(run)
-        and await _is_left_to_it(run)
-        and await is_still_healthy(run)
-        and _is_permitted(run, found, toplevel)
-        and _keeps_the_agent(run, toplevel)
-    ):
-        return None
     _check_hostname(run, toplevel)
     chosen = _plan(run, request, toplevel)
-    await _activate(run, request, toplevel, chosen)
+    if not await _activate(run, request, toplevel, chosen):
+        return None
     if chosen.reboots and run.report.outcome is Outcome.STAGED:
         await hold_default(run, toplevel)
-        if await may_reboot(run, toplevel, chosen.reason):
-            await reboot(run, toplevel, chosen.reason)
+        await reboot(run, toplevel, chosen.reason, found, run.ports.host.systems())
     return toplevel if run.record.outcome == Outcome.PENDING else None
 
 
-async def is_still_healthy(run: Run) -> bool:
-    """Ask just before the host is changed or rebooted: building may have taken hours."""
+async def _is_let_on(run: Run, request: Request, toplevel: StorePath) -> bool:
+    """Return whether the host is still to be changed: fetching and building may have taken hours.
+
+    Otherwise the run is held, and the report says why.
+    """
     with run.report.step("recheck", run.ports.clock):
-        return _is_passed(run, await ask_health(run.ports, run.policy))
+        told = await ask_again(run, Stage.BEFORE_ACTIVATION, toplevel, request.candidate)
+    if told is not None:
+        _hold(run, (told.gate, told.reason))
+        return False
+    return await _is_left_alone(run, request)
 
 
-def _is_passed(run: Run, judgement: Judgement) -> bool:
-    """Return whether a gate that is asked late lets the run go on."""
-    judgement = pass_by_hand(run, judgement)
-    if judgement.is_open:
-        return True
-    run.ports.sink.emit(events.GATE_HELD, gate=judgement.gate, reason=judgement.reason)
+async def _is_left_alone(run: Run, request: Request) -> bool:
+    """Return whether the host is as it was when its upgrade was decided on."""
+    seen = Systems(running=request.running, booted=None, profile=request.profile)
+    intervention = await find_intervention(run.ports, seen)
+    if intervention is not None:
+        _hold(run, intervention)
+    return intervention is None
+
+
+def _hold(run: Run, reason: Reason) -> None:
+    name, sentence = reason
+    run.ports.sink.emit(events.GATE_HELD, gate=name, reason=sentence)
     run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
-    run.report.reasons = ((judgement.gate, judgement.reason),)
-    return False
-
-
-def _is_not_paused_by_now(run: Run) -> bool:
-    """Return whether nobody has paused the agent while it fetched and built."""
-    ports = run.ports
-    return _is_passed(run, judge_paused(ports.agenda.pause(ports.clock.now())))
-
-
-async def _is_left_to_it(run: Run) -> bool:
-    """Return whether the host's own upgrade has not begun while a home's was fetched and built."""
-    judgement = await ask_host_upgrade(run.ports)
-    return judgement is None or _is_passed(run, judgement)
-
-
-def _is_permitted(run: Run, found: Candidate, toplevel: StorePath) -> bool:
-    """Return whether what was built in the candidate's place has a clean record, too."""
-    if toplevel == found.toplevel:
-        return True
-    now = run.ports.clock.now()
-    standing = run.ports.journal.standing_of(toplevel, now)
-    return _is_passed(run, judge_denied(standing)) and _is_passed(run, judge_suspect(standing, now))
-
-
-def _keeps_the_agent(run: Run, toplevel: StorePath) -> bool:
-    host = run.ports.host
-    running = host.systems().running
-    return _is_passed(
-        run,
-        judge_agent_removed(
-            has_it=running is not None and host.has_unit(running, CONFIRM_UNIT),
-            would_have_it=host.has_unit(toplevel, CONFIRM_UNIT),
-        ),
-    )
+    run.report.reasons = (reason,)
 
 
 async def _fetch(run: Run, found: Candidate) -> None:
@@ -188,18 +157,25 @@ def _plan(run: Run, request: Request, toplevel: StorePath) -> Plan:
     return chosen
 
 
-async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> None:
+async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> bool:
+    """Activate and look what came of it; False if nothing was begun, for reasons in the report."""
     ports, action = run.ports, chosen.action
-    is_at_work = await ports.systemd.is_activating()
-    if is_at_work is not False:
-        what = (
-            "an activation that this run has not started is at work"
-            if is_at_work
-            else "systemd does not say whether an activation is at work"
-        )
-        raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
+    baseline = await _take_baseline(run, action)
+    if not await _is_let_on(run, request, toplevel):
+        return False
     before = ports.host.systems()
-    baseline = await _announce(run, toplevel, action, before)
+    unannounced = run.record
+    await _announce(run, toplevel, action, before, baseline)
+    # All that was asked is some programs' starts ago: whoever has come since then goes first.
+    is_left_alone = False
+    try:
+        is_left_alone = await _is_left_alone(run, request)
+    finally:
+        if not is_left_alone:
+            await forget(ports)
+            run.record = replace(unannounced, outcome=Outcome.FAILED)
+    if not is_left_alone:
+        return False
     run.note(Outcome.ACTIVATING)
     ports.sink.emit(
         events.ACTIVATION_STARTED,
@@ -239,16 +215,22 @@ async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Pla
             await _undo(run, told, error)
         raise
     await _arrive(run, toplevel, reached)
+    return True
 
 
-async def _announce(run: Run, toplevel: StorePath, action: Action, before: Systems) -> Baseline:
+async def _take_baseline(run: Run, action: Action) -> Baseline:
+    if action is Action.DRY_ACTIVATE:
+        return Baseline()
+    with run.report.step("baseline", run.ports.clock):
+        return await take_baseline(run.ports, run.policy)
+
+
+async def _announce(
+    run: Run, toplevel: StorePath, action: Action, before: Systems, baseline: Baseline
+) -> None:
     """Leave behind all that somebody else needs to end this upgrade, before it begins."""
     ports = run.ports
     is_lasting = action is not Action.DRY_ACTIVATE
-    baseline = Baseline()
-    if is_lasting:
-        with run.report.step("baseline", ports.clock):
-            baseline = await take_baseline(ports, run.policy)
     run.record = replace(
         run.record,
         action=action,
@@ -268,7 +250,6 @@ async def _announce(run: Run, toplevel: StorePath, action: Action, before: Syste
             run.record = replace(run.record, outcome=Outcome.FAILED)
             raise
         ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)
-    return baseline
 
 
 async def _start(run: Run, action: Action, found: Candidate, toplevel: StorePath) -> ActivationExit:

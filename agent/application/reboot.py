@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.examine import take_baseline
+from agent.application.gatekeeper import ask_again, find_intervention
 from agent.application.report import error_fields
 from agent.application.try_boot import try_once
 from agent.domain.errors import HostError, JournalError
+from agent.domain.gates import Gate, Stage
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import (
@@ -27,10 +29,20 @@ if TYPE_CHECKING:
 
     from agent.application.ports import Ports
     from agent.application.run import Run
+    from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
 
 _SOON: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What keeps a host from its reboot that is no obstacle of the reboot's own: a gate."""
+
+    name: str
+    reason: str
 
 
 async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | Wait:
@@ -51,14 +63,31 @@ async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | 
     return judge_reboot(ports.agenda.reboot_plan(toplevel), seen, policy.reboot)
 
 
-async def may_reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
-    """Return whether the reboot may be done now; otherwise see to it that it is done later.
+async def _in_the_way(
+    run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
+) -> Wait | Held | None:
+    """Return what keeps the host from its reboot now; see to it that it is tried again.
 
-    What is in its way is in the report, beside `reason`, why it is needed.
+    It is in the report, too, beside `reason`, why the reboot is needed. `seen` is how the host was
+    when it was decided on.
     """
-    verdict = await ask_reboot(run.ports, run.policy, toplevel)
-    if isinstance(verdict, Go):
-        return True
+    ports = run.ports
+    verdict = await ask_reboot(ports, run.policy, toplevel)
+    if isinstance(verdict, Wait):
+        await _postpone(run, verdict, toplevel, reason)
+        return verdict
+    told = await ask_again(run, Stage.BEFORE_REBOOT, toplevel, candidate)
+    held = (told.gate, told.reason) if told else await find_intervention(ports, seen)
+    if held is None:
+        return None
+    name, sentence = held
+    run.report.reasons = (("reboot", reason), held)
+    why = "its health checks fail" if name == Gate.HEALTH else sentence
+    await cancel_announced(ports, toplevel, why)
+    return Held(name, sentence)
+
+
+async def _postpone(run: Run, verdict: Wait, toplevel: StorePath, reason: str) -> None:
     ports = run.ports
     ports.sink.emit(
         events.REBOOT_POSTPONED,
@@ -77,7 +106,6 @@ async def may_reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
     if verdict.until is not None:
         await wake(run, verdict.until)
     run.report.reasons = (("reboot", reason), (verdict.obstacle, verdict.reason))
-    return False
 
 
 async def wake(run: Run, at: datetime) -> None:
@@ -88,21 +116,33 @@ async def wake(run: Run, at: datetime) -> None:
     await ports.systemd.wake(at)
 
 
-async def reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
-    """Record the reboot, leave the loader a way back, then ask for it; False if it has to wait.
+async def reboot(
+    run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
+) -> Wait | Held | None:
+    """Record the reboot, leave the loader a way back, then ask for it; return what is in its way.
 
-    It is judged once more when all is ready, which may take minutes. A refusal, and what came in
-    its way meanwhile, leave the system staged: the next run tries the reboot again, and nothing
-    else.
+    All is asked once more when everything is ready, which may take minutes. A refusal, and what
+    came in its way meanwhile, leave the system staged: the next run tries the reboot again, and
+    nothing else. `seen` is how the host was when the reboot was decided on; `candidate` is None
+    where a person asks for it.
     """
-    ports = run.ports
+    way = await _in_the_way(run, toplevel, reason, candidate, seen)
+    if way is not None:
+        return way
     await _prepare(run, toplevel)
+    run.record = replace(run.record, outcome=Outcome.STAGED)
     await try_once(run, toplevel)
+    way = await _in_the_way(run, toplevel, reason, candidate, seen)
+    if way is not None:
+        return way
     # After the loader knows: a power failure in between is no reboot that did not help.
     run.note(Outcome.REBOOTING)
-    if not await may_reboot(run, toplevel, reason):
-        run.record = replace(run.record, outcome=Outcome.STAGED)
-        return False
+    await _ask_for_it(run, reason)
+    return None
+
+
+async def _ask_for_it(run: Run, reason: str) -> None:
+    ports = run.ports
     inhibitors = await ports.logind.inhibitors()
     ports.sink.emit(
         events.REBOOT_REQUESTED,
@@ -119,7 +159,6 @@ async def reboot(run: Run, toplevel: StorePath, reason: str) -> bool:
     except HostError:
         run.record = replace(run.record, outcome=Outcome.STAGED)
         raise
-    return True
 
 
 async def _prepare(run: Run, toplevel: StorePath) -> None:

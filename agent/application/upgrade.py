@@ -16,8 +16,8 @@ from agent.application.observe import (
     tell_candidate,
     tell_outlook,
 )
-from agent.application.perform import is_still_healthy, perform, verify
-from agent.application.reboot import cancel_announced, may_reboot, reboot, wake
+from agent.application.perform import perform, verify
+from agent.application.reboot import Held, cancel_announced, reboot, wake
 from agent.application.recover import recover_all
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
@@ -33,6 +33,7 @@ from agent.domain.systems import Systems
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports
+    from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
@@ -112,7 +113,7 @@ def _make_ready(ports: Ports) -> AgentError | None:
 async def _act(run: Run) -> StorePath | None:
     """Bring the candidate here if that is to be done; return the system that is pending then."""
     ports, report = run.ports, run.report
-    found, decision = await _observe_and_decide(run)
+    found, seen, decision = await _observe_and_decide(run)
     match decision:
         case Done():
             report.outcome = Outcome.NOTHING_TO_DO
@@ -126,9 +127,9 @@ async def _act(run: Run) -> StorePath | None:
             ports.sink.emit(events.REBOOT_NEEDED, reason=reason)
             report.outcome, report.reasons = Outcome.AWAITS_REBOOT, (("reboot", reason),)
         case Reboot(reason):
-            await _reboot(run, reason)
+            await _reboot(run, reason, found.candidate, seen)
         case Upgrade():
-            return await _upgrade(run, found)
+            return await _upgrade(run, found, seen)
         case _:
             assert_never(decision)
     return None
@@ -167,7 +168,8 @@ def _leave_idle_note(run: Run, found: Found) -> None:
         ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
 
-async def _observe_and_decide(run: Run) -> tuple[Found, Decision]:
+async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
+    """Return what Hydra has, how the host was then, and what is to be done about it."""
     ports, policy, report = run.ports, run.policy, run.report
     with report.step("observe", ports.clock):
         report.systems = ports.host.systems()
@@ -197,10 +199,10 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Decision]:
     ports.sink.emit(
         events.DECISION_MADE, decision=decision.name, reason=getattr(decision, "reason", "")
     )
-    return found, decision
+    return found, seen.systems, decision
 
 
-async def _upgrade(run: Run, found: Found) -> StorePath | None:
+async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
     ports, report = run.ports, run.report
     with report.step("gates", ports.clock):
         judgements = await ask_gates(run, found.candidate, every=False)
@@ -217,6 +219,8 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
         candidate=found.candidate,
         action=run.policy.action,
         reasons=tuple(f"{told.gate}: {told.reason}" for told in judgements),
+        running=seen.running,
+        profile=seen.profile,
     )
     pending = await perform(run, request.serialise())
     if report.outcome is Outcome.HELD:
@@ -224,17 +228,15 @@ async def _upgrade(run: Run, found: Found) -> StorePath | None:
     return pending
 
 
-async def _reboot(run: Run, reason: str) -> None:
+async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) -> None:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
-    toplevel = run.ports.host.systems().profile
-    assert toplevel is not None  # noqa: S101 - it is what the reboot is for
-    if not await may_reboot(run, toplevel, reason):
-        run.report.outcome = Outcome.AWAITS_REBOOT
-        return
-    if not await is_still_healthy(run):
-        await cancel_announced(run.ports, toplevel, "its health checks fail")
-        return
-    if not await reboot(run, toplevel, reason):
+    assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
+    way = await reboot(run, seen.profile, reason, candidate, seen)
+    if isinstance(way, Held):
+        run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
+        run.report.reasons = ((way.name, way.reason),)
+        await _come_again(run, way.name)
+    elif way is not None:
         run.report.outcome = Outcome.AWAITS_REBOOT
 
 
@@ -253,7 +255,7 @@ async def _come_again(run: Run, gate: str) -> None:
 async def _rehearse(run: Run) -> None:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     ports, report = run.ports, run.report
-    found, decision = await _observe_and_decide(run)
+    found, _, decision = await _observe_and_decide(run)
     with report.step("gates", ports.clock):
         report.gates = await ask_gates(run, found.candidate, every=True)
     if isinstance(decision, Upgrade):

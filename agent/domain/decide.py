@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from agent.domain.gates import OF_REBOOTS, Gate, judge_denied
+from agent.domain.gates import Gate, Stage, judge_denied
 from agent.domain.policy import Action, Policy, RebootMode
 
 if TYPE_CHECKING:
@@ -174,13 +174,13 @@ def _reboot_reason(seen: Observation, goal: frozenset[StorePath]) -> str:
 
 
 def held_by(decision: Decision, judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
-    """Return the closed gates that bear on `decision`: any on an upgrade, health on a reboot."""
+    """Return the closed gates that bear on `decision`: on an upgrade any, on a reboot its own."""
     closed = tuple(told for told in judgements if not told.is_open)
     match decision:
         case Upgrade():
             return closed
         case Reboot():
-            return tuple(told for told in closed if told.gate in OF_REBOOTS)
+            return tuple(told for told in closed if Stage.BEFORE_REBOOT in told.gate.stages)
         case Done() | Hold() | AwaitReboot():
             return ()
         case _:

@@ -1,10 +1,15 @@
-"""Gates: the reasons not to upgrade now, each a pure judgement of observed facts."""
+"""Gates: the reasons not to upgrade now, each a pure judgement of observed facts.
+
+A gate is a name, the stages at which it is asked, the facts it needs (which
+`agent.application.gatekeeper` collects) and a pure judgement. What can change between two stages is
+asked again at the later one. A fact that is unknown never opens a gate.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from agent.domain.reboot import told_instant
 from agent.domain.standing import suspect_until
@@ -26,31 +31,74 @@ _TOLD: Final = 5
 """How many failed checks a reason names."""
 
 
-class Gate(StrEnum):
-    """The gates, in the order in which they are asked: cheap and local first."""
+class Stage(StrEnum):
+    """When gates are asked."""
 
-    PAUSED = "paused"
-    HOST_UPGRADE = "host-upgrade"
-    BOOTED_UNEXPECTED = "booted-unexpected"
-    FOREIGN_SYSTEM = "foreign-system"
-    DENIED = "denied"
-    SUSPECT = "suspect"
-    DOWNGRADE = "downgrade"
-    WINDOW = "upgrade-window"
-    CLOCK = "clock"
-    BOOT_SPACE = "boot-space"
-    STORE_SPACE = "store-space"
-    HEALTH = "health"
-    AGENT_REMOVED = "agent-removed"
-    """Asked once the candidate is in the store."""
+    CHOOSE = "choose"
+    """Before anything is evaluated or fetched."""
+    BEFORE_ACTIVATION = "before-activation"
+    """Once the candidate is built, which may be hours later."""
+    BEFORE_REBOOT = "before-reboot"
+    """Before the reboot into a staged system, and again once the boot loader is ready for it."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the answers of an earlier stage may have changed by now."""
+        return self is not Stage.CHOOSE
+
+
+_TO_ACTIVATE: Final = (Stage.CHOOSE, Stage.BEFORE_ACTIVATION)
+_ALWAYS: Final = (*_TO_ACTIVATE, Stage.BEFORE_REBOOT)
+
+
+class Gate(StrEnum):
+    """The gates, in the order in which they are asked: cheap and local first.
+
+    Each has its stages beside its name: a gate without them is a TypeError. A gate that is left out
+    of a stage says why.
+    """
+
+    stages: frozenset[Stage]
+
+    def __new__(cls, name: str, stages: tuple[Stage, ...]) -> Self:
+        """Make a member of a name and the stages at which it is asked.
+
+        Raises:
+            TypeError: it would never be asked.
+        """
+        if not stages:
+            raise TypeError(f"the gate {name!r} has no stage")
+        gate = str.__new__(cls, name)
+        gate._value_ = name
+        gate.stages = frozenset(stages)
+        return gate
+
+    PAUSED = "paused", _ALWAYS
+    HOST_UPGRADE = "host-upgrade", _TO_ACTIVATE
+    """Of homes, which are never a reason to reboot."""
+    BOOTED_UNEXPECTED = "booted-unexpected", _ALWAYS
+    FOREIGN_SYSTEM = "foreign-system", _ALWAYS
+    DENIED = "denied", _ALWAYS
+    SUSPECT = "suspect", _ALWAYS
+    DOWNGRADE = "downgrade", _TO_ACTIVATE
+    """What waits for its reboot has been taken already."""
+    WINDOW = "upgrade-window", _TO_ACTIVATE
+    """A reboot has windows of its own."""
+    CLOCK = "clock", _TO_ACTIVATE
+    """For a reboot it is an obstacle, beside its windows."""
+    BOOT_SPACE = "boot-space", _TO_ACTIVATE
+    """A reboot writes nothing there that is not there yet."""
+    STORE_SPACE = "store-space", _TO_ACTIVATE
+    """A reboot fetches nothing."""
+    HEALTH = "health", _ALWAYS
+    AGENT_REMOVED = "agent-removed", (Stage.BEFORE_ACTIVATION, Stage.BEFORE_REBOOT)
+    """Nobody can look into the candidate before it is in the store."""
 
 
 IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
 """The gates that a person can pass; a denial is lifted instead."""
 OF_HOMES: Final = frozenset({Gate.HOST_UPGRADE})
 """The gates that a system is not asked."""
-OF_REBOOTS: Final = frozenset({Gate.HEALTH})
-"""The gates that hold a reboot, too; the others of a reboot's own are its obstacles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +125,10 @@ class FetchPlan:
     paths: int
     download_bytes: int
     unpacked_bytes: int
+
+
+NOTHING_TO_FETCH: Final = FetchPlan(paths=0, download_bytes=0, unpacked_bytes=0)
+"""Of what is in the store already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,23 @@ from agent.domain.candidate import Candidate
 from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.job import Job
 from agent.domain.policy import Action
-from agent.domain.store_path import parse_store_path
+from agent.domain.store_path import StorePath, parse_store_path
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Please bring `candidate` to this host by `action`; `reasons` say what led to it."""
+    """Please bring `candidate` to this host by `action`; `reasons` say what led to it.
+
+    `running` and `profile` are the host's systems that this was decided on, None where unknown.
+    """
 
     candidate: Candidate
     action: Action
     reasons: tuple[str, ...]
+    running: StorePath | None
+    profile: StorePath | None
 
     def serialise(self) -> str:
         """Return the request as one line of JSON."""
@@ -46,6 +51,8 @@ class Request:
                 "finished_at": found.finished_at and found.finished_at.isoformat(),
                 "action": self.action,
                 "reasons": list(self.reasons),
+                "running": self.running,
+                "profile": self.profile,
             }
         )
 
@@ -85,6 +92,8 @@ class Request:
             ),
             action=Action(_required(fields, "action", str)),
             reasons=tuple(reasons),
+            running=parse_store_path(_optional(fields, "running", str), store_dir),
+            profile=parse_store_path(_optional(fields, "profile", str), store_dir),
         )
 
 

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 
 class FakeAgenda(Agenda):
-    """Keeps one pause and one plan; while `fault` is set, nothing can be written."""
+    """Keeps one pause and one plan; with `fault` nothing can be written.
+
+    With `read_fault` nothing can be read, either.
+    """
 
     def __init__(self) -> None:
         self.paused: Pause | None = None
         self.plan: RebootPlan | None = None
         self.fault: JournalError | None = None
+        self.read_fault: JournalError | None = None
 
     @override
     def pause(self, now: datetime) -> Pause | None:
+        self._check_readable()
         pause = self.paused
         is_over = pause is not None and pause.until is not None and pause.until <= now
         return None if is_over else pause
@@ -38,6 +43,7 @@ class FakeAgenda(Agenda):
 
     @override
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        self._check_readable()
         if self.plan is not None and self.plan.toplevel == toplevel:
             return self.plan
         return RebootPlan(toplevel)
@@ -50,3 +56,7 @@ class FakeAgenda(Agenda):
     def _check(self) -> None:
         if self.fault is not None:
             raise self.fault
+
+    def _check_readable(self) -> None:
+        if self.read_fault is not None:
+            raise self.read_fault

@@ -21,7 +21,7 @@ from agent.domain.decide import (
     plan,
 )
 from agent.domain.decide import decide as decide_by
-from agent.domain.gates import Gate, Judgement
+from agent.domain.gates import Gate, Judgement, Stage
 from agent.domain.policy import Action, RebootMode
 from agent.domain.standing import Denial, Standing
 from agent.domain.systems import BootArtifacts, Systems, reboot_need
@@ -183,7 +183,7 @@ CLOSED = [Judgement(gate, is_open=False, reason="no") for gate in Gate]
     ("decision", "gates"),
     [
         (Upgrade(), list(Gate)),
-        (Reboot("kernel"), [Gate.HEALTH]),
+        (Reboot("kernel"), [gate for gate in Gate if Stage.BEFORE_REBOOT in gate.stages]),
         (Done(), []),
         (AwaitReboot("kernel"), []),
         (Hold(()), []),

@@ -12,13 +12,15 @@ from agent.domain.errors import HydraError
 from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.policy import Action
 from agent.domain.request import Request
-from fakes.samples import JOB, NEW
+from fakes.samples import JOB, NEW, OTHER
 
 FLAKE = parse_locked_flake_reference(f"github:o/r/{'a' * 40}")
 REQUEST = Request(
     Candidate(JOB, 7, NEW, "x86_64-linux", datetime(2026, 11, 21, tzinfo=UTC), 3, FLAKE),
     Action.SWITCH,
     ("health: 2 checks well",),
+    running=OTHER,
+    profile=None,
 )
 
 
@@ -41,6 +43,8 @@ def parse(text):
         ),
         st.sampled_from(Action),
         st.lists(st.text(max_size=20), max_size=4).map(tuple),
+        st.none() | st.just(OTHER),
+        st.none() | st.just(NEW),
     )
 )
 def test_a_request_arrives_as_it_was_sent(request_):
@@ -68,6 +72,8 @@ def changed(**fields):
         changed(reasons=[1]),
         changed(finished_at="yesterday"),
         changed(instance=7),
+        changed(running=7),
+        changed(profile=["/nix/store"]),
     ],
 )
 def test_a_request_that_is_wrong_in_any_part_is_refused(text):

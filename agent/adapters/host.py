@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -18,10 +19,13 @@ from agent.domain.systems import BootArtifacts, Systems
 from agent.domain.target import NIXOS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.adapters.process import Runner
 
 _KERNEL_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MAX_FILE: Final = 65536
+_MAX_INHIBITORS: Final = 1 << 20
 _MASK: Final = 7
 """The column of `/proc/net/route` with the destination's mask."""
 _NOWHERE: Final = "00000000"
@@ -103,6 +107,22 @@ class HostFiles:
         if not kernel:
             return None
         return BootArtifacts(kernel, initrd, modules, _text(system / "kernel-params") or "")
+
+    def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
+        """Return the pairs of a system's `switch-inhibitors`; None where there is no such object.
+
+        It is JSON, an object of strings (nixos/modules/system/activation/switchable-system.nix,
+        since NixOS 26.05). Other values are told apart by their JSON, as NixOS's own check does.
+        """
+        try:
+            with Path(toplevel, "switch-inhibitors").open("rb") as stream:
+                text = stream.read(_MAX_INHIBITORS + 1)
+            found = json.loads(text) if len(text) <= _MAX_INHIBITORS else None
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict):
+            return None
+        return {name: json.dumps(value, sort_keys=True) for name, value in found.items()}
 
     def counterpart(self, toplevel: StorePath) -> StorePath:
         """Return the specialisation of `toplevel` named as the booted one, or `toplevel`."""

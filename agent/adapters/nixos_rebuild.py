@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state import state_fault
 from agent.application.ports import ActivationExit
+from agent.domain.activation import with_refusal
 from agent.domain.errors import Kind, NixError
 from agent.domain.store_path import parse_store_path
 
@@ -122,7 +123,8 @@ class NixosRebuildCommand:
 
     async def _activate(self, action: Action, source: tuple[str, ...]) -> ActivationExit:
         done = await self._run(action, source, self._activate_deadline)
-        return ActivationExit(done.returncode, done.tail, done.timed_out, _unknown_options(done))
+        tail = with_refusal(done.stdout, done.tail)
+        return ActivationExit(done.returncode, tail, done.timed_out, _unknown_options(done))
 
     def _source(self, flake: LockedFlakeReference, host: str) -> tuple[str, ...]:
         # nixos-rebuild itself puts the host's name in quotes, so one with dots is passed as it is.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.adapters.timer_jobs import TimerJobs
 from agent.application.ports import ActivationExit, UnitStatus
+from agent.domain.activation import with_refusal
 from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
 from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
@@ -268,7 +269,8 @@ class SystemdCommands:
         done = await self._in_a_unit(script, (*_BY_UNIT, *names))
         for line in done.stdout.splitlines():
             self._runner.say("switch-to-configuration", line, stream="stdout")
-        return ActivationExit(done.returncode, done.tail, done.timed_out)
+        tail = with_refusal(done.stdout, done.tail)
+        return ActivationExit(done.returncode, tail, done.timed_out)
 
     async def _in_a_unit(
         self, script: tuple[str, ...], names: Sequence[str], *, spent: float = 0.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.examine import examine
+from agent.application.observe import find_inhibitors
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.application.try_boot import keep_by_default
@@ -18,6 +19,7 @@ from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Fault
+from agent.domain.systems import inhibitor_reason
 from agent.domain.units import GARBAGE_COLLECTION_UNIT
 
 if TYPE_CHECKING:
@@ -234,10 +236,17 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
 def why_held(run: Run, toplevel: StorePath) -> str:
     """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
-        return "confirm.on_failure is 'hold': a person decides"
+        return f"confirm.on_failure is 'hold': a person decides{_way_back(run)}"
     if _denial(run, toplevel) is not None:
         return "it was denied before, and is rolled back from only once: a person decides"
     return ""
+
+
+def _way_back(run: Run) -> str:
+    """Return how a person goes back, where that is more than to switch; empty elsewhere."""
+    inhibited = inhibitor_reason(find_inhibitors(run.ports.host, run.ports.marks.read().confirmed))
+    told = f"; `agent rollback --reason TEXT` goes back, by a reboot ({inhibited})"
+    return told if inhibited else ""
 
 
 def _denial(run: Run, toplevel: StorePath) -> Denial | None:

@@ -324,6 +324,17 @@ ROLL_BACK_REBOOTS = Event(
     "The failed system was booted, and is left by a reboot.",
     {"toplevel": "the system that is left", "target": "the confirmed system"},
 )
+ROLL_BACK_NEEDS_REBOOT = Event(
+    "rollback.reboot_needed",
+    "error",
+    "Only a reboot can start the confirmed system again, and the agent may do none: a person must.",
+    {
+        "toplevel": "the system that is to be left, and still runs",
+        "target": "the confirmed system",
+        "reason": "what differs",
+        "command": "what a person has to run",
+    },
+)
 ROLL_BACK_FINISHED = Event(
     "rollback.finished",
     "warning",

@@ -11,10 +11,11 @@ from agent.domain.build import Build, admit
 from agent.domain.candidate import Candidate
 from agent.domain.decide import Observation
 from agent.domain.policy import Policy, Strategy
-from agent.domain.systems import reboot_need
+from agent.domain.systems import changed_inhibitors, reboot_need
 
 if TYPE_CHECKING:
     from agent.application.ports import EventSink, Host, Hydra, Outlook
+    from agent.domain.store_path import StorePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,16 @@ def look_at_host(host: Host, candidate: Candidate) -> Observation:
         systems=systems,
         equivalents=host.equivalents(candidate.toplevel),
         need=reboot_need(booted, wanted),
+        inhibitors=find_inhibitors(host, systems.profile),
     )
+
+
+def find_inhibitors(host: Host, toplevel: StorePath | None) -> tuple[str, ...]:
+    """Return the switch inhibitors that differ between the running system and `toplevel`."""
+    running = host.systems().running
+    if running is None or toplevel is None or running == toplevel:
+        return ()
+    return changed_inhibitors(host.switch_inhibitors(running), host.switch_inhibitors(toplevel))
 
 
 def tell_candidate(sink: EventSink, candidate: Candidate) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.observe import find_inhibitors
 from agent.application.reboot import cancel_announced, reboot
 from agent.application.recover import recover_all
 from agent.application.run import begin, carry_out
+from agent.domain.decide import reboot_reason
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import judge_denied
 from agent.domain.outcome import Outcome
@@ -100,8 +102,8 @@ def _reason(ports: Ports) -> str:
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
     assert systems.profile is not None  # noqa: S101 - the caller has looked
     wanted = host.boot_artifacts(host.counterpart(systems.profile))
-    if need := reboot_need(booted, wanted):
-        return f"{', '.join(need)} differ between the booted system and the profile"
-    if systems.running not in host.equivalents(systems.profile):
-        return "the running system is not the profile's"
-    return ""
+    return reboot_reason(
+        reboot_need(booted, wanted),
+        find_inhibitors(host, systems.profile),
+        is_running=systems.running in host.equivalents(systems.profile),
+    )

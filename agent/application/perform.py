@@ -13,13 +13,21 @@ from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import started_by_timers, take_baseline
 from agent.application.gatekeeper import ask_again, find_intervention
+from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import reboot
 from agent.application.recover import forget, give_back
 from agent.application.report import candidate_fields
 from agent.application.roll_back import roll_back
 from agent.application.try_boot import hold_default
-from agent.domain.activation import Ended, fault_of_activation, judge_activation
+from agent.domain.activation import (
+    Ended,
+    fault_of_activation,
+    fault_of_refusal,
+    has_begun,
+    judge_activation,
+    refusing_check,
+)
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
@@ -29,7 +37,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
 from agent.domain.request import Request
 from agent.domain.standing import Fault
-from agent.domain.systems import Systems, reboot_need
+from agent.domain.systems import Systems, inhibitor_reason, reboot_need
 
 if TYPE_CHECKING:
     from agent.application.ports import ActivationExit, Ports
@@ -43,7 +51,8 @@ if TYPE_CHECKING:
 _POLL = 1.0
 _UNBEGUN = (1, 100)
 """Exit codes with which switch-to-configuration ends before it touches the services."""
-_BEGUN = ("stopping the following units", "activating the configuration")
+_UNNAMED = ("as switch-to-configuration says",)
+"""What is told of inhibitors that the agent could not compare itself."""
 
 
 async def perform(run: Run, text: str) -> StorePath | None:
@@ -61,9 +70,12 @@ async def perform(run: Run, text: str) -> StorePath | None:
     run.note(Outcome.FETCHED)
     toplevel = await _build(run, found)
     _check_hostname(run, toplevel)
-    chosen = _plan(run, request, toplevel)
-    if not await _activate(run, request, toplevel, chosen):
+    _check_inhibitors(run, request.action, toplevel)
+    chosen = await _activate(run, request, toplevel)
+    if chosen is None:
         return None
+    if run.report.outcome is Outcome.STAGED and chosen.reason:
+        run.report.reasons = (("reboot", chosen.reason),)
     if chosen.reboots and run.report.outcome is Outcome.STAGED:
         await hold_default(run, toplevel)
         await reboot(run, toplevel, chosen.reason, found, run.ports.host.systems())
@@ -144,21 +156,54 @@ def _check_hostname(run: Run, toplevel: StorePath) -> None:
         )
 
 
-def _plan(run: Run, request: Request, toplevel: StorePath) -> Plan:
+def _check_inhibitors(run: Run, action: Action, toplevel: StorePath) -> None:
+    """Hold a `test`, where NixOS would refuse it.
+
+    A `switch` becomes `boot` instead, and a `dry-activate` is refused by some releases alone.
+    """
+    inhibitors = find_inhibitors(run.ports.host, toplevel)
+    if inhibitors and action is Action.TEST:
+        raise ActivationError(
+            Kind.SWITCH_INHIBITED,
+            f"{inhibitor_reason(inhibitors)}: only a reboot can start {toplevel},"
+            " and `test` starts it without one",
+            hint="`switch` and `boot` stage it for a reboot",
+        )
+
+
+def _plan(run: Run, request: Request, toplevel: StorePath, refused: tuple[str, ...] = ()) -> Plan:
+    """Return how to activate; `refused` is what NixOS has said against a `switch` already."""
     host = run.ports.host
     systems = host.systems()
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
     need = reboot_need(booted, host.boot_artifacts(host.counterpart(toplevel)))
     policy = replace(run.policy, action=request.action)
-    chosen = plan(policy, need, is_container=systems.is_container)
+    inhibitors = refused or find_inhibitors(host, toplevel)
+    chosen = plan(policy, need, inhibitors, is_container=systems.is_container)
     if chosen.reason and not chosen.reboots:
         run.ports.sink.emit(events.REBOOT_NEEDED, reason=chosen.reason)
     run.report.action = chosen.action
     return chosen
 
 
-async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> bool:
-    """Activate and look what came of it; False if nothing was begun, for reasons in the report."""
+async def _activate(run: Run, request: Request, toplevel: StorePath) -> Plan | None:
+    """Activate and return the plan; None if nothing was begun, for reasons in the report.
+
+    A `switch` that NixOS will not do becomes `boot`.
+    """
+    chosen = _plan(run, request, toplevel)
+    try:
+        is_begun = await _do(run, request, toplevel, chosen)
+    except ActivationError as error:
+        if error.kind is not Kind.SWITCH_INHIBITED or chosen.action is not Action.SWITCH:
+            raise
+        chosen = _plan(run, request, toplevel, refused=_UNNAMED)
+        is_begun = await _do(run, request, toplevel, chosen)
+    return chosen if is_begun else None
+
+
+async def _do(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> bool:
+    """Do as planned and look what came of it; False if nothing was begun."""
     ports, action = run.ports, chosen.action
     baseline = await _take_baseline(run, action)
     if not await _is_let_on(run, request, toplevel):
@@ -213,6 +258,8 @@ async def _activate(run: Run, request: Request, toplevel: StorePath, chosen: Pla
     except ActivationError as error:
         if action is not Action.DRY_ACTIVATE:
             await _undo(run, told, error)
+        elif error.kind is Kind.SWITCH_INHIBITED:
+            run.record = replace(run.record, outcome=Outcome.FAILED, previous=None)
         raise
     await _arrive(run, toplevel, reached)
     return True
@@ -303,6 +350,9 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
             await give_back(ports, toplevel)
         run.record = replace(run.record, outcome=Outcome.FAILED)
         return
+    if refusing_check(ended) and ports.loader.default() != toplevel:
+        await _take_back(run, ended, error)
+        return
     is_unmoved = (ended.after.running, ended.after.profile) == (
         ended.before.running,
         ended.before.profile,
@@ -319,6 +369,22 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         tell_decided(run, toplevel)
 
 
+async def _take_back(run: Run, ended: Ended, error: ActivationError) -> None:
+    """Undo an activation that was refused before it began: nothing but the profile has moved."""
+    ports, before = run.ports, ended.before.profile
+    if before is not None and ended.after.profile == ended.toplevel != before:
+        await ports.profile.set(before)
+        ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=ended.toplevel, profile=before)
+    await forget(ports)
+    fault = fault_of_refusal(error.kind)
+    run.record = replace(
+        run.record,
+        outcome=Outcome.FAILED,
+        fault=fault,
+        previous=run.record.previous if fault else None,
+    )
+
+
 def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ...]) -> None:
     """Leave a system whose activation failed to a person."""
     run.ports.sink.emit(
@@ -332,9 +398,9 @@ def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ..
 
 def _action_back(ended: Ended) -> Action:
     """Return how to undo: the services are left alone where the activation has not begun."""
-    has_begun = any(words in ended.tail for words in _BEGUN)
     is_running = ended.after.running in ended.equivalents
-    if ended.action is Action.SWITCH and ended.returncode == 1 and not (has_begun or is_running):
+    is_unbegun = not (has_begun(ended.tail) or is_running)
+    if ended.action is Action.SWITCH and ended.returncode == 1 and is_unbegun:
         return Action.BOOT
     return ended.action
 

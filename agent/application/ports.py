@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime, timedelta
 
@@ -195,6 +196,10 @@ class Host(Protocol):
 
     def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
         """Return what only a reboot can change, None if `toplevel` is not (wholly) there."""
+        ...
+
+    def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
+        """Return a system's switch inhibitors by name; None where it has none, or none to read."""
         ...
 
     def counterpart(self, toplevel: StorePath) -> StorePath:

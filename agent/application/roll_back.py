@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, make_way
 from agent.application.report import error_fields
-from agent.domain.activation import is_busy
+from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
 from agent.domain.standing import Denial, Fault, Standing, fault_of
+from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
     from agent.application.ports import ActivationExit, Ports
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 3
 """How often a roll-back waits for somebody else's activation to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """One roll-back: which system is left, for which, how it came here, and why it is left."""
+
+    failed: StorePath
+    target: StorePath
+    action: Action
+    reasons: tuple[Reason, ...]
 
 
 async def roll_back(
@@ -36,7 +49,7 @@ async def roll_back(
 
     Raises:
         HostError: NO_CONFIRMED_SYSTEM, before anything is changed; ROLL_BACK_FAILED, with what the
-            host shows.
+            host shows; ROLL_BACK_NEEDS_REBOOT: the confirmed system is what the host boots next.
     """
     ports = run.ports
     marks = ports.marks.read()
@@ -56,11 +69,8 @@ async def roll_back(
     if marks.tested == failed:
         ports.marks.remove(Mark.TESTED)
     _write_down(run, failed, cause, reasons, target)
-    is_second_boot = marks.rebooting_back == failed
-    if not is_second_boot and await _reboot_back(run, failed, target, action, reasons):
+    if await _bring_back(run, failed, action, reasons, target):
         return True
-    if not (is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action)):
-        await _activate(run, failed, target, action)
     is_leaving = ports.marks.read().rebooting_back == failed
     mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
     ports.marks.move(mark, failed, Mark.ROLLED_BACK)
@@ -69,6 +79,32 @@ async def roll_back(
     close(run, failed)
     ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
     return True
+
+
+async def _bring_back(
+    run: Run, failed: StorePath, action: Action, reasons: tuple[Reason, ...], target: StorePath
+) -> bool:
+    """Have `target` run again, or by a reboot that has been asked for: True for that.
+
+    What NixOS refuses to switch to is gone back to by a reboot, whatever `reboot.mode` says.
+    """
+    ports = run.ports
+    is_second_boot = ports.marks.read().rebooting_back == failed
+    if is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action):
+        return False
+    back = _Back(failed, target, action, reasons)
+    inhibited = (
+        "" if action is Action.BOOT else inhibitor_reason(find_inhibitors(ports.host, target))
+    )
+    if not is_second_boot and await _reboot_back(run, back, inhibited):
+        return True
+    if not inhibited:
+        inhibited = await _activate(run, failed, target, action)
+        if not inhibited:
+            return False
+        if not is_second_boot and await _reboot_back(run, back, inhibited):
+            return True
+    raise await _leave_to_a_person(run, back, inhibited)
 
 
 def close(run: Run, failed: StorePath) -> bool:
@@ -127,32 +163,28 @@ def _standing(ports: Ports, path: StorePath) -> Standing:
         return Standing()
 
 
-async def _reboot_back(
-    run: Run, failed: StorePath, target: StorePath, action: Action, reasons: tuple[Reason, ...]
-) -> bool:
+async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
     """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
 
     It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
     was rolled back from before left by another one: the services are switched back, and its kernel
-    goes with the next reboot that an upgrade needs.
+    goes with the next reboot that an upgrade needs. `inhibited` is why they cannot be.
     """
-    ports = run.ports
-    may_reboot = run.policy.reboot_mode is not RebootMode.NEVER
-    if not may_reboot or action is not Action.SWITCH or ports.host.systems().is_container:
+    ports, failed, target = run.ports, back.failed, back.target
+    if ports.host.systems().is_container or _standing(ports, failed).roll_backs:
         return False
-    if not _has_booted(ports, failed) or _standing(ports, failed).roll_backs:
+    if not inhibited and not (
+        run.policy.reboot_mode is not RebootMode.NEVER
+        and back.action is Action.SWITCH
+        and _has_booted(ports, failed)
+    ):
         return False
-    with run.report.step("roll-back", ports.clock):
-        await ports.profile.set(target)
-        await _make_room(run, failed)
-        ended = await _switch(run, failed, target, Action.BOOT)
-        await ports.loader.forget_choices()
-    if ended.returncode != 0 or ports.loader.default() not in (None, target):
+    if not await _stage_back(run, back):
         return False
     ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
     await ports.systemd.disarm()
     ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
-    run.report.outcome, run.report.reasons = Outcome.REBOOTING, reasons
+    run.report.outcome, run.report.reasons = Outcome.REBOOTING, back.reasons
     try:
         # Past logind: it may not have come up, and a broken host waits for nobody.
         await ports.host.reboot(forced=True)
@@ -162,7 +194,48 @@ async def _reboot_back(
     return True
 
 
-async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
+async def _stage_back(run: Run, back: _Back) -> bool:
+    """Let the host's next boot be of the confirmed system; False if the loader does not say so."""
+    ports = run.ports
+    with run.report.step("roll-back", ports.clock):
+        try:
+            await ports.profile.set(back.target)
+        except HostError as error:
+            ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+            return False
+        await _make_room(run, back.failed)
+        ended = await _switch(run, back.failed, back.target, Action.BOOT)
+        await ports.loader.forget_choices()
+    return ended.returncode == 0 and ports.loader.default() in (None, back.target)
+
+
+async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
+    """Stage the confirmed system, and return the fault that says what a person has to run."""
+    is_staged = await _stage_back(run, back)
+    boot = "" if is_staged else f"{back.target}/bin/switch-to-configuration boot && "
+    command = f"{boot}systemctl reboot"
+    run.ports.sink.emit(
+        events.ROLL_BACK_NEEDS_REBOOT,
+        toplevel=back.failed,
+        target=back.target,
+        reason=inhibited,
+        command=command,
+    )
+    running = run.ports.host.systems().running or "unknown"
+    return HostError(
+        Kind.ROLL_BACK_NEEDS_REBOOT,
+        f"only a reboot can start the confirmed {back.target} again ({inhibited}), and the agent"
+        f" may do none here, or no other; the running system is still {running}",
+        hint=f"run `{command}`",
+    )
+
+
+async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> str:
+    """Activate the confirmed system; return why only a reboot can, if it was refused for that.
+
+    Raises:
+        HostError: ROLL_BACK_FAILED.
+    """
     ports = run.ports
     with run.report.step("roll-back", ports.clock):
         await make_way(run, run.record, failed)
@@ -170,6 +243,8 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
             await _set_profile(run, failed, target, action)
             await _make_room(run, failed)
         ended = await _switch(run, failed, target, action)
+        if not _is_back(ports, target, action) and is_inhibited(ended.returncode, ended.tail):
+            return inhibitor_reason(("as switch-to-configuration says",))
         if not _is_back(ports, target, action) and action is Action.SWITCH:
             # Where the boot loader cannot be written, the services can still be had back.
             ended = await _switch(run, failed, target, Action.TEST)
@@ -184,6 +259,7 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
             hint="the next run tries again; `agent status` tells where the host is",
         )
     _tell_shortfall(ports, target, action, ended)
+    return ""
 
 
 async def _set_profile(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:

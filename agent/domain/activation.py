@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,14 @@ _SCRIPT_FAILED: Final = "Failed to run activate script"
 _KINDS: Final = {2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed")}
 # Of systemd-run and of switch-to-configuration itself.
 _BUSY: Final = ("was already loaded", "Could not acquire lock")
+# nixpkgs' nixos/modules/system/activation/pre-switch-check.nix, and the name of the check that
+# compares switch inhibitors there.
+_REFUSED_BY: Final = re.compile(
+    r"^Pre-switch check '(?P<name>[^'\n]{1,200})' failed\s*$", re.MULTILINE
+)
+_OF_INHIBITORS: Final = "switchInhibitors"
+# What is said once services are about to be touched.
+_BEGUN: Final = ("stopping the following units", "activating the configuration")
 _ANY_TROUBLE: Final = 255
 _SIGNALS: Final = range(1, 65)
 
@@ -56,7 +65,7 @@ def judge_activation(ended: Ended) -> Outcome:
         if reached is None:
             raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
         return reached
-    if ended.returncode == _NEEDS_REBOOT:
+    if ended.returncode == _NEEDS_REBOOT and not refusing_check(ended):
         if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:
             return Outcome.STAGED
         raise _fault(ended, Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot can start this system")
@@ -69,11 +78,24 @@ def _is_excused(ended: Ended) -> bool:
         ended.returncode == _UNITS_FAILED
         and ended.new_failures == frozenset()
         and _SCRIPT_FAILED not in ended.tail
+        and not refusing_check(ended)
         and _reached(ended) is not None
     )
 
 
 def _trouble(ended: Ended) -> tuple[Kind, str]:
+    if (unbegun := _unbegun(ended)) is not None:
+        return unbegun
+    if ended.returncode != _UNITS_FAILED:
+        unnamed = (Kind.ACTIVATION_FAILED, "it refused or broke off")
+        return _KINDS.get(ended.returncode, unnamed)
+    what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
+    named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
+    return Kind.UNITS_FAILED, f"{what} failed{named}"
+
+
+def _unbegun(ended: Ended) -> tuple[Kind, str] | None:
+    """Return why it ended without an end of its own: killed, or refused before it began."""
     signal = _signal(ended.returncode)
     if signal is not None:
         return Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}"
@@ -81,19 +103,56 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
         return Kind.NIXOS_REBUILD_OPTIONS, f"nixos-rebuild does not know {ended.refused}"
     if is_busy(ended.returncode, ended.tail):
         return Kind.ACTIVATION_BUSY, "another activation was at work"
-    if ended.returncode != _UNITS_FAILED:
-        return _KINDS.get(
-            ended.returncode,
-            (Kind.ACTIVATION_FAILED, "it refused or broke off"),
-        )
-    what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
-    named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
-    return Kind.UNITS_FAILED, f"{what} failed{named}"
+    check = refusing_check(ended)
+    return _refusal(check) if check else None
+
+
+def _refusal(check: str) -> tuple[Kind, str]:
+    named = f"Pre-switch check '{check}' failed"
+    if check == _OF_INHIBITORS:
+        return Kind.SWITCH_INHIBITED, f"{named}: only a reboot can start this system"
+    return Kind.PRE_SWITCH_CHECK_FAILED, f"{named} before anything had begun"
 
 
 def is_busy(returncode: int, tail: str) -> bool:
     """Whether another activation kept this one from beginning; the profile may have moved."""
     return returncode == 1 and any(words in tail for words in _BUSY)
+
+
+def refusing_check(ended: Ended) -> str:
+    """Return the name of the pre-switch check that refused to begin; empty where none did.
+
+    The exit code tells nothing: it is the errno of whatever failed last.
+    """
+    is_unmoved = ended.after.running == ended.before.running
+    if not ended.returncode or not is_unmoved or has_begun(ended.tail):
+        return ""
+    return named_check(ended.tail)
+
+
+def named_check(tail: str) -> str:
+    """Return the pre-switch check that has failed as the output says; empty for none."""
+    found = _REFUSED_BY.findall(tail)
+    return str(found[-1]) if found else ""
+
+
+def with_refusal(stdout: str, tail: str) -> str:
+    """Return the end of stderr, with the pre-switch check that stdout says has failed before it.
+
+    The checks are shell scripts, and releases differ in which of the two they write that to.
+    """
+    check = named_check(stdout)
+    return f"Pre-switch check '{check}' failed\n{tail}" if check else tail
+
+
+def is_inhibited(returncode: int, tail: str) -> bool:
+    """Whether a switch-to-configuration was refused for its switch inhibitors before it began."""
+    return returncode != 0 and not has_begun(tail) and named_check(tail) == _OF_INHIBITORS
+
+
+def has_begun(tail: str) -> bool:
+    """Whether an activation has said that it touches services."""
+    return any(words in tail for words in _BEGUN)
 
 
 def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
@@ -105,6 +164,14 @@ def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
         kind is Kind.UNITS_FAILED and (ended.new_failures or _SCRIPT_FAILED in ended.tail)
     )
     return Fault.BROKEN if is_broken else Fault.SUSPECT
+
+
+def fault_of_refusal(kind: Kind) -> Fault | None:
+    """Return where the cause of a refusal lies: a check asks about its own world, and may be wrong.
+
+    That only a reboot can start a system is nobody's fault.
+    """
+    return None if kind is Kind.SWITCH_INHIBITED else Fault.SUSPECT
 
 
 def _signal(returncode: int) -> int | None:

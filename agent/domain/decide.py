@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from agent.domain.gates import Gate, Stage, judge_denied
 from agent.domain.policy import Action, Policy, RebootMode
+from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +25,15 @@ class Observation:
 
     `need` names what only a reboot would change between the booted system and the profile.
     `equivalents` are the candidate's toplevel and its specialisations, as far as they are in the
-    store: running one of them is running the candidate.
+    store: running one of them is running the candidate. `inhibitors` are those that differ between
+    the running system and the profile's.
     """
 
     candidate: Candidate
     systems: Systems
     equivalents: frozenset[StorePath]
     need: tuple[str, ...]
+    inhibitors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,22 @@ def _is_reached(
 
 
 def _reboot_reason(seen: Observation, goal: frozenset[StorePath]) -> str:
-    if seen.need and not seen.systems.is_container:
-        return f"{', '.join(seen.need)} differ between the booted system and the profile"
-    if seen.systems.running not in goal:
-        return "the running system is not the profile's"
-    return ""
+    need = () if seen.systems.is_container else seen.need
+    return reboot_reason(need, seen.inhibitors, is_running=seen.systems.running in goal)
+
+
+def reboot_reason(need: tuple[str, ...], inhibitors: tuple[str, ...], *, is_running: bool) -> str:
+    """Return why the profile's system waits for a reboot; empty if it does not.
+
+    `is_running`: the running system is the profile's, or a specialisation of it.
+    """
+    inhibited = "" if is_running else inhibitor_reason(inhibitors)
+    if need:
+        told = f"{', '.join(need)} differ between the booted system and the profile"
+        return f"{told}; {inhibited}" if inhibited else told
+    if inhibited:
+        return f"{inhibited}, between the running system and the profile"
+    return "" if is_running else "the running system is not the profile's"
 
 
 def held_by(decision: Decision, judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
@@ -197,13 +211,23 @@ class Plan:
     """Why it reboots, or why it would have to."""
 
 
-def plan(policy: Policy, need: tuple[str, ...], *, is_container: bool) -> Plan:
+def plan(
+    policy: Policy, need: tuple[str, ...], inhibitors: tuple[str, ...] = (), *, is_container: bool
+) -> Plan:
     """Return how to activate, given what only a reboot would change.
 
     A `switch` that needs a reboot, and may have one, becomes `boot` and the reboot, so that no
-    service runs against another kernel's modules (as `system.autoUpgrade` does).
+    service runs against another kernel's modules (as `system.autoUpgrade` does). One that
+    `inhibitors` would refuse becomes `boot` even where nothing may reboot.
     """
-    told = f"{', '.join(need)} differ" if need else ""
+    told = "; ".join(
+        part
+        for part in (f"{', '.join(need)} differ" if need else "", inhibitor_reason(inhibitors))
+        if part
+    )
+    if inhibitors and policy.action is Action.SWITCH:
+        may_reboot = policy.reboot_mode is not RebootMode.NEVER and not is_container
+        return Plan(Action.BOOT, reboots=may_reboot, reason=told)
     if not policy.action.moves_profile or is_container:
         return Plan(policy.action, reboots=False, reason="")
     match policy.reboot_mode:

@@ -153,6 +153,8 @@ class Kind(StrEnum):
     ACTIVATION_SCRIPT_FAILED = "activation-script-failed"
     UNITS_FAILED = "units-failed"
     ACTIVATION_NEEDS_REBOOT = "activation-needs-reboot"
+    PRE_SWITCH_CHECK_FAILED = "pre-switch-check-failed"
+    SWITCH_INHIBITED = "switch-inhibited"
     ACTIVATION_KILLED = "activation-killed"
     ACTIVATION_TIMEOUT = "activation-timeout"
     ACTIVATION_INEFFECTIVE = "activation-ineffective"
@@ -167,6 +169,7 @@ class Kind(StrEnum):
     CUT_SHORT = "cut-short"
     NOTHING_HELD = "nothing-held"
     ROLL_BACK_FAILED = "roll-back-failed"
+    ROLL_BACK_NEEDS_REBOOT = "roll-back-needs-reboot"
     NO_CONFIRMED_SYSTEM = "no-confirmed-system"
 
     # The host
@@ -357,6 +360,12 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.ACTIVATION_NEEDS_REBOOT: _facts(
         _C.FAILED, "`test` or `dry-activate` of a system that only a reboot can start"
     ),
+    Kind.PRE_SWITCH_CHECK_FAILED: _facts(
+        _C.FAILED, "one of the candidate's `system.preSwitchChecks` refused it"
+    ),
+    Kind.SWITCH_INHIBITED: _facts(
+        _C.HELD, "only a reboot can start the candidate: its switch inhibitors differ"
+    ),
     Kind.ACTIVATION_KILLED: _facts(_C.FAILED, "the activation was killed by a signal"),
     Kind.ACTIVATION_TIMEOUT: _facts(_C.FAILED, "the activation took longer than its deadline"),
     Kind.ACTIVATION_INEFFECTIVE: _facts(
@@ -373,6 +382,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.CUT_SHORT: _facts(_C.FAILED, "an earlier run was killed, or the power failed"),
     Kind.NOTHING_HELD: _facts(_C.FAILED, "there is nothing pending, denied or to roll back"),
     Kind.ROLL_BACK_FAILED: _facts(_C.FAILED, "the confirmed system could not be activated again"),
+    Kind.ROLL_BACK_NEEDS_REBOOT: _facts(
+        _C.FAILED, "only a reboot can start the confirmed system again, and the agent may do none"
+    ),
     Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),
     Kind.HOST_UNREADABLE: _facts(_C.FAILED, "a system link of this host cannot be read"),
     Kind.HOST_WITHOUT_STORE: _facts(_C.FAILED, "this host has no nix store"),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from agent.domain.store_path import StorePath
+
+_MOST_NAMED: Final = 5
+_LONGEST: Final = 60
+"""Characters of a name or value that a reason quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +54,34 @@ def reboot_need(booted: BootArtifacts | None, wanted: BootArtifacts | None) -> t
         for field in fields(BootArtifacts)
         if getattr(booted, field.name) != getattr(wanted, field.name)
     )
+
+
+def changed_inhibitors(
+    running: Mapping[str, str] | None, wanted: Mapping[str, str] | None
+) -> tuple[str, ...]:
+    """Return the switch inhibitors that keep a host on `running` from being switched to `wanted`.
+
+    Each is `name (old → new)`. The rule is NixOS's (nixos/modules/system/activation/
+    switchable-system.nix): a name counts only where both systems have it, with different values.
+    What is unknown is no difference.
+    """
+    if running is None or wanted is None:
+        return ()
+    return tuple(
+        f"{_brief(name)} ({_brief(running[name])} → {_brief(wanted[name])})"
+        for name in sorted(running.keys() & wanted.keys())
+        if running[name] != wanted[name]
+    )
+
+
+def inhibitor_reason(changed: Sequence[str]) -> str:
+    """Return a sentence about what `changed_inhibitors` has found; empty for nothing."""
+    if not changed:
+        return ""
+    more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+    return f"switch inhibitors differ: {', '.join(changed[:_MOST_NAMED])}{more}"
+
+
+def _brief(text: str) -> str:
+    text = text.strip('"')
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -58,6 +58,12 @@ class Root:
         file.write_text(text)
         return file
 
+    def inhibitors(self, letter, text):
+        """Write a system's `switch-inhibitors`, which NixOS links from elsewhere in the store."""
+        file = self.store / f"{letter * 32}-switch-inhibitors"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        Path(self.name(letter), "switch-inhibitors").symlink_to(file)
+
     def generation(self, number, target):
         link = self.profiles / f"system-{number}-link"
         link.symlink_to(target)

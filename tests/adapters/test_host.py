@@ -47,6 +47,8 @@ class RealStage:
             specialisations={"debug": self.other_special, "lean": root.name("m")},
         )
         self.missing = root.name("d")
+        root.inhibitors("a", '{"dbus": "dbus", "x": "1"}')
+        root.inhibitors("b", "not JSON")
         self.host = root.host
         self._root = root
         root.generation(1, self.first)
@@ -70,6 +72,7 @@ class FakeStage:
                 artifacts=None,
                 specialisations={"debug": self.special},
                 units={"same.service": "[Unit]", "old.service": "[Unit]", "other.service": "1"},
+                inhibitors={"dbus": '"dbus"', "x": '"1"'},
             ),
             self.second: FakeSystem(
                 artifacts=None,
@@ -80,6 +83,8 @@ class FakeStage:
             self.special: FakeSystem(),
             self.other_special: FakeSystem(),
         }
+        self.host.contents[self.second].inhibitors = {"dbus": '"broker"'}
+        self.host.illegible = {self.second}
 
     def boot(self, path):
         self.host.booted = path
@@ -92,6 +97,12 @@ def stage(request, root):
 
 def test_a_missing_link_is_an_unknown_system(stage):
     assert unbooted(stage.host.systems()) == Systems(None, None, stage.second, is_container=False)
+
+
+def test_switch_inhibitors_are_pairs_and_unknown_where_there_are_none_to_read(stage):
+    assert stage.host.switch_inhibitors(stage.first) == {"dbus": '"dbus"', "x": '"1"'}
+    for toplevel in (stage.second, stage.special, stage.missing):
+        assert stage.host.switch_inhibitors(toplevel) is None
 
 
 def test_the_counterpart_of_a_booted_specialisation_has_its_name(stage):

@@ -16,6 +16,46 @@ def root(tmp_path):
     return Root(tmp_path.resolve())
 
 
+# Switch inhibitors
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"dbus": "broker"}\n', {"dbus": '"broker"'}),
+        ("{}", {}),
+        (
+            '{"a": 1, "b": {"y": 2, "x": 1}, "c": null, "d": "1"}',
+            {"a": "1", "b": '{"x": 1, "y": 2}', "c": "null", "d": '"1"'},
+        ),
+        ("", None),
+        ("garbage", None),
+        ('{"dbus": "broker"', None),
+        ('["dbus"]', None),
+        ('"dbus"', None),
+        ("null", None),
+        (b'{"dbus": "\xff"}', None),
+        ("[" * 100_000, None),
+        ('{"dbus": ' + "9" * 10_000 + "}", None),
+        ('{"dbus": "' + "x" * (1 << 20) + '"}', None),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_switch_inhibitors_say(root, text, found):
+    root.add("a")
+    root.inhibitors("a", text)
+    assert root.host.switch_inhibitors(root.name("a")) == found
+
+
+def test_switch_inhibitors_that_cannot_be_opened_are_unknown(root):
+    root.add("a")
+    Path(root.name("a"), "switch-inhibitors").symlink_to(root.path / "nowhere")
+    root.add("b")
+    Path(root.name("b"), "switch-inhibitors").mkdir()
+    assert root.host.switch_inhibitors(root.name("a")) is None
+    assert root.host.switch_inhibitors(root.name("b")) is None
+
+
 # Units
 
 

@@ -607,6 +607,14 @@ def test_it_runs_in_the_transient_unit_that_nixos_rebuild_uses(tmp_path):
     assert spoken[-1]["program"] == "switch-to-configuration"
 
 
+def test_a_check_that_refuses_on_standard_output_is_heard(commands, tmp_path):
+    system = system_with(tmp_path, "echo \"Pre-switch check 'a b' failed\"; echo why >&2; exit 1")
+
+    ended = activate(commands, Action.TEST, system)
+
+    assert (ended.returncode, ended.tail) == (1, "Pre-switch check 'a b' failed\nwhy")
+
+
 def system_with(directory, script):
     program = directory / "system/bin/switch-to-configuration"
     program.parent.mkdir(parents=True)

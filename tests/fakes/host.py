@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.application.ports import Host
+from agent.application.ports import ActivationExit, Host
 from agent.domain.gates import FreeSpace
+from agent.domain.policy import Action
 from agent.domain.systems import BootArtifacts, Systems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from agent.domain.errors import HostError
     from agent.domain.store_path import StorePath
+
+
+def refused_by(check: str, code: int = 1) -> ActivationExit:
+    """Return how switch-to-configuration ends when one of its checks refuses to begin.
+
+    nixpkgs' nixos/modules/system/activation/pre-switch-check.nix has the words.
+    """
+    return ActivationExit(code, f"Pre-switch check '{check}' failed\nPre-switch checks failed")
+
 
 PLAIN = BootArtifacts("/k/1", "/i/1", "/m/1", "quiet")
 
@@ -25,19 +35,22 @@ PLAIN = BootArtifacts("/k/1", "/i/1", "/m/1", "quiet")
 class FakeSystem:
     """What a toplevel holds; `specialisations` maps names to their own toplevels.
 
-    `units` maps the names of unit files to their texts.
+    `units` maps the names of unit files to their texts. `inhibitors` are its switch inhibitors, None
+    for a system of before NixOS 26.05.
     """
 
     artifacts: BootArtifacts | None = PLAIN
     hostname: str | None = None
     specialisations: dict[str, StorePath] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    inhibitors: dict[str, str] | None = None
 
 
 class FakeHost(Host):
     """Shows what a test sets; `fault` ends every question about links, `reboot_fault` a reboot.
 
-    What is in `contents` is in the store. `generations` are the profile's, by number, and
+    What is in `contents` is in the store. `illegible` are systems whose switch inhibitors the agent
+    cannot read, `failed_checks` those that a pre-switch check refuses, with its name. `generations` are the profile's, by number, and
     `generation` is the present one; setting `profile` is `nix-env --set`.
     """
 
@@ -59,6 +72,8 @@ class FakeHost(Host):
         self.on_reboot: Callable[[], None] = lambda: None
         self.fault: HostError | None = None
         self.reboot_fault: HostError | None = None
+        self.illegible: set[StorePath] = set()
+        self.failed_checks: dict[StorePath, str] = {}
 
     @property
     def profile(self) -> StorePath | None:
@@ -90,6 +105,27 @@ class FakeHost(Host):
     def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
         found = self.contents.get(toplevel)
         return None if found is None else found.artifacts
+
+    @override
+    def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
+        found = self.contents.get(toplevel)
+        return None if found is None or toplevel in self.illegible else found.inhibitors
+
+    def refuses(self, toplevel: StorePath, action: Action) -> ActivationExit | None:
+        """Return how switch-to-configuration ends where it refuses to begin; None if it does not.
+
+        It reads the inhibitors even where the agent cannot: what is `illegible`.
+        """
+        if toplevel in self.failed_checks:
+            return refused_by(self.failed_checks[toplevel])
+        old, new = (
+            self.contents[path].inhibitors if path in self.contents else None
+            for path in (self.running, toplevel)
+        )
+        if action in (Action.BOOT, Action.DRY_ACTIVATE) or not old or not new:
+            return None
+        is_changed = any(new[name] != value for name, value in old.items() if name in new)
+        return refused_by("switchInhibitors") if is_changed else None
 
     @override
     def counterpart(self, toplevel: StorePath) -> StorePath:

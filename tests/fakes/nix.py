@@ -87,6 +87,8 @@ class FakeNixosRebuild:
     ends: ActivationExit = field(default_factory=lambda: ActivationExit(0, ""))
     moves_before_failing: bool = False
     fault: NixError | None = None
+    refuses: Callable[[StorePath, Action], ActivationExit | None] = lambda *_: None
+    """How switch-to-configuration ends where it refuses to begin."""
     activated: list[tuple[Action, StorePath]] = field(default_factory=list)
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
@@ -112,6 +114,8 @@ class FakeNixosRebuild:
         if self.fault is not None:
             raise self.fault
         self.activated.append((action, path))
+        if (refusal := self.refuses(path, action)) is not None:
+            return refusal
         if self.ends.returncode == 0 or self.moves_before_failing:
             self.activate(action, path)
         return self.ends

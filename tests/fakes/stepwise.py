@@ -143,6 +143,13 @@ class WorldHost(FakeHost):
             self.profile = path
         self.switch_to(action, path)
 
+    def refuses_after_profile(self, toplevel: StorePath, action: Action) -> ActivationExit | None:
+        """Return how it refuses; nixos-rebuild has moved the profile before it asks."""
+        refusal = self.refuses(toplevel, action)
+        if refusal is not None and action.moves_profile:
+            self.profile = toplevel
+        return refusal
+
     def switch_to(self, action: Action, path: StorePath) -> None:
         """Move the link as switch-to-configuration does, which leaves the profile alone."""
         if action.moves_profile:

@@ -45,7 +45,8 @@ class FakeSystemd(Systemd):
     `programs` are what units do when they are started; each returns the state that it leaves. One
     without a program stays at work. `switches` moves the links of the test's host; of its activations
     each ends as the next of `exits`, or well, and unless its code is 0, `switches` is not called, but
-    when `moves_before_failing` says so. With `is_stubborn` no activation can be stopped.
+    when `moves_before_failing` says so. `refuses` is what a switch-to-configuration says that will not
+    begin. With `is_stubborn` no activation can be stopped.
 
     `is_at_work` alone is somebody else's activation, past the unit; `works_on` is one in the unit,
     with an InvocationID: whose it is, the test says by both. With `is_silent` nothing is answered,
@@ -70,6 +71,7 @@ class FakeSystemd(Systemd):
         self.is_stubborn = False
         self.stops = 0
         self.switches = switches
+        self.refuses: Callable[[StorePath, Action], ActivationExit | None] = lambda *_: None
         self.exits: list[ActivationExit] = []
         self.moves_before_failing = False
         self.activated: list[tuple[Action, StorePath]] = []
@@ -184,6 +186,8 @@ class FakeSystemd(Systemd):
         if self.activate_fault is not None:
             raise self.activate_fault
         self.activated.append((action, toplevel))
+        if (refusal := self.refuses(toplevel, action)) is not None:
+            return refusal
         ended = self.exits.pop(0) if self.exits else ActivationExit(0, "")
         if ended.returncode == 0 or self.moves_before_failing:
             self.switches(action, toplevel)

@@ -93,6 +93,8 @@ class World:
         self.marks = WorldMarks(self.steps, self.clock)
         self.systemd = WorldSystemd(self.steps, self.host.switch_to)
         self.systemd.programs[CONFIRM_UNIT] = self._confirm
+        self.nixos_rebuild.refuses = self.host.refuses_after_profile
+        self.systemd.refuses = self.host.refuses
         self.profile = WorldProfile(self.steps, self.host)
         self.logind = FakeLogind()
         self.agenda = FakeAgenda()

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.activation import Ended, fault_of_activation, is_busy, judge_activation
+from agent.domain.activation import (
+    Ended,
+    fault_of_activation,
+    is_busy,
+    judge_activation,
+    with_refusal,
+)
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -12,6 +18,8 @@ from fakes.samples import NEW, OLD, OTHER, SPECIAL
 
 FAILED = frozenset({"b.service", "a.service"})
 LOADED = "Unit nixos-rebuild-switch-to-configuration.service was already loaded"
+CHECK = "Pre-switch check 'blog is up' failed"
+INHIBITED = "Pre-switch check 'switchInhibitors' failed"
 LOCKED = "error: Could not acquire lock"
 
 
@@ -69,6 +77,16 @@ def test_what_was_reached_is_told(how, outcome):
             Kind.UNITS_FAILED,
             "running system is the candidate",
         ),
+        (ended(code=1, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
+        (ended(code=4, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
+        (ended(code=100, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
+        (
+            ended(Action.BOOT, 4, running=OLD, tail=CHECK, new_failures=frozenset()),
+            Kind.PRE_SWITCH_CHECK_FAILED,
+            CHECK,
+        ),
+        (ended(code=1, running=OLD, tail=INHIBITED), Kind.SWITCH_INHIBITED, INHIBITED),
+        (ended(code=1, tail=CHECK), Kind.ACTIVATION_FAILED, "running system is the candidate"),
         (ended(code=255, running=OLD), Kind.ACTIVATION_FAILED, "ended with 255"),
         (ended(code=77, running=OLD), Kind.ACTIVATION_FAILED, "ended with 77"),
         (ended(code=-9, running=OTHER), Kind.ACTIVATION_KILLED, f"now {OTHER}"),
@@ -128,3 +146,8 @@ def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system
 )
 def test_units_that_failed_prove_a_system_broken_only_where_it_is_known_which(how, fault):
     assert fault_of_activation(Kind.UNITS_FAILED, how) is fault
+
+
+def test_a_refusal_on_standard_output_is_part_of_what_was_said():
+    assert with_refusal(f"Checking...\n{CHECK}\n", "in stderr") == f"{CHECK}\nin stderr"
+    assert with_refusal("/nix/store/x\n", "in stderr") == "in stderr"

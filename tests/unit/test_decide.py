@@ -264,6 +264,36 @@ def test_why_an_upgrade_reboots_is_told(action, mode, need, reason):
     assert plan(policy(action, mode), need, is_container=False).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("action", "mode", "is_container", "expected"),
+    [
+        (Action.SWITCH, RebootMode.NEVER, False, (Action.BOOT, False)),
+        (Action.SWITCH, RebootMode.WHEN_NEEDED, False, (Action.BOOT, True)),
+        (Action.SWITCH, RebootMode.ALWAYS, False, (Action.BOOT, True)),
+        (Action.SWITCH, RebootMode.ALWAYS, True, (Action.BOOT, False)),
+        (Action.BOOT, RebootMode.NEVER, False, (Action.BOOT, False)),
+        (Action.BOOT, RebootMode.ALWAYS, True, (Action.BOOT, False)),
+        (Action.TEST, RebootMode.ALWAYS, False, (Action.TEST, False)),
+        (Action.DRY_ACTIVATE, RebootMode.NEVER, False, (Action.DRY_ACTIVATE, False)),
+    ],
+)
+def test_a_switch_that_inhibitors_would_refuse_becomes_boot(action, mode, is_container, expected):
+    chosen = plan(policy(action, mode), (), ("dbus (a → b)",), is_container=is_container)
+    assert (chosen.action, chosen.reboots) == expected
+    if action is Action.SWITCH:
+        assert chosen.reason == "switch inhibitors differ: dbus (a → b)"
+
+
+def test_what_was_staged_for_its_inhibitors_says_so_and_is_not_activated_again():
+    there = replace(seen(profile=NEW), inhibitors=("dbus (a → b)",))
+    decision = decide(there, History(is_staged=True), policy())
+    assert isinstance(decision, AwaitReboot)
+    assert decision.reason.startswith("switch inhibitors differ: dbus (a → b), between the running")
+    in_container = replace(seen(profile=NEW, container=True), inhibitors=("dbus (a → b)",))
+    decision = decide(in_container, History(is_staged=True), policy(mode=RebootMode.ALWAYS))
+    assert isinstance(decision, AwaitReboot)
+
+
 def test_a_reboot_that_is_needed_but_not_allowed_is_told():
     assert plan(policy(), ("kernel",), is_container=False).reason == "kernel differ"
 

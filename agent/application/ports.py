@@ -378,14 +378,17 @@ class Systemd(Protocol):
 
 
 class Logind(Protocol):
-    """Who may mind a reboot. Nothing raises: where nobody can be asked, nobody minds."""
+    """Who may mind a reboot. Nothing raises."""
 
-    async def inhibitors(self) -> tuple[Inhibitor, ...]:
-        """Return who blocks a shutdown."""
+    async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
+        """Return who blocks a shutdown; None if that is unknown."""
         ...
 
-    async def people(self) -> tuple[str, ...]:
-        """Return the names of those who are logged in; greeters are nobody."""
+    async def people(self) -> tuple[str, ...] | None:
+        """Return the names of those who are logged in; greeters are nobody.
+
+        None: nobody is known, but somebody may be there.
+        """
         ...
 
     async def tell_people(self, text: str) -> None:

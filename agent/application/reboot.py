@@ -65,8 +65,8 @@ async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | 
 
 async def _in_the_way(
     run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
-) -> Wait | Held | None:
-    """Return what keeps the host from its reboot now; see to it that it is tried again.
+) -> Go | Wait | Held:
+    """Return what keeps the host from its reboot now, if anything; see that it is tried again.
 
     It is in the report, too, beside `reason`, why the reboot is needed. `seen` is how the host was
     when it was decided on.
@@ -79,7 +79,7 @@ async def _in_the_way(
     told = await ask_again(run, Stage.BEFORE_REBOOT, toplevel, candidate)
     held = (told.gate, told.reason) if told else await find_intervention(ports, seen)
     if held is None:
-        return None
+        return verdict
     name, sentence = held
     run.report.reasons = (("reboot", reason), held)
     why = "its health checks fail" if name == Gate.HEALTH else sentence
@@ -127,27 +127,28 @@ async def reboot(
     where a person asks for it.
     """
     way = await _in_the_way(run, toplevel, reason, candidate, seen)
-    if way is not None:
+    if not isinstance(way, Go):
         return way
     await _prepare(run, toplevel)
     run.record = replace(run.record, outcome=Outcome.STAGED)
     await try_once(run, toplevel)
     way = await _in_the_way(run, toplevel, reason, candidate, seen)
-    if way is not None:
+    if not isinstance(way, Go):
         return way
     # After the loader knows: a power failure in between is no reboot that did not help.
     run.note(Outcome.REBOOTING)
-    await _ask_for_it(run, reason)
+    await _ask_for_it(run, reason, way)
     return None
 
 
-async def _ask_for_it(run: Run, reason: str) -> None:
+async def _ask_for_it(run: Run, reason: str, verdict: Go) -> None:
+    """Ask for the reboot; it passes only those who were respected long enough, and nobody new."""
     ports = run.ports
-    inhibitors = await ports.logind.inhibitors()
+    inhibitors = await ports.logind.inhibitors() if verdict.forced else ()
     ports.sink.emit(
         events.REBOOT_REQUESTED,
         reason=reason,
-        inhibitors=[f"{one.who}: {one.why}" for one in inhibitors],
+        inhibitors=[f"{one.who}: {one.why}" for one in inhibitors or ()],
     )
     await ports.logind.tell_people(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
@@ -155,7 +156,7 @@ async def _ask_for_it(run: Run, reason: str) -> None:
     run.report.outcome = Outcome.REBOOTING
     run.report.reasons = (("reboot", reason),)
     try:
-        await ports.host.reboot(forced=bool(inhibitors))
+        await ports.host.reboot(forced=verdict.forced)
     except HostError:
         run.record = replace(run.record, outcome=Outcome.STAGED)
         raise

@@ -69,8 +69,8 @@ class Surroundings:
     host: str
     is_clock_synchronised: bool | None
     pause: Pause | None
-    inhibitors: tuple[Inhibitor, ...]
-    people: tuple[str, ...]
+    inhibitors: tuple[Inhibitor, ...] | None
+    people: tuple[str, ...] | None
     """The names of those who are logged in."""
 
 
@@ -98,9 +98,11 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
 
     An announcement keeps its word: its reboot is neither early, nor held again by those who stay.
     How long it was inhibited counts on from one window to the next: few are as long as the limit.
+    Who cannot be asked about may be there: they are respected and warned as those who are known.
     """
     now, schedule = seen.now, policy.schedule
-    if not seen.inhibitors:
+    is_free = seen.inhibitors == ()
+    if is_free:
         plan = replace(plan, inhibited_since=None)
     unannounced = replace(plan, announced_for=None)
     is_due = plan.announced_for is not None and (
@@ -116,11 +118,11 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
         opens = schedule.next_opening(now, seen.host)
         told = f"outside of reboot.windows, which open next {told_instant(opens)}"
         return Wait(Obstacle.WINDOW, told, opens, unannounced)
-    if seen.inhibitors and now < (limit := _limit(plan, now, policy)):
+    if not is_free and now < (limit := _limit(plan, now, policy)):
         return _inhibited(plan, seen, limit)
-    if seen.people and not is_due:
+    if seen.people != () and not is_due:
         return _warned(plan, seen, policy)
-    return Go(forced=bool(seen.inhibitors))
+    return Go(forced=not is_free)
 
 
 def _limit(plan: RebootPlan, now: datetime, policy: RebootPolicy) -> datetime:
@@ -128,10 +130,12 @@ def _limit(plan: RebootPlan, now: datetime, policy: RebootPolicy) -> datetime:
 
 
 def _inhibited(plan: RebootPlan, seen: Surroundings, limit: datetime) -> Wait:
-    who = "; ".join(f"{one.who} ({one.why})" for one in seen.inhibitors)
+    who = "perhaps: logind does not say by whom"
+    if seen.inhibitors:
+        who = "by " + "; ".join(f"{one.who} ({one.why})" for one in seen.inhibitors)
     return Wait(
         Obstacle.INHIBITED,
-        f"inhibited by {who}; respected until {told_instant(limit)}",
+        f"inhibited {who}; respected until {told_instant(limit)}",
         min(limit, seen.now + _LOOK_AGAIN),
         replace(plan, inhibited_since=plan.inhibited_since or seen.now),
     )
@@ -141,9 +145,12 @@ def _warned(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> Wait:
     at, is_new = plan.announced_for, False
     if at is None or at <= seen.now:
         at, is_new = seen.now + policy.user_notice, True
+    who = "logind does not say who is"
+    if seen.people:
+        who = ", ".join(seen.people)
     return Wait(
         Obstacle.USERS,
-        f"{', '.join(seen.people)} logged in: the reboot is at {told_instant(at)}",
+        f"{who} logged in: the reboot is at {told_instant(at)}",
         at,
         replace(plan, announced_for=at),
         announces=is_new,

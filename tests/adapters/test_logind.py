@@ -58,55 +58,169 @@ def test_whoever_blocks_a_shutdown_is_named_and_nobody_else(machine):
     assert machine.argv("busctl")[-1] == "ListInhibitors"
 
 
-@pytest.mark.parametrize(
-    "stdout",
-    ["", "null", "[]", "{}", '{"data": []}', '{"data": [1]}', '{"data": [[1, []]]}', "[" * 100000],
-)
-def test_an_answer_that_is_none_names_nobody(machine, stdout):
+NONSENSE = [
+    "",
+    "null",
+    "[]",
+    "{}",
+    '{"data": []}',
+    '{"data": [1]}',
+    '{"data": [[1, []]]}',
+    "[" * 9999,
+]
+
+
+@pytest.mark.parametrize("stdout", NONSENSE)
+def test_an_answer_that_cannot_be_read_names_nobody_and_says_nothing(machine, stdout):
     machine.answers("busctl", stdout)
+    assert asyncio.run(machine.logind.inhibitors()) is None
+    assert asyncio.run(machine.logind.people()) is None
+
+
+def test_an_inhibitor_of_another_form_may_be_anybodys(machine):
+    machine.answers("busctl", rows(["shutdown", "a", "b"]))
+    assert asyncio.run(machine.logind.inhibitors()) is None
+
+
+@pytest.mark.parametrize("session", ["", "--all", "a b"])
+def test_a_session_of_another_form_may_be_anybodys(machine, session):
+    machine.answers("busctl", rows([session, 1000, "x", "", "/s"]))
+    assert asyncio.run(machine.logind.people()) is None
+
+
+def test_where_logind_does_not_answer_nothing_is_known(machine):
+    machine.answers("busctl", rows(["shutdown", "a", "b", "block", 0, 1]), exit_code=1)
+    machine.answers("systemctl", "LoadState=loaded\n")
+    assert asyncio.run(machine.logind.inhibitors()) is None
+    assert asyncio.run(machine.logind.people()) is None
+
+
+@pytest.mark.parametrize("state", ["not-found", "masked"])
+def test_where_there_is_no_logind_nobody_minds(machine, state):
+    machine.answers("busctl", "", exit_code=1)
+    machine.answers("systemctl", f"LoadState={state}\n")
     assert asyncio.run(machine.logind.inhibitors()) == ()
     assert asyncio.run(machine.logind.people()) == ()
 
 
-def test_where_logind_does_not_answer_nobody_minds(machine):
-    machine.answers("busctl", rows(["shutdown", "a", "b", "block", 0, 1]), exit_code=1)
-    assert asyncio.run(machine.logind.inhibitors()) == ()
+def test_where_systemd_does_not_say_so_either_nothing_is_known(machine):
+    machine.answers("busctl", "", exit_code=1)
+    machine.answers("systemctl", "LoadState=not-found\n", exit_code=1)
+    assert asyncio.run(machine.logind.people()) is None
 
 
-def test_where_the_commands_are_missing_nobody_minds(tmp_path):
+def test_where_the_commands_are_missing_nothing_is_known(tmp_path):
     runner = Runner(RememberedEvents(), SteppedClock(), {"PATH": str(tmp_path)})
     logind = LogindCommands(runner)
-    assert asyncio.run(logind.inhibitors()) == ()
-    assert asyncio.run(logind.people()) == ()
+    assert asyncio.run(logind.inhibitors()) is None
+    assert asyncio.run(logind.people()) is None
     asyncio.run(logind.tell_people("hello"))
 
 
+SESSIONS = {
+    "1": {"Name": "gdm", "Class": "greeter", "State": "active"},
+    "2": {"Name": "ann", "Class": "manager", "State": "active"},
+    "c3": {"Name": "ben", "Class": "user", "State": "online", "Remote": "yes"},
+    "4": {"Name": "ben", "Class": "user", "State": "active"},
+    "5": {"Name": "cid", "Class": "user", "State": "closing"},
+    "6": {"Name": "dan", "Class": "user-early", "State": "active"},
+    "7": {"Name": "cron", "Class": "background", "State": "active"},
+    "8": {"Name": "fay", "Class": "user-of-a-later-systemd", "State": "active"},
+}
+
+
+class Sessions:
+    """A loginctl that says what 257 does: it stops at the first session that has ended."""
+
+    def __init__(self, machine, sessions=SESSIONS):
+        self.machine = machine
+        for name, about in sessions.items():
+            lines = "".join(f"{key}={value}\n" for key, value in {"Id": name, **about}.items())
+            (machine.path / f"session-{name}").write_text(lines)
+        self.listed(*sessions)
+        file = machine.path / "loginctl"
+        file.write_text(
+            f"""#!/bin/sh
+shift
+first=yes
+for word; do
+    case $word in --*) continue ;; esac
+    [ -e {machine.path}/session-$word ] || {{ echo "Failed to get session" >&2; exit 1; }}
+    [ -n "$first" ] || echo
+    first=
+    cat {machine.path}/session-$word
+done
+"""
+        )
+        file.chmod(0o755)
+
+    def listed(self, *sessions, later=None):
+        """Let logind list `sessions`, and `later` when it is asked again."""
+        for name, found in (("now", sessions), ("later", sessions if later is None else later)):
+            answer = rows(*([session, 1000, "x", "", "/s"] for session in found))
+            (self.machine.path / name).write_text(answer)
+        file = self.machine.path / "busctl"
+        file.write_text(
+            f"#!/bin/sh\ncd {self.machine.path}\ncat now\ncp later now\n",
+        )
+        file.chmod(0o755)
+
+    def has_ended(self, session):
+        """Let logind know a session no more, though it was listed."""
+        (self.machine.path / f"session-{session}").unlink()
+
+
 def test_people_are_those_who_are_logged_in_greeters_and_managers_are_not(machine):
-    machine.answers(
-        "busctl",
-        json.dumps(
-            {
-                "type": "a(susso)",
-                "data": [[[n, 1000, "x", "", f"/s/{n}"] for n in ("1", "2", "c3", "4", "5", "6")]],
-            }
-        ),
-    )
-    sessions = [
-        {"Name": "gdm", "Class": "greeter", "State": "active"},
-        {"Name": "ann", "Class": "manager", "State": "active"},
-        {"Name": "ben", "Class": "user", "State": "online", "Remote": "yes"},
-        {"Name": "ben", "Class": "user", "State": "active"},
-        {"Name": "cid", "Class": "user", "State": "closing"},
-        {"Name": "dan", "Class": "user-early", "State": "active"},
-    ]
-    blocks = ("\n".join(f"{k}={v}" for k, v in session.items()) for session in sessions)
-    machine.answers("loginctl", "\n\n".join(blocks) + "\n")
-    assert asyncio.run(machine.logind.people()) == ("ben", "dan")
-    assert machine.argv("loginctl")[:7] == ["show-session", "1", "2", "c3", "4", "5", "6"]
+    Sessions(machine)
+    assert asyncio.run(machine.logind.people()) == ("ben", "dan", "fay")
+
+
+@pytest.mark.parametrize("ended", list(SESSIONS))
+def test_a_session_that_has_just_ended_hides_no_other(machine, ended):
+    sessions = Sessions(machine)
+    sessions.has_ended(ended)
+    sessions.listed(*SESSIONS, later=[name for name in SESSIONS if name != ended])
+    others = {about["Name"] for name, about in SESSIONS.items() if name != ended}
+    expected = tuple(sorted(others & {"ben", "dan", "fay"}))
+    assert asyncio.run(machine.logind.people()) == expected
+
+
+def test_a_session_that_has_ended_was_the_last_one(machine):
+    sessions = Sessions(machine, {"4": SESSIONS["4"]})
+    sessions.has_ended("4")
+    sessions.listed("4", later=())
+    assert asyncio.run(machine.logind.people()) == ()
+
+
+@pytest.mark.parametrize("others", [{}, {"1": SESSIONS["1"]}])
+def test_a_session_that_is_listed_and_says_nothing_may_be_anybodys(machine, others):
+    sessions = Sessions(machine, {"4": SESSIONS["4"], **others})
+    sessions.has_ended("4")
+    assert asyncio.run(machine.logind.people()) is None
+
+
+def test_who_is_known_is_named_though_another_says_nothing(machine):
+    sessions = Sessions(machine)
+    sessions.has_ended("4")
+    assert asyncio.run(machine.logind.people()) == ("ben", "dan", "fay")
+
+
+@pytest.mark.parametrize("missing", ["Name", "Class", "State"])
+def test_a_session_of_which_not_all_is_said_may_be_anybodys(machine, missing):
+    about = {key: value for key, value in SESSIONS["4"].items() if key != missing}
+    Sessions(machine, {"4": about})
+    assert asyncio.run(machine.logind.people()) is None
+
+
+def test_where_the_sessions_cannot_be_listed_again_one_may_be_anybodys(machine):
+    sessions = Sessions(machine, {"4": SESSIONS["4"]})
+    sessions.has_ended("4")
+    (machine.path / "later").write_text("nonsense")
+    assert asyncio.run(machine.logind.people()) is None
 
 
 def test_without_sessions_nobody_is_looked_for(machine):
-    machine.answers("busctl", json.dumps({"type": "a(susso)", "data": [[]]}))
+    machine.answers("busctl", rows())
     assert asyncio.run(machine.logind.people()) == ()
 
 

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class FakeLogind(Logind):
-    """Tells what a test sets, and keeps what was told to people."""
+    """Says what a test sets, None where nothing is known, and keeps what was told to people."""
 
     def __init__(self) -> None:
-        self.inhibiting: tuple[Inhibitor, ...] = ()
-        self.logged_in: tuple[str, ...] = ()
+        self.inhibiting: tuple[Inhibitor, ...] | None = ()
+        self.logged_in: tuple[str, ...] | None = ()
         self.told: list[str] = []
 
     @override
-    async def inhibitors(self) -> tuple[Inhibitor, ...]:
+    async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
         return self.inhibiting
 
     @override
-    async def people(self) -> tuple[str, ...]:
+    async def people(self) -> tuple[str, ...] | None:
         return self.logged_in
 
     @override

@@ -54,6 +54,8 @@ def test_where_nothing_is_in_the_way_it_is_done():
         ({}, nightly(time(5, 0)), Obstacle.WINDOW, NOW + 20 * MINUTE),
         ({"inhibitors": (BACKUP,)}, POLICY, Obstacle.INHIBITED, NOW + 10 * MINUTE),
         ({"people": ("ann",)}, POLICY, Obstacle.USERS, NOW + 10 * MINUTE),
+        ({"inhibitors": None}, POLICY, Obstacle.INHIBITED, NOW + 10 * MINUTE),
+        ({"people": None}, POLICY, Obstacle.USERS, NOW + 10 * MINUTE),
     ],
 )
 def test_what_is_in_the_way_is_named_with_when_to_look_again(changes, policy, obstacle, until):
@@ -72,6 +74,19 @@ def test_a_clock_that_may_be_right_is_relied_on(is_synchronised):
 
 def test_without_windows_the_clock_does_not_matter():
     assert judge_reboot(PLAN, replace(CALM, is_clock_synchronised=False), POLICY) == Go()
+
+
+def test_who_cannot_be_asked_about_is_respected_as_those_who_are_known():
+    dumb = replace(CALM, inhibitors=None, people=None)
+    first = judge_reboot(PLAN, dumb, POLICY)
+    assert "logind does not say by whom" in first.reason
+    a_day_later = replace(dumb, now=NOW + timedelta(days=1))
+    second = judge_reboot(first.plan, a_day_later, POLICY)
+    assert (second.obstacle, second.announces) == (Obstacle.USERS, True)
+    assert "logind does not say who is logged in" in second.reason
+    due = replace(dumb, now=second.until)
+    assert judge_reboot(second.plan, due, POLICY) == Go(forced=True)
+    assert judge_reboot(second.plan, replace(due, inhibitors=()), POLICY) == Go(forced=False)
 
 
 def test_an_inhibitor_is_respected_for_its_time_and_no_longer():

@@ -120,6 +120,19 @@ def test_whoever_blocks_a_shutdown_is_respected_for_its_time_and_then_passed(wor
     ]
 
 
+def test_who_begins_to_block_a_shutdown_in_the_last_moment_is_not_passed(world):
+    refused = HostError(Kind.REBOOT_FAILED, "inhibited")
+
+    def come():
+        world.logind.inhibiting = (BACKUP,)
+        world.host.reboot_fault = None if world.host.is_forced else refused
+
+    world.steps.at("journal rebooting", come)
+    report = world.run(REBOOTS)
+    assert (report.error, world.host.reboots, world.host.is_forced) == (refused, 0, False)
+    assert world.last_row().outcome == "staged"
+
+
 def test_ill_neighbours_take_an_announced_reboot_back(world):
     world.logind.logged_in = ("ann",)
     world.run(REBOOTS)
@@ -658,7 +671,12 @@ def test_a_pause_that_begins_while_the_loader_is_told_keeps_the_host_from_its_re
 
 @pytest.mark.parametrize(
     ("inhibitors", "people", "obstacle"),
-    [((BACKUP,), (), "inhibited"), ((), ("ann",), "users")],
+    [
+        ((BACKUP,), (), "inhibited"),
+        ((), ("ann",), "users"),
+        (None, (), "inhibited"),
+        ((), None, "users"),
+    ],
 )
 def test_who_comes_while_the_loader_is_told_is_respected(world, inhibitors, people, obstacle):
     def come():

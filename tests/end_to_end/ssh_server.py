@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,17 +28,27 @@ exec "$@"
 """
 
 
-def find_sshd() -> tuple[str, str]:
-    """Return the program, and where its libraries are; skips where there is none, but not in CI."""
-    if found := shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"):
-        return found, ""
+@dataclass(frozen=True)
+class Sshd:
+    """A server's program, where its libraries are, and lines that its configuration needs."""
+
+    program: str
+    libraries: str = ""
+    paths: str = ""
+
+
+def find_sshd() -> Sshd:
+    """Return a server, the unpacked one first; skips where there is none, but not in CI."""
     done = subprocess.run(
         ("sh", str(ROOT / ".ci/sshd"), "where"), capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         unpacked = Path(done.stdout.strip())
-        libraries = [str(one) for one in (unpacked / "usr/lib").glob("*-linux-*")]
-        return str(unpacked / "usr/sbin/sshd"), ":".join(libraries)
+        libraries = ":".join(str(one) for one in (unpacked / "usr/lib").glob("*-linux-*"))
+        paths = (unpacked / "paths").read_text()
+        return Sshd(str(unpacked / "usr/sbin/sshd"), libraries, paths)
+    if found := shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"):
+        return Sshd(found)
     if os.environ.get("CI"):
         pytest.fail(f"no sshd: {done.stderr}")
     pytest.skip(f"no sshd: {done.stderr}")
@@ -46,10 +57,10 @@ def find_sshd() -> tuple[str, str]:
 class SshServer:
     """Serves whoever has the key `key`; the client's side is `command`, for GIT_SSH_COMMAND."""
 
-    def __init__(self, directory: Path, program: str, libraries: str) -> None:
+    def __init__(self, directory: Path, sshd: Sshd) -> None:
         self.directory = directory
         self.key = directory / "client"
-        self._sshd, self._libraries = program, libraries
+        self._sshd = sshd
         directory.mkdir()
         for name in ("client", "host"):
             make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
@@ -64,6 +75,7 @@ class SshServer:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {directory}/host\n"
             f"AuthorizedKeysFile {directory}/authorised\nPidFile none\nUsePAM no\n"
             "StrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+            f"{sshd.paths}"
         )
         self.command = f"ssh -F none -o BatchMode=yes -o UserKnownHostsFile={directory}/known"
 
@@ -72,13 +84,13 @@ class SshServer:
         return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{path}"
 
     def __enter__(self) -> Self:
-        argv = [self._sshd, "-D", "-e", "-f", str(self.directory / "config")]
+        argv = [self._sshd.program, "-D", "-e", "-f", str(self.directory / "config")]
         if os.getuid() == 0:
             passwd = self.directory / "passwd"
             known = Path("/etc/passwd").read_text()
             passwd.write_text(f"{known}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
             argv = ["unshare", "--mount", "sh", "-ec", _AS_ROOT, "sh", str(passwd), *argv]
-        env = {**os.environ, "LD_LIBRARY_PATH": self._libraries}
+        env = {**os.environ, "LD_LIBRARY_PATH": self._sshd.libraries}
         self._server = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
         said = ""
         assert self._server.stderr is not None
@@ -86,6 +98,7 @@ class SshServer:
             said += line
             if "Server listening" in line:
                 return self
+        self._end()
         pytest.fail(f"sshd did not start: {said}")
 
     def __exit__(
@@ -94,5 +107,8 @@ class SshServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._server.terminate()
         self._server.communicate(timeout=10)

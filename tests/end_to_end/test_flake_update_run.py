@@ -250,7 +250,7 @@ def sshd():
 
 @pytest.fixture
 def ssh(sshd, tmp_path):
-    with SshServer(tmp_path / "ssh", *sshd) as server:
+    with SshServer(tmp_path / "ssh", sshd) as server:
         yield server
 
 

@@ -1,9 +1,11 @@
 """The idle path: learns with one request and the standard library that there is nothing to do.
 
 The last full run that found nothing to do leaves a note: Hydra's newest build, where the host's
-links pointed, and a fingerprint of the settings. While all of that holds, and the note is not too
-old, the answer is the same. This module may only ever answer "nothing to do"; at the least doubt
-it answers None, and the full run begins.
+links pointed, and a fingerprint of all that the settings were made of. While all of that holds, and
+the note is not too old, the answer is the same. What the settings say is in the note, as the full
+run has read it: nothing but the place of the note is found out here, and a note of other settings
+is none. This module may only ever answer "nothing to do"; at the least doubt it answers None, and
+the full run begins.
 """
 
 from __future__ import annotations
@@ -16,13 +18,12 @@ import os
 import sys
 import time
 
+from agent.places import CONFIG_FILE, HOME_PLACES, STATE_DIR, SURROUNDINGS, user_state
+
 NOTE = "idle.json"
 LAST_CONTACT = "last-contact"
 LOCK = "agent.lock"
 SESSION = "hydra_session"
-DEFAULT_CONFIG = "/etc/nixos-hydra-agent/config.toml"
-DEFAULT_STATE_DIR = "/var/lib/nixos-hydra-agent"
-DEFAULT_MARKS_DIR = "/nix/var/nix/gcroots/nixos-hydra-agent"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ def attempt(arguments: Sequence[str]) -> int | None:
         if sys.stdout.isatty() or not _NOT_IDLE.isdisjoint(arguments):
             return None
         content = _read(_config_file(arguments, os.environ))
-        state_dir = _path(content, "state_dir", DEFAULT_STATE_DIR, os.environ)
+        state_dir = _state_dir(content, os.environ)
         note = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118 - pathlib costs 5 ms
-        _check(note, fingerprint(content, os.environ, arguments))
+        _check(note, state_dir, fingerprint(content, os.environ, arguments))
         cookie = _ask(note)
         with _locked(state_dir):
             # Another agent, or a person, may have been here meanwhile.
-            _check(json.loads(_read(os.path.join(state_dir, NOTE))), note["fingerprint"])  # noqa: PTH118
+            again = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+            _check(again, state_dir, note["fingerprint"])
             _touch(state_dir, note, cookie)
         if note["is_told"]:
             _tell(note, time.monotonic() - began)
@@ -76,10 +78,14 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
     """
     try:
         named = _config_file(arguments, os.environ)
-        if sys.stdout.isatty() or not {*arguments} <= {"--config", f"--config={named}", named}:
+        plain: tuple[list[str], ...] = ([], ["--config", named], [f"--config={named}"])
+        if sys.stdout.isatty() or list(arguments) not in plain:
             return False
-        marks_dir = _path(_read(named), "marks_dir", DEFAULT_MARKS_DIR, os.environ)
-        present = os.listdir(marks_dir)  # noqa: PTH208 - pathlib costs 5 ms
+        content = _read(named)
+        state_dir = _state_dir(content, os.environ)
+        note = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+        _check_settings(note, state_dir, fingerprint(content, os.environ, arguments))
+        present = os.listdir(note["marks_dir"])  # noqa: PTH208
     except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
         return False
     return "confirmed" in present and not any(mark in present for mark in _UNDER_WAY)
@@ -88,8 +94,20 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
 def fingerprint(content: bytes, environ: Mapping[str, str], arguments: Sequence[str]) -> str:
     """Return a digest of everything that the settings are made of."""
     own = sorted(item for item in environ.items() if item[0].upper().startswith(_PREFIX))
-    made_of = (content, own, list(arguments), os.uname().nodename)
+    around: tuple[object, ...] = ()
+    if _may_be_of_a_home(content, own):
+        # Which of two profiles is a home's.
+        first = HOME_PLACES["profile"][0].format(state=user_state(environ))
+        has_it = os.path.isdir(os.path.dirname(first))  # noqa: PTH112, PTH120
+        around = (os.getuid(), has_it, [environ.get(name) for name in SURROUNDINGS])
+    made_of = (content, own, list(arguments), os.uname().nodename, around)
     return hashlib.sha256(repr(made_of).encode()).hexdigest()
+
+
+def _may_be_of_a_home(content: bytes, own: Sequence[tuple[str, str]]) -> bool:
+    # An escaped key has a backslash.
+    written = b"target" in content or b"\\" in content
+    return written or any(name.upper() == f"{_PREFIX}TARGET" for name, _ in own)
 
 
 def fingerprint_now(arguments: Sequence[str]) -> str | None:
@@ -102,22 +120,33 @@ def fingerprint_now(arguments: Sequence[str]) -> str | None:
 
 
 def _config_file(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the last one named, as the command line takes it."""
+    found = environ.get(f"{_PREFIX}CONFIG") or CONFIG_FILE
     for position, argument in enumerate(arguments):
         if argument == "--config":
-            return arguments[position + 1]
-        if argument.startswith("--config="):
-            return argument.partition("=")[2]
-    return environ.get(f"{_PREFIX}CONFIG") or DEFAULT_CONFIG
+            found = arguments[position + 1]
+        elif argument.startswith("--config="):
+            found = argument.partition("=")[2]
+    return found
 
 
-def _path(content: bytes, name: str, default: str, environ: Mapping[str, str]) -> str:
-    """Return one of `paths.*`."""
-    named = environ.get(f"{_PREFIX}PATHS__{name.upper()}")
-    if named is None and name.encode() in content:
-        import tomllib  # noqa: PLC0415 - only where the directory is not the usual one
+def _state_dir(content: bytes, environ: Mapping[str, str]) -> str:
+    """Return where the note ought to be; the note itself says whether that is right."""
+    own = {name.upper(): value for name, value in environ.items()}
+    read: dict[str, object] = {}
+    if b"state_dir" in content or b"target" in content:
+        import tomllib  # noqa: PLC0415 - only where the directory may not be the usual one
 
-        named = tomllib.loads(content.decode())["paths"][name]
-    return str(named or default)
+        read = tomllib.loads(content.decode())
+    paths = read.get("paths")
+    named = own.get(f"{_PREFIX}PATHS__STATE_DIR")
+    if named is None and isinstance(paths, dict):
+        named = paths.get("state_dir")
+    if named is not None:
+        return str(named)
+    if own.get(f"{_PREFIX}TARGET", read.get("target")) == "home-manager":
+        return HOME_PLACES["state_dir"][0].format(state=user_state(environ))
+    return STATE_DIR
 
 
 def _read(path: str) -> bytes:
@@ -138,15 +167,23 @@ def _locked(state_dir: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - ty
         os.close(handle)
 
 
-def _check(note: dict[str, object], now_fingerprint: str) -> None:
+def _check_settings(note: dict[str, object], state_dir: str, now_fingerprint: str) -> None:
     from agent import __version__  # noqa: PLC0415
 
-    links = note["links"]
-    until, interval = note["until"], note["interval"]
     if not (
         note["version"] == __version__
         and note["fingerprint"] == now_fingerprint
-        and isinstance(until, float)
+        and os.path.normpath(str(note["state_dir"])) == os.path.normpath(state_dir)
+    ):
+        raise Doubt
+
+
+def _check(note: dict[str, object], state_dir: str, now_fingerprint: str) -> None:
+    _check_settings(note, state_dir, now_fingerprint)
+    links = note["links"]
+    until, interval = note["until"], note["interval"]
+    if not (
+        isinstance(until, float)
         and isinstance(interval, float)
         and 0 < until - time.time() <= interval
         and isinstance(links, dict)

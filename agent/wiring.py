@@ -107,6 +107,7 @@ async def open_ports(
             progress=progress,
             idle_note=IdleNote(
                 state_dir=paths.state_dir,
+                marks_dir=paths.marks_dir,
                 job=job,
                 select=settings.hydra.select,
                 host=settings.host,

@@ -4,6 +4,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agent.demo.layout import Layout, remove_tree
 from farm import PreparedFarm
@@ -12,6 +13,11 @@ from nix_on_host import NixOnHost
 
 if TYPE_CHECKING:
     from agent.demo.host import ThrowawayHost
+
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ class IdleNote:
     """
 
     state_dir: Path
+    marks_dir: Path
     job: Job
     select: Select
     host: str
@@ -74,6 +75,8 @@ class IdleNote:
                 {
                     "version": __version__,
                     "fingerprint": self.fingerprint,
+                    "state_dir": str(self.state_dir),
+                    "marks_dir": str(self.marks_dir),
                     "scheme": url.scheme,
                     "authority": url.netloc,
                     "path": path,

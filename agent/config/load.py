@@ -15,6 +15,7 @@ from typing_extensions import override
 from agent.config.problems import problem_of, unknown_variables
 from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 from agent.domain.errors import ConfigError, Kind
+from agent.places import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-DEFAULT_FILE: Final = Path("/etc/nixos-hydra-agent/config.toml")
+DEFAULT_FILE: Final = Path(CONFIG_FILE)
 _MAX_FILE: Final = 1 << 20
 WITHOUT_HYDRA: Final[Mapping[str, Any]] = {
     "hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}

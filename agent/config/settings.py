@@ -31,6 +31,7 @@ from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.target import TargetName
+from agent.places import MARKS_DIR, STATE_DIR
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
 
@@ -327,9 +328,9 @@ class PathsSection(Section):
     """The system profile."""
     store_dir: AbsolutePath = Path("/nix/store")
     """The store directory that output paths are checked against."""
-    state_dir: AbsolutePath = Path("/var/lib/nixos-hydra-agent")
+    state_dir: AbsolutePath = Path(STATE_DIR)
     """History, lock and scratch space."""
-    marks_dir: AbsolutePath = Path("/nix/var/nix/gcroots/nixos-hydra-agent")
+    marks_dir: AbsolutePath = Path(MARKS_DIR)
     """The marks: links that keep from the garbage collector what the agent stands on."""
     boot: AbsolutePath = Path("/boot")
     """Mount point of the boot partition."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.domain.target import NIXOS, TARGETS, Target, TargetName
+from agent.places import nix_state, user_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,10 +39,9 @@ def _chosen(places: list[str]) -> str:
 def _filled(text: str) -> str:
     if "{" not in text:
         return text
-    home = os.environ.get("HOME") or "/"
     return text.format(
-        state=os.environ.get("XDG_STATE_HOME") or f"{home}/.local/state",
-        nix=os.environ.get("NIX_STATE_DIR") or "/nix/var/nix",
+        state=user_state(os.environ),
+        nix=nix_state(os.environ),
         user=_user(),
         host=socket.gethostname(),
     )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from agent.domain.policy import Action
+from agent.places import HOME_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,16 +64,7 @@ HOME_MANAGER: Final = Target(
     noun="home",
     attribute="homeConfigurations.{}.activationPackage",
     named_after="{user}",
-    paths={
-        "current_system": ("{state}/home-manager/gcroots/current-home",),
-        "profile": (
-            "{state}/nix/profiles/home-manager",
-            "{nix}/profiles/per-user/{user}/home-manager",
-        ),
-        "state_dir": ("{state}/nixos-hydra-agent",),
-        # Users cannot write to nix's own directory of roots; see `UserMarks`.
-        "marks_dir": ("{state}/nixos-hydra-agent/marks",),
-    },
+    paths=HOME_PLACES,
     # A home is not booted, and nothing of it can be tried without being linked into place.
     actions=frozenset({Action.SWITCH}),
     may_reboot=False,

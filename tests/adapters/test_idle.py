@@ -110,6 +110,7 @@ class Settled:
     def note(self, instance, **changes):
         given = {
             "state_dir": self.state_dir,
+            "marks_dir": self.state_dir / "marks",
             "job": Job(instance, "p", "j", "h+"),
             "select": Select.LATEST,
             "host": "h",
@@ -446,6 +447,23 @@ def test_a_fingerprint_changes_with_whatever_settings_are_made_of():
     prints = {idle.fingerprint(*made) for made in [base, *others]}
     assert len(prints) == 1 + len(others)
     assert idle.fingerprint(base[0], {**base[1], "HOME": "/root"}, ("--json",)) in prints
+
+
+@pytest.mark.parametrize("of_a_home", [b'target = "home-manager"', b'"t\\u0061rget" = "x"'])
+def test_of_a_home_it_changes_with_what_decides_where_its_things_are(of_a_home, tmp_path):
+    around = {"HOME": str(tmp_path), "USER": "eve"}
+    (tmp_path / "other/nix/profiles").mkdir(parents=True)
+    others = [
+        {"USER": "eve"},
+        {**around, "HOME": "/"},
+        {**around, "USER": "adam"},
+        {**around, "XDG_STATE_HOME": str(tmp_path / "other")},
+        {**around, "NIX_STATE_DIR": "/nix"},
+    ]
+    prints = [idle.fingerprint(of_a_home, environ, []) for environ in [around, *others]]
+    (tmp_path / ".local/state/nix/profiles").mkdir(parents=True)
+    prints.append(idle.fingerprint(of_a_home, around, []))
+    assert len(set(prints)) == 2 + len(others)
 
 
 def test_settings_of_variables_alone_leave_no_note(settled):

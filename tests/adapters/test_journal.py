@@ -401,7 +401,7 @@ _runs = st.builds(
 
 
 @given(run=_runs)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_run_is_read_back_as_it_was(run):
     with TemporaryDirectory() as state_dir:
         journal = SqliteJournal(Path(state_dir), RememberedEvents())

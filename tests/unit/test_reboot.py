@@ -199,7 +199,7 @@ def nights(draw):
 
 
 @given(nights())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_it_is_never_done_outside_of_a_window_nor_without_a_word(case):
     policy, window, happenings = case
     plan, now = PLAN, NOW

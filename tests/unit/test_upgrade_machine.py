@@ -433,9 +433,7 @@ def steps_with(nature):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True
-)
+TestLife.settings = settings(max_examples=60, stateful_step_count=30, derandomize=True)
 
 
 class ManyLives(Life):
@@ -443,4 +441,4 @@ class ManyLives(Life):
 
 
 TestManyLives = pytest.mark.long(ManyLives.TestCase)
-TestManyLives.settings = settings(max_examples=1000, stateful_step_count=30, deadline=None)
+TestManyLives.settings = settings(max_examples=1000, stateful_step_count=30)

@@ -174,14 +174,14 @@ def cases(draw):
 
 
 @given(cases(), st.integers(0, 90), st.integers(0, 90), st.sampled_from(["a", "b", "web-1"]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_arithmetic_is_that_of_somebody_who_walks(case, splay, margin, host):
     walk_along(case, splay, margin, host)
 
 
 @pytest.mark.long
 @given(cases(), st.integers(0, 90), st.integers(0, 90), st.sampled_from(["a", "b", "web-1"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_the_arithmetic_is_that_of_somebody_who_walks_for_years(case, splay, margin, host):
     walk_along(case, splay, margin, host)
 

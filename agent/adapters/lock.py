@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.state import make_private, state_fault
@@ -15,6 +15,8 @@ from agent.idle import LOCK
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from agent.application.ports import Wait
 
 _MAX_NOTE: Final = 200
 _MODE: Final = 0o600
@@ -45,9 +47,45 @@ class FileLock:
             self._take(handle)
             yield
             # The idle path holds the lock without a note: none of an earlier holder may be left.
-            os.ftruncate(handle, 0)
+            _note(handle, b"")
+        finally:
+            with suppress(OSError):  # the kernel has let go of it, whatever it says
+                os.close(handle)
+
+    @contextmanager
+    def waiting(self, wait: Wait) -> Iterator[None]:
+        """Hold a lock beside the lock, together with all who wait; where it can be had."""
+        with suppress(OSError):
+            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = _opened(self._beside(wait), os.O_CREAT)
+        try:
+            if handle is not None:
+                with suppress(OSError):  # somebody looks in this moment, and will look again
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield
+        finally:
+            if handle is not None:
+                with suppress(OSError):
+                    os.close(handle)
+
+    def is_waiting(self, wait: Wait) -> bool | None:
+        """Return whether the lock beside the lock is held by anybody."""
+        file = self._beside(wait)
+        handle = _opened(file)
+        if handle is None:
+            return None if file.exists() else False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
         finally:
             os.close(handle)
+        return False
+
+    def _beside(self, wait: Wait) -> Path:
+        return self._file.with_name(f"{LOCK}.{wait}")
 
     def _take(self, handle: int) -> None:
         try:
@@ -62,8 +100,18 @@ class FileLock:
                 f"another agent is at work: {holder or 'its process is unknown'}",
                 hint=f"it holds {self._file}",
             ) from error
-        try:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
-        except OSError as error:
-            raise state_fault(self._file, error) from error
+        _note(handle, f"process {os.getpid()}\n".encode())
+
+
+def _note(handle: int, text: bytes) -> None:
+    """Leave the name of the holder, as far as it can be written: the lock is held all the same."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text, 0)
+
+
+def _opened(file: Path, flags: int = 0) -> int | None:
+    try:
+        return os.open(file, os.O_RDWR | os.O_CLOEXEC | flags, _MODE)
+    except OSError:
+        return None

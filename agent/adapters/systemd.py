@@ -128,8 +128,10 @@ class SystemdCommands:
         told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         return told if all(told.get(name) for name in needed) else None
 
-    async def start(self, unit: str) -> bool:
-        """Start a unit again; returns once its program runs. One that is at work is left alone.
+    async def start(self, unit: str, *, afresh: bool = False) -> bool:
+        """Start a unit again; returns once its program runs.
+
+        One that is at work is left alone, unless it is to be begun `afresh`.
 
         Raises:
             HostError: CONFIRM_UNIT_FAILED, with systemd's words: it says itself that the unit is
@@ -138,7 +140,7 @@ class SystemdCommands:
         status = await self.status(unit)
         if status is None:
             return False
-        if status.is_at_work and status.active_state != "deactivating":
+        if status.is_at_work and status.active_state != "deactivating" and not afresh:
             return True
         await self._try(*self._systemctl, "reset-failed", unit)
         done = await self._try(*self._systemctl, "restart", unit, timeout=_START_TIMEOUT)

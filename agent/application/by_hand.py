@@ -12,6 +12,7 @@ from agent.application.recover import record_of, recover_all
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
 from agent.application.run import begin, carry_out
+from agent.application.turn import again_and_again, lock_in_turn
 from agent.domain.build import toplevel_of
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -40,14 +41,16 @@ async def confirm(
     """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
 
     async def body(run: Run) -> None:
-        with lock_if_free(run, waits=True):
-            await _confirm(run, force=force)
+        async with lock_in_turn(run) as step:
+            await _confirm(run, step, force=force)
 
-    return await carry_out(begin(ports, policy, settings), body)
+    async def look() -> Report:
+        return await carry_out(begin(ports, policy, settings), body)
+
+    return await again_and_again(ports, policy, look) if settings.is_patient else await look()
 
 
-async def _confirm(run: Run, *, force: bool) -> None:
-    step = await recover_all(run)
+async def _confirm(run: Run, step: Step, *, force: bool) -> None:
     _refuse_to_wait(step)
     pending = run.ports.marks.read().pending
     if step is not Step.CONFIRM or pending is None:

@@ -397,6 +397,12 @@ PROFILE_GIVEN_BACK = Event(
     "Another activation was at work: the profile is what it was before this one.",
     {"toplevel": "the candidate", "profile": "the profile's system now"},
 )
+CONFIRMATION_WAITS = Event(
+    "confirmation.waits",
+    "info",
+    "Another agent or an activation is at work: the system is judged once that has ended.",
+    _ERROR,
+)
 LOCK_IGNORED = Event(
     "deadman.lock_ignored",
     "warning",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.confirm import action_back, confirm_pending, tell_decided, why_held
+from agent.application.ports import Wait
 from agent.application.recover import begin_again, record_of
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _POLL = 0.5
 _SLACK = 30.0
 """Seconds that a confirmation may take beyond its own limits, before it counts as hung."""
+_SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 
 
 async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
@@ -49,7 +51,8 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
     for _ in range(starts):
         ports.sink.emit(events.CONFIRMATION_HANDED_OVER, unit=CONFIRM_UNIT, toplevel=toplevel)
         try:
-            await ports.systemd.start(CONFIRM_UNIT)
+            is_later = ports.lock.is_waiting(Wait.LATER) is True
+            await ports.systemd.start(CONFIRM_UNIT, afresh=is_later)
         except HostError as error:
             trouble = error.message
             continue
@@ -59,7 +62,10 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
             tell_decided(run, toplevel)
             return
         if status is None:
-            await _look_without_it(run, toplevel, waits=waits)
+            _tell_pending(run, toplevel)
+            return
+        if isinstance(status, str):
+            await _look_without_it(run, toplevel, status, waits=waits)
             return
         if status.exit_status == ExitCode.HELD:
             _tell_pending(run, toplevel)
@@ -75,29 +81,37 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
         await _end_it(run, toplevel, trouble)
 
 
-async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | None:
-    """Wait until the unit has decided or ended; a hung one is given up.
+async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | str | None:
+    """Wait until the unit has decided or ended, or will look again later: None.
 
-    None where systemd has not said what became of it. That it hangs, only an unbroken watch proves.
+    A hung one is given up. Only an unbroken watch proves that it hangs; its time begins when it has
+    its turn, and one that never has it does not hang. Return a sentence where nobody knows what
+    becomes of it.
     """
     ports, wanted = run.ports, run.policy.confirm
     limit = (wanted.settle + wanted.deadline + run.policy.activate_deadline).total_seconds()
-    end = ports.clock.elapsed() + limit + _SLACK
+    last_turn = end = ports.clock.elapsed() + limit + _SLACK
     is_unbroken = True
     while True:
         status = await ports.systemd.status(CONFIRM_UNIT)
-        if status is not None and status.load_state == "not-found":
-            status = None  # which it has been: it was started
-        is_unbroken = is_unbroken and status is not None
-        if _is_decided(run, toplevel) or (status is not None and not status.is_at_work):
-            return status
-        if ports.clock.elapsed() >= end:
-            return status if is_unbroken else None
+        if status is None or status.load_state == "not-found":  # which cannot be: it was started
+            status, is_unbroken = None, False
+        if _is_decided(run, toplevel) or not (status is None or status.is_at_work):
+            return status or _SILENT
+        if ports.lock.is_waiting(Wait.LATER) is True:
+            return None
+        now, is_waiting = ports.clock.elapsed(), ports.lock.is_waiting(Wait.TURN) is not False
+        if is_waiting:
+            end = now + limit + _SLACK
+        if is_waiting and now >= last_turn:
+            return f"{CONFIRM_UNIT} waits for another agent, or for an activation, to end"
+        if now >= end:
+            return status if status is not None and is_unbroken else _SILENT
         await ports.clock.sleep(_POLL)
 
 
-async def _look_without_it(run: Run, toplevel: StorePath, *, waits: bool) -> None:
-    """Judge in the place of an agent of which systemd does not say what became of it.
+async def _look_without_it(run: Run, toplevel: StorePath, doubt: str, *, waits: bool) -> None:
+    """Judge in the place of an agent of which nobody knows what becomes of it.
 
     It may be at work, so that nothing is confirmed past it. A system that proves broken all the
     same is rolled back from.
@@ -111,8 +125,7 @@ async def _look_without_it(run: Run, toplevel: StorePath, *, waits: bool) -> Non
             tell_decided(run, toplevel)
         else:
             run.record = record_of(run, toplevel)
-            told = f"systemd does not say what became of {CONFIRM_UNIT}"
-            await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, told))
+            await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
 
 
 def _is_decided(run: Run, toplevel: StorePath) -> bool:

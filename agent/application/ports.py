@@ -6,6 +6,7 @@ Every port that can fail raises the `AgentError` its docstring names, and nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -313,10 +314,11 @@ class Systemd(Protocol):
         """Return the state of a unit; None if systemd gives no answer."""
         ...
 
-    async def start(self, unit: str) -> bool:
+    async def start(self, unit: str, *, afresh: bool = False) -> bool:
         """Start a unit again, without waiting for it; False if systemd gives no answer.
 
-        One that is at work is left alone. CONFIRM_UNIT_FAILED: systemd says that it cannot start.
+        One that is at work is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
+        systemd says that it cannot start.
         """
         ...
 
@@ -579,11 +581,31 @@ class Prober(Protocol):
         ...
 
 
+class Wait(StrEnum):
+    """What a confirmation waits for."""
+
+    TURN = "turn"
+    """Another agent, or an activation, is at work."""
+    LATER = "later"
+    """It could not judge the system, and looks again after a while."""
+
+
 class Lock(Protocol):
     """One agent at a time."""
 
     def hold(self) -> AbstractContextManager[None]:
-        """Hold the lock; LockedError (LOCKED) says who has it, HostError why it can't be taken."""
+        """Hold the lock; LockedError (LOCKED) says who has it, HostError why it can't be taken.
+
+        To let go of it never raises.
+        """
+        ...
+
+    def waiting(self, wait: Wait) -> AbstractContextManager[None]:
+        """Let others see that a confirmation waits; never raises."""
+        ...
+
+    def is_waiting(self, wait: Wait) -> bool | None:
+        """Return whether a confirmation waits right now; None if that is unknown."""
         ...
 
 

@@ -54,6 +54,8 @@ class RunSettings:
     ignored_because: str = ""
     by: str = "agent"
     """Who asked for it, where that was a person."""
+    is_patient: bool = False
+    """Whether it waits while somebody else is at work, in the place of ending as held."""
 
 
 @dataclass

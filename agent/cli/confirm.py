@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from agent.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -21,12 +23,23 @@ def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
 
     It is confirmed if it is healthy and rolled back from if it is broken. Exits with 0 when it is
     confirmed or nothing is pending, 75 while it cannot be judged, 1 after a roll-back. The new
-    system's own unit does this after each upgrade and at boot.
+    system's own unit does this after each upgrade and at boot; while another agent or an activation
+    is at work, the unit waits.
     """
     from functools import partial  # noqa: PLC0415
 
     from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
     from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
 
-    asked = Asked(config_file, as_json=as_json, is_unattended=not force)
+    asked = Asked(
+        config_file,
+        as_json=as_json,
+        is_unattended=not force,
+        is_patient=not force and _is_unit(os.environ),
+    )
     return carry_out(asked, partial(by_hand.confirm, force=force))
+
+
+def _is_unit(environ: Mapping[str, str]) -> bool:
+    """Return whether systemd has started this very process (systemd.exec(5), SYSTEMD_EXEC_PID)."""
+    return environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())

@@ -38,6 +38,7 @@ class Asked:
     """Whether what it decides is the agent's own decision, and not the person's who called it."""
     ignored_gates: frozenset[Gate] = frozenset()
     ignored_because: str = ""
+    is_patient: bool = False
     leaves_idle_note: bool = False
 
 
@@ -133,6 +134,7 @@ def _run(
             ignored_gates=asked.ignored_gates,
             ignored_because=asked.ignored_because,
             by="agent" if asked.is_unattended else person(),
+            is_patient=asked.is_patient,
         )
         with progress_for(sink, on_terminal=on_terminal) as progress:
             async with open_ports(

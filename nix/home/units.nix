@@ -134,7 +134,7 @@ in
     Service = service // {
       Type = "exec";
       ExecStart = "${agent} confirm --config ${file}";
-      # It could not be judged yet.
+      # It waits inside its process for what it cannot judge yet; it ended as held all the same.
       RestartForceExitStatus = 75;
       RestartSec = "30s";
     };

@@ -102,10 +102,12 @@ in
     description = "Confirm the system that the last upgrade has activated";
     wantedBy = [ "multi-user.target" ];
     serviceConfig = outgoing.serviceConfig // {
-      # Not oneshot: switch-to-configuration starts it, and would wait for its end.
+      # Not oneshot: switch-to-configuration starts it, and would wait for its end. While somebody
+      # else is at work, or the system cannot be judged, it waits inside its process: as a unit that
+      # is to be restarted it would be a failed one to every switch meanwhile.
       Type = "exec";
       ExecStart = "${agent} confirm";
-      # It could not be judged yet.
+      # It ended as held all the same.
       RestartForceExitStatus = 75;
       RestartSec = "30s";
       RestartSteps = 5;

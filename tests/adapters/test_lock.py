@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.lock import FileLock
+from agent.application.ports import Wait
 from agent.domain.errors import ExitCode, HostError, Kind, LockedError
 from fakes.lock import FakeLock
 
@@ -63,6 +65,41 @@ def test_a_lock_is_given_back_after_a_fault(lock):
     with pytest.raises(ZeroDivisionError), lock.hold():
         raise ZeroDivisionError
     with lock.hold():
+        pass
+
+
+@pytest.mark.parametrize("wait", Wait)
+def test_a_confirmation_that_waits_can_be_seen_to_wait(lock, wait):
+    assert not any(lock.is_waiting(each) for each in Wait)
+    with lock.waiting(wait), lock.waiting(wait):
+        assert [each for each in Wait if lock.is_waiting(each)] == [wait]
+        with lock.hold():
+            assert lock.is_waiting(wait) is True
+    assert lock.is_waiting(wait) is False
+
+
+def test_who_waits_where_nothing_can_be_written_waits_unseen(tmp_path):
+    (tmp_path / "state").write_text("")
+    lock = FileLock(tmp_path / "state")
+    with lock.waiting(Wait.TURN):
+        assert lock.is_waiting(Wait.TURN) is not True
+
+
+def test_whether_anybody_waits_is_unknown_where_the_file_cannot_be_opened(tmp_path):
+    (tmp_path / "agent.lock.turn").mkdir()
+    assert FileLock(tmp_path).is_waiting(Wait.TURN) is None
+
+
+def refuse(*_arguments):
+    raise OSError(errno.EIO, "no")
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_note_that_cannot_be_written_or_removed_ends_nothing(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(os, call, refuse)
+    with FileLock(tmp_path).hold(), pytest.raises(LockedError):
+        FileLock(tmp_path).hold().__enter__()
+    with FileLock(tmp_path).hold():
         pass
 
 

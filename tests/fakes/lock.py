@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.application.ports import Lock
+from agent.application.ports import Lock, Wait
 from agent.domain.errors import Kind, LockedError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class FakeLock(Lock):
         self.is_held = False
         self.times = 0
         self.fault: AgentError | None = None
+        self.waits: list[Wait] = []
 
     @override
     @contextmanager
@@ -37,3 +38,16 @@ class FakeLock(Lock):
             yield
         finally:
             self.is_held = False
+
+    @override
+    @contextmanager
+    def waiting(self, wait: Wait) -> Iterator[None]:
+        self.waits.append(wait)
+        try:
+            yield
+        finally:
+            self.waits.remove(wait)
+
+    @override
+    def is_waiting(self, wait: Wait) -> bool | None:
+        return wait in self.waits

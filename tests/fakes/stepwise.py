@@ -250,9 +250,9 @@ class WorldSystemd(FakeSystemd):
         self._steps = steps
 
     @override
-    async def start(self, unit: str) -> bool:
+    async def start(self, unit: str, *, afresh: bool = False) -> bool:
         self._steps.append("start confirm" if unit == CONFIRM_UNIT else f"start {unit}")
-        return await super().start(unit)
+        return await super().start(unit, afresh=afresh)
 
     @override
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:

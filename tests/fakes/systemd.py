@@ -114,10 +114,10 @@ class FakeSystemd(Systemd):
         return None if self._is_lost() else self.units.get(unit, UnitStatus())
 
     @override
-    async def start(self, unit: str) -> bool:
+    async def start(self, unit: str, *, afresh: bool = False) -> bool:
         if self._is_lost():
             return False
-        if self.units.get(unit, ENDED).is_at_work:
+        if self.units.get(unit, ENDED).is_at_work and not afresh:
             return True
         if self.start_fault is not None:
             raise self.start_fault

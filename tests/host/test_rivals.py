@@ -7,7 +7,7 @@ import json
 import pytest
 
 from host.gate import Gate
-from host.systems import CONFIRM, system
+from host.systems import CONFIRM, oneshot, system
 from host.victim import summary
 from host.workshop import HOST
 
@@ -15,14 +15,22 @@ _SETTINGS = {
     "strategy": "store-path",
     "confirm": {"settle": "0.02s", "deadline": "1s"},
 }
+_SLOW = "slow.service"
 _LOCK = "/run/nixos/switch-to-configuration.lock"
+_AGENT_LOCK = "/var/lib/nixos-hydra-agent/agent.lock"
 _PASSES = ("--ignore-gate", "foreign-system", "--reason", "the fix is in this build")
 
 
 @pytest.fixture
 def systems(site):
-    """Five systems with the agent."""
-    return [site.build(system(f"26.05.{n}", settings=_SETTINGS)) for n in range(1, 6)]
+    """Five systems with the agent; a switch from the third to the second takes its time."""
+    slow = {n: {_SLOW: oneshot("/bin/sleep 1.5", f"Environment=OF={n}")} for n in (2, 3)}
+    return [
+        site.build(
+            system(f"26.05.{n}", settings=_SETTINGS, units=slow.get(n), wants=list(slow.get(n, ())))
+        )
+        for n in range(1, 6)
+    ]
 
 
 @pytest.fixture
@@ -177,7 +185,22 @@ def test_a_hot_fix_while_an_upgrade_is_pending_ends_it(host, outside, systems):
     told = json.loads(host.run("agent", "status", "--json").stdout)
     assert told["pending"] == systems[2].toplevel
 
-    assert host.run(*by_hand(systems[1])).rc == 0
+    # The confirm unit that the person's switch starts waits, here for another agent, and is no unit
+    # that has failed.
+    host.ok("systemctl", "stop", CONFIRM)
+    host.ok("mkfifo", "/run/turn")
+    with host.start(
+        "flock", _AGENT_LOCK, "sh", "-c", "echo has it; read -r _ < /run/turn"
+    ) as other:
+        assert other.stdout.readline() == "has it\n"
+        done = host.run(*by_hand(systems[1]))
+        assert (done.rc, "units failed" in done.stderr) == (0, False), done
+        assert host.state(CONFIRM) == "active"
+        assert places(host) == (fix, fix)
+        host.ok("sh", "-c", "echo go > /run/turn")
+        finish(other)
+    await_confirmation(host)
+    assert host.state(CONFIRM, "NRestarts") == "0"
     outside.hydra.up()
 
     code, told = upgrade_in_turn(host)

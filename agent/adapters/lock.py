@@ -56,7 +56,7 @@ class FileLock:
     def waiting(self, wait: Wait) -> Iterator[None]:
         """Hold a lock beside the lock, together with all who wait; where it can be had."""
         with suppress(OSError):
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_private(self._file.parent)
         handle = _opened(self._beside(wait), os.O_CREAT)
         try:
             if handle is not None:

@@ -37,10 +37,10 @@ A_MACHINE = oneshot(
 def release(site, version, *, units=None, early=(), **parameters):
     """Build a system that only a reboot can start, of a host that is no container."""
     parameters.setdefault("settings", REBOOTS)
+    parameters.setdefault("kernel", f"6.12.{version[-1]}")
     return site.build(
         system(
             version,
-            kernel=f"6.12.{version[-1]}",
             units={"machine.service": A_MACHINE, **(units or {})},
             early=["machine.service", DEADLINE_TIMER, *early],
             **parameters,
@@ -358,3 +358,57 @@ def test_a_container_is_not_rebooted_and_confirmed_after_its_own_restart(site, n
     host.reboot()
 
     assert_settled(host, second.toplevel)
+
+
+# Switch inhibitors
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "when-needed",
+        pytest.param("always", marks=pytest.mark.long),
+        pytest.param("never", marks=pytest.mark.long),
+    ],
+)
+def test_what_nixos_would_not_switch_to_is_booted_into_and_gone_back_from(
+    site, began, outside, mode
+):
+    policy = {**REBOOTS, "reboot": {"mode": mode}}
+
+    def release_with(version, dbus, **parameters):
+        return release(
+            site, version, kernel="6.12.1", settings=policy, inhibitors={"dbus": dbus}, **parameters
+        )
+
+    host, _ = began(settings=policy, inhibitors={"dbus": "dbus"}, kernel="6.12.1")
+    second = release_with("26.05.2", "broker")
+    outside.offer(second)
+    if mode == "never":
+        code, summary = upgrade(host)
+        assert (code, summary["outcome"]) == (0, "staged")
+        code, summary = upgrade(host)
+        assert (code, summary["outcome"]) == (0, "awaits-reboot")
+        assert "dbus (dbus → broker)" in summary["reasons"][0]["reason"]
+        status = json.loads(host.ok("agent", "status", "--json"))
+        assert "dbus (dbus → broker)" in status["reason"]
+        assert host.boots == 1
+        host.reboot()
+    else:
+        start(host)
+        host.await_boot(2)
+    assert_settled(host, second.toplevel)
+
+    third = release_with("26.05.3", "dbus", units=FAILS, wants=["broken.service"])
+    outside.offer(third)
+    if mode == "never":
+        assert upgrade(host)[1]["outcome"] == "staged"
+        host.reboot()
+    else:
+        host.await_state(CONFIRM, "inactive")
+        start(host)
+    host.await_boot(4)
+    assert_settled(host, second.toplevel)
+    code, summary = upgrade(host)
+    assert (code, summary["reasons"][0]["name"]) == (75, "denied")
+    assert host.boots == 4

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 60.0
 _START_TIMEOUT: Final = 20.0
 """A unit that waits for others for longer cannot start."""
-_NO_BUS: Final = "Failed to connect to"
+_PING: Final = (
+    *("--timeout=20", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
+    *("org.freedesktop.DBus.Peer", "Ping"),
+)
 _POLL: Final = 0.2
 _LONGEST_POLL: Final = 2.0
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
@@ -279,8 +282,9 @@ class SystemdCommands:
     ) -> Completed:
         """Run a script in the activation's transient unit, with variables by name.
 
-        Without a manager, as in emergency mode, which has no bus, it runs by itself. `spent` are
-        the seconds of the activation's deadline that are gone already.
+        Without a manager that can be asked for one it runs by itself. It is never begun twice: what
+        went wrong with an activation that has begun looks just as what kept one from beginning.
+        `spent` are the seconds of the activation's deadline that are gone already.
         """
         timeout = max(self._activate_deadline - spent, 1.0)
         argv = (
@@ -289,17 +293,25 @@ class SystemdCommands:
             *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
             *(f"--unit={self._activation_unit.removesuffix('.service')}", *script),
         )
-        is_managed = self._is_managed()
+        has_units = self._is_managed() and not await self._has_no_bus()
         try:
-            done = await self._runner.run(argv if is_managed else script, timeout=timeout)
-            if is_managed and done.returncode != 0 and _NO_BUS in done.tail:
-                done = await self._runner.run(script, timeout=timeout)
+            return await self._runner.run(argv if has_units else script, timeout=timeout)
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
-        return done
 
     def _is_managed(self) -> bool:
         return (self._run_dir / "systemd/system").is_dir()
+
+    async def _has_no_bus(self) -> bool:
+        """Return whether the manager provably takes no transient units, as in emergency mode.
+
+        For those that are waited for systemd-run needs the bus; systemctl as root goes by the
+        manager's own socket (run.c and systemctl-util.c of systemd 257).
+        """
+        if not (self._run_dir / "systemd/private").is_socket():
+            return False
+        done = await self._try(*self._busctl, *_PING)
+        return done is not None and done.returncode != 0 and not done.timed_out
 
     def _inherited(self) -> list[tuple[str, str]]:
         return [

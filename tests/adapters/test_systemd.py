@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import socket
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -56,7 +57,7 @@ class Commands:
         self.answers = []
         (directory / "bin").mkdir()
         self.run_dir.mkdir()
-        for name in programs or ("systemctl", "systemd-run", "timedatectl"):
+        for name in programs or ("systemctl", "systemd-run", "timedatectl", "busctl"):
             stub = directory / "bin" / name
             stub.write_text(f"#!{sys.executable} -SE\n{STUB}")
             stub.chmod(0o755)
@@ -631,6 +632,53 @@ def test_without_systemd_it_runs_by_itself(commands, tmp_path):
     assert ended.returncode == 2
     assert [fields["line"] for _, fields in commands.sink.said if "line" in fields] == ["boot"]
     assert commands.asked() == []
+
+
+def managed(commands, *, listens=True):
+    """Let there be a manager, and its own socket."""
+    (commands.run_dir / "systemd/system").mkdir(parents=True)
+    if listens:
+        with socket.socket(socket.AF_UNIX) as private:
+            private.bind(str(commands.run_dir / "systemd/private"))
+
+
+def programs_run(commands):
+    return [words[0] for words in commands.asked()]
+
+
+@pytest.mark.parametrize("code", [1, 4])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "postgres-migrate: Failed to connect to localhost:5432",
+        "Failed to connect to bus: No such file or directory",
+    ],
+)
+def test_an_activation_that_failed_is_not_begun_again_outside_of_its_unit(
+    tmp_path, commands, said, code
+):
+    managed(commands)
+    commands.answer("systemd-run", code=code, err=f"{said}\n")
+    assert activate(commands, toplevel=system_with(tmp_path, "exit 0")).returncode == code
+    assert programs_run(commands) == ["busctl", "systemd-run"]
+
+
+def test_without_a_bus_it_runs_by_itself(tmp_path, commands):
+    managed(commands)
+    commands.answer("busctl", "org.freedesktop.systemd1", code=1, err="Failed to connect to bus")
+    assert activate(commands, toplevel=system_with(tmp_path, "exit 2")).returncode == 2
+    assert programs_run(commands) == ["busctl"]
+
+
+@pytest.mark.parametrize("why", ["the socket is missing", "busctl is missing"])
+def test_a_bus_of_which_nothing_is_known_is_taken_for_one(tmp_path, commands, why):
+    managed(commands, listens=why != "the socket is missing")
+    if why == "busctl is missing":
+        (commands.directory / "bin/busctl").unlink()
+    commands.answer("busctl", code=1)
+    commands.answer("systemd-run", code=1)
+    assert activate(commands, toplevel=system_with(tmp_path, "exit 0")).returncode == 1
+    assert programs_run(commands)[-1] == "systemd-run"
 
 
 def test_what_has_no_switch_to_configuration_is_a_failed_roll_back(commands, tmp_path):

@@ -20,6 +20,7 @@ from agent.adapters.process import Runner
 from agent.adapters.profile import SystemProfile
 from agent.application.ports import Ports
 from agent.config.load import DEFAULT_FILE
+from agent.config.of_system import SystemSettings
 from agent.config.policy import policy_of
 from agent.domain.target import TARGETS
 from agent.target_wiring import PARTS, Site, runtime_directory
@@ -100,6 +101,7 @@ async def open_ports(
             logind=LogindCommands(runner),
             loader=parts.loader,
             agenda=SqliteAgenda(paths.state_dir, sink),
+            system_settings=SystemSettings(settings, config_file or DEFAULT_FILE, target.units),
             profile=profile,
             journal=SqliteJournal(paths.state_dir, sink),
             prober=prober,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import is_overdue, tell_decided
 from agent.application.hand_over import lock_if_free, see_through
+from agent.application.judged_by import judged_by_its_own
 from agent.application.own_activation import stop_own
 from agent.application.recover import record_of, recover_all
 from agent.application.run import begin, carry_out
@@ -41,15 +42,20 @@ async def dead_man(
             run.report.outcome = Outcome.NOTHING_TO_DO
             return
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
-        try:
-            await _end(run, path)
-        except Exception:  # whatever it is: nobody comes after the dead-man
-            await _arm_again(run, path)
-            raise
-        if run.report.outcome is Outcome.PENDING:
-            await _arm_again(run, path)
+        with judged_by_its_own(run, path):
+            await _end_or_arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _end_or_arm_again(run: Run, path: StorePath) -> None:
+    try:
+        await _end(run, path)
+    except Exception:  # whatever it is: nobody comes after the dead-man
+        await _arm_again(run, path)
+        raise
+    if run.report.outcome is Outcome.PENDING:
+        await _arm_again(run, path)
 
 
 def _booted_into(ports: Ports) -> StorePath | None:

@@ -148,6 +148,12 @@ GATE_IGNORED = Event(
     "A person lets the upgrade pass a gate that holds it.",
     {"gate": "its name", "reason": "what it says", "given_reason": "why the person does so"},
 )
+CANARY_DROPPED = Event(
+    "health.canary_dropped",
+    "warning",
+    "A canary is not asked: the settings of the system that is to come name it no more.",
+    {"check": "its name", "target": "what would have been probed"},
+)
 CHECK_FINISHED = Event(
     "check.finished",
     "info",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -17,18 +18,31 @@ if TYPE_CHECKING:
 
     from agent.application.ports import Ports
     from agent.domain.check import Check, CheckResult
-    from agent.domain.policy import Policy
+    from agent.domain.policy import ConfirmPolicy, Policy
 
 _ANY_STATUS: Final = (StatusRange(100, 599),)
 _TIMEOUT: Final = timedelta(seconds=5)
 _SLACK: Final = timedelta(seconds=1)
 
 
-async def take_baseline(ports: Ports, policy: Policy) -> Baseline:
-    """Return how things are before an activation."""
-    seen = await examine(ports, policy, frozenset(), policy.confirm.deadline)
+async def take_baseline(ports: Ports, policy: Policy, own: ConfirmPolicy | None = None) -> Baseline:
+    """Return how things are before an activation.
+
+    All is asked that `policy` or `own`, the settings of the agent that activates, will ask: where
+    the latter cannot read all that the system says of its confirmation, its own may be asked again.
+    A check that comes with the system, and is ill before, proves nothing: what it is about may come
+    with the system, too.
+    """
+    wanted = policy.confirm if own is None else asked_by_both(policy.confirm, own)
+    everything = replace(policy, confirm=wanted)
+    seen = await examine(ports, everything, frozenset(), wanted.deadline)
+    known = {check.name for check in (policy.confirm if own is None else own).checks}
     baseline = Baseline(
-        checks={told.check.name: told.is_well for told in seen.checks if told.is_conclusive},
+        checks={
+            told.check.name: told.is_well
+            for told in seen.checks
+            if told.is_conclusive and (told.is_well or told.check.name in known)
+        },
         failed_units=seen.failed_units,
         hydra=seen.hydra,
         control=seen.control,
@@ -42,6 +56,17 @@ async def take_baseline(ports: Ports, policy: Policy) -> Baseline:
         control=baseline.control,
     )
     return baseline
+
+
+def asked_by_both(confirm: ConfirmPolicy, own: ConfirmPolicy) -> ConfirmPolicy:
+    """Return `confirm`, asking what `own` asks as well; of checks of one name, its own."""
+    checks = {check.name: check for check in (*own.checks, *confirm.checks)}
+    return replace(
+        confirm,
+        checks=tuple(checks.values()),
+        asks_hydra=confirm.asks_hydra or own.asks_hydra,
+        asks_gateway=confirm.asks_gateway or own.asks_gateway,
+    )
 
 
 async def examine(

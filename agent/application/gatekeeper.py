@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -76,6 +76,7 @@ Ask = Callable[[Question], Awaitable[Judgement | None]]
 async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
     """Return what the gates say before anything is done, up to the first that holds.
 
+    Past `health` the others are asked all the same: whether it alone holds is what is to be known.
     With `every`, all are asked, and one that cannot be is held with the fault as its reason;
     otherwise the fault is raised.
     """
@@ -88,9 +89,20 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
         run.ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
         judgements.append(judgement)
-        if not judgement.is_open and not every:
+        if not judgement.is_open and not every and gate is not Gate.HEALTH:
             break
     return judgements
+
+
+def may_fetch_first(run: Run, candidate: Candidate, held: Sequence[Judgement]) -> bool:
+    """Whether the candidate is to be fetched although it is held: its settings may open the gate.
+
+    That is so where health alone holds, some other check could remain, and nobody has seen the
+    candidate's settings yet. Before it is activated, health is asked again.
+    """
+    is_health_alone = [judgement.gate for judgement in held] == [Gate.HEALTH]
+    may_leave_one = len(run.policy.checks) > 1
+    return is_health_alone and may_leave_one and not run.ports.host.exists(candidate.toplevel)
 
 
 async def ask_again(
@@ -204,9 +216,22 @@ def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:
     return Foreign("booted system", booted, since)
 
 
-async def ask_health(ports: Ports, policy: Policy) -> Judgement:
-    """Run the health checks and judge them."""
-    results = await run_checks(ports.prober, policy.checks, policy.health_deadline, ports.sink)
+async def ask_health(
+    ports: Ports, policy: Policy, dropped: frozenset[str] = frozenset()
+) -> Judgement:
+    """Run the health checks and judge them; those that are `dropped`, only where need be.
+
+    A canary that is to be named no more is not asked, if another check is there and well: a host is
+    not held for ever by one that was taken down, nor upgraded with nothing looked at.
+    """
+    kept = tuple(check for check in policy.checks if check.name not in dropped)
+    others = tuple(check for check in policy.checks if check.name in dropped)
+    results = await run_checks(ports.prober, kept, policy.health_deadline, ports.sink)
+    if others and not any(told.is_well for told in results):
+        asked = await run_checks(ports.prober, others, policy.health_deadline, ports.sink)
+        return judge_health((*results, *asked))
+    for check in others:
+        ports.sink.emit(events.CANARY_DROPPED, check=check.name, target=check.target)
     return judge_health(results)
 
 
@@ -286,7 +311,8 @@ async def _store_space(asked: Question) -> Judgement:
 
 
 async def _health(asked: Question) -> Judgement:
-    return await ask_health(asked.ports, asked.policy)
+    dropped = asked.ports.system_settings.dropped_canaries(asked.toplevel)
+    return await ask_health(asked.ports, asked.policy, dropped)
 
 
 async def _agent_removed(asked: Question) -> Judgement:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.confirm import action_back, confirm_pending, tell_decided, why_held
+from agent.application.judged_by import judged_by_its_own
 from agent.application.ports import Wait
 from agent.application.recover import begin_again, record_of
 from agent.application.report import error_fields
@@ -36,9 +37,16 @@ async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool
     this process judges it itself. The lock must be free. With `waits` false a lock that somebody
     holds does not keep the roll-back from an agent that cannot confirm.
 
+    It is judged by its own settings, as far as this process has a say.
+
     Raises:
         AgentError: a roll-back did not succeed, or the lock is held.
     """
+    with judged_by_its_own(run, toplevel):
+        await _see_through(run, toplevel, starts=starts, waits=waits)
+
+
+async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool) -> None:
     ports = run.ports
     running = ports.host.systems().running
     if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):

@@ -13,6 +13,7 @@ from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import started_by_timers, take_baseline
 from agent.application.gatekeeper import ask_again, find_intervention
+from agent.application.judged_by import judged_by_its_own
 from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import reboot
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from agent.domain.candidate import Candidate
     from agent.domain.confirmation import Reason
     from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.policy import ConfirmPolicy
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
@@ -71,7 +73,8 @@ async def perform(run: Run, text: str) -> StorePath | None:
     toplevel = await _build(run, found)
     _check_hostname(run, toplevel)
     _check_inhibitors(run, request.action, toplevel)
-    chosen = await _activate(run, request, toplevel)
+    with judged_by_its_own(run, toplevel) as own:
+        chosen = await _activate(run, request, toplevel, own)
     if chosen is None:
         return None
     if run.report.outcome is Outcome.STAGED and chosen.reason:
@@ -186,26 +189,31 @@ def _plan(run: Run, request: Request, toplevel: StorePath, refused: tuple[str, .
     return chosen
 
 
-async def _activate(run: Run, request: Request, toplevel: StorePath) -> Plan | None:
+async def _activate(
+    run: Run, request: Request, toplevel: StorePath, own: ConfirmPolicy
+) -> Plan | None:
     """Activate and return the plan; None if nothing was begun, for reasons in the report.
 
-    A `switch` that NixOS will not do becomes `boot`.
+    A `switch` that NixOS will not do becomes `boot`. The run's settings of the confirmation are
+    those of `toplevel`; `own` are the agent's.
     """
     chosen = _plan(run, request, toplevel)
     try:
-        is_begun = await _do(run, request, toplevel, chosen)
+        is_begun = await _do(run, request, toplevel, chosen, own)
     except ActivationError as error:
         if error.kind is not Kind.SWITCH_INHIBITED or chosen.action is not Action.SWITCH:
             raise
         chosen = _plan(run, request, toplevel, refused=_UNNAMED)
-        is_begun = await _do(run, request, toplevel, chosen)
+        is_begun = await _do(run, request, toplevel, chosen, own)
     return chosen if is_begun else None
 
 
-async def _do(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> bool:
+async def _do(
+    run: Run, request: Request, toplevel: StorePath, chosen: Plan, own: ConfirmPolicy
+) -> bool:
     """Do as planned and look what came of it; False if nothing was begun."""
     ports, action = run.ports, chosen.action
-    baseline = await _take_baseline(run, action)
+    baseline = await _take_baseline(run, action, own)
     if not await _is_let_on(run, request, toplevel):
         return False
     before = ports.host.systems()
@@ -265,11 +273,11 @@ async def _do(run: Run, request: Request, toplevel: StorePath, chosen: Plan) -> 
     return True
 
 
-async def _take_baseline(run: Run, action: Action) -> Baseline:
+async def _take_baseline(run: Run, action: Action, own: ConfirmPolicy) -> Baseline:
     if action is Action.DRY_ACTIVATE:
         return Baseline()
     with run.report.step("baseline", run.ports.clock):
-        return await take_baseline(run.ports, run.policy)
+        return await take_baseline(run.ports, run.policy, own)
 
 
 async def _announce(

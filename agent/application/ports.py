@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.domain.job import Job, Select
     from agent.domain.marks import Mark, Marks
     from agent.domain.pause import Pause
-    from agent.domain.policy import Action
+    from agent.domain.policy import Action, ConfirmPolicy
     from agent.domain.reboot import Inhibitor, RebootPlan
     from agent.domain.standing import Denial, Standing
     from agent.domain.store_path import StorePath
@@ -590,6 +590,24 @@ class Wait(StrEnum):
     """It could not judge the system, and looks again after a while."""
 
 
+class SystemSettings(Protocol):
+    """What systems bring as their own settings, before they run. Nothing raises."""
+
+    def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
+        """Return how a system wants to be confirmed; None where that cannot be read.
+
+        What of it is not understood is as in the settings of the agent that runs.
+        """
+        ...
+
+    def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
+        """Return the names of this agent's canaries that a system's settings name no more.
+
+        None is dropped where that is not clear, nor one that was asked for on the command line.
+        """
+        ...
+
+
 class Lock(Protocol):
     """One agent at a time."""
 
@@ -645,3 +663,4 @@ class Ports:
     logind: Logind
     loader: Loader
     agenda: Agenda
+    system_settings: SystemSettings

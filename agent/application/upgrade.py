@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
-from agent.application.gatekeeper import ask_gates
+from agent.application.gatekeeper import ask_gates, may_fetch_first
 from agent.application.hand_over import see_through
 from agent.application.observe import (
     Found,
@@ -207,7 +207,7 @@ async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
     with report.step("gates", ports.clock):
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
-    if held:
+    if held and not may_fetch_first(run, found.candidate, held):
         await _come_again(run, held[0].gate)
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)

@@ -36,14 +36,15 @@ def policy_of(settings: Settings) -> Policy:
         boot_reserve=settings.disk.boot_reserve,
         checks=checks_of(settings.health),
         health_deadline=settings.health.deadline,
-        confirm=_confirm_policy(settings.confirm),
+        confirm=confirm_policy_of(settings.confirm),
         foreign_hold=settings.upgrade.foreign_hold,
         activate_deadline=settings.activate.deadline,
         substituters=settings.fetch.substituters,
     )
 
 
-def _confirm_policy(confirm: ConfirmSection) -> ConfirmPolicy:
+def confirm_policy_of(confirm: ConfirmSection) -> ConfirmPolicy:
+    """Return how an activated system is confirmed, in the domain's words."""
     return ConfirmPolicy(
         checks=tuple(check_of(section) for section in confirm.checks),
         settle=confirm.settle,

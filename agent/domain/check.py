@@ -127,7 +127,8 @@ class UnitCheck:
     """One unit of systemd: well when it is active, as `systemctl is-active` has it.
 
     That includes a unit that reloads, and a oneshot that has ended well and remains after exit;
-    one that is still starting is not well.
+    one that is still starting is not well. A oneshot that a timer starts is well while it rests or
+    runs, unless it ended badly when it did last.
     """
 
     name: str

@@ -36,9 +36,12 @@ def probe(unit="web.service", timeout=LONG):
     return asyncio.run(UnitProbe().probe(UnitCheck("n", unit, timeout)))
 
 
-def saying(active, sub="x", load="loaded", result="success"):
-    text = f"LoadState={load}\nActiveState={active}\nSubState={sub}\nResult={result}\n"
+def saying(active, sub="x", load="loaded", result="success", more=""):
+    text = f"LoadState={load}\nActiveState={active}\nSubState={sub}\nResult={result}\n{more}"
     return f"printf %s {shlex.quote(text)}"
+
+
+OF_A_TIMER = "Type=oneshot\nTriggeredBy=backup.path backup.timer\n"
 
 
 def test_systemctl_is_asked_for_properties_and_cannot_take_a_unit_for_an_option(systemctl):
@@ -46,7 +49,7 @@ def test_systemctl_is_asked_for_properties_and_cannot_take_a_unit_for_an_option(
     probe("-x.service")
     assert asked.read_text().split() == [
         "show",
-        "--property=LoadState,ActiveState,SubState,Result",
+        "--property=LoadState,ActiveState,SubState,Result,Type,TriggeredBy",
         "--",
         "-x.service",
     ]
@@ -58,6 +61,29 @@ def test_a_unit_that_is_at_work_is_well(systemctl, state):
     result = probe()
     assert (result.is_well, result.reason) == (True, "")
     assert timedelta(0) < result.latency < LONG
+
+
+@pytest.mark.parametrize("state", ["inactive", "activating", "active"])
+def test_a_timers_job_that_rests_or_runs_is_well(systemctl, state):
+    systemctl(saying(state, more=OF_A_TIMER))
+    assert probe().is_well
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        saying("failed", "failed", result="exit-code", more=OF_A_TIMER),
+        saying("inactive", "dead", result="exit-code", more=OF_A_TIMER),
+        saying("activating", "auto-restart", result="exit-code", more=OF_A_TIMER),
+        saying("inactive", "dead", load="masked", more=OF_A_TIMER),
+        saying("inactive", "dead", more="Type=exec\nTriggeredBy=backup.timer\n"),
+        saying("inactive", "dead", more="Type=oneshot\nTriggeredBy=backup.path\n"),
+        saying("inactive", "dead", more="Type=oneshot\nTriggeredBy=\n"),
+    ],
+)
+def test_what_is_no_job_of_a_timer_in_order_is_not(systemctl, said):
+    systemctl(said)
+    assert (probe().is_well, probe().is_conclusive) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class FakeSystem:
 class FakeHost(Host):
     """Shows what a test sets; `fault` ends every question about links, `reboot_fault` a reboot.
 
-    What is in `contents` is in the store. `illegible` are systems whose switch inhibitors the agent
+    What is in `contents` is in the store, once it `is_fetched`. `illegible` are systems whose switch inhibitors the agent
     cannot read, `failed_checks` those that a pre-switch check refuses, with its name. `generations` are the profile's, by number, and
     `generation` is the present one; setting `profile` is `nix-env --set`.
     """
@@ -63,6 +63,7 @@ class FakeHost(Host):
         self.boot_id = "boot-0"
         self.platform_name: str | None = "x86_64-linux"
         self.contents: dict[StorePath, FakeSystem] = {}
+        self.is_fetched: Callable[[StorePath], bool] = lambda _: True
         self.space = FreeSpace(store=100 << 30, boot=1 << 30)
         self.changed: datetime | None = None
         self.booted_when: datetime | None = None
@@ -160,7 +161,7 @@ class FakeHost(Host):
 
     @override
     def exists(self, toplevel: StorePath) -> bool:
-        return toplevel in self.contents
+        return toplevel in self.contents and self.is_fetched(toplevel)
 
     @override
     def changed_at(self) -> datetime | None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from agent.application import by_hand, events
 from agent.application.ports import Ports
 from agent.application.run import RunSettings
@@ -40,6 +42,7 @@ from .stepwise import (
     WorldSystemd,
     system_with,
 )
+from .system_settings import FakeSystemSettings
 from .systemd import ENDED, failed
 from .telling import RememberedEvents, SteppedClock
 
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 
     from agent.application.ports import RunRecord, UnitStatus
     from agent.application.report import Report
-    from agent.domain.policy import Policy
+    from agent.domain.policy import ConfirmPolicy, Policy
 
 STORE = "/nix/store"
 CANARY = "canary.example"
@@ -73,7 +76,8 @@ class World:
 
     The host begins on `OLD`, which is of no build that Hydra knows. `told` and `steps` are of
     the last run, `told_by_new` is what the confirm unit of the new system said last. That unit does
-    what the new agent does, with the settings `new_policy`, or with those of the last run.
+    what the new agent does, with the settings `new_policy`, or with those of the last run. All
+    systems but `OLD` bring `new_policy` with them, or nothing that can be read.
     """
 
     def __init__(self) -> None:
@@ -85,6 +89,7 @@ class World:
         self.hydra.asked = self.steps
         self.nix = WorldNix(asked=self.steps, valid={OLD})
         self.host = WorldHost(self.steps)
+        self.host.is_fetched = self._is_fetched
         self.nixos_rebuild = WorldNixosRebuild({}, self.host.activate, steps=self.steps)
         self.journal = WorldJournal(self.steps)
         self.prober = WorldProber(self.steps)
@@ -102,7 +107,12 @@ class World:
         self.new_policy: Policy | None = None
         self.runs = 0
         self.confirmations = 0
-        self._policy = WATCHFUL
+        self.asked_policy = WATCHFUL
+
+    def _is_fetched(self, path: StorePath) -> bool:
+        """Whether what some cache has is here, too."""
+        is_cached_only = path in self.nix.cached and path not in self.nix.valid
+        return not is_cached_only or path in {self.host.running, *self.host.generations.values()}
 
     @property
     def jobset(self) -> FakeJobset:
@@ -130,6 +140,7 @@ class World:
             logind=self.logind,
             loader=self.host.loader,
             agenda=self.agenda,
+            system_settings=WorldSettings(self),
         )
 
     def publish(
@@ -237,7 +248,7 @@ class World:
         self.runs += 1
         self.steps.clear()
         self.told = RememberedEvents()
-        self._policy = policy
+        self.asked_policy = policy
         settings = RunSettings(f"run-{self.runs}", STORE, **asked)
 
         async def main() -> Report:
@@ -257,7 +268,7 @@ class World:
         self.told_by_new = RememberedEvents()
         ports = replace(self.ports, sink=self.told_by_new)
         settings = RunSettings(f"confirm-{self.confirmations}", STORE)
-        report = await by_hand.confirm(ports, self.new_policy or self._policy, settings)
+        report = await by_hand.confirm(ports, self.new_policy or self.asked_policy, settings)
         return ENDED if report.exit_code == 0 else failed(report.exit_code)
 
     def _prove_one_summary(self, summaries: int = 1) -> None:
@@ -274,6 +285,31 @@ class World:
         """Return the journal's newest row, which must be there."""
         (row,) = self.journal.runs(1)
         return row
+
+
+class WorldSettings(FakeSystemSettings):
+    """Lets the new systems of a world bring its `new_policy`."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def _brought_by(self, toplevel: StorePath) -> Policy | None:
+        is_new = toplevel != OLD and self._world.host.exists(toplevel)
+        return self._world.new_policy if is_new else None
+
+    @override
+    def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
+        brought = self._brought_by(toplevel)
+        return None if brought is None else brought.confirm
+
+    @override
+    def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
+        brought = self._brought_by(toplevel)
+        if brought is None:
+            return frozenset()
+        kept = {check.name for check in brought.checks}
+        return frozenset({check.name for check in self._world.asked_policy.checks} - kept)
 
 
 def system(number: int) -> StorePath:

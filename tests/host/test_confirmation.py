@@ -6,7 +6,7 @@ import pytest
 
 from host.evidence import events, history, marks, seconds, summaries, timers
 from host.gate import Gate
-from host.systems import CONFIRM, UPGRADE, oneshot, service, system
+from host.systems import CANNOT_START, CONFIRM, UPGRADE, oneshot, service, system
 
 _WEB = {"type": "http", "name": "web", "url": "http://127.0.0.1:8080/", "timeout": "1s"}
 _DEADLINE = 2
@@ -237,3 +237,23 @@ def test_a_job_that_fails_when_its_timer_starts_it_is_not_the_upgrade_unless_it_
     assert run_upgrade(host) == 1
     assert_wholly_on(host, fails)
     assert [reason["name"] for reason in summaries(host, UPGRADE)[-1]["reasons"]] == ["unit-failed"]
+
+
+def test_a_build_brings_the_setting_that_its_own_confirmation_needs(site, new_host, outside):
+    breaks = {"units": {"wait-online.service": CANNOT_START}, "wants": ["wait-online.service"]}
+    ignores = {**_CONFIRM, "ignore_units": ["wait-*.service"]}
+    first = site.build(system("26.05.1", settings={"confirm": _CONFIRM}))
+    broken = site.build(system("26.05.2", settings={"confirm": _CONFIRM}, **breaks))
+    excused = site.build(system("26.05.3", settings={"confirm": ignores}, **breaks))
+    host = new_host(first)
+    host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
+
+    outside.offer(broken)
+    assert run_upgrade(host) == 1
+    assert_wholly_on(host, first)
+
+    outside.offer(excused)
+    assert run_upgrade(host) == 0
+    assert_wholly_on(host, excused)
+    assert host.state("wait-online.service") == "failed"

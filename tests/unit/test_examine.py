@@ -281,3 +281,15 @@ def test_a_host_without_a_service_manager_has_a_baseline_too(world):
     world.systemd.failed = None
     assert baseline(world, UNASKED).failed_units is None
     assert world.told.fields_of(events.BASELINE_TAKEN)["failed_units"] is None
+
+
+@pytest.mark.parametrize(("is_well", "known"), [(True, {"new": True}), (False, {})])
+def test_a_check_that_comes_with_the_system_is_known_before_only_if_it_is_well(
+    world, is_well, known
+):
+    new = IcmpCheck("new", "new.example", timedelta(seconds=5))
+    if not is_well:
+        world.prober.reasons["new.example"] = "no reply"
+    policy = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, checks=(new,)))
+    taken = asyncio.run(take_baseline(world.ports, policy, WATCHFUL.confirm))
+    assert taken.checks == {"service": True} | known

@@ -13,7 +13,9 @@ from agent.domain.check import CheckResult, UnitCheck
 
 # What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
 _ACTIVE: Final = ("active", "reloading", "refreshing")
-_ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result")
+_ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result", "Type", "TriggeredBy")
+_OF_JOBS: Final = ("inactive", "activating")
+"""The states of a timer's job that rests between its runs, or is at one."""
 
 
 class UnitProbe:
@@ -37,7 +39,8 @@ class UnitProbe:
         if "ActiveState" not in told:
             return _unknown(check, "systemctl tells no state")
         latency = timedelta(seconds=loop.time() - began)
-        reason = "" if told["ActiveState"] in _ACTIVE else _why_inactive(told)
+        is_well = told["ActiveState"] in _ACTIVE or _is_job_in_order(told)
+        reason = "" if is_well else _why_inactive(told)
         return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
 
 
@@ -45,6 +48,13 @@ def properties(output: str) -> dict[str, str]:
     """Return what `systemctl show` says, by property; other lines are passed over."""
     lines = (line.partition("=") for line in output.splitlines())
     return {name: value for name, _, value in lines if name in _ASKED}
+
+
+def _is_job_in_order(told: dict[str, str]) -> bool:
+    """Whether a unit is a oneshot that timers start, and has ended well when it did last."""
+    timers = [name for name in told.get("TriggeredBy", "").split() if name.endswith(".timer")]
+    is_job = told.get("Type") == "oneshot" and bool(timers) and told.get("LoadState") == "loaded"
+    return is_job and told["ActiveState"] in _OF_JOBS and told.get("Result") == "success"
 
 
 def _why_inactive(told: dict[str, str]) -> str:

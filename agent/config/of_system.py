@@ -1,0 +1,166 @@
+"""The settings that a system brings with it, read from its own files before it runs.
+
+What follows its activation is judged by them, and not by those of the agent that activates it: a
+build can bring the setting that its own confirmation needs. They may be of another version of the
+agent, so that they are read leniently, and only what is needed of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from agent.config.checks import check_of
+from agent.config.policy import confirm_policy_of
+from agent.config.settings import ENVIRONMENT_PREFIX, ConfirmSection
+from agent.domain.units import CONFIRM_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.config.settings import Settings
+    from agent.domain.policy import ConfirmPolicy
+    from agent.domain.store_path import StorePath
+
+_USUAL: Final = Path("etc/nixos-hydra-agent/config.toml")
+_MAX_FILE: Final = 1 << 20
+_NAMED: Final = re.compile(r"""^ExecStart=.*\s--config(?:=|\s+)"?([^\s"]+)""", re.MULTILINE)
+
+
+class SystemSettings:
+    """Reads what systems say of themselves; `own` and `own_file` are of the agent that runs.
+
+    A system's confirm unit, below `units` in it, names the file with `--config`, or it is the usual
+    one in its `etc`. Environment variables stay what they are: they are the host's, not a system's.
+    """
+
+    def __init__(self, own: Settings, own_file: Path, units: str) -> None:
+        self._own = own
+        self._own_file = own_file
+        self._units = units
+
+    def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
+        """Return how a system wants to be confirmed; None where it cannot be read.
+
+        Of a key that cannot be read, or is not understood, the running agent's own value counts.
+        """
+        content = self._content_of(toplevel)
+        table = {} if content is None else content.get("confirm", {})
+        if content is None or not isinstance(table, dict):
+            return None
+        section = _lenient(table, self._own.confirm, _set_by_environment("confirm"))
+        return None if section is None else confirm_policy_of(section)
+
+    def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
+        """Return the canaries of this agent's settings that those of a system name no more.
+
+        None is dropped where either cannot be read, nor one that a person has asked for.
+        """
+        ours, theirs = self._own_canaries, _named(self._content_of(toplevel))
+        if ours is None or theirs is None or _set_by_environment("health"):
+            return frozenset()
+        asked = self._own.health.canary_hosts
+        return frozenset(
+            canary
+            for canary in ours
+            if canary not in theirs and asked.count(canary) == ours.count(canary)
+        )
+
+    @cached_property
+    def _own_canaries(self) -> tuple[str, ...] | None:
+        """The canaries of the agent's own file that no check of it is about as well."""
+        content = _read(self._own_file)
+        canaries = None if content is None else _canaries(content)
+        if content is None or canaries is None:
+            return None
+        asked = {check_of(section) for section in self._own.health.checks}
+        others = {name for check in asked for name in (check.name, check.target)}
+        return tuple(canary for canary in canaries if canary not in others)
+
+    def _content_of(self, toplevel: StorePath) -> dict[str, Any] | None:
+        return _read(self._file_of(Path(toplevel)))
+
+    def _file_of(self, system: Path) -> Path:
+        found = _NAMED.search(_text(system / self._units / CONFIRM_UNIT) or "")
+        if found is None:
+            return system / _USUAL
+        named = Path(found[1])
+        # What is in /etc is the present system's there.
+        return system / named.relative_to("/") if named.is_relative_to("/etc") else named
+
+
+def _lenient(
+    table: Mapping[str, Any], own: ConfirmSection, fixed: frozenset[str]
+) -> ConfirmSection | None:
+    """Return a table as a section, with `own` values for what cannot be used and what is `fixed`.
+
+    None where even so they do not go together.
+    """
+    used = {key: value for key, value in table.items() if key in ConfirmSection.model_fields}
+    replaced = fixed & frozenset(ConfirmSection.model_fields)
+    while True:
+        ours = {key: getattr(own, key) for key in replaced}
+        try:
+            return ConfirmSection.model_validate({**used, **ours})
+        except ValidationError as error:
+            wrong = {str(told["loc"][0]) for told in error.errors() if told["loc"]} - replaced
+        if not wrong:
+            return None
+        replaced |= wrong
+
+
+def _set_by_environment(section: str) -> frozenset[str]:
+    """Return the keys of a section that environment variables set; every key for a whole table."""
+    whole = f"{ENVIRONMENT_PREFIX}{section}".upper()
+    found: set[str] = set()
+    for name in os.environ:
+        head, _, key = name.upper().partition(f"{whole}__")
+        if not head and key:
+            found.add(key.partition("__")[0].lower())
+        elif name.upper() == whole:
+            found |= ConfirmSection.model_fields.keys()
+    return frozenset(found)
+
+
+def _canaries(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the canaries that a file names; None where that is not clear."""
+    health = content.get("health", {})
+    named = health.get("canary_hosts", []) if isinstance(health, dict) else None
+    if not isinstance(named, list) or not all(isinstance(canary, str) for canary in named):
+        return None
+    return tuple(named)
+
+
+def _named(content: Mapping[str, Any] | None) -> frozenset[str] | None:
+    """Return canaries, and what checks that are written out are about, whatever their type."""
+    canaries = None if content is None else _canaries(content)
+    if content is None or canaries is None:
+        return None
+    checks = content.get("health", {}).get("checks", [])
+    if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
+        return None
+    targets = [check[key] for check in checks for key in ("host", "url") if key in check]
+    return frozenset((*canaries, *(str(target) for target in targets)))
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    text = _text(file)
+    try:
+        return None if text is None else tomllib.loads(text)
+    except (ValueError, RecursionError):  # too long a number is a plain ValueError
+        return None
+
+
+def _text(file: Path) -> str | None:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_FILE + 1)
+            return content.decode() if len(content) <= _MAX_FILE else None
+    except (OSError, ValueError):
+        return None

@@ -29,10 +29,16 @@ class BootLoader:
             GrubEntries(boot, str(store_dir)),
         )
 
-    def fallback(self) -> str | None:
-        """Return the name of the loader, if it can be told to start a system just once."""
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
+        """Return the loader's name, if it can start a system just once, and then go back.
+
+        It goes back to `toplevel`, which has to have an entry, or else to what is its default now.
+        Which one is the default has to be clear: with a pattern (lanzaboote's `default nixos-*`),
+        or with the choice of the last boot, nobody can keep it on one system.
+        """
         entries = self._entries()
-        if entries is None:
+        default = entries.default() if entries else None
+        if entries is None or default is None or entries.entry_of(toplevel or default) is None:
             return None
         path = self._runner.environment.get("PATH")
         return entries.name if shutil.which(_PROGRAMS[entries.name], path=path) else None
@@ -73,7 +79,9 @@ class BootLoader:
             await self._run("systemctl", "--no-block", "start", "systemd-bless-boot.service")
 
     def _entries(self) -> SystemdBootEntries | GrubEntries | None:
-        return next((entries for entries in self._known if entries.are_there()), None)
+        """Return the files of the loader; None where there are none, or those of two."""
+        found = [entries for entries in self._known if entries.are_there()]
+        return found[0] if len(found) == 1 else None
 
     async def _run(self, *argv: str) -> bool:
         try:
@@ -85,7 +93,7 @@ class BootLoader:
 class NoLoader:
     """What is not booted: nothing is known of it, and nothing can be told."""
 
-    def fallback(self) -> str | None:
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:  # noqa: ARG002 - the port's
         """Return None."""
         return None
 

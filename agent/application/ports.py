@@ -401,8 +401,11 @@ class Logind(Protocol):
 class Loader(Protocol):
     """The boot loader. Nothing raises."""
 
-    def fallback(self) -> str | None:
-        """Return the name of the loader, if it can be told to start a system just once."""
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
+        """Return the name of the loader, if it can start a system just once, and then go back.
+
+        It goes back to `toplevel`, or else to what is its default now.
+        """
         ...
 
     def default(self) -> StorePath | None:

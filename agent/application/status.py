@@ -120,7 +120,8 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         status.marks = ports.marks.read()
         status.last_run = next(iter(ports.journal.runs(1)), None)
         status.recovery = await next_step(run)
-        status.loader_fallback = ports.loader.fallback() if policy.reboot.tries_boot else None
+        if policy.reboot.tries_boot and status.systems.running is not None:
+            status.loader_fallback = ports.loader.fallback(status.systems.running)
         found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)

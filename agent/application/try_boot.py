@@ -22,10 +22,11 @@ async def hold_default(run: Run, toplevel: StorePath) -> None:
     healthy.
     """
     confirmed = _other_confirmed(run, toplevel)
-    if confirmed is not None and run.ports.loader.fallback() is not None:
+    loader = confirmed and run.ports.loader.fallback(confirmed)
+    if confirmed is not None and loader is not None:
         with run.report.step("loader", run.ports.clock):
             if not await _make_default(run.ports, confirmed):
-                await _give_up(run, toplevel)
+                await _give_up(run, toplevel, loader)
 
 
 async def try_once(run: Run, toplevel: StorePath) -> bool:
@@ -34,19 +35,18 @@ async def try_once(run: Run, toplevel: StorePath) -> bool:
     Where any of that fails, the staged system is the default, as nixos-rebuild has left it.
     """
     ports, confirmed = run.ports, _other_confirmed(run, toplevel)
-    if confirmed is None:
+    loader = confirmed and ports.loader.fallback(confirmed)
+    if confirmed is None or loader is None:
+        if confirmed is not None:
+            ports.sink.emit(events.LOADER_WITHOUT_FALLBACK, toplevel=toplevel)
         # An earlier run may have held the default on what is not there to fall back to any more.
         if ports.loader.default() not in (None, toplevel):
             await _make_default(ports, toplevel)
         return False
-    loader = ports.loader.fallback()
-    if loader is None:
-        ports.sink.emit(events.LOADER_WITHOUT_FALLBACK, toplevel=toplevel)
-        return False
     with run.report.step("loader", ports.clock):
         is_held = ports.loader.default() == confirmed or await _make_default(ports, confirmed)
         if not (is_held and await ports.loader.boot_once(toplevel)):
-            await _give_up(run, toplevel)
+            await _give_up(run, toplevel, loader)
             return False
     ports.sink.emit(events.TRY_BOOT_SET, loader=loader, toplevel=toplevel, default=confirmed)
     return True
@@ -59,12 +59,12 @@ def _other_confirmed(run: Run, toplevel: StorePath) -> StorePath | None:
     return confirmed if wants_it else None
 
 
-async def _give_up(run: Run, toplevel: StorePath) -> None:
+async def _give_up(run: Run, toplevel: StorePath, loader: str) -> None:
     ports = run.ports
     await _make_default(ports, toplevel)
     ports.sink.emit(
         events.TRY_BOOT_FAILED,
-        loader=ports.loader.fallback(),
+        loader=loader,
         toplevel=toplevel,
         default=ports.loader.default(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -178,6 +179,103 @@ def test_a_preferred_entry_whose_tries_are_used_up_is_not_the_default(machine, c
     assert machine.loader.default() is None
 
 
+# What is promised
+
+
+def test_a_way_back_is_to_what_has_an_entry(machine):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-7.conf")
+    machine.entry("nixos-generation-6", f"options init={name('a')}/init")
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    machine.entry("nixos-generation-7-specialisation-debug", f"options init={name('d')}/init")
+    for letter in "abd":
+        assert machine.loader.fallback(name(letter)) == "systemd-boot"
+    assert machine.loader.fallback(name("c")) is None
+    assert machine.loader.fallback() == "systemd-boot"
+
+
+@pytest.mark.parametrize(
+    "line", ["default nixos-*", "default @saved", "", "default nixos-generation-8.conf"]
+)
+def test_there_is_no_way_back_where_the_default_cannot_be_kept(machine, line):
+    machine.has("bootctl")
+    machine.default(line)
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    assert machine.loader.fallback(name("b")) is None
+    assert machine.loader.fallback() is None
+
+
+def test_unified_kernel_images_are_no_way_back(machine):
+    """lanzaboote writes `default nixos-*`, and no entry but EFI/Linux/nixos-generation-N-HASH.efi."""
+    machine.has("bootctl")
+    for line in ("default nixos-*", "default nixos-generation-7-abc.efi"):
+        machine.default(line)
+        image = machine.boot / "EFI/Linux/nixos-generation-7-abc.efi"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_text(f"MZ options init={name('b')}/init")
+        assert machine.loader.fallback(name("b")) is None
+        assert machine.loader.default() is None
+        assert not asyncio.run(machine.loader.boot_once(name("b")))
+    assert machine.called() == []
+
+
+def test_entries_left_behind_by_an_earlier_loader_promise_nothing(machine):
+    """Those of systemd-boot, of before lanzaboote came, do not name what runs now."""
+    machine.has("bootctl")
+    machine.default("default nixos-*")
+    machine.entry("nixos-generation-6", f"options init={name('a')}/init")
+    assert machine.loader.fallback(name("b")) is None
+
+
+def test_files_of_two_loaders_promise_nothing(machine):
+    machine.has("bootctl")
+    machine.has("grub-reboot")
+    machine.default("default nixos-generation-7.conf")
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    machine.grub(GRUB)
+    assert machine.loader.fallback(name("b")) is None
+    assert machine.loader.default() is None
+
+
+def test_a_partition_that_cannot_be_read_promises_nothing(machine):
+    machine.has("bootctl")
+    (machine.boot / "loader").mkdir()
+    (machine.boot / "loader/loader.conf").symlink_to("loader.conf")
+    assert machine.loader.fallback(name("b")) is None
+    (machine.boot / "loader/loader.conf").unlink()
+    machine.default("default nixos-generation-7.conf")
+    (machine.boot / "loader/entries").write_text("no directory")
+    assert machine.loader.fallback(name("b")) is None
+    (machine.boot / "grub").write_text("no directory")
+    assert machine.loader.default() is None
+    asyncio.run(machine.loader.bless())
+    assert machine.called() == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
+def test_a_partition_that_is_roots_alone_promises_an_ordinary_user_nothing(machine):
+    machine.has("bootctl")
+    machine.default("default nixos-generation-7.conf")
+    machine.boot.chmod(0)
+    assert machine.loader.fallback() is None
+    machine.boot.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("lines", "system"),
+    [
+        ("default nixos-generation-6.conf\ndefault nixos-generation-7.conf", "b"),
+        ("  default\tnixos-generation-6.conf", "a"),
+        ("default\nnixos-generation-6.conf", None),
+    ],
+)
+def test_the_last_line_of_a_key_counts(machine, lines, system):
+    machine.default(lines)
+    machine.entry("nixos-generation-6", f"options init={name('a')}/init")
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    assert machine.loader.default() == (system and name(system))
+
+
 # GRUB, whose file has the default first and the generations in a submenu
 
 GRUB = f"""
@@ -204,6 +302,54 @@ menuentry "NixOS - Configuration 11 (2026-11-20 - 26.05)" --class nixos {{
 def test_grubs_default_is_its_first_entry(machine):
     machine.grub(GRUB)
     assert machine.loader.default() == name("b")
+
+
+@pytest.mark.parametrize(
+    ("lines", "system"),
+    [
+        ("set default=0", "b"),
+        ('  set default="0"', "b"),
+        ("", "b"),
+        ('set default="${next_entry}"\nset default=0', "b"),
+        ('set default="${saved_entry}"\nset default=0', "b"),
+        ('set default="${next_entry}"\nset default="${saved_entry}"', None),
+        ("set default=1", None),
+        ("set default=2", None),
+        ("set default=7", None),
+        ("set default=99999", None),
+        ("set default=1>0", None),
+        ("set default=Memtest", None),
+        ("set default=", None),
+    ],
+)
+def test_grubs_default_is_the_one_that_its_file_names(machine, lines, system):
+    machine.has("grub-reboot")
+    machine.grub(GRUB.replace("set default=0", lines))
+    assert machine.loader.default() == (system and name(system))
+    assert machine.loader.fallback(name("a")) == ("grub" if system else None)
+
+
+def test_grubs_entries_before_nixos_are_counted(machine):
+    machine.has("grub-reboot")
+    windows = 'menuentry "Windows" {\n  chainloader /w.efi\n}\n'
+    for place, system in ((0, None), (1, "b")):
+        machine.grub(GRUB.replace("set default=0", f"set default={place}\n{windows}"))
+        assert machine.loader.default() == (system and name(system))
+
+
+@pytest.mark.parametrize("text", ["", "set default=0\n", "menuentry 'Memtest' {\n}\n"])
+def test_a_grub_without_entries_has_no_way_back(machine, text):
+    machine.has("grub-reboot")
+    machine.grub(text)
+    assert machine.loader.default() is None
+    assert machine.loader.fallback(name("a")) is None
+    assert machine.loader.fallback() is None
+
+
+def test_grub_has_no_way_back_to_what_is_in_no_submenu(machine):
+    machine.has("grub-reboot")
+    machine.grub(GRUB)
+    assert machine.loader.fallback(name("c")) is None
 
 
 def test_grub_starts_a_generation_once_by_its_place_in_the_menu(machine):

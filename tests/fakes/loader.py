@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 class FakeLoader(Loader):
     """Starts `once` at the next boot, if it is set, and `installed` otherwise.
 
-    With `name` None it is none that could be told; `is_broken`: it cannot be told just now.
+    With `name` None it is none that could be told; `is_broken`: it cannot be told just now. What is
+    `without_entry` cannot be fallen back to.
     """
 
     def __init__(self) -> None:
         self.name: str | None = "systemd-boot"
         self.installed: StorePath | None = None
         self.once: StorePath | None = None
+        self.without_entry: set[StorePath | None] = set()
         self.is_broken = False
         self.choices_forgotten = 0
         self.blessed = 0
 
     @override
-    def fallback(self) -> str | None:
-        return self.name
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
+        has_entry = self.installed is not None and toplevel not in self.without_entry
+        return self.name if has_entry else None
 
     @override
     def default(self) -> StorePath | None:

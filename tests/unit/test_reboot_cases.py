@@ -330,6 +330,28 @@ def test_a_loader_without_a_way_back_is_told_before_and_in_the_status(world):
     assert world.host.loader.default() == NEW
 
 
+def test_a_system_without_an_entry_is_no_way_back(world):
+    world.host.loader.without_entry = {OLD}
+    assert status(world).loader_fallback is None
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    assert events.LOADER_WITHOUT_FALLBACK.name in world.told.names()
+    assert (world.host.loader.default(), world.host.loader.once) == (NEW, None)
+
+
+def test_a_default_that_was_held_on_what_cannot_be_fallen_back_to_is_moved(world):
+    waits = opening_in(world, HOUR)
+    world.run(waits)
+    assert world.host.loader.default() == OLD
+    world.host.loader.name = None
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    assert world.host.loader.default() == NEW
+
+
+def test_an_unknown_running_system_has_no_way_back(world):
+    world.host.running = None
+    assert status(world).loader_fallback is None
+
+
 def test_who_wants_no_trial_has_none(world):
     policy = replace(REBOOTS, reboot=replace(REBOOTS.reboot, tries_boot=False))
     assert status(world).loader_fallback == "systemd-boot"

@@ -188,7 +188,7 @@ def test_a_way_back_is_to_what_has_an_entry(machine):
     machine.entry("nixos-generation-6", f"options init={name('a')}/init")
     machine.entry("nixos-generation-7", f"options init={name('b')}/init")
     machine.entry("nixos-generation-7-specialisation-debug", f"options init={name('d')}/init")
-    for letter in "abd":
+    for letter in ("a", "b", "d"):
         assert machine.loader.fallback(name(letter)) == "systemd-boot"
     assert machine.loader.fallback(name("c")) is None
     assert machine.loader.fallback() == "systemd-boot"
@@ -250,6 +250,8 @@ def test_a_partition_that_cannot_be_read_promises_nothing(machine):
     assert machine.loader.default() is None
     asyncio.run(machine.loader.bless())
     assert machine.called() == []
+    machine.boot /= "x" * 300  # what the kernel will not even look for
+    assert machine.loader.fallback() is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")

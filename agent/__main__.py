@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+"""As `ExitCode.INTERRUPTED`, which is not there yet."""
+
 
 def main() -> None:
-    """Run the command line and exit with its code."""
-    arguments = sys.argv[1:]
+    """Run the command line and exit with its code, also where it is interrupted while it loads."""
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _run(arguments: list[str]) -> None:
     if arguments[:1] == ["upgrade"]:
         from agent.idle import attempt  # noqa: PLC0415 - each path loads only what it needs
 

@@ -114,3 +114,32 @@ def is_of_another(directory: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+def check_owner(state_dir: Path) -> None:
+    """Refuse a command that changes the host where this user may not keep its state.
+
+    Before anything is asked, so that nobody waits for what cannot be done. What the user owns and
+    cannot write is another fault.
+
+    Raises:
+        HostError: NEEDS_ROOT.
+    """
+    user = os.geteuid()
+    if user == 0:
+        return
+    for place in (state_dir, *state_dir.parents):
+        try:
+            owner = place.stat().st_uid
+        except FileNotFoundError:
+            continue
+        except OSError:
+            owner = 0  # behind a directory that is closed to this user
+        if owner != user and not os.access(place, os.W_OK | os.X_OK):
+            whose = "root's" if owner == 0 else f"the user's with the number {owner}"
+            raise HostError(
+                Kind.NEEDS_ROOT,
+                f"this changes the host, whose state in {state_dir} is {whose}",
+                hint="run the command as root; for a home, as the user whose home it is",
+            )
+        return

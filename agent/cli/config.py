@@ -25,6 +25,10 @@ def check(config_file: Path | None, *, flake_update: bool) -> None:
     from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings  # noqa: PLC0415
 
     load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
+    if config_file is None and not DEFAULT_FILE.exists():
+        told = f"there is no {DEFAULT_FILE}; what variables and defaults say can be used"
+        click.echo(told, err=True)
+        return
     click.echo(f"{config_file or DEFAULT_FILE}: the settings are valid")
 
 

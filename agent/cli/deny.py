@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.options import config_option, length_option
+from agent.cli.options import config_option, length_option, reason_option
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("deny")
 @config_option
 @click.argument("what", metavar="PATH|BUILD")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
+@reason_option
 @length_option("How long, such as 3d; else for good.")
 def command(config_file: Path | None, what: str, reason: str, length: timedelta | None) -> None:
     """Keep a store path, or what a build has made, from ever being activated here."""

@@ -32,7 +32,7 @@ def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
     async def take(ports: Ports, _run: RunSettings) -> History:
         return take_history(ports, limit)
 
-    history = with_ports(config_file, take)
+    history = with_ports(config_file, take, only_reads=True)
     if as_json:
         click.echo(json.dumps(hide_secrets(history.fields())))
     else:

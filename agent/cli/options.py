@@ -28,6 +28,12 @@ def length_option(told: str) -> Callable[[FC], FC]:
     return click.option("--for", "length", callback=_duration, metavar="DURATION", help=told)
 
 
+def _told_why(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why, for whoever reads the history", ctx, param)
+    return value
+
+
 config_option: Callable[[FC], FC] = click.option(
     "--config",
     "config_file",
@@ -42,6 +48,13 @@ canary_option: Callable[[FC], FC] = click.option(
     multiple=True,
     metavar="HOST",
     help="Host, address or URL that must be well, besides the configured ones; repeatable.",
+)
+reason_option: Callable[[FC], FC] = click.option(
+    "--reason",
+    required=True,
+    callback=_told_why,
+    metavar="TEXT",
+    help="Why; it is recorded.",
 )
 json_option: Callable[[FC], FC] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON for a program."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.options import config_option, length_option
+from agent.cli.options import config_option, length_option, reason_option
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("pause")
 @config_option
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
+@reason_option
 @length_option("How long, such as 2h; else for good.")
 def command(config_file: Path | None, reason: str, length: timedelta | None) -> None:
     """Keep the agent from upgrading and rebooting this host, until `agent resume`.

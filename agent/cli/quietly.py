@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def with_ports(config_file: Path | None, call: Callable[[Ports, RunSettings], Awaitable[_T]]) -> _T:
+def with_ports(
+    config_file: Path | None,
+    call: Callable[[Ports, RunSettings], Awaitable[_T]],
+    *,
+    only_reads: bool = False,
+) -> _T:
     """Return what `call` returns, given the ports that the settings describe.
 
     Raises:
-        AgentError: the settings cannot be used, or what `call` raises.
+        AgentError: the settings cannot be used, this user may not change anything, or what `call`
+            raises.
     """
+    from agent.adapters.state import check_owner  # noqa: PLC0415
     from agent.application.run import RunSettings  # noqa: PLC0415
     from agent.cli.event_loop import run_async  # noqa: PLC0415
     from agent.cli.progress import LoggedProgress  # noqa: PLC0415
@@ -31,6 +38,8 @@ def with_ports(config_file: Path | None, call: Callable[[Ports, RunSettings], Aw
     from agent.wiring import open_ports  # noqa: PLC0415
 
     settings = load_settings(config_file)
+    if not only_reads:
+        check_owner(settings.paths.state_dir)
     sink = StructlogSink(standard_error(), level="error", format="console")
     run = RunSettings(uuid.uuid4().hex[:12], str(settings.paths.store_dir), by=person())
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.options import config_option, json_option
+from agent.cli.options import config_option, json_option, reason_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("rollback")
 @config_option
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
+@reason_option
 @json_option
 def command(config_file: Path | None, reason: str, *, as_json: bool) -> int:
     """Go back to the last confirmed system, and deny the one that is left.

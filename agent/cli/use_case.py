@@ -78,19 +78,25 @@ def person() -> str:
 
 def _settings(asked: Asked, early: StructlogSink) -> Settings | int:
     """Return the settings, or the exit code after their fault was logged."""
+    from agent.adapters.state import check_owner  # noqa: PLC0415
     from agent.application import events  # noqa: PLC0415
     from agent.application.report import Report, error_fields  # noqa: PLC0415
     from agent.config.load import load_settings  # noqa: PLC0415
-    from agent.domain.errors import ConfigError  # noqa: PLC0415
+    from agent.domain.errors import ConfigError, HostError  # noqa: PLC0415
     from agent.domain.outcome import Outcome  # noqa: PLC0415
 
     try:
-        return load_settings(asked.config_file, overrides=asked.overrides, canaries=asked.canaries)
-    except ConfigError as error:
+        settings = load_settings(
+            asked.config_file, overrides=asked.overrides, canaries=asked.canaries
+        )
+        if not asked.dry_run:
+            check_owner(settings.paths.state_dir)
+    except (ConfigError, HostError) as error:
         early.emit(events.RUN_FAILED, **error_fields(error))
         report = Report(outcome=Outcome.FAILED, error=error)
         early.emit(events.RUN_FINISHED, **report.fields())
         return error.exit_code
+    return settings
 
 
 def _told_whole(sink: StructlogSink) -> int:

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, InitSettingsSource
 from typing_extensions import override
 
-from agent.config.problems import problem_of, unknown_variables
-from agent.config.settings import ENVIRONMENT_PREFIX, Settings
+from agent.config.problems import CONFIG_VARIABLE, problem_of, unknown_variables, variable_at_fault
+from agent.config.settings import Settings
 from agent.domain.errors import ConfigError, Kind
 from agent.places import CONFIG_FILE
 
@@ -67,7 +67,8 @@ def _read(file: Path | None) -> dict[str, Any]:
     except FileNotFoundError as error:
         if file is None:
             return {}
-        raise ConfigError(Kind.CONFIG_MISSING, f"there is no file {path}") from error
+        hint = f"{CONFIG_VARIABLE} names it" if _is_named_by_variable(path) else ""
+        raise ConfigError(Kind.CONFIG_MISSING, f"there is no file {path}", hint=hint) from error
     except OSError as error:
         raise ConfigError(
             Kind.CONFIG_UNREADABLE,
@@ -79,6 +80,10 @@ def _read(file: Path | None) -> dict[str, Any]:
         return tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # too long a number is a plain ValueError
         raise ConfigError(Kind.CONFIG_SYNTAX, f"{path} is not TOML: {error}") from error
+
+
+def _is_named_by_variable(path: Path) -> bool:
+    return os.environ.get(CONFIG_VARIABLE) == str(path)
 
 
 class _Variables(EnvSettingsSource):
@@ -116,18 +121,25 @@ def _merge(
             return (init_settings, _Variables(settings_cls), in_file, last)
 
     problems = list(unknown_variables())
-    settings = None
+    variables = [name for name, _ in problems]
+    settings, is_all_of_variables = None, True
     try:
         settings = Merged(**overrides)
     except ValidationError as error:
-        problems += [problem_of(details) for details in error.errors(include_url=False)]
+        for details in error.errors(include_url=False):
+            key, wrong = problem_of(details)
+            variable = variable_at_fault(details, overrides, wrong)
+            problems.append((key, f"{wrong} (in {variable})" if variable else wrong))
+            variables += [variable] if variable else []
+            is_all_of_variables = is_all_of_variables and variable is not None
     if settings is None or problems:
         where = file or (DEFAULT_FILE if content else f"{DEFAULT_FILE} (which does not exist)")
+        sources = [*([] if is_all_of_variables else [str(where)]), *dict.fromkeys(variables)]
         told = "; ".join(f"{key}: {wrong}" if key else wrong for key, wrong in problems)
         raise ConfigError(
             Kind.CONFIG_INVALID,
-            f"the settings from {where} and {ENVIRONMENT_PREFIX}* cannot be used: {told}",
+            f"the settings from {' and '.join(sources)} cannot be used: {told}",
             problems=tuple(problems),
-            source=str(where),
+            source=" and ".join(sources),
         )
     return settings

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from agent.config.checks import CHECK_SECTIONS
@@ -11,12 +13,13 @@ from agent.config.section import Section
 from agent.config.settings import ENVIRONMENT_PREFIX, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
+_NAMED: Final = re.compile(r"\b([a-z_]+(?:\.[a-z_]+)*)(?= (?:=|is|makes)\b| =)")
 _UNKNOWN: Final = "is not a known setting"
 
 # What the NixOS module calls a setting of another name.
@@ -52,6 +55,57 @@ def problem_of(details: ErrorDetails) -> tuple[str, str]:
             wrong = details["msg"].removeprefix("Value error, ")
             wrong = wrong.replace("Input should be", "must be")
     return key, wrong
+
+
+def variable_at_fault(
+    details: ErrorDetails, overrides: Mapping[str, object], wrong: str
+) -> str | None:
+    """Return the variable that has the value of an error of pydantic's; None where none has.
+
+    What two settings do not agree about is told for one of them: a variable with the other counts.
+    """
+    named = (tuple(name.split(".")) for name in _NAMED.findall(wrong))
+    told = details["loc"]
+    # What a list's item lacks is for whoever has written the item to add.
+    is_of_an_item = details["type"] == "missing" and any(isinstance(part, int) for part in told)
+    for location in (told[:-1] if is_of_an_item else told, *named):
+        if found := _variable_of(location, overrides):
+            return found
+    return None
+
+
+def _variable_of(location: tuple[int | str, ...], overrides: Mapping[str, object]) -> str | None:
+    if not location or _has(overrides, location):
+        return None  # the command line wins over variables
+    names = {name.upper(): name for name in os.environ}
+    for length in range(len(location), 0, -1):
+        parts, rest = location[:length], location[length:]
+        name = names.get((ENVIRONMENT_PREFIX + "__".join(map(str, parts))).upper())
+        if name is not None and (not rest or _has(_written_in(name), rest)):
+            return name
+    return None
+
+
+def _written_in(name: str) -> object:
+    try:
+        return json.loads(os.environ[name])
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has(value: object, location: tuple[int | str, ...]) -> bool:
+    """Whether a table, or a list, has something there; a part that is a tag is passed over."""
+    for part in location:
+        match value, part:
+            case dict(), _ if part in value:
+                value = value[part]
+            case list(), int() if part < len(value):
+                value = value[part]
+            case dict(), _ if part in CHECK_SECTIONS:
+                pass
+            case _:
+                return False
+    return True
 
 
 def unknown_variables() -> Iterator[tuple[str, str]]:

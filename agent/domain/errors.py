@@ -177,6 +177,7 @@ class Kind(StrEnum):
     HOST_WITHOUT_STORE = "host-without-store"
     STATE_READ_ONLY = "state-read-only"
     STATE_PRIVATE = "state-private"
+    NEEDS_ROOT = "needs-root"
     STATE_FULL = "state-full"
     STATE_IO_ERROR = "state-io-error"
     STATE_UNUSABLE = "state-unusable"
@@ -392,6 +393,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.STATE_PRIVATE: _facts(
         _C.UNAUTHORISED, "the state directory is another user's, and open to that user alone"
     ),
+    Kind.NEEDS_ROOT: _facts(
+        _C.UNAUTHORISED, "the command changes what belongs to root, or to another user"
+    ),
     Kind.STATE_IO_ERROR: _facts(_C.FAILED, "the disk below the state directory fails"),
     Kind.STATE_FULL: _facts(_C.FAILED, "the state directory's file system is full"),
     Kind.STATE_UNUSABLE: _facts(_C.FAILED, "the state directory cannot be used"),
@@ -471,7 +475,7 @@ class AgentError(Exception):
 class ConfigError(AgentError):
     """The settings cannot be used; `problems` lists every one as (key, what is wrong).
 
-    `source` is the file that was read, or that does not exist.
+    `source` is where they are: the file, which may not exist, or variables, or both.
     """
 
     def __init__(

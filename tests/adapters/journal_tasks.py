@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.adapters.journal import SqliteJournal
-from agent.domain.errors import JournalError
+from agent.adapters.state import check_owner
+from agent.domain.errors import HostError, JournalError
 from fakes import runs
 from fakes.telling import RememberedEvents
 
@@ -75,6 +76,15 @@ def fill_then_free(state_dir):
     _tell(journal.runs(1)[0].run_id)
     journal.record(runs.a_run(3, outcome="confirmed"))
     _tell(journal.runs(1)[0].run_id)
+
+
+def tell_whether_it_may_change(state_dir):
+    """Print what stands against a change of the host."""
+    try:
+        check_owner(Path(state_dir))
+        _tell("nothing")
+    except HostError as error:
+        _tell(f"{error.kind} {error.exit_code}")
 
 
 def as_nobody(task, state_dir):

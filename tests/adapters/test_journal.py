@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.adapters.journal import SqliteJournal
+from agent.adapters.state import check_owner
 from agent.application import events
 from agent.application.ports import RunRecord
 from agent.domain.decide import History
@@ -779,3 +780,18 @@ def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, 
         last_told = max(last_told, told)
         assert real.highest_build(JOB) >= last_told
     assert sink.said == []
+
+
+@as_root
+def test_who_may_not_change_the_host_is_told_before_anything_is_asked(open_to_all):
+    private = open_to_all / "private"
+    private.mkdir(mode=0o700)
+    (private / "state").mkdir()
+    assert as_nobody("tell_whether_it_may_change", private) == "needs-root 77"
+    assert as_nobody("tell_whether_it_may_change", private / "state") == "needs-root 77"
+    assert as_nobody("tell_whether_it_may_change", open_to_all / "not/there") == "needs-root 77"
+    os.chown(private, 65534, 65534)
+    assert as_nobody("tell_whether_it_may_change", private / "not/there") == "nothing"
+    private.chmod(0o500)  # its own, and read-only: that is told when it is written to
+    assert as_nobody("tell_whether_it_may_change", private) == "nothing"
+    check_owner(private)

@@ -49,6 +49,9 @@ def test_the_version_is_told(capsys):
         (["upgrade", "--ignore-gate", "x", "--reason", "y"], "There is no gate 'x'; there are: "),
         (["upgrade", "--ignore-gate", "denied", "--reason", "y"], "see `agent allow`"),
         (["deny", "1"], "Missing option '--reason'"),
+        (["deny", "1", "--reason", ""], "say why"),
+        (["pause", "--reason", " "], "say why"),
+        (["rollback", "--reason", "\n"], "say why"),
         (["deny", "--reason", "x"], "Missing argument 'PATH|BUILD'"),
         (["deny", "1", "--reason", "x", "--for", "soon"], "--for"),
         (["allow"], "Missing argument 'PATH|BUILD'"),
@@ -215,3 +218,30 @@ def test_a_demo_that_cannot_be_set_up_is_told_in_one_line(tmp_path):
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.rstrip().endswith("[demo-impossible]")
     assert [file.name for file in tmp_path.iterdir()] == ["git"]
+
+
+@pytest.mark.parametrize(
+    "module", ["agent.idle", "click", "agent.cli.upgrade", "agent.config.load"]
+)
+def test_an_interruption_while_it_loads_is_told_by_the_exit_code_alone(module, tmp_path):
+    script = f"""if True:
+        import sys
+        class Interrupting:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Interrupting())
+        from agent.__main__ import main
+        main()
+    """
+    config = tmp_path / "config.toml"
+    config.touch()
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "upgrade", "--config", str(config)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (130, "", "")

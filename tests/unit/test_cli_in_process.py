@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -111,3 +112,22 @@ def test_a_dead_man_of_no_system_is_a_wrong_command_line(agent):
     code, _, err = agent("dead-man", "--run-id", "x", "--toplevel", "/etc/passwd")
     assert code == 64
     assert "is no path of" in err
+
+
+def test_settings_without_a_file_are_not_said_to_be_a_valid_one(tmp_path, capsys, monkeypatch):
+    from agent.config import load
+
+    for name in list(os.environ):
+        if name.upper().startswith("NIXOS_HYDRA_AGENT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(load, "DEFAULT_FILE", tmp_path / "config.toml")
+    assert run(["config", "check", "--flake-update"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"there is no {tmp_path}/config.toml")
+    assert "valid" not in said.err
+    assert run(["config", "check"]) == 78
+    assert "which does not exist" in capsys.readouterr().err
+    (tmp_path / "config.toml").write_text("verify = false\n")
+    assert run(["config", "check", "--flake-update"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/config.toml: the settings are valid\n"

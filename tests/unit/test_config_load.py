@@ -663,3 +663,68 @@ def test_numbers_without_end_are_told_and_not_a_crash(write, number):
 )
 def test_a_slip_is_told_with_what_was_meant(write, text, key, told):
     assert told in problems(write(text))[key]
+
+
+# --- Where what is wrong was said
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "told_as"),
+    [
+        ("", {"HYDRA__TIMEOUT": "soon"}, ("hydra.timeout", "HYDRA__TIMEOUT")),
+        ("", {"hydra__timeout": "soon"}, ("hydra.timeout", "hydra__timeout")),
+        ("", {"FLAGS": "-L"}, ("flags", "FLAGS")),
+        ("", {"FLAGS": '["--flake"]'}, ("flags[0]", "FLAGS")),
+        ("", {"REBOOT": '{"mode": "soon"}'}, ("reboot.mode", "REBOOT")),
+        ("", {"REBOOT": "soon"}, ("reboot", "REBOOT")),
+        ("", {"HYDRA__TIMEOUT": "2h"}, ("hydra.deadline", "HYDRA__TIMEOUT")),
+        ("", {"ACTION": "test", "REBOOT__MODE": "always"}, ("reboot", "REBOOT__MODE")),
+        (
+            "",
+            {"HEALTH__CHECKS": '[{"type": "tcp", "port": 1}]'},
+            ("health.checks[0].host", "HEALTH__CHECKS"),
+        ),
+        ("[reboot]\nmode = 'soon'\n", {"REBOOT": '{"splay": "1h"}'}, ("reboot.mode", None)),
+        ("[reboot]\nmode = 'soon'\n", {"FETCH__LOCAL_BUILDS": "true"}, ("reboot.mode", None)),
+    ],
+)
+def test_what_is_wrong_is_looked_for_where_it_was_said(variables, write, text, named, told_as):
+    key, at_fault = told_as
+    variables(**named)
+    file = write(HOST + HYDRA + text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file)
+    ((told, wrong),) = caught.value.problems
+    assert told.startswith(key)
+    if at_fault is None:
+        assert caught.value.source == str(file)
+        assert PREFIX not in str(caught.value)
+    else:
+        assert caught.value.source == PREFIX + at_fault
+        assert wrong.endswith(f" (in {PREFIX}{at_fault})")
+        assert str(file) not in str(caught.value)
+
+
+def test_what_is_wrong_in_several_places_is_looked_for_in_all_of_them(variables, write):
+    variables(HYDRA__TIMEOUT="soon", BOGUS="1")
+    file = write(HOST + HYDRA + '[disk]\nstore_reserve = "much"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file)
+    assert caught.value.source == f"{file} and {PREFIX}BOGUS and {PREFIX}HYDRA__TIMEOUT"
+
+
+def test_what_the_command_line_says_is_no_variables_fault(variables, write):
+    variables(ACTION="switch")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(HOST + HYDRA), overrides={"action": "reboot"})
+    assert PREFIX not in str(caught.value)
+
+
+def test_a_file_that_a_variable_names_and_that_is_not_there(variables, tmp_path):
+    missing = tmp_path / "missing.toml"
+    variables(CONFIG=str(missing))
+    with pytest.raises(ConfigError, match=f"{PREFIX}CONFIG names it"):
+        load_settings(missing)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "other.toml")
+    assert PREFIX not in str(caught.value)

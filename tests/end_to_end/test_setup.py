@@ -12,7 +12,10 @@ from agent.adapters.process import watch_now
 pytestmark = pytest.mark.checkout
 
 CHECKOUT = Path(__file__).parents[2]
-TOOLS = ("sh", "dirname", "id", "cut", "sha256sum", "cat", "env", "make", "uname", "apt-get")
+TOOLS = (
+    *("sh", "dirname", "id", "cut", "sha256sum", "cat", "env", "make", "uname", "apt-get"),
+    "getent",
+)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def bare_path(public_path):
 
 def in_checkout(argv, path, **environment):
     env = {"PATH": str(path), "HOME": os.environ.get("HOME", "/"), **environment}
-    return watch_now(argv, env=env)
+    return watch_now(argv, env={name: value for name, value in env.items() if value})
 
 
 def as_ordinary_user():
@@ -49,11 +52,12 @@ def as_ordinary_user():
     return (setpriv, "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def test_an_ordinary_user_is_told_what_to_install(bare_path, public_path):
+@pytest.mark.parametrize("home", ["/", ""])
+def test_an_ordinary_user_is_told_what_to_install(bare_path, public_path, home):
     script = public_path / "checkout" / ".ci" / "setup"
     script.parent.mkdir(parents=True, mode=0o755)
     shutil.copy(CHECKOUT / ".ci/setup", script)
-    ended = in_checkout((*as_ordinary_user(), "sh", str(script)), bare_path)
+    ended = in_checkout((*as_ordinary_user(), "sh", str(script)), bare_path, HOME=home)
     assert ended.returncode == 1
     assert ended.tail.count("\n") == 1
     for package in ("nix-bin", "git", "python3", "python3-venv"):

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state import state_fault
 from agent.application.ports import ActivationExit
-from agent.domain.activation import with_refusal
 from agent.domain.errors import Kind, NixError
 from agent.domain.store_path import parse_store_path
+from agent.domain.switch_output import is_telling, with_what_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.adapters.process import Completed, Runner
     from agent.domain.flake_reference import LockedFlakeReference
@@ -40,6 +40,8 @@ _OLDER_NO_REEXEC: Final = "--fast"
 # Said outright, and not in nix.conf, where it does not count: on a host that it takes to be without
 # a network nix would otherwise substitute nothing, not even from a cache on that host.
 _SUBSTITUTE: Final = "substitute = true"
+_MOST_HEARD: Final = 100
+"""How many lines that decide about an activation are kept, if its output is long."""
 _TOLD: Final = 5
 """How many of the last lines of a failed build an error tells."""
 
@@ -122,8 +124,15 @@ class NixosRebuildCommand:
         return await self._activate(action, ("--store-path", path))
 
     async def _activate(self, action: Action, source: tuple[str, ...]) -> ActivationExit:
-        done = await self._run(action, source, self._activate_deadline)
-        tail = with_refusal(done.stdout, done.tail)
+        heard: list[str] = []
+
+        def hear(line: str) -> None:
+            self._runner.say("nixos-rebuild", line)
+            if is_telling(line) and len(heard) < _MOST_HEARD:
+                heard.append(line.strip())
+
+        done = await self._run(action, source, self._activate_deadline, on_line=hear)
+        tail = with_what_counts([*filter(is_telling, done.stdout.splitlines()), *heard], done.tail)
         return ActivationExit(done.returncode, tail, done.timed_out, _unknown_options(done))
 
     def _source(self, flake: LockedFlakeReference, host: str) -> tuple[str, ...]:
@@ -131,19 +140,31 @@ class NixosRebuildCommand:
         return ("--flake", f"{flake}#{host}", "--no-update-lock-file", *self._build_flags)
 
     async def _run(
-        self, action: str, source: tuple[str, ...], timeout: float, cwd: Path | None = None
+        self,
+        action: str,
+        source: tuple[str, ...],
+        timeout: float,
+        cwd: Path | None = None,
+        *,
+        on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run it, with the older name of `--no-reexec` where it does not know that one."""
         argv = ("nixos-rebuild", action, *source, *self._flags)
-        try:
-            done = await self._runner.run(
-                (*argv, self._no_reexec), timeout=timeout, cwd=cwd, env=self._environment()
+
+        async def run() -> Completed:
+            return await self._runner.run(
+                (*argv, self._no_reexec),
+                timeout=timeout,
+                cwd=cwd,
+                env=self._environment(),
+                on_line=on_line,
             )
+
+        try:
+            done = await run()
             if _NO_REEXEC in _unknown_options(done).split():
                 self._no_reexec = _OLDER_NO_REEXEC
-                done = await self._runner.run(
-                    (*argv, self._no_reexec), timeout=timeout, cwd=cwd, env=self._environment()
-                )
+                done = await run()
         except ProgramMissingError as error:
             raise NixError(Kind.NIXOS_REBUILD_MISSING, str(error)) from error
         for line in done.stdout.splitlines():

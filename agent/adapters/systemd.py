@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.adapters.timer_jobs import TimerJobs
 from agent.application.ports import ActivationExit, UnitStatus
-from agent.domain.activation import with_refusal
 from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
+from agent.domain.switch_output import is_telling, with_what_counts
 from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class SystemdCommands:
         done = await self._in_a_unit(script, (*_BY_UNIT, *names))
         for line in done.stdout.splitlines():
             self._runner.say("switch-to-configuration", line, stream="stdout")
-        tail = with_refusal(done.stdout, done.tail)
+        tail = with_what_counts(filter(is_telling, done.stdout.splitlines()), done.tail)
         return ActivationExit(done.returncode, tail, done.timed_out)
 
     async def _in_a_unit(

@@ -102,7 +102,8 @@ class UserSystemd(SystemdCommands):
         done = await self._in_a_unit(_script(toplevel), names, spent=spent)
         for line in done.stdout.splitlines():
             self._runner.say(_SCRIPT, line, stream="stdout")
-        return ActivationExit(_code(done), done.tail, done.timed_out)
+        code = _code(done)
+        return ActivationExit(code, done.tail, done.timed_out, script_failed=code == _BROKE_OFF)
 
     @override
     def _is_managed(self) -> bool:

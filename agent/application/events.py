@@ -248,6 +248,12 @@ ACTIVATION_AWAITED = Event(
     "warning",
     "nixos-rebuild has ended, and its activation goes on: it is waited for, then stopped.",
 )
+RIVAL_AWAITED = Event(
+    "activation.rival_awaited",
+    "warning",
+    "Another activation was first: it is waited for, and what it brings stays.",
+    {"toplevel": "the candidate, which was not activated"},
+)
 ACTIVATION_STOPPED = Event(
     "activation.stopped", "warning", "An activation that did not end was stopped."
 )
@@ -400,7 +406,8 @@ RECOVERY_STEP = Event(
 PROFILE_GIVEN_BACK = Event(
     "recovery.profile_given_back",
     "warning",
-    "Another activation was at work: the profile is what it was before this one.",
+    "The profile was moved for an activation that was refused, since another one was at work or"
+    " something was against it: it is what it was before.",
     {"toplevel": "the candidate", "profile": "the profile's system now"},
 )
 CONFIRMATION_WAITS = Event(

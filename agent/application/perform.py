@@ -17,17 +17,20 @@ from agent.application.judged_by import judged_by_its_own
 from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import reboot
-from agent.application.recover import forget, give_back
+from agent.application.recover import forget
 from agent.application.report import candidate_fields
+from agent.application.rival_activation import (
+    await_rival,
+    give_profile_back,
+    take_losers_profile_back,
+)
 from agent.application.roll_back import roll_back
 from agent.application.try_boot import hold_default
 from agent.domain.activation import (
     Ended,
     fault_of_activation,
     fault_of_refusal,
-    has_begun,
     judge_activation,
-    refusing_check,
 )
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
@@ -241,6 +244,7 @@ async def _do(
             ended = await _start(run, action, request.candidate, toplevel)
         if ended.timed_out:
             await _await_activation(run, toplevel)
+        await take_losers_profile_back(run, action, toplevel, ended)
     after = ports.host.systems()
     ports.sink.emit(
         events.ACTIVATION_FINISHED,
@@ -260,6 +264,7 @@ async def _do(
         timed_out=ended.timed_out,
         refused=ended.refused,
         new_failures=await _newly_failed(run, ended, baseline, before, toplevel),
+        script_failed=ended.script_failed,
     )
     try:
         reached = judge_activation(told)
@@ -351,39 +356,45 @@ async def _newly_failed(
 async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
     """Bring the host back to where it was, as far as the activation has changed it."""
     ports, toplevel = run.ports, ended.toplevel
-    if error.kind is Kind.ACTIVATION_BUSY:
-        if ended.before.profile == toplevel:
-            await forget(ports)
-        else:
-            await give_back(ports, toplevel)
-        run.record = replace(run.record, outcome=Outcome.FAILED)
+    if error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
+        await _leave_to_rival(run, ended)
         return
-    if refusing_check(ended) and ports.loader.default() != toplevel:
+    if ended.refusal is not None and ports.loader.default() != toplevel:
         await _take_back(run, ended, error)
         return
     is_unmoved = (ended.after.running, ended.after.profile) == (
         ended.before.running,
         ended.before.profile,
     )
-    if is_unmoved and (ended.refused or ended.returncode in _UNBEGUN):
+    is_unbegun = ended.code in _UNBEGUN and not ended.has_begun
+    if is_unmoved and (ended.refused or is_unbegun):
         await forget(ports)
         run.record = replace(run.record, outcome=Outcome.FAILED, fault=Fault.SUSPECT)
         return
     cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
-    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.after.running in ended.equivalents:
+    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
         # Its services may have begun to migrate their data.
         _stay(run, toplevel, cause, reasons)
     elif not await roll_back(run, toplevel, _action_back(ended), cause, reasons):
         tell_decided(run, toplevel)
 
 
+async def _leave_to_rival(run: Run, ended: Ended) -> None:
+    """Keep what another activation has brought, and take back what ours has moved before it.
+
+    While the other goes on, nobody knows what it brings: the row stays as it is, and the next run
+    sees what has come of it.
+    """
+    if await await_rival(run, ended) and await give_profile_back(run, ended):
+        await forget(run.ports)
+        run.record = replace(run.record, outcome=Outcome.FAILED)
+
+
 async def _take_back(run: Run, ended: Ended, error: ActivationError) -> None:
     """Undo an activation that was refused before it began: nothing but the profile has moved."""
-    ports, before = run.ports, ended.before.profile
-    if before is not None and ended.after.profile == ended.toplevel != before:
-        await ports.profile.set(before)
-        ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=ended.toplevel, profile=before)
-    await forget(ports)
+    if not await give_profile_back(run, ended):
+        return  # the next run tries again
+    await forget(run.ports)
     fault = fault_of_refusal(error.kind)
     run.record = replace(
         run.record,
@@ -406,9 +417,8 @@ def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ..
 
 def _action_back(ended: Ended) -> Action:
     """Return how to undo: the services are left alone where the activation has not begun."""
-    is_running = ended.after.running in ended.equivalents
-    is_unbegun = not (has_begun(ended.tail) or is_running)
-    if ended.action is Action.SWITCH and ended.returncode == 1 and is_unbegun:
+    is_unbegun = not (ended.has_begun or ended.is_running)
+    if ended.action is Action.SWITCH and ended.code == 1 and is_unbegun:
         return Action.BOOT
     return ended.action
 

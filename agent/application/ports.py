@@ -160,6 +160,8 @@ class ActivationExit:
     timed_out: bool = False
     refused: str = ""
     """The options that it did not know: it has done nothing then."""
+    script_failed: bool = False
+    """The activation script is known to have broken off, though no sentence says so: a home's."""
 
 
 class NixosRebuild(Protocol):

@@ -10,12 +10,14 @@ from agent.application import events
 from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, make_way
 from agent.application.report import error_fields
+from agent.application.rival_activation import keep_profile, spared
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
 from agent.domain.standing import Denial, Fault, Standing, fault_of
+from agent.domain.switch_output import last_words
 from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from agent.domain.confirmation import Reason
     from agent.domain.store_path import StorePath
 
+_LONGEST = 300
+"""Characters of switch-to-configuration's last words in an error."""
 _ATTEMPTS = 3
 """How often a roll-back waits for somebody else's activation to end."""
 
@@ -68,6 +72,7 @@ async def roll_back(
         return False
     if marks.tested == failed:
         ports.marks.remove(Mark.TESTED)
+    action = spared(ports, failed, target, action)
     _write_down(run, failed, cause, reasons, target)
     if await _bring_back(run, failed, action, reasons, target):
         return True
@@ -245,16 +250,17 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
         ended = await _switch(run, failed, target, action)
         if not _is_back(ports, target, action) and is_inhibited(ended.returncode, ended.tail):
             return inhibitor_reason(("as switch-to-configuration says",))
+        if action.moves_profile:
+            await keep_profile(ports, target)
         if not _is_back(ports, target, action) and action is Action.SWITCH:
             # Where the boot loader cannot be written, the services can still be had back.
             ended = await _switch(run, failed, target, Action.TEST)
     if not _is_back(ports, target, action):
         systems = ports.host.systems()
-        last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
         raise HostError(
             Kind.ROLL_BACK_FAILED,
             f"{action} to the confirmed {target} ended with"
-            f" {ended.returncode} ({last.strip()[:300]}); the running system is"
+            f" {ended.returncode} ({last_words(ended.tail)[:_LONGEST]}); the running system is"
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
             hint="the next run tries again; `agent status` tells where the host is",
         )

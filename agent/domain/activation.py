@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,28 +9,37 @@ from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.standing import Fault
+from agent.domain.switch_output import (
+    NEEDS_REBOOT,
+    OF_INHIBITORS,
+    UNITS_FAILED,
+    Refusal,
+    exit_code,
+    failed_check,
+    has_begun,
+    has_broken_off,
+    has_script_failed,
+    last_words,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
-# switch-to-configuration's exit codes. 100: `init-interface-version` differs; 4 hides a 2.
-_NEEDS_REBOOT: Final = 100
-_UNITS_FAILED: Final = 4
-_SCRIPT_FAILED: Final = "Failed to run activate script"
-_KINDS: Final = {2: (Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed")}
-# Of systemd-run and of switch-to-configuration itself.
-_BUSY: Final = ("was already loaded", "Could not acquire lock")
-# nixpkgs' nixos/modules/system/activation/pre-switch-check.nix, and the name of the check that
-# compares switch inhibitors there.
-_REFUSED_BY: Final = re.compile(
-    r"^Pre-switch check '(?P<name>[^'\n]{1,200})' failed\s*$", re.MULTILINE
-)
-_OF_INHIBITORS: Final = "switchInhibitors"
-# What is said once services are about to be touched.
-_BEGUN: Final = ("stopping the following units", "activating the configuration")
 _ANY_TROUBLE: Final = 255
+"""systemd-run's where a signal has killed its program, without saying which one."""
 _SIGNALS: Final = range(1, 65)
+_LONGEST: Final = 300
+"""Characters of its last words in an error."""
+_REFUSALS: Final = {
+    Refusal.BUSY: (Kind.ACTIVATION_BUSY, "another activation was at work"),
+    Refusal.NOT_NIXOS: (Kind.HOST_NOT_NIXOS, "this host does not look like NixOS to it"),
+    Refusal.UNSTARTED: (Kind.ACTIVATION_REFUSED, "it could not even be started"),
+}
+_HINTS: Final = {
+    Kind.HOST_NOT_NIXOS: "`touch /etc/NIXOS` if this is a NixOS host; the system is not to blame",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +58,73 @@ class Ended:
     """The options that nixos-rebuild did not know: it has done nothing then."""
     new_failures: frozenset[str] | None = None
     """Units that this switch touched and that have failed since; None if that is unknown."""
+    script_failed: bool = False
+    """What stands in switch-to-configuration's place knows that its script failed: a home's."""
+
+    @property
+    def code(self) -> int:
+        """switch-to-configuration's own exit code, as far as it is known."""
+        return exit_code(self.returncode, self.tail)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why it has not begun; None where it has, or may have."""
+        found = None if self.timed_out else refusal(self.code, self.tail)
+        is_unmoved = self.after.running == self.before.running
+        return found if is_unmoved or found is Refusal.BUSY else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it says that it has come to the services, or the host shows it."""
+        return has_begun(self.tail) or (self.is_running and not self.was_running)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the host runs the candidate."""
+        return self.after.running in self.equivalents
+
+    @property
+    def has_script_failed(self) -> bool:
+        """Whether the activation script is known to have failed."""
+        return self.script_failed or has_script_failed(self.tail)
+
+    @property
+    def was_running(self) -> bool:
+        """Whether the host ran the candidate already."""
+        return self.before.running in self.equivalents
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the host runs what is neither the candidate nor what it ran before."""
+        now = self.after.running
+        return now is not None and now != self.before.running and now not in self.equivalents
+
+    @property
+    def profile_of_another(self) -> StorePath | None:
+        """What somebody else has set the profile to while the candidate was activated, if so."""
+        now = self.after.profile
+        is_ours = now in (None, self.before.profile, self.toplevel)
+        return None if is_ours or not self.action.moves_profile else now
 
 
 def judge_activation(ended: Ended) -> Outcome:
     """Return what was reached.
 
+    What somebody else has brought here meanwhile is no fault of the candidate.
+
     Raises:
         ActivationError: the action was not completed; the message says what the host shows.
     """
     reached = _reached(ended)
-    if ended.timed_out and reached is None:
+    if ended.timed_out and reached is None and not _is_superseded(ended):
         raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
-    if ended.timed_out or ended.returncode == 0 or _is_excused(ended):
-        if reached is None:
-            raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
-        return reached
-    if ended.returncode == _NEEDS_REBOOT and not refusing_check(ended):
+    if ended.timed_out or ended.code == 0 or _is_excused(ended):
+        if reached is not None:
+            return reached
+        if _is_superseded(ended):
+            raise _fault(ended, Kind.ACTIVATION_BUSY, "another activation has taken its place")
+        raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
+    if ended.code == NEEDS_REBOOT and ended.refusal is None:
         if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:
             return Outcome.STAGED
         raise _fault(ended, Kind.ACTIVATION_NEEDS_REBOOT, "only a reboot can start this system")
@@ -75,84 +134,59 @@ def judge_activation(ended: Ended) -> Outcome:
 def _is_excused(ended: Ended) -> bool:
     """Whether nothing but units failed, and none that this switch can have broken."""
     return (
-        ended.returncode == _UNITS_FAILED
+        ended.code == UNITS_FAILED
         and ended.new_failures == frozenset()
-        and _SCRIPT_FAILED not in ended.tail
-        and not refusing_check(ended)
+        and not ended.has_script_failed
+        and not has_broken_off(ended.tail)
+        and ended.refusal is None
         and _reached(ended) is not None
     )
 
 
+def _is_superseded(ended: Ended) -> bool:
+    """Whether what the host shows in the candidate's place is somebody else's."""
+    is_staged_over = ended.action is Action.BOOT and ended.profile_of_another is not None
+    return ended.is_overtaken or is_staged_over
+
+
 def _trouble(ended: Ended) -> tuple[Kind, str]:
-    if (unbegun := _unbegun(ended)) is not None:
-        return unbegun
-    if ended.returncode != _UNITS_FAILED:
-        unnamed = (Kind.ACTIVATION_FAILED, "it refused or broke off")
-        return _KINDS.get(ended.returncode, unnamed)
-    what = "units and the activation script" if _SCRIPT_FAILED in ended.tail else "units"
-    named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
-    return Kind.UNITS_FAILED, f"{what} failed{named}"
-
-
-def _unbegun(ended: Ended) -> tuple[Kind, str] | None:
-    """Return why it ended without an end of its own: killed, or refused before it began."""
-    signal = _signal(ended.returncode)
-    if signal is not None:
-        return Kind.ACTIVATION_KILLED, f"it was killed by signal {signal}"
+    if killed := _killed(ended.code):
+        return Kind.ACTIVATION_KILLED, killed
     if ended.refused:
         return Kind.NIXOS_REBUILD_OPTIONS, f"nixos-rebuild does not know {ended.refused}"
-    if is_busy(ended.returncode, ended.tail):
-        return Kind.ACTIVATION_BUSY, "another activation was at work"
-    check = refusing_check(ended)
-    return _refusal(check) if check else None
+    if ended.refusal is not None:
+        return _REFUSALS.get(ended.refusal) or _check_against(ended)
+    if ended.code == UNITS_FAILED:
+        what = "units and the activation script" if ended.has_script_failed else "units"
+        named = f": {', '.join(sorted(ended.new_failures))}" if ended.new_failures else ""
+        return Kind.UNITS_FAILED, f"{what} failed{named}"
+    if ended.has_script_failed:
+        return Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"
+    return Kind.ACTIVATION_FAILED, "it broke off" if ended.has_begun else "it refused or broke off"
 
 
-def _refusal(check: str) -> tuple[Kind, str]:
-    named = f"Pre-switch check '{check}' failed"
-    if check == _OF_INHIBITORS:
-        return Kind.SWITCH_INHIBITED, f"{named}: only a reboot can start this system"
-    return Kind.PRE_SWITCH_CHECK_FAILED, f"{named} before anything had begun"
+def _check_against(ended: Ended) -> tuple[Kind, str]:
+    name = failed_check(ended.tail)
+    if name == OF_INHIBITORS:
+        told = f"the pre-switch check {name!r} refused it: only a reboot can start this system"
+        return Kind.SWITCH_INHIBITED, told
+    which = f"the pre-switch check {name!r}" if name else "a pre-switch check"
+    return Kind.PRE_SWITCH_CHECK_FAILED, f"{which} refused it before anything had begun"
 
 
 def is_busy(returncode: int, tail: str) -> bool:
-    """Whether another activation kept this one from beginning; the profile may have moved."""
-    return returncode == 1 and any(words in tail for words in _BUSY)
+    """Whether another activation kept this one from beginning; the profile may have moved.
 
-
-def refusing_check(ended: Ended) -> str:
-    """Return the name of the pre-switch check that refused to begin; empty where none did.
-
-    The exit code tells nothing: it is the errno of whatever failed last.
+    A lock that is held ends switch-to-configuration with 11, and the shell script around it with
+    1; a unit that is loaded ends systemd-run with 1.
     """
-    is_unmoved = ended.after.running == ended.before.running
-    if not ended.returncode or not is_unmoved or has_begun(ended.tail):
-        return ""
-    return named_check(ended.tail)
-
-
-def named_check(tail: str) -> str:
-    """Return the pre-switch check that has failed as the output says; empty for none."""
-    found = _REFUSED_BY.findall(tail)
-    return str(found[-1]) if found else ""
-
-
-def with_refusal(stdout: str, tail: str) -> str:
-    """Return the end of stderr, with the pre-switch check that stdout says has failed before it.
-
-    The checks are shell scripts, and releases differ in which of the two they write that to.
-    """
-    check = named_check(stdout)
-    return f"Pre-switch check '{check}' failed\n{tail}" if check else tail
+    return refusal(exit_code(returncode, tail), tail) is Refusal.BUSY
 
 
 def is_inhibited(returncode: int, tail: str) -> bool:
     """Whether a switch-to-configuration was refused for its switch inhibitors before it began."""
-    return returncode != 0 and not has_begun(tail) and named_check(tail) == _OF_INHIBITORS
-
-
-def has_begun(tail: str) -> bool:
-    """Whether an activation has said that it touches services."""
-    return any(words in tail for words in _BEGUN)
+    is_refused = refusal(exit_code(returncode, tail), tail) is Refusal.CHECK
+    return is_refused and failed_check(tail) == OF_INHIBITORS
 
 
 def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
@@ -161,7 +195,7 @@ def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
     That units failed proves nothing where nobody knows which.
     """
     is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED or (
-        kind is Kind.UNITS_FAILED and (ended.new_failures or _SCRIPT_FAILED in ended.tail)
+        kind is Kind.UNITS_FAILED and (ended.new_failures or ended.has_script_failed)
     )
     return Fault.BROKEN if is_broken else Fault.SUSPECT
 
@@ -174,14 +208,20 @@ def fault_of_refusal(kind: Kind) -> Fault | None:
     return None if kind is Kind.SWITCH_INHIBITED else Fault.SUSPECT
 
 
+def _killed(code: int) -> str:
+    """Return how a signal has ended it; empty if none has."""
+    if code == _ANY_TROUBLE:
+        return "it was killed by a signal"
+    signal = _signal(code)
+    return "" if signal is None else f"it was killed by signal {signal}"
+
+
 def _signal(returncode: int) -> int | None:
     """Return the signal that an exit code tells of.
 
     Our own child's is negative; a shell's child gives 128 + N, and nixos-rebuild, which passes a
-    negative code to `exit`, 256 - N. But 255 is what ssh and others say of any trouble.
+    negative code to `exit`, 256 - N.
     """
-    if returncode == _ANY_TROUBLE:
-        return None
     for number in (-returncode, returncode - 128, 256 - returncode):
         if number in _SIGNALS:
             return number
@@ -190,14 +230,13 @@ def _signal(returncode: int) -> int | None:
 
 def _reached(ended: Ended) -> Outcome | None:
     """Return what the host shows to have been reached; None if it is not what was wanted."""
-    is_running = ended.after.running in ended.equivalents
     is_profile = ended.after.profile == ended.toplevel
     match ended.action:
-        case Action.SWITCH if is_running and is_profile:
+        case Action.SWITCH if ended.is_running and (is_profile or ended.profile_of_another):
             return Outcome.PENDING
         case Action.BOOT if is_profile:
             return Outcome.STAGED
-        case Action.TEST if is_running:
+        case Action.TEST if ended.is_running:
             return Outcome.PENDING
         case Action.DRY_ACTIVATE:
             return Outcome.DRY_ACTIVATED
@@ -208,12 +247,13 @@ def _reached(ended: Ended) -> Outcome | None:
 def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
     running = _told(ended.after.running, ended.before.running, ended)
     profile = _told(ended.after.profile, ended.before.profile, ended)
-    last = next((line for line in reversed(ended.tail.splitlines()) if line.strip()), "")
-    said = f" (last line: {last.strip()[:300]})" if last else ""
+    words = last_words(ended.tail)
+    said = f" (last words: {words[:_LONGEST]})" if words else ""
     return ActivationError(
         kind,
-        f"{ended.action} to {ended.toplevel} ended with {ended.returncode}:"
+        f"{ended.action} to {ended.toplevel} ended with {ended.code}:"
         f" {what}{said}; the running system is {running}, the profile is {profile}",
+        hint=_HINTS.get(kind, ""),
     )
 
 

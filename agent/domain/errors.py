@@ -159,6 +159,8 @@ class Kind(StrEnum):
     ACTIVATION_TIMEOUT = "activation-timeout"
     ACTIVATION_INEFFECTIVE = "activation-ineffective"
     ACTIVATION_BUSY = "activation-busy"
+    ACTIVATION_REFUSED = "activation-refused"
+    HOST_NOT_NIXOS = "host-not-nixos"
     REBOOT_FAILED = "reboot-failed"
 
     # Confirmation and roll-back
@@ -356,6 +358,12 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.NIXOS_REBUILD_MISSING: _facts(_C.FAILED, "no `nixos-rebuild` on PATH"),
     Kind.NIXOS_REBUILD_OPTIONS: _facts(_C.FAILED, "nixos-rebuild does not know an option"),
     Kind.ACTIVATION_FAILED: _facts(_C.FAILED, "switch-to-configuration refused or broke off"),
+    Kind.ACTIVATION_REFUSED: _facts(
+        _C.FAILED, "systemd, or the file of the lock, kept an activation from beginning"
+    ),
+    Kind.HOST_NOT_NIXOS: _facts(
+        _C.FAILED, "switch-to-configuration does not take this host for NixOS (`/etc/NIXOS`)"
+    ),
     Kind.ACTIVATION_SCRIPT_FAILED: _facts(_C.FAILED, "the activation script failed"),
     Kind.UNITS_FAILED: _facts(_C.FAILED, "units failed during activation"),
     Kind.ACTIVATION_NEEDS_REBOOT: _facts(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.application import events
+from agent.domain.activation import is_busy
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.policy import Action
+from agent.domain.switch_output import has_begun, has_script_failed, last_words
 from agent.domain.systems import Systems
 from fakes.nix import RememberedProgress
 from farm import DOTTED, HOST
@@ -330,6 +335,49 @@ def test_an_activation_that_is_killed_is_seen(fetched, farm):
 
     assert ended.returncode == 256 - signal.SIGKILL
     assert fetched.systems().running == farm.first
+
+
+def test_what_kept_an_activation_from_beginning_is_told_with_its_code(fetched, farm):
+    fetched.host.inject("stc-exit", "1")
+    ended = activate(fetched, Action.SWITCH)
+    words = ended.tail.splitlines()[-3:-1]
+    assert words == ["Pre-switch check 'injected' failed", "Pre-switch checks failed"]
+    assert re.fullmatch(
+        r"Command '\S+/bin/switch-to-configuration switch' returned non-zero exit status 1\.",
+        ended.tail.splitlines()[-1],
+    )
+    lock = fetched.host.paths.root / "run/nixos/switch-to-configuration.lock"
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ended = activate(fetched, Action.TEST)
+    assert is_busy(ended.returncode, ended.tail)
+    assert ended.returncode == errno.EAGAIN
+    (fetched.host.paths.root / "etc/NIXOS").unlink()
+    ended = activate(fetched, Action.TEST)
+    (fetched.host.paths.root / "etc/NIXOS").touch()
+    assert (ended.returncode, fetched.systems().running) == (errno.ENOENT, farm.first)
+    assert last_words(ended.tail) == "This is not a NixOS installation!"
+
+
+def test_what_decides_about_an_activation_outlives_any_number_of_lines(
+    farm, throwaway_host, tmp_path
+):
+    long = with_program(
+        farm,
+        throwaway_host,
+        tmp_path,
+        """
+        echo 'activating the configuration...' >&2
+        echo 'Failed to run activate script' >&2
+        for i in $(seq 500); do echo "line $i" >&2; done
+        exit 2
+        """,
+    )
+    ended = activate(long, Action.SWITCH)
+    assert (ended.returncode, has_begun(ended.tail)) == (2, True)
+    assert has_script_failed(ended.tail)
+    assert len(ended.tail.splitlines()) < 300
+    assert long.lines()[-1] == "line 500"
 
 
 def test_an_activation_past_its_deadline_is_ended(fetched, farm):

@@ -48,7 +48,6 @@ def assert_allowed_it_is_done(machine):
 
 # Injected fault, its content; kind; whether the system itself is to blame.
 CASES = {
-    "refused": ("stc-exit", "1", "activation-failed", "suspect"),
     "the activation script failed": ("stc-exit", "2", "activation-script-failed", "denied"),
     "a snippet failed": ("fail-activate", "", "activation-script-failed", "denied"),
     "no boot loader": ("fail-bootloader", "", "activation-failed", "suspect"),
@@ -64,6 +63,28 @@ def test_a_failed_switch_is_rolled_back_from_and_told_truthfully(offered, case):
     assert run.summary["outcome"] == "rolled-back"
     assert assert_undone(offered, run, kind, held_by).startswith("switch to ")
     assert offered.rows()[-2]["fault"] == ("broken" if held_by == "denied" else "suspect")
+    assert_allowed_it_is_done(offered)
+
+
+def test_a_switch_that_was_refused_before_it_began_is_taken_back_and_the_cause_is_quoted(offered):
+    offered.host.inject("stc-exit", "1")
+    run = offered.upgrade()
+    assert run.summary["outcome"] == "failed"
+    message = assert_undone(offered, run, "pre-switch-check-failed", "suspect")
+    assert "the pre-switch check 'injected' refused it" in message
+    assert "(last words: Pre-switch check 'injected' failed)" in message
+    assert offered.rows()[-2]["fault"] == "suspect"
+    assert offered.activations() == ["switch"]
+    assert_allowed_it_is_done(offered)
+
+
+def test_a_host_without_the_mark_of_nixos_is_to_blame_and_not_the_system(offered):
+    mark = offered.layout.root / "etc/NIXOS"
+    mark.unlink()
+    run = offered.upgrade()
+    mark.touch()
+    message = assert_undone(offered, run, "host-not-nixos", "suspect")
+    assert "This is not a NixOS installation!" in message
     assert_allowed_it_is_done(offered)
 
 
@@ -124,8 +145,8 @@ def test_another_action_that_fails_is_told_as_itself(offered, action):
     offered.host.inject(f"stc-exit.{action}", "1")
     offered.configure(action=action)
     run = offered.upgrade()
-    assert run.summary["outcome"] == ("rolled-back" if action == "boot" else "failed")
-    message = assert_undone(offered, run, "activation-failed", "suspect")
+    assert run.summary["outcome"] == "failed"
+    message = assert_undone(offered, run, "pre-switch-check-failed", "suspect")
     assert f"{action} to " in message
 
 

@@ -42,7 +42,7 @@ def test_a_failure_after_a_quiet_time_ends_it(machine):
     machine.host.inject("stc-exit.switch", "1")
     machine.offer(machine.farm.broken)
     failed = machine.upgrade()
-    assert failed.outcome == (1, "rolled-back")
+    assert failed.outcome == (1, "failed")
     # The links are where they were, and yet there is something to tell.
     assert failed.after.running == failed.before.running
     machine.host.mend()

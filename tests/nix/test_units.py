@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_a_unit_may_be_given_another_path(systems):
     unit, _, service = text.partition("[Service]\n")
     assert "X-RestartIfChanged=false\n" in service
     assert "X-StopOnRemoval=false\n" in unit
+
+
+def test_what_a_switch_reads_is_in_the_section_in_which_it_is_read(systems):
+    told = tomllib.loads((ROOT / "tests/fixtures/real_programs.toml").read_text())
+    sections = {key["name"]: key["section"] for key in told["key"]}
+    found = set()
+    for system in systems.values():
+        for name, text in unit_files(system).items():
+            section = ""
+            for line in text.splitlines():
+                section = line.strip("[]") if line.startswith("[") else section
+                key = line.partition("=")[0]
+                if key.startswith("X-"):
+                    found.add(key)
+                    assert sections[key] == section, f"{name}: {line}"
+    assert found == {"X-RestartIfChanged", "X-StopOnRemoval"}
 
 
 def test_systemd_has_nothing_to_say_against_the_units(analyze, units):

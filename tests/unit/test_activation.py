@@ -2,13 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.activation import (
-    Ended,
-    fault_of_activation,
-    is_busy,
-    judge_activation,
-    with_refusal,
-)
+from agent.domain.activation import Ended, fault_of_activation, is_busy, judge_activation
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -18,9 +12,21 @@ from fakes.samples import NEW, OLD, OTHER, SPECIAL
 
 FAILED = frozenset({"b.service", "a.service"})
 LOADED = "Unit nixos-rebuild-switch-to-configuration.service was already loaded"
+LOCKED = "error: Could not acquire lock"
+SCRIPT = "activating the configuration...\nFailed to run activate script"
+NOT_NIXOS = "This is not a NixOS installation!"
 CHECK = "Pre-switch check 'blog is up' failed"
 INHIBITED = "Pre-switch check 'switchInhibitors' failed"
-LOCKED = "error: Could not acquire lock"
+INCOMPATIBLE = (
+    "incompatible with the current configuration.  The new configuration\n"
+    "won't take effect until you reboot the system.\n"
+)
+UNITS = "warning: the following units failed: a.service"
+STATUS_4 = (
+    "Command '['systemd-run', '/nix/store/x/bin/switch-to-configuration', 'switch']'"
+    " returned non-zero exit status 4."
+)
+SHELL = "warning: error(s) occurred while switching to the new configuration"
 
 
 def ended(action=Action.SWITCH, code=0, *, running=NEW, profile=NEW, tail="", **facts):
@@ -59,7 +65,9 @@ def test_what_was_reached_is_told(how, outcome):
     [
         (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "running system is unchanged"),
         (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "profile is the candidate"),
-        (ended(code=2), Kind.ACTIVATION_SCRIPT_FAILED, "running system is the candidate"),
+        (ended(code=2, tail=SCRIPT), Kind.ACTIVATION_SCRIPT_FAILED, "running system is the cand"),
+        (ended(code=2), Kind.ACTIVATION_FAILED, "it broke off"),
+        (ended(code=2, script_failed=True), Kind.ACTIVATION_SCRIPT_FAILED, "script failed"),
         (ended(code=4), Kind.UNITS_FAILED, "units failed"),
         (
             ended(code=4, tail="Failed to run activate script\nwarning: units failed: a.service"),
@@ -77,7 +85,31 @@ def test_what_was_reached_is_told(how, outcome):
             Kind.UNITS_FAILED,
             "running system is the candidate",
         ),
-        (ended(code=1, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
+        (ended(code=255, running=OLD), Kind.ACTIVATION_KILLED, "killed by a signal"),
+        (ended(code=77, running=OLD), Kind.ACTIVATION_FAILED, "ended with 77"),
+        (ended(code=-9, running=OTHER), Kind.ACTIVATION_KILLED, f"now {OTHER}"),
+        (ended(code=137, running=None), Kind.ACTIVATION_KILLED, "running system is unknown"),
+        (ended(code=137), Kind.ACTIVATION_KILLED, "signal 9"),
+        (ended(code=247), Kind.ACTIVATION_KILLED, "signal 9"),
+        (ended(code=-15, running=OLD, timed_out=True), Kind.ACTIVATION_TIMEOUT, "not end in time"),
+        (ended(code=1, tail=LOADED, running=OLD), Kind.ACTIVATION_BUSY, "profile is the candidate"),
+        (ended(code=1, tail=LOCKED, running=OLD), Kind.ACTIVATION_BUSY, "another activation was"),
+        (ended(code=11, tail=LOCKED, running=OLD), Kind.ACTIVATION_BUSY, "another activation was"),
+        (ended(code=11, tail=LOCKED), Kind.ACTIVATION_BUSY, "running system is the candidate"),
+        (ended(code=11, running=OLD), Kind.ACTIVATION_FAILED, "ended with 11"),
+        (ended(code=2, tail=LOCKED), Kind.ACTIVATION_FAILED, "ended with 2"),
+        (ended(code=2, tail=NOT_NIXOS, running=OLD), Kind.HOST_NOT_NIXOS, "not look like NixOS"),
+        (ended(code=1, tail=NOT_NIXOS, running=OLD), Kind.HOST_NOT_NIXOS, "profile is the cand"),
+        (
+            ended(code=1, tail=f"{CHECK}\nPre-switch checks failed", running=OLD),
+            Kind.PRE_SWITCH_CHECK_FAILED,
+            "the pre-switch check 'blog is up' refused it before anything had begun (last words: Pre-",
+        ),
+        (
+            ended(code=1, tail="Pre-switch checks failed", running=OLD),
+            Kind.PRE_SWITCH_CHECK_FAILED,
+            "a pre-switch check refused it",
+        ),
         (ended(code=4, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
         (ended(code=100, running=OLD, tail=CHECK), Kind.PRE_SWITCH_CHECK_FAILED, CHECK),
         (
@@ -87,20 +119,30 @@ def test_what_was_reached_is_told(how, outcome):
         ),
         (ended(code=1, running=OLD, tail=INHIBITED), Kind.SWITCH_INHIBITED, INHIBITED),
         (ended(code=1, tail=CHECK), Kind.ACTIVATION_FAILED, "running system is the candidate"),
-        (ended(code=255, running=OLD), Kind.ACTIVATION_FAILED, "ended with 255"),
-        (ended(code=77, running=OLD), Kind.ACTIVATION_FAILED, "ended with 77"),
-        (ended(code=-9, running=OTHER), Kind.ACTIVATION_KILLED, f"now {OTHER}"),
-        (ended(code=137, running=None), Kind.ACTIVATION_KILLED, "running system is unknown"),
-        (ended(code=137), Kind.ACTIVATION_KILLED, "signal 9"),
-        (ended(code=247), Kind.ACTIVATION_KILLED, "signal 9"),
-        (ended(code=-15, running=OLD, timed_out=True), Kind.ACTIVATION_TIMEOUT, "not end in time"),
-        (ended(code=1, tail=LOADED, running=OLD), Kind.ACTIVATION_BUSY, "profile is the candidate"),
-        (ended(code=1, tail=LOCKED, running=OLD), Kind.ACTIVATION_BUSY, "another activation was"),
-        (ended(code=2, tail=LOCKED), Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"),
+        (
+            ended(code=13, tail="Could not open lock", running=OLD),
+            Kind.ACTIVATION_REFUSED,
+            "could not even be started (last words: Could not open lock)",
+        ),
+        (
+            ended(code=4, tail="Unable to list users with logind: x", new_failures=frozenset()),
+            Kind.UNITS_FAILED,
+            "units failed (last words: Unable to list users with logind: x)",
+        ),
+        (
+            ended(code=1, tail=f"warning: the following units failed: a.service\n{SHELL}"),
+            Kind.UNITS_FAILED,
+            "ended with 4: units failed (last words: warning: the following units failed: a.ser",
+        ),
+        (ended(code=1, tail=f"{SCRIPT}\n{SHELL}"), Kind.ACTIVATION_SCRIPT_FAILED, "ended with 2"),
         (ended(code=4, new_failures=FAILED), Kind.UNITS_FAILED, "units failed: a.service, b.servi"),
         (ended(code=4, new_failures=None), Kind.UNITS_FAILED, "units failed;"),
         (ended(code=4, running=OLD, new_failures=frozenset()), Kind.UNITS_FAILED, "is unchanged"),
-        (ended(code=2, new_failures=frozenset()), Kind.ACTIVATION_SCRIPT_FAILED, "script failed"),
+        (
+            ended(code=2, tail=SCRIPT, new_failures=frozenset()),
+            Kind.ACTIVATION_SCRIPT_FAILED,
+            "script failed",
+        ),
         (
             ended(code=4, new_failures=frozenset(), tail="Failed to run activate script"),
             Kind.UNITS_FAILED,
@@ -126,10 +168,51 @@ def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
 def test_an_activation_is_busy_only_if_it_was_refused_for_that(tail):
     assert is_busy(1, tail)
     assert not is_busy(4, tail)
+    assert not is_busy(0, tail)
     assert not is_busy(1, "Failed to start a.service")
+    assert not is_busy(1, f"activating the configuration...\n{tail}")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind.startswith("activation-")])
+def test_a_lock_that_is_held_is_told_by_code_and_sentence_together():
+    assert is_busy(11, "Could not acquire lock")
+    assert not is_busy(11, "")
+    assert not is_busy(11, "Nov 30 10:00:00 h apt[7]: Could not acquire lock")
+    assert not is_busy(11, "Could not acquire lock on the database")
+    assert not is_busy(11, LOADED)
+
+
+def test_what_another_activation_has_brought_is_no_fault_of_the_candidate():
+    assert judge_activation(ended(profile=OTHER)) is Outcome.PENDING
+    assert judge_activation(ended(code=4, profile=OTHER, new_failures=frozenset())) is (
+        Outcome.PENDING
+    )
+    for how in (
+        ended(running=OTHER, profile=OTHER),
+        ended(running=OTHER),
+        ended(Action.TEST, running=OTHER, profile=OLD),
+        ended(Action.BOOT, running=OLD, profile=OTHER),
+        ended(code=-15, running=OTHER, profile=OTHER, timed_out=True),
+    ):
+        with pytest.raises(ActivationError, match="another activation has taken") as caught:
+            judge_activation(how)
+        assert caught.value.kind is Kind.ACTIVATION_BUSY
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        (ended(code=1, running=OLD, tail=f"{INCOMPATIBLE}\n{SHELL}"), Outcome.STAGED),
+        (ended(code=1, tail=f"{UNITS}\n{SHELL}", new_failures=frozenset()), Outcome.PENDING),
+        (ended(code=1, tail=f"{UNITS}\n{STATUS_4}", new_failures=frozenset()), Outcome.PENDING),
+    ],
+)
+def test_an_older_nixos_rebuild_that_ends_with_1_is_read_for_what_it_means(how, outcome):
+    assert judge_activation(how) is outcome
+
+
+@pytest.mark.parametrize(
+    "kind", [*(kind for kind in Kind if kind.startswith("activation-")), Kind.HOST_NOT_NIXOS]
+)
 def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system_broken(kind):
     is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED
     assert fault_of_activation(kind, ended()) is (Fault.BROKEN if is_broken else Fault.SUSPECT)
@@ -146,8 +229,3 @@ def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system
 )
 def test_units_that_failed_prove_a_system_broken_only_where_it_is_known_which(how, fault):
     assert fault_of_activation(Kind.UNITS_FAILED, how) is fault
-
-
-def test_a_refusal_on_standard_output_is_part_of_what_was_said():
-    assert with_refusal(f"Checking...\n{CHECK}\n", "in stderr") == f"{CHECK}\nin stderr"
-    assert with_refusal("/nix/store/x\n", "in stderr") == "in stderr"

@@ -7,7 +7,7 @@ import pytest
 from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
-from agent.domain.errors import ExitCode, Kind
+from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -33,18 +33,22 @@ def world():
 # Failed activations
 
 
+SCRIPT_FAILED = "activating the configuration...\nFailed to run activate script"
 FAILURES = [
-    # exit code, its fault, where the blame lies
-    (1, Kind.ACTIVATION_FAILED, Fault.SUSPECT),
-    (2, Kind.ACTIVATION_SCRIPT_FAILED, Fault.BROKEN),
-    (-9, Kind.ACTIVATION_KILLED, Fault.SUSPECT),
-    (143, Kind.ACTIVATION_KILLED, Fault.SUSPECT),
+    # exit code, what was said, its fault, where the blame lies
+    (1, "", Kind.ACTIVATION_FAILED, Fault.SUSPECT),
+    (2, "", Kind.ACTIVATION_FAILED, Fault.SUSPECT),
+    (2, SCRIPT_FAILED, Kind.ACTIVATION_SCRIPT_FAILED, Fault.BROKEN),
+    (11, "", Kind.ACTIVATION_FAILED, Fault.SUSPECT),
+    (-9, "", Kind.ACTIVATION_KILLED, Fault.SUSPECT),
+    (143, "", Kind.ACTIVATION_KILLED, Fault.SUSPECT),
+    (255, "", Kind.ACTIVATION_KILLED, Fault.SUSPECT),
 ]
 
 
-@pytest.mark.parametrize(("returncode", "kind", "fault"), FAILURES)
-def test_a_failed_activation_is_undone(world, returncode, kind, fault):
-    world.nixos_rebuild.ends = ActivationExit(returncode, "")
+@pytest.mark.parametrize(("returncode", "tail", "kind", "fault"), FAILURES)
+def test_a_failed_activation_is_undone(world, returncode, tail, kind, fault):
+    world.nixos_rebuild.ends = ActivationExit(returncode, tail)
     world.nixos_rebuild.moves_before_failing = True
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.ROLLED_BACK, ExitCode.FAILED)
@@ -67,6 +71,58 @@ def test_an_activation_that_was_refused_before_it_began_is_no_roll_back(world):
     assert world.systemd.activated == []
     assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
     assert (world.last_row().outcome, world.last_row().fault) == ("failed", "suspect")
+
+
+REFUSALS = [
+    (2, "This is not a NixOS installation!", Kind.HOST_NOT_NIXOS),
+    (1, "This is not a NixOS installation!", Kind.HOST_NOT_NIXOS),
+    (1, "Pre-switch check 'a' failed\nPre-switch checks failed", Kind.PRE_SWITCH_CHECK_FAILED),
+    (13, "Could not open lock", Kind.ACTIVATION_REFUSED),
+    (1, "Failed to start transient service unit: Access denied", Kind.ACTIVATION_REFUSED),
+]
+
+
+@pytest.mark.parametrize("action", [Action.SWITCH, Action.BOOT])
+@pytest.mark.parametrize(("returncode", "tail", "kind"), REFUSALS)
+def test_what_was_refused_before_it_began_is_never_denied(world, returncode, tail, kind, action):
+    world.nixos_rebuild.ends = ActivationExit(returncode, tail)
+    world.nixos_rebuild.moves_before_failing = True
+    world.nixos_rebuild.activate = lambda _, path: setattr(world.host, "profile", path)
+    for _ in range(4):
+        report = world.run(replace(WATCHFUL, action=action))
+        assert (report.outcome, report.error.kind) == (Outcome.FAILED, kind)
+        assert world.links() == (OLD, OLD, OLD)
+        assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
+        assert events.PROFILE_GIVEN_BACK.name in world.told.names()
+        assert (world.last_row().outcome, world.last_row().fault) == ("failed", "suspect")
+        world.clock.move(86400)
+    assert world.systemd.activated == []
+    assert world.journal.denied == []
+
+
+def test_a_test_that_was_refused_leaves_nothing_to_give_back(world):
+    world.nixos_rebuild.ends = ActivationExit(2, "This is not a NixOS installation!")
+    report = world.run(replace(WATCHFUL, action=Action.TEST))
+    assert report.error.kind is Kind.HOST_NOT_NIXOS
+    assert "set-profile" not in world.steps
+    assert (world.marks.read(), world.links()) == (Marks(confirmed=OLD), (OLD, OLD, OLD))
+
+
+def test_a_profile_that_cannot_be_given_back_does_not_hide_why_it_was_refused(world):
+    world.profile.fault = HostError(Kind.ROLL_BACK_FAILED, "no room")
+    world.nixos_rebuild.ends = ActivationExit(1, "Pre-switch checks failed")
+    world.nixos_rebuild.moves_before_failing = True
+    world.nixos_rebuild.activate = lambda _, path: setattr(world.host, "profile", path)
+    report = world.run()
+    assert report.error.kind is Kind.PRE_SWITCH_CHECK_FAILED
+    assert world.marks.read().pending == NEW  # the next run tries again
+
+
+def test_a_test_that_broke_off_among_the_services_is_undone_though_no_link_has_moved(world):
+    said = "stopping the following units: a.service\nUnable to list users with logind: x"
+    world.nixos_rebuild.ends = ActivationExit(1, said)
+    assert world.run(replace(WATCHFUL, action=Action.TEST)).outcome is Outcome.ROLLED_BACK
+    assert world.systemd.activated == [(Action.TEST, OLD)]
 
 
 def test_what_failed_for_a_reason_that_may_pass_is_tried_again_later_and_later(world):
@@ -206,7 +262,7 @@ def test_from_an_unknown_system_nobody_knows_which_units_the_switch_has_changed(
 
 
 def test_a_system_that_runs_may_have_migrated_its_data_and_is_left_to_a_person(world):
-    world.nixos_rebuild.ends = ActivationExit(2, "")
+    world.nixos_rebuild.ends = ActivationExit(2, SCRIPT_FAILED)
     world.nixos_rebuild.moves_before_failing = True
     report = world.run(HOLDS)
     assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.ACTIVATION_SCRIPT_FAILED)
@@ -251,22 +307,229 @@ def test_beside_somebody_elses_activation_nothing_is_begun(world):
     assert world.is_untouched()
 
 
-@pytest.mark.parametrize("tail", ["Unit x was already loaded", "Could not acquire lock"])
-def test_a_lost_race_gives_the_profile_back_and_leaves_the_rest_to_the_winner(world, tail):
-    def person_wins():
-        world.somebody_switches(OTHER)
+LOST = [
+    (1, "Unit x was already loaded"),
+    (1, "Could not acquire lock"),
+    (11, "Could not acquire lock"),
+]
 
-    world.nixos_rebuild.ends = ActivationExit(1, tail)
+
+def loses(world, returncode=11, tail="Could not acquire lock"):
+    """Let the agent's activation be refused, after its nixos-rebuild has moved the profile."""
+    world.nixos_rebuild.ends = ActivationExit(returncode, tail)
     world.nixos_rebuild.moves_before_failing = True
-    world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
-    world.steps.at("switch", person_wins)
-    report = world.run()
+    world.nixos_rebuild.activate = lambda _, path: setattr(world.host, "profile", path)
+
+
+def assert_held(world, report):
+    """Assert that somebody else was first, and that nobody is to blame for that."""
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
-    assert world.links() == (OTHER, OLD, OTHER)
     assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
-    assert world.systemd.activated == []
+    assert (world.systemd.activated, world.systemd.stops) == ([], 0)
     row = world.last_row()
     assert (row.outcome, row.error_kind, row.fault) == ("held", "activation-busy", None)
+
+
+@pytest.mark.parametrize(("returncode", "tail"), LOST)
+def test_a_lost_race_gives_the_profile_back_and_leaves_the_rest_to_the_winner(
+    world, returncode, tail
+):
+    loses(world, returncode, tail)
+    world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
+    world.steps.at("switch", lambda: world.somebody_switches(OTHER))
+    report = world.run()
+    assert_held(world, report)
+    assert world.links() == (OTHER, OLD, OTHER)
+
+
+@pytest.mark.parametrize("action", [Action.SWITCH, Action.TEST, Action.BOOT])
+def test_a_lost_race_is_held_once_the_winner_has_done_what_it_does(world, action):
+    world.host.contents[OTHER] = world.host.contents[OLD]
+
+    def begins():
+        world.systemd.is_at_work = True
+        if action.moves_profile:
+            world.host.profile = OTHER
+
+    def ends():
+        if world.clock.seconds > 20 and world.systemd.is_at_work:
+            world.systemd.is_at_work = False
+            world.host.switch_to(action, OTHER)
+
+    loses(world)
+    world.steps.at("switch", begins)
+    world.clock.on_sleep = ends
+    report = world.run()
+    assert_held(world, report)
+    assert events.RIVAL_AWAITED.name in world.told.names()
+    running = OLD if action is Action.BOOT else OTHER
+    profile = OTHER if action.moves_profile else OLD
+    assert world.links() == (running, OLD, profile)
+    assert world.host.loader.default() == (OTHER if action.moves_profile else OLD)
+    assert [name for name, _ in world.run().reasons] == ["foreign-system"]
+
+
+def test_a_winner_that_brings_the_very_candidate_keeps_its_profile(world):
+    loses(world)
+    world.steps.at("switch", lambda: world.host.switch_to(Action.SWITCH, NEW))
+    report = world.run()
+    assert_held(world, report)
+    assert world.links() == (NEW, OLD, NEW)
+
+
+def test_of_a_winner_that_does_not_end_the_next_run_sees_what_has_come(world):
+    loses(world)
+    world.steps.at("switch", lambda: setattr(world.systemd, "is_at_work", True))
+    report = world.run()
+    assert (report.outcome, report.error.kind) == (Outcome.HELD, Kind.ACTIVATION_BUSY)
+    assert world.clock.seconds == WATCHFUL.activate_deadline.total_seconds()
+    assert world.marks.read().pending == NEW
+    assert (world.last_row().outcome, world.systemd.stops) == ("activating", 0)
+    world.systemd.is_at_work = False
+    world.host.switch_to(Action.TEST, OTHER)
+    world.steps.calm()
+    assert [name for name, _ in world.run().reasons] == ["foreign-system"]
+    assert world.links() == (OTHER, OLD, OLD)
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_a_generation_that_a_person_has_left_long_ago_does_not_come_back(world):
+    left = system(8)
+    world.host.profile = left
+    world.host.generation = 1  # as `nixos-rebuild --rollback` does
+    loses(world)
+    world.run()
+    assert world.host.profile == OLD
+
+
+def test_where_the_loader_is_unknown_the_generation_before_may_be_the_winners(world):
+    world.host.loader.installed = None
+    loses(world)
+    world.steps.at("switch", lambda: setattr(world.host, "profile", OTHER))
+    world.run()
+    assert world.host.profile == OTHER
+
+
+def test_a_system_that_somebody_has_switched_to_meanwhile_is_not_rolled_back_over(world):
+    world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)
+    world.steps.at("switch", lambda: world.somebody_switches(OTHER))
+    report = world.run()
+    assert_held(world, report)
+    assert world.links() == (OTHER, OLD, OTHER)
+
+    world = World()
+    world.publish(1, NEW)
+    world.nixos_rebuild.ends = ActivationExit(4, "")
+    world.steps.at("switch", lambda: world.somebody_switches(OTHER))
+    assert world.run().error.kind is Kind.UNITS_FAILED
+    assert world.links() == (OTHER, OLD, OTHER)
+    assert (world.last_row().outcome, world.last_row().fault) == ("failed", None)
+
+
+# The agent was first, and somebody else's nixos-rebuild has lost
+
+
+def moves_the_profile(world, *, boots=False):
+    """Let a person's nixos-rebuild move the profile in the midst of the agent's activation.
+
+    It is refused then; or, with `boots`, a `boot` that comes to its end right afterwards.
+    """
+    world.host.contents[OTHER] = world.host.contents[OLD]
+
+    def activate(action, path):
+        world.host.activate(action, path)
+        world.host.profile = OTHER
+        if boots:
+            world.host.switch_to(Action.BOOT, OTHER)
+
+    world.nixos_rebuild.activate = activate
+
+
+def test_the_profile_that_a_loser_has_moved_is_the_candidates_again(world):
+    moves_the_profile(world)
+    report = world.run()
+    assert report.outcome is Outcome.CONFIRMED
+    assert world.links() == (NEW, OLD, NEW)
+    assert world.told.fields_of(events.PROFILE_GIVEN_BACK)["profile"] == NEW
+    assert world.marks.read() == Marks(confirmed=NEW)
+
+
+def test_what_a_loser_has_moved_is_seen_where_it_is_the_old_profile_too(world):
+    moves_the_profile(world)
+    usual = world.nixos_rebuild.activate
+
+    def activate(action, path):
+        usual(action, path)
+        world.host.profile = OLD
+
+    world.nixos_rebuild.activate = activate
+    assert world.run().outcome is Outcome.CONFIRMED
+    assert world.links() == (NEW, OLD, NEW)
+
+
+def test_a_candidate_is_staged_though_a_loser_has_moved_the_profile(world):
+    moves_the_profile(world)
+    report = world.run(replace(WATCHFUL, action=Action.BOOT))
+    assert report.outcome is Outcome.STAGED
+    assert (world.host.profile, world.host.loader.default()) == (NEW, NEW)
+
+
+def test_a_finished_boot_of_a_persons_stays_and_blames_nobody(world):
+    moves_the_profile(world, boots=True)
+    report = world.run()
+    assert report.outcome is Outcome.CONFIRMED
+    assert world.links() == (NEW, OLD, OTHER)
+    assert world.host.loader.default() == OTHER
+    assert world.marks.read() == Marks(confirmed=OLD, tested=NEW)
+    assert [name for name, _ in world.run().reasons] == ["foreign-system"]
+    assert world.last_row().fault is None
+
+
+def test_a_finished_boot_of_a_persons_takes_the_place_of_what_the_agent_has_staged(world):
+    moves_the_profile(world, boots=True)
+    report = world.run(replace(WATCHFUL, action=Action.BOOT))
+    assert_held(world, report)
+    assert (world.host.profile, world.host.loader.default()) == (OTHER, OTHER)
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_profile_stays_where_it_is_not_proven_to_be_a_losers(world, is_silent):
+    moves_the_profile(world)
+    if is_silent:
+        world.steps.at("switch", lambda: setattr(world.systemd, "lost_answers", 1))
+    else:
+        world.steps.at("switch", lambda: setattr(world.host.loader, "installed", None))
+        usual = world.nixos_rebuild.activate
+
+        def activate(action, path):
+            usual(action, path)
+            world.host.loader.installed = None
+
+        world.nixos_rebuild.activate = activate
+    report = world.run()
+    assert report.outcome is Outcome.CONFIRMED
+    assert world.links() == (NEW, OLD, OTHER)
+
+
+def test_a_broken_system_goes_and_a_persons_finished_boot_stays(world):
+    moves_the_profile(world, boots=True)
+    world.steps.at("switch", world.service_breaks)
+    assert world.run().outcome is Outcome.ROLLED_BACK
+    assert world.links() == (OLD, OLD, OTHER)
+    assert world.host.loader.default() == OTHER
+    assert world.systemd.activated == [(Action.TEST, OLD)]
+
+
+def test_a_loser_does_not_keep_a_roll_back_from_its_end(world):
+    def loses():
+        world.host.profile = OTHER
+
+    world.nixos_rebuild.ends = ActivationExit(-9, "")
+    world.nixos_rebuild.moves_before_failing = True
+    world.steps.at("switch-to-configuration switch", loses)
+    assert world.run().outcome is Outcome.ROLLED_BACK
+    assert world.links() == (OLD, OLD, OLD)
+    assert world.systemd.activated == [(Action.SWITCH, OLD)]
 
 
 def test_a_lost_race_leaves_a_profile_that_was_the_candidate_already(world):

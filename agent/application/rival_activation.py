@@ -1,0 +1,116 @@
+"""What another activation does to the host while ours is at work, or keeps ours from beginning.
+
+systemd and switch-to-configuration's lock let one of two run and refuse the other. But
+nixos-rebuild moves the profile before it activates: the one that is refused has moved it, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.report import error_fields
+from agent.domain.errors import HostError
+from agent.domain.policy import Action
+
+if TYPE_CHECKING:
+    from agent.application.ports import ActivationExit, Ports
+    from agent.application.run import Run
+    from agent.domain.activation import Ended
+    from agent.domain.store_path import StorePath
+
+_POLL = 1.0
+
+
+async def await_rival(run: Run, ended: Ended) -> bool:
+    """Wait for the other activation; False if it goes on for too long, or nobody knows."""
+    ports, policy = run.ports, run.policy
+    if await ports.systemd.is_activating() is False:
+        return True
+    ports.sink.emit(events.RIVAL_AWAITED, toplevel=ended.toplevel)
+    longest = policy.confirm.deadline if ended.timed_out else policy.activate_deadline
+    end = ports.clock.elapsed() + longest.total_seconds()
+    while ports.clock.elapsed() < end:
+        await ports.clock.sleep(_POLL)
+        if await ports.systemd.is_activating() is False:
+            return True
+    return False
+
+
+async def give_profile_back(run: Run, ended: Ended) -> bool:
+    """Undo what nixos-rebuild has done before an activation that never began.
+
+    A profile that somebody else has set stays, and so does the candidate where somebody else has
+    brought it here meanwhile. Return False where it cannot be changed.
+    """
+    ports = run.ports
+    systems = ports.host.systems()
+    is_ours = ended.action.moves_profile and systems.profile == ended.toplevel
+    was_so = ended.before.profile == ended.toplevel
+    is_anothers = systems.running in ended.equivalents and not ended.was_running
+    back = _profile_before(ports, ended)
+    if is_ours and not (was_so or is_anothers) and back is not None:
+        return await _set(ports, ended.toplevel, back)
+    return True
+
+
+async def take_losers_profile_back(
+    run: Run, action: Action, toplevel: StorePath, ended: ActivationExit
+) -> None:
+    """Undo a profile change of somebody whose activation was refused because ours was at work.
+
+    It is proven to be a loser's where ours has run, the boot default is still what ours has made
+    it, and nobody activates any more. In doubt it stays: it may be a person's `nixos-rebuild boot`.
+    """
+    ports = run.ports
+    systems = ports.host.systems()
+    if not action.moves_profile or systems.profile in (None, toplevel):
+        return
+    same = ports.host.equivalents(toplevel)
+    has_run = ended.returncode == 0 if action is Action.BOOT else systems.running in same
+    if not has_run or ports.loader.default() != toplevel:
+        return
+    if await ports.systemd.is_activating() is False:
+        await _set(ports, toplevel, toplevel)
+
+
+async def keep_profile(ports: Ports, target: StorePath) -> None:
+    """The same after a roll-back to `target`, which has just ended."""
+    is_moved = ports.host.systems().profile != target
+    if is_moved and ports.loader.default() == target:
+        await _set(ports, target, target)
+
+
+def spared(ports: Ports, failed: StorePath, target: StorePath, action: Action) -> Action:
+    """Return how to roll back from `failed` and leave a person's finished `nixos-rebuild boot`.
+
+    Where profile and boot default are the same system, and neither of those that the roll-back is
+    about, only the services go back.
+    """
+    systems = ports.host.systems()
+    is_running = systems.running in ports.host.equivalents(failed)
+    is_anothers = systems.profile not in (None, failed, target)
+    is_default = systems.profile == ports.loader.default()
+    is_left = action is Action.SWITCH and is_running and is_anothers and is_default
+    return Action.TEST if is_left else action
+
+
+def _profile_before(ports: Ports, ended: Ended) -> StorePath | None:
+    """Return what the profile was just before ours: what the other has set, or what we have found.
+
+    The generation before may be one that a person has rolled back from long ago.
+    """
+    earlier, default = ports.profile.generation_before(), ports.loader.default()
+    is_the_others = earlier in (ports.host.systems().running, default) or default is None
+    return earlier if earlier is not None and is_the_others else ended.before.profile or earlier
+
+
+async def _set(ports: Ports, candidate: StorePath, path: StorePath) -> bool:
+    """Set the profile; a fault is logged and ends nothing."""
+    try:
+        await ports.profile.set(path)
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        return False
+    ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=candidate, profile=path)
+    return True

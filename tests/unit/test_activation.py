@@ -132,7 +132,7 @@ def test_what_was_reached_is_told(how, outcome):
         (
             ended(code=1, tail=f"warning: the following units failed: a.service\n{SHELL}"),
             Kind.UNITS_FAILED,
-            "ended with 4: units failed (last words: warning: the following units failed: a.ser",
+            "ended with 4: units failed (last words: warning: the following units failed: a.",
         ),
         (ended(code=1, tail=f"{SCRIPT}\n{SHELL}"), Kind.ACTIVATION_SCRIPT_FAILED, "ended with 2"),
         (ended(code=4, new_failures=FAILED), Kind.UNITS_FAILED, "units failed: a.service, b.servi"),

@@ -18,6 +18,7 @@ from agent.adapters.nix import NixCommand
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
 from agent.adapters.profile import SystemProfile
+from agent.adapters.sightings import SightingFiles
 from agent.application.ports import Ports
 from agent.config.load import DEFAULT_FILE
 from agent.config.of_system import SystemSettings
@@ -102,6 +103,7 @@ async def open_ports(
             loader=parts.loader,
             agenda=SqliteAgenda(paths.state_dir, sink),
             system_settings=SystemSettings(settings, config_file or DEFAULT_FILE, target.units),
+            sightings=SightingFiles(paths.marks_dir),
             profile=profile,
             journal=SqliteJournal(paths.state_dir, sink),
             prober=prober,

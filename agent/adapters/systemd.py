@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import Completed, ProgramMissingError
+from agent.adapters.time_sync import is_synchronised
 from agent.adapters.timer_jobs import TimerJobs
 from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.activation_unit import ActivationSeen, names_one_of
@@ -159,10 +160,8 @@ class SystemdCommands:
         await self._try(*self._systemctl, "--no-block", "start", unit)
 
     async def is_clock_synchronised(self) -> bool | None:
-        """Return what timedatectl says; None where it can't tell."""
-        done = await self._try("timedatectl", "show", "--property=NTPSynchronized", "--value")
-        said = done.stdout.strip() if done is not None and done.returncode == 0 else ""
-        return {"yes": True, "no": False}.get(said)
+        """Return what the kernel or chronyd says; None where neither does."""
+        return await is_synchronised(self._runner)
 
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
         """Set the dead-man's timer, a transient unit of the system's own manager.

@@ -154,6 +154,12 @@ CANARY_DROPPED = Event(
     "A canary is not asked: the settings of the system that is to come name it no more.",
     {"check": "its name", "target": "what would have been probed"},
 )
+CLOCK_OVERDUE = Event(
+    "clock.overdue",
+    "error",
+    "The clock has not been synchronised for longer than `clock.patience`; a person has to help.",
+    {"seconds": "for how long, as far as is known"},
+)
 CHECK_FINISHED = Event(
     "check.finished",
     "info",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.check import run_checks
+from agent.application.lasting import ClockState, ask_clock, since_first_seen
 from agent.domain.errors import ActivationError, AgentError, Kind
 from agent.domain.gates import (
     NOTHING_TO_FETCH,
@@ -52,6 +53,8 @@ class Question:
     """What is activated or booted; without a proof it may be another path than the candidate's."""
     candidate: Candidate | None
     """None where a person asks for the reboot: Hydra is not asked then."""
+    keeps: bool = True
+    """Whether what is seen is remembered; a status and a dry run leave no traces."""
 
     @property
     def ports(self) -> Ports:
@@ -80,7 +83,7 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     With `every`, all are asked, and one that cannot be is held with the fault as its reason;
     otherwise the fault is raised.
     """
-    asked = Question(run, Stage.CHOOSE, candidate.toplevel, candidate)
+    asked = Question(run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every)
     judgements = []
     for gate in _asked_at(Stage.CHOOSE):
         judgement = await _answer(asked, gate, raises=not every)
@@ -251,7 +254,8 @@ async def _booted(asked: Question) -> Judgement | None:
     systems = ports.host.systems()
     if systems.booted is None or asked.is_by_hand:
         return None
-    return judge_booted(find_unexpected(ports, systems), ports.clock.now(), asked.policy)
+    unexpected = await _aged(asked, Gate.BOOTED_UNEXPECTED, find_unexpected(ports, systems))
+    return judge_booted(unexpected, ports.clock.now(), asked.policy)
 
 
 async def _foreign(asked: Question) -> Judgement | None:
@@ -259,7 +263,17 @@ async def _foreign(asked: Question) -> Judgement | None:
     if asked.is_by_hand:
         return None  # what a person has brought here, a person may reboot
     waiting = asked.toplevel if asked.stage is Stage.BEFORE_REBOOT else None
-    return judge_foreign(find_foreign(ports, waiting), ports.clock.now(), asked.policy)
+    foreign = await _aged(asked, Gate.FOREIGN_SYSTEM, find_foreign(ports, waiting))
+    return judge_foreign(foreign, ports.clock.now(), asked.policy)
+
+
+async def _aged(asked: Question, gate: Gate, found: Foreign | None) -> Foreign | None:
+    """Return what was found with the time since which it has been there, whatever the boots."""
+    if found is None:
+        if asked.keeps:
+            asked.ports.sightings.forget(gate)
+        return None
+    return await since_first_seen(asked.ports, gate, found, keeps=asked.keeps)
 
 
 async def _denied(asked: Question) -> Judgement:
@@ -292,10 +306,12 @@ async def _window(asked: Question) -> Judgement:
 
 
 async def _clock(asked: Question) -> Judgement:
-    policy = asked.policy
-    is_asked = bool(policy.upgrade_schedule.windows)
-    is_synchronised = await asked.ports.systemd.is_clock_synchronised() if is_asked else None
-    return judge_clock(is_synchronised=is_synchronised, policy=policy)
+    policy, clock = asked.policy, ClockState(is_synchronised=None)
+    if policy.upgrade_schedule.windows:
+        clock = await ask_clock(asked.ports, keeps=asked.keeps)
+    return judge_clock(
+        is_synchronised=clock.is_synchronised, unknown_for=clock.unknown_for, policy=policy
+    )
 
 
 async def _boot_space(asked: Question) -> Judgement | None:

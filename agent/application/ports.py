@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agent.domain.pause import Pause
     from agent.domain.policy import Action, ConfirmPolicy
     from agent.domain.reboot import Inhibitor, RebootPlan
+    from agent.domain.sighting import Moment, Sighting
     from agent.domain.standing import Denial, Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
@@ -381,6 +382,26 @@ class Systemd(Protocol):
         ...
 
 
+class Sightings(Protocol):
+    """How long something has been seen on this host, by a name. Nothing raises."""
+
+    def moment(self, now: datetime, *, is_clock_right: bool) -> Moment:
+        """Return the present moment, given the wall clock's part of it."""
+        ...
+
+    def last(self, name: str) -> Sighting | None:
+        """Return what was seen last, None if nothing was, or nobody knows any more."""
+        ...
+
+    def keep(self, name: str, sighting: Sighting) -> None:
+        """Remember what is seen now."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Note that nothing of the kind is there: the next sighting is the first."""
+        ...
+
+
 class Logind(Protocol):
     """Who may mind a reboot. Nothing raises."""
 
@@ -669,3 +690,4 @@ class Ports:
     loader: Loader
     agenda: Agenda
     system_settings: SystemSettings
+    sightings: Sightings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from agent.application import events
 from agent.application.examine import take_baseline
 from agent.application.gatekeeper import ask_again, find_intervention
+from agent.application.lasting import ask_clock
 from agent.application.report import error_fields
 from agent.application.try_boot import try_once
 from agent.domain.errors import HostError, JournalError
@@ -45,8 +46,12 @@ class Held:
     reason: str
 
 
-async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | Wait:
+async def ask_reboot(
+    ports: Ports, policy: Policy, toplevel: StorePath, *, keeps: bool = False
+) -> Go | Wait:
     """Return whether the host may reboot into the profile's `toplevel` now; changes nothing.
+
+    With `keeps` it is remembered for how long the clock has been without time.
 
     Raises:
         JournalError: the agenda cannot be read.
@@ -55,12 +60,19 @@ async def ask_reboot(ports: Ports, policy: Policy, toplevel: StorePath) -> Go | 
     seen = Surroundings(
         now=now,
         host=policy.host,
-        is_clock_synchronised=await ports.systemd.is_clock_synchronised(),
+        is_clock_synchronised=await _is_clock_right(ports, policy, keeps=keeps),
         pause=ports.agenda.pause(now),
         inhibitors=await ports.logind.inhibitors(),
         people=await ports.logind.people(),
     )
     return judge_reboot(ports.agenda.reboot_plan(toplevel), seen, policy.reboot)
+
+
+async def _is_clock_right(ports: Ports, policy: Policy, *, keeps: bool) -> bool | None:
+    """Ask only where windows rely on it."""
+    if not policy.reboot.schedule.windows:
+        return None
+    return (await ask_clock(ports, keeps=keeps)).is_synchronised
 
 
 async def _in_the_way(
@@ -72,7 +84,7 @@ async def _in_the_way(
     when it was decided on.
     """
     ports = run.ports
-    verdict = await ask_reboot(ports, run.policy, toplevel)
+    verdict = await ask_reboot(ports, run.policy, toplevel, keeps=True)
     if isinstance(verdict, Wait):
         await _postpone(run, verdict, toplevel, reason)
         return verdict

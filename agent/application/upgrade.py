@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from agent.application import events
 from agent.application.gatekeeper import ask_gates, may_fetch_first
 from agent.application.hand_over import see_through
+from agent.application.lasting import refuse_to_wait_for_the_clock
 from agent.application.observe import (
     Found,
     find_candidate,
@@ -27,6 +28,7 @@ from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
+from agent.domain.reboot import Obstacle
 from agent.domain.recovery import Step
 from agent.domain.request import Request
 from agent.domain.systems import Systems
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _TURNS = 3
 _NEIGHBOUR_PAUSE = timedelta(minutes=2)
 """Until a home looks again whether the system's own run is over."""
+_CLOCK_PAUSE = timedelta(minutes=10)
+"""Until it is looked again whether the clock has been synchronised: after a boot it soon is."""
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
 
@@ -208,9 +212,9 @@ async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held and not may_fetch_first(run, found.candidate, held):
-        await _come_again(run, held[0].gate)
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
+        await _come_again(run, held[0].gate)
         return None
     staged = ports.marks.read().staged
     if staged is not None:
@@ -238,6 +242,8 @@ async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) ->
         await _come_again(run, way.name)
     elif way is not None:
         run.report.outcome = Outcome.AWAITS_REBOOT
+        if way.obstacle is Obstacle.CLOCK:
+            refuse_to_wait_for_the_clock(run.ports, run.policy)
 
 
 async def _come_again(run: Run, gate: str) -> None:
@@ -245,6 +251,9 @@ async def _come_again(run: Run, gate: str) -> None:
     now = run.ports.clock.now()
     if gate == Gate.HOST_UPGRADE:
         await wake(run, now + _NEIGHBOUR_PAUSE)
+    if gate == Gate.CLOCK:
+        await wake(run, now + _CLOCK_PAUSE)
+        refuse_to_wait_for_the_clock(run.ports, run.policy)
     if gate != Gate.WINDOW:
         return
     opens = run.policy.upgrade_schedule.next_opening(now, run.policy.host)

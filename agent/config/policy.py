@@ -38,6 +38,7 @@ def policy_of(settings: Settings) -> Policy:
         health_deadline=settings.health.deadline,
         confirm=confirm_policy_of(settings.confirm),
         foreign_hold=settings.upgrade.foreign_hold,
+        clock_patience=settings.clock.patience,
         activate_deadline=settings.activate.deadline,
         substituters=settings.fetch.substituters,
     )

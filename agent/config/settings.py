@@ -216,6 +216,13 @@ class UpgradeSection(ScheduleSection):
     """How long a system that somebody else has brought here is left alone."""
 
 
+class ClockSection(Section):
+    """The clock that windows rely on."""
+
+    patience: Duration = timedelta(days=1)
+    """How long a clock that is not synchronised holds; then each run fails until a person helps."""
+
+
 class DiskSection(Section):
     """Room that an upgrade must leave."""
 
@@ -372,6 +379,7 @@ class Settings(BaseSettings):
     fetch: FetchSection = table()
     activate: ActivateSection = table()
     upgrade: UpgradeSection = table()
+    clock: ClockSection = table()
     disk: DiskSection = table()
     health: HealthSection = table()
     confirm: ConfirmSection = table()

@@ -175,6 +175,7 @@ class Kind(StrEnum):
     NO_CONFIRMED_SYSTEM = "no-confirmed-system"
 
     # The host
+    CLOCK_UNSYNCHRONISED = "clock-unsynchronised"
     HOST_UNREADABLE = "host-unreadable"
     HOST_WITHOUT_STORE = "host-without-store"
     STATE_READ_ONLY = "state-read-only"
@@ -395,6 +396,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
         _C.FAILED, "only a reboot can start the confirmed system again, and the agent may do none"
     ),
     Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),
+    Kind.CLOCK_UNSYNCHRONISED: _facts(
+        _C.FAILED, "the clock has not been synchronised for longer than `clock.patience`"
+    ),
     Kind.HOST_UNREADABLE: _facts(_C.FAILED, "a system link of this host cannot be read"),
     Kind.HOST_WITHOUT_STORE: _facts(_C.FAILED, "this host has no nix store"),
     Kind.STATE_READ_ONLY: _facts(_C.FAILED, "the state directory cannot be written"),

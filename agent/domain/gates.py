@@ -8,6 +8,7 @@ asked again at the later one. A fact that is unknown never opens a gate.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
@@ -82,10 +83,10 @@ class Gate(StrEnum):
     SUSPECT = "suspect", _ALWAYS
     DOWNGRADE = "downgrade", _TO_ACTIVATE
     """What waits for its reboot has been taken already."""
+    CLOCK = "clock", _TO_ACTIVATE
+    """Before the windows, of which a wrong clock says nothing. A reboot has it as an obstacle."""
     WINDOW = "upgrade-window", _TO_ACTIVATE
     """A reboot has windows of its own."""
-    CLOCK = "clock", _TO_ACTIVATE
-    """For a reboot it is an obstacle, beside its windows."""
     BOOT_SPACE = "boot-space", _TO_ACTIVATE
     """A reboot writes nothing there that is not there yet."""
     STORE_SPACE = "store-space", _TO_ACTIVATE
@@ -133,7 +134,7 @@ NOTHING_TO_FETCH: Final = FetchPlan(paths=0, download_bytes=0, unpacked_bytes=0)
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A system that somebody else has brought here: which, and when its link was made."""
+    """A system that somebody else has brought here: which, and since when as far as is known."""
 
     what: str
     path: StorePath | None
@@ -186,14 +187,23 @@ def judge_window(now: datetime, policy: Policy) -> Judgement:
     return Judgement(Gate.WINDOW, is_open=False, reason=reason)
 
 
-def judge_clock(*, is_synchronised: bool | None, policy: Policy) -> Judgement:
-    """Hold where windows stand on a clock that is not synchronised."""
+def judge_clock(
+    *, is_synchronised: bool | None, policy: Policy, unknown_for: timedelta = timedelta(0)
+) -> Judgement:
+    """Hold where windows rely on a clock that is not known to be synchronised.
+
+    `unknown_for` is how long that has been so. The hold never opens by itself: after
+    `clock.patience` the run fails.
+    """
     if not policy.upgrade_schedule.windows:
-        return Judgement(Gate.CLOCK, is_open=True, reason="nothing stands on it")
-    if is_synchronised is False:
-        reason = "the clock is not synchronised, and upgrade.windows stand on it"
-        return Judgement(Gate.CLOCK, is_open=False, reason=reason)
-    return Judgement(Gate.CLOCK, is_open=True, reason="synchronised, as far as is known")
+        return Judgement(Gate.CLOCK, is_open=True, reason="nothing relies on it")
+    if is_synchronised:
+        return Judgement(Gate.CLOCK, is_open=True, reason="synchronised")
+    what = "is not synchronised" if is_synchronised is False else "may not be synchronised"
+    hours = unknown_for // timedelta(hours=1)
+    since = f", for {hours} hours by now" if hours else ""
+    reason = f"the clock {what}, and upgrade.windows rely on it{since}"
+    return Judgement(Gate.CLOCK, is_open=False, reason=reason)
 
 
 def judge_foreign(foreign: Foreign | None, now: datetime, policy: Policy) -> Judgement:

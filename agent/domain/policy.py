@@ -96,6 +96,8 @@ class Policy:
     health_deadline: timedelta
     confirm: ConfirmPolicy
     foreign_hold: timedelta
+    clock_patience: timedelta
+    """How long a clock may be without synchronisation before what waits for it is a failure."""
     activate_deadline: timedelta
     substituters: tuple[str, ...]
     """Those of the settings; empty: nix's own."""

@@ -111,8 +111,9 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
     if seen.pause is not None:
         told = f"paused by {seen.pause.by}: {seen.pause.reason}"
         return Wait(Obstacle.PAUSED, told, seen.pause.until, unannounced)
-    if schedule.windows and seen.is_clock_synchronised is False:
-        told = "the clock is not synchronised, and reboot.windows stand on it"
+    if schedule.windows and not seen.is_clock_synchronised:
+        what = "is not" if seen.is_clock_synchronised is False else "may not be"
+        told = f"the clock {what} synchronised, and reboot.windows rely on it"
         return Wait(Obstacle.CLOCK, told, now + _LOOK_AGAIN, plan)
     if not schedule.is_open(now, seen.host, has_begun=is_due):
         opens = schedule.next_opening(now, seen.host)

@@ -103,6 +103,8 @@ in
 
   activate = schema.options "activate" [ ] { deadline.example = "1h"; };
 
+  clock = schema.options "clock" [ ] { patience.example = "3d"; };
+
   disk = schema.options "disk" [ ] {
     storeReserve.example = "5GiB";
     bootReserve.example = "128MiB";

@@ -59,6 +59,7 @@ in
     hydra = schema.settings "hydra" [ ] cfg.hydra;
     fetch = schema.settings "fetch" [ ] cfg.fetch;
     activate = schema.settings "activate" [ ] cfg.activate;
+    clock = schema.settings "clock" [ ] cfg.clock;
     disk = schema.settings "disk" [ ] cfg.disk;
     health = schema.settings "health" [ ] cfg.healthChecks;
     confirm = schema.settings "confirm" [ "collect_garbage" ] cfg.confirm // {

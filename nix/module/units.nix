@@ -31,7 +31,9 @@ let
       pkgs.gitMinimal
     ]
     # For `grub-reboot`.
-    ++ lib.optional (config.boot.loader.grub.enable or false) pkgs.grub2;
+    ++ lib.optional (config.boot.loader.grub.enable or false) pkgs.grub2
+    # For `chronyc`: chronyd need not tell the kernel that it keeps the time.
+    ++ lib.optional config.services.chrony.enable config.services.chrony.package;
     environment = config.networking.proxy.envVars // {
       HOME = "/root";
     };

@@ -52,6 +52,7 @@ POLICY = Policy(
         collects_garbage=False,
     ),
     foreign_hold=timedelta(days=1),
+    clock_patience=timedelta(days=1),
     activate_deadline=timedelta(minutes=30),
     substituters=(),
 )

@@ -28,6 +28,7 @@ from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
 from .nix import RememberedProgress
 from .samples import JOB, OLD, POLICY
+from .sightings import FakeSightings
 from .stepwise import (
     Steps,
     WorldHost,
@@ -103,6 +104,7 @@ class World:
         self.profile = WorldProfile(self.steps, self.host)
         self.logind = FakeLogind()
         self.agenda = FakeAgenda()
+        self.sightings = FakeSightings(lambda: (self.host.boot_id, self.clock.elapsed()))
         self.told_by_new = RememberedEvents()
         self.new_policy: Policy | None = None
         self.runs = 0
@@ -141,6 +143,7 @@ class World:
             loader=self.host.loader,
             agenda=self.agenda,
             system_settings=WorldSettings(self),
+            sightings=self.sightings,
         )
 
     def publish(

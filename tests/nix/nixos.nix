@@ -32,6 +32,8 @@ in
     nix.enable = option types.bool true;
     nix.package = package "nix";
     programs.ssh.package = package "openssh";
+    services.chrony.enable = option types.bool false;
+    services.chrony.package = package "chrony";
     system.autoUpgrade.enable = option types.bool false;
     system.build = values;
     system.checks = option (types.listOf types.package) [ ];

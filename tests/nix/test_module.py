@@ -49,6 +49,7 @@ ARRIVES = {
     "fetch.localBuilds": ("true", "settings/fetch/local_builds", True),
     "fetch.deadline": ('"7h"', "settings/fetch/deadline", "7h"),
     "activate.deadline": ('"7m"', "settings/activate/deadline", "7m"),
+    "clock.patience": ('"7d"', "settings/clock/patience", "7d"),
     "disk.storeReserve": ('"7GiB"', "settings/disk/store_reserve", "7GiB"),
     "disk.bootReserve": ("0", "settings/disk/boot_reserve", "0"),
     "healthChecks.deadline": ('"70s"', "settings/health/deadline", "70s"),
@@ -128,6 +129,7 @@ OTHERS = {
         """
         networking.proxy.envVars.https_proxy = "http://proxy";
         boot.loader.grub.enable = true;
+        services.chrony.enable = true;
         time.timeZone = "Europe/Berlin";
         """,
     ),
@@ -247,8 +249,9 @@ def test_the_programs_that_the_agent_calls_are_on_its_path(read, unit):
     programs = {name.rpartition("/")[2] for name in read("others", f"{unit}/path")}
     assert programs == {
         *("nix", "nixos-rebuild", "systemd", "coreutils", "util-linux", "openssh", "git", "grub2"),
+        "chrony",
     }
-    assert "/packages/grub2" not in read("least", f"{unit}/path")
+    assert not {"/packages/grub2", "/packages/chrony"} & {*read("least", f"{unit}/path")}
     assert read("others", f"{unit}/environment/https_proxy") == "http://proxy"
     assert read("others", f"{unit}/environment/HOME") == "/root"
 

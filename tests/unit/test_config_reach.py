@@ -107,6 +107,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "fetch.local_builds": (BASE, "true", True),
     "fetch.deadline": (BASE, '"7h"', 25200.0),
     "activate.deadline": (BASE, '"7m"', 420.0),
+    "clock.patience": (BASE, '"7d"', timedelta(days=7)),
     "disk.store_reserve": (BASE, '"7GiB"', 7 << 30),
     "disk.boot_reserve": (BASE, '"7MiB"', 7 << 20),
     "health.deadline": (BASE, '"70s"', timedelta(seconds=70)),

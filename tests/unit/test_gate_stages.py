@@ -427,8 +427,10 @@ def test_a_person_who_switches_during_a_reboot_by_hand_is_respected(world):
 
 
 def test_a_profile_that_a_person_has_prepared_is_not_foreign_to_its_reboot(world):
-    booting = replace(REBOOTS, action=Action.BOOT)
+    booting = replace(WATCHFUL, reboot_mode=RebootMode.WHEN_NEEDED, action=Action.BOOT)
     world.publish(1, NEW, kernel="k2")
+    world.host.booted_when = world.clock.now()
+    world.clock.move(3600)
     world.host.activate(Action.BOOT, NEW)
     world.host.changed = world.clock.now()
     assert world.run(booting).outcome is Outcome.REBOOTING

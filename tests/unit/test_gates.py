@@ -46,9 +46,10 @@ def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
     ("has_windows", "is_synchronised", "is_open"),
     [
         (True, True, True),
-        (True, None, True),
+        (True, None, False),
         (True, False, False),
         (False, False, True),
+        (False, None, True),
     ],
 )
 def test_a_wrong_clock_holds_where_windows_stand_on_it(has_windows, is_synchronised, is_open):
@@ -57,6 +58,16 @@ def test_a_wrong_clock_holds_where_windows_stand_on_it(has_windows, is_synchroni
     policy = replace(POLICY, upgrade_schedule=schedule)
     judgement = judge_clock(is_synchronised=is_synchronised, policy=policy)
     assert (judgement.gate, judgement.is_open) == (Gate.CLOCK, is_open)
+
+
+def test_a_clock_that_holds_says_for_how_long():
+    night = Window(frozenset(range(7)), time(4), timedelta(hours=2), UTC)
+    policy = replace(POLICY, upgrade_schedule=Schedule((night,)))
+    told = judge_clock(is_synchronised=None, policy=policy, unknown_for=timedelta(hours=30))
+    assert told.reason.endswith(
+        "may not be synchronised, and upgrade.windows rely on it, for 30 hours by now"
+    )
+    assert "hours" not in judge_clock(is_synchronised=False, policy=policy).reason
 
 
 def test_where_nobody_else_was_nothing_is_foreign():

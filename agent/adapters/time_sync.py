@@ -1,0 +1,70 @@
+"""Whether this machine's clock is synchronised: what the kernel says, and what chronyd says.
+
+systemd-timesyncd and ntpd tell the kernel (adjtimex(2)), and timedatectl shows its answer as
+NTPSynchronized. chronyd does so only with `rtcsync` in its chrony.conf; its own tracking is as good
+(chronyc(1)). That `time-sync.target` was reached, or that a daemon runs, proves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.process import ProgramMissingError
+
+if TYPE_CHECKING:
+    from agent.adapters.process import Completed, Runner
+
+_TIMEOUT: Final = 20.0
+_FIELDS: Final = 14
+"""Of `chronyc -c tracking` (client.c, process_cmd_tracking): reference id, its name, stratum,
+reference time, offset of the system's time, …, update interval, leap status."""
+_LOCAL: Final = ("7F7F0101", "4D414E55")
+"""Reference ids of a chronyd that follows its own clock (`local`), or what a person has typed."""
+_NORMAL: Final = "Normal"
+_LARGEST_OFFSET: Final = 16.0
+"""Seconds that the clock may be wrong, as the kernel has it (NTP_PHASE_LIMIT)."""
+_LEAST_AGE: Final = 3600.0
+_UPDATES: Final = 4
+"""How many updates may be missing before a reference that is older than that is an old one."""
+
+
+async def is_synchronised(runner: Runner) -> bool | None:
+    """Return whether the clock is synchronised; None where that is unknown."""
+    said = await _ask(runner, "timedatectl", "show", "--property=NTPSynchronized", "--value")
+    answer = said.stdout.strip() if said is not None and said.returncode == 0 else ""
+    by_kernel = {"yes": True, "no": False}.get(answer)
+    if by_kernel:
+        return True
+    tracking = await _ask(runner, "chronyc", "-c", "tracking")
+    if tracking is None or (tracking.returncode != 0 and not tracking.timed_out):
+        return by_kernel  # no chronyd
+    return _is_tracking(tracking.stdout, time.time())
+
+
+def _is_tracking(text: str, now: float) -> bool | None:
+    """Return whether chronyd follows a reference, recently; None if it does not say."""
+    fields = text.strip().split(",")
+    if len(fields) != _FIELDS:
+        return None
+    try:
+        reference, offset, interval = (float(fields[index]) for index in (3, 4, 12))
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, (reference, offset, interval))):
+        return None
+    age = now - reference
+    return (
+        fields[0].upper() not in _LOCAL
+        and fields[13] == _NORMAL
+        and abs(offset) <= _LARGEST_OFFSET
+        and -_LARGEST_OFFSET <= age <= max(_LEAST_AGE, _UPDATES * interval)
+    )
+
+
+async def _ask(runner: Runner, *argv: str) -> Completed | None:
+    try:
+        return await runner.run(argv, timeout=_TIMEOUT)
+    except ProgramMissingError:
+        return None

@@ -359,6 +359,17 @@ ROLL_BACK_FINISHED = Event(
     "The confirmed system runs again.",
     {"toplevel": "the system that was left", "target": "the confirmed system"},
 )
+ROLL_BACK_LEFT = Event(
+    "rollback.left",
+    "warning",
+    "Another system runs by now, which the agent has not brought: it stays; only a profile that is"
+    " still the failed system's is set back.",
+    {
+        "toplevel": "what is rolled back from",
+        "running": "running system",
+        "profile": "system of the profile",
+    },
+)
 ROLL_BACK_INCOMPLETE = Event(
     "rollback.incomplete",
     "error",

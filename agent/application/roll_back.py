@@ -54,6 +54,7 @@ async def roll_back(
     Raises:
         HostError: NO_CONFIRMED_SYSTEM, before anything is changed; ROLL_BACK_FAILED, with what the
             host shows; ROLL_BACK_NEEDS_REBOOT: the confirmed system is what the host boots next.
+        ActivationError: ACTIVATION_BUSY: somebody else's activation does not end; nothing was done.
     """
     ports = run.ports
     marks = ports.marks.read()
@@ -71,9 +72,12 @@ async def roll_back(
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
         return False
     if marks.tested == failed:
-        ports.marks.remove(Mark.TESTED)
-    action = spared(ports, failed, target, action)
+        with suppress(HostError):  # it is tidied up; a broken system does not stay for that
+            ports.marks.remove(Mark.TESTED)
+    earlier = run.record
     _write_down(run, failed, cause, reasons, target)
+    await make_way(run, earlier, failed)
+    action = spared(ports, failed, target, action)
     if await _bring_back(run, failed, action, reasons, target):
         return True
     is_leaving = ports.marks.read().rebooting_back == failed
@@ -94,6 +98,9 @@ async def _bring_back(
     What NixOS refuses to switch to is gone back to by a reboot, whatever `reboot.mode` says.
     """
     ports = run.ports
+    if _is_left_already(run, failed, target):
+        await _leave_to_another(run, _Back(failed, target, Action.BOOT, reasons))
+        return False
     is_second_boot = ports.marks.read().rebooting_back == failed
     if is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action):
         return False
@@ -110,6 +117,30 @@ async def _bring_back(
         if not is_second_boot and await _reboot_back(run, back, inhibited):
             return True
     raise await _leave_to_a_person(run, back, inhibited)
+
+
+def _is_left_already(run: Run, failed: StorePath, target: StorePath) -> bool:
+    """Whether a person has brought another system here since: that one stays.
+
+    The upgrade has found `run.record.previous` here.
+    """
+    host = run.ports.host
+    known = host.equivalents(failed) | host.equivalents(target) | {run.record.previous}
+    running = host.systems().running
+    return running is not None and running not in known
+
+
+async def _leave_to_another(run: Run, back: _Back) -> None:
+    """Take back only what the next boot would bring, and leave what runs."""
+    systems = run.ports.host.systems()
+    run.ports.sink.emit(
+        events.ROLL_BACK_LEFT,
+        toplevel=back.failed,
+        running=systems.running,
+        profile=systems.profile,
+    )
+    if systems.profile in run.ports.host.equivalents(back.failed):
+        await _activate(run, back.failed, back.target, back.action)
 
 
 def close(run: Run, failed: StorePath) -> bool:
@@ -184,9 +215,13 @@ async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
         and _has_booted(ports, failed)
     ):
         return False
-    if not await _stage_back(run, back):
+    try:
+        if not await _stage_back(run, back):
+            return False
+        ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
         return False
-    ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
     await ports.systemd.disarm()
     ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
     run.report.outcome, run.report.reasons = Outcome.REBOOTING, back.reasons
@@ -200,14 +235,14 @@ async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
 
 
 async def _stage_back(run: Run, back: _Back) -> bool:
-    """Let the host's next boot be of the confirmed system; False if the loader does not say so."""
+    """Let the host's next boot be of the confirmed system; False if the loader does not say so.
+
+    Raises:
+        HostError: the profile cannot be set, or its installer not be started.
+    """
     ports = run.ports
     with run.report.step("roll-back", ports.clock):
-        try:
-            await ports.profile.set(back.target)
-        except HostError as error:
-            ports.sink.emit(events.RUN_FAILED, **error_fields(error))
-            return False
+        await ports.profile.set(back.target)
         await _make_room(run, back.failed)
         ended = await _switch(run, back.failed, back.target, Action.BOOT)
         await ports.loader.forget_choices()
@@ -216,7 +251,11 @@ async def _stage_back(run: Run, back: _Back) -> bool:
 
 async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
     """Stage the confirmed system, and return the fault that says what a person has to run."""
-    is_staged = await _stage_back(run, back)
+    try:
+        is_staged = await _stage_back(run, back)
+    except HostError as error:
+        run.ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        is_staged = False
     boot = "" if is_staged else f"{back.target}/bin/switch-to-configuration boot && "
     command = f"{boot}systemctl reboot"
     run.ports.sink.emit(
@@ -243,7 +282,6 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
     """
     ports = run.ports
     with run.report.step("roll-back", ports.clock):
-        await make_way(run, run.record, failed)
         if action.moves_profile:
             await _set_profile(run, failed, target, action)
             await _make_room(run, failed)

@@ -33,7 +33,7 @@ class Row:
     what: str
     marks: Marks
     systems: Systems
-    is_at_work: bool
+    is_at_work: bool | None
     steps: tuple[Step, ...]
 
     @property
@@ -66,7 +66,7 @@ def row_of(phase, what, marks, shown, steps):
         what=what,
         marks=Marks(**pointing),
         systems=Systems(links["running"], links.get("booted", OLD), links["profile"]),
-        is_at_work="at work" in shown,
+        is_at_work=None if "perhaps at work" in shown else "at work" in shown,
         steps=tuple(Step(step) for step in re.findall(r"`(\S+?)`", steps)),
     )
 
@@ -133,7 +133,8 @@ def world_of(row):
     host.running, host.booted = row.systems.running, row.systems.booted
     if row.systems.profile != OLD:
         host.profile = row.systems.profile
-    world.systemd.is_at_work = row.is_at_work
+    world.systemd.is_at_work = row.is_at_work is True
+    world.systemd.is_silent = row.is_at_work is None
     for mark in Mark:
         path = getattr(row.marks, mark.replace("-", "_"))
         if path is not None:

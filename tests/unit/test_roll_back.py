@@ -7,7 +7,7 @@ import pytest
 from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.roll_back import close, held_as, roll_back
-from agent.domain.errors import HostError, Kind
+from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -16,6 +16,7 @@ from agent.domain.standing import Denial, Fault
 from fakes.pending import FULL, NEW, STRANGE, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run
 from fakes.samples import OLD, SPECIAL
+from fakes.world import WATCHFUL
 
 REASONS = (("check-failed", "service: no reply"),)
 BUSY = ActivationExit(1, "Could not acquire lock")
@@ -96,9 +97,8 @@ def test_what_is_rolled_back_from_has_not_passed_its_test_any_more(world, tested
     ("action", "running", "profile"),
     [(Action.SWITCH, OLD, OLD), (Action.BOOT, STRANGE, OLD), (Action.TEST, OLD, STRANGE)],
 )
-def test_what_the_action_has_not_touched_is_not_touched_when_it_is_undone(
-    world, action, running, profile
-):
+def test_what_the_action_has_not_touched_is_not_touched_when_it_is_undone(action, running, profile):
+    world = pending_world(previous=STRANGE)  # it was here before, and may have been left
     world.host.activate(Action.SWITCH, STRANGE)
     go_back(world, action)
     assert (world.host.running, world.host.profile) == (running, profile)
@@ -199,6 +199,80 @@ def test_an_activation_that_hangs_is_stopped_first(world):
     go_back(world)
     assert world.steps.among("stop-activation", "set-profile") == ["stop-activation", "set-profile"]
     assert events.ACTIVATION_STOPPED.name in world.told.names()
+
+
+def goes_on_for(world, seconds, then=lambda: None):
+    """Let somebody else's activation be at work for a while."""
+    world.systemd.works_on(STRANGE, "f" * 32)
+
+    def on_sleep():
+        if world.systemd.is_at_work and world.clock.seconds >= seconds:
+            world.systemd.is_at_work = False
+            then()
+
+    world.clock.on_sleep = on_sleep
+
+
+def test_an_activation_of_somebody_else_is_waited_for_and_not_stopped(world):
+    goes_on_for(world, 60)
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert (world.systemd.stops, world.clock.seconds) == (0, 60)
+    assert world.host.running == world.host.profile == OLD
+
+
+def test_one_of_the_same_system_that_the_row_does_not_know_is_somebody_elses():
+    world = pending_world(invocation="a" * 32)
+    world.systemd.works_on(NEW, "b" * 32)
+    report = go_back(world)
+    assert (report.exit_code, world.systemd.stops) == (ExitCode.HELD, 0)
+
+
+def test_an_activation_of_somebody_else_that_does_not_end_is_come_back_to(world):
+    goes_on_for(world, 10**6)
+    report = go_back(world)
+    assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.ACTIVATION_BUSY)
+    assert (world.systemd.stops, world.systemd.activated) == (0, [])
+    assert world.clock.seconds == WATCHFUL.activate_deadline.total_seconds()
+    assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
+    assert world.host.profile == NEW, "nor is a profile moved below somebody else's activation"
+
+
+@pytest.mark.parametrize("is_booted", [False, True])
+def test_what_a_person_has_switched_to_meanwhile_stays(world, is_booted):
+    if is_booted:
+        world.host.booted = NEW
+    goes_on_for(world, 60, lambda: world.somebody_switches(STRANGE))
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert (world.host.running, world.host.profile) == (STRANGE, STRANGE)
+    assert (world.systemd.activated, world.host.reboots) == ([], 0)
+    assert world.told.fields_of(events.ROLL_BACK_LEFT)["running"] == STRANGE
+    assert world.marks.read() == Marks(confirmed=OLD)
+    assert [denial.toplevel for denial in world.journal.denied] == [NEW]
+
+
+def test_what_a_person_tries_stays_and_the_next_boot_is_of_the_confirmed_system(world):
+    goes_on_for(world, 60, lambda: world.host.activate(Action.TEST, STRANGE))
+    go_back(world)
+    assert (world.host.running, world.host.profile) == (STRANGE, OLD)
+    assert world.systemd.activated == [(Action.BOOT, OLD)]
+
+
+def test_that_systemd_says_nothing_of_activations_keeps_no_roll_back(world):
+    world.systemd.is_silent = True
+    assert go_back(world).outcome is Outcome.ROLLED_BACK
+    assert (world.host.running, world.systemd.stops) == (OLD, 0)
+
+
+def test_the_row_holds_the_id_of_the_activation_that_goes_back():
+    world = pending_world(invocation="a" * 32)
+    written = []
+    world.steps.at(
+        "switch-to-configuration switch",
+        lambda: (written.append(row_of_upgrade(world)), world.systemd.works_on(OLD, "b" * 32)),
+    )
+    go_back(world)
+    assert written[0].invocation is None
+    assert row_of_upgrade(world).invocation == "b" * 32
 
 
 @pytest.mark.parametrize("busy", [1, 2])

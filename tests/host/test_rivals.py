@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -79,6 +80,34 @@ def places(host):
     return seen.running, seen.profile
 
 
+@contextmanager
+def delayed(host):
+    """Let the agent's own `nixos-rebuild switch` wait until it is let go; a person has the real one."""
+    usual, real = "/usr/local/bin/nixos-rebuild", "/usr/local/bin/nixos-rebuild-real"
+    text = host.read(usual)
+    host.ok("mkfifo", "/run/turn")
+    host.write(real, text, mode=0o755)
+    waits = "#!/bin/sh\n[ $1 = build ] || read -r _ < /run/turn\n"
+    host.write(usual, f'{waits}exec {real} "$@"\n', mode=0o755)
+    yield lambda: host.ok("sh", "-c", "echo go > /run/turn")
+    host.write(usual, text, mode=0o755)
+    host.ok("rm", "/run/turn")
+
+
+def await_armed(host):
+    host.eventually(lambda: host.state("nixos-hydra-agent-dead-man-*.timer", "Id"), "armed")
+
+
+def dead_men(host):
+    return host.ok("systemctl", "list-units", "--plain", "--no-legend", "*dead-man*")
+
+
+def history(host, count):
+    """Return the newest rows."""
+    told = host.run("agent", "history", "--json", "--limit", str(count))
+    return json.loads(told.stdout)["runs"]
+
+
 def await_confirmation(host):
     host.await_state(CONFIRM, "inactive")
 
@@ -131,10 +160,42 @@ def test_an_agent_and_a_person(host, outside, systems):
         assert host.systems().profile == fix
         gate.open()
         code, *said = finish(agent)
+    # Whoever was refused has moved the profile for nothing: nobody is to blame, and that goes back.
     assert (lost.rc, "was already loaded" in lost.stderr) == (1, True), lost
-    running, profile = places(host)
-    assert running == profile == host.systems().boot_default, said
-    assert running in (systems[2].toplevel, systems[3].toplevel)
+    assert code == 0, said
+    assert places(host) == (systems[3].toplevel,) * 2
+    assert host.systems().boot_default == systems[3].toplevel
+    (row,) = history(host, 1)
+    assert (row["outcome"], row.get("fault")) == ("confirmed", None), row
+
+    # A person's activation past the unit has the lock.
+    outside.offer(systems[4])
+    lose_to_the_lock(host, fix, systems[4].toplevel)
+    assert places(host) == (fix, systems[3].toplevel)
+    assert host.systems().boot_default == fix
+    code, told = upgrade(host)
+    assert (code, told["reasons"][0]["name"]) == (75, "foreign-system")
+
+
+def lose_to_the_lock(host, fix, candidate):
+    """Let the agent's activation be refused with 11, and see it wait for the winner's."""
+    gate = Gate(host)
+    with delayed(host) as lets_go, host.start("agent", "upgrade") as agent:
+        await_armed(host)
+        with host.start(f"{fix}/bin/switch-to-configuration", "switch") as person:
+            gate.await_activation()
+            lets_go()
+            host.eventually(lambda: host.systems().profile == candidate, "it has lost")
+            gate.open()
+            code, *said = finish(agent)
+            assert finish(person)[0] == 0
+    assert code == 75, said
+    assert dead_men(host) == ""
+    (row,) = history(host, 1)
+    assert (row["outcome"], row["error_kind"]) == ("held", "activation-busy")
+    assert row.get("fault") is None
+    assert "ended with 11" in row["error_message"]
+    assert "Could not acquire lock" in row["error_message"]
 
 
 @pytest.mark.long
@@ -142,31 +203,21 @@ def test_an_agent_that_has_lost_the_race_gives_the_profile_back(host, outside, s
     """Between the agent's look and its nixos-rebuild somebody else has begun to activate."""
     fix, candidate = systems[1].toplevel, systems[2].toplevel
     outside.offer(systems[2])
-    # The agent's own nixos-rebuild waits until the person's is at work.
-    host.ok("mkfifo", "/run/turn")
-    host.write(
-        "/usr/local/bin/nixos-rebuild-real", host.read("/usr/local/bin/nixos-rebuild"), mode=0o755
-    )
-    host.write(
-        "/usr/local/bin/nixos-rebuild",
-        '#!/bin/sh\nread -r _ < /run/turn\nexec nixos-rebuild-real "$@"\n',
-        mode=0o755,
-    )
     gate = Gate(host)
-    with host.start("agent", "upgrade") as agent:
-        host.eventually(lambda: host.state("nixos-hydra-agent-dead-man-*.timer", "Id"), "armed")
+    with delayed(host) as lets_go, host.start("agent", "upgrade") as agent:
+        await_armed(host)
         with host.start("nixos-rebuild-real", *by_hand(systems[1])[1:]) as person:
             gate.await_activation()
-            host.ok("sh", "-c", "echo go > /run/turn")
-            code, stdout, _ = finish(agent)
-            assert host.systems().profile == fix, stdout
+            lets_go()
+            host.eventually(lambda: host.systems().profile == candidate, "the agent has lost")
             gate.open()
+            code, stdout, _ = finish(agent)
             assert finish(person)[0] == 0
 
     assert code == 75, stdout
     assert candidate in stdout
     assert places(host) == (fix, fix)
-    assert host.ok("systemctl", "list-units", "--plain", "--no-legend", "*dead-man*") == ""
+    assert dead_men(host) == ""
     code, told = upgrade(host)
     assert (code, told["reasons"][0]["name"]) == (75, "foreign-system")
 

@@ -6,6 +6,7 @@ The servers run in this process and listen in the rack's network. Each can be ta
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.demo.cache_server import CacheServer
@@ -106,6 +107,7 @@ class Outside:
         """End the servers, and undo whatever was done to the network."""
         self.link(up=True)
         self.gateway_answers(answers=True)
-        for service in (self.hydra, self.cache):
-            service.up()
-            service.down()
+        with ExitStack() as services:
+            for service in (self.hydra, self.cache):
+                service.up()
+                services.callback(service.down)

@@ -52,6 +52,11 @@ nix-env --quiet --option substituters file:///cache -p {PROFILE} --set "$1"
 "$1/bin/switch-to-configuration" boot 2> /dev/null
 rm -f /log/switch-to-configuration
 """
+_UNEXPORT = (
+    'exported="/run/systemd/nspawn/unix-export/$1"; [ ! -d "$exported" ] ||'
+    ' { ! mountpoint --quiet "$exported" || umount --lazy "$exported"; rmdir "$exported"; }'
+)
+"""Since systemd 256 nspawn refuses to begin where one that was killed has left its directory."""
 
 
 @dataclass(frozen=True)
@@ -368,11 +373,12 @@ class RealHost:
     def close(self) -> None:
         """Take the power away, and everything else of the host; may be called again."""
         self._power.cut()
-        script = '[ ! -d "$1" ] || { umount --recursive --lazy "$1"; rmdir "$1"; rm -f "$1".*; }'
-        self._rack.run("sh", "-euc", script, "sh", f"/tmp/{self.name}")
+        script = f'{_UNEXPORT}; [ ! -d "$2" ] || {{ umount -Rl "$2"; rmdir "$2"; rm -f "$2".*; }}'
+        self._rack.run("sh", "-euc", script, "sh", self.name, f"/tmp/{self.name}")
 
     def _boot_argv(self) -> list[str]:
         return [
+            *("sh", "-euc", f'{_UNEXPORT}; shift; exec "$@"', "sh", self.name),
             *self._rack.nspawn(
                 self._off_root,
                 self.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ exit 1
 _LOOK = f"""
 import glob, json, os, sqlite3, subprocess
 def links(pattern):
-    return {{os.path.basename(link): os.readlink(link) for link in glob.glob(pattern)}}
+    found = filter(os.path.islink, glob.glob(pattern))
+    return {{os.path.basename(link): os.readlink(link) for link in found}}
 profiles = "/nix/var/nix/profiles"
 rows = []
 if os.path.exists("{JOURNAL}"):
@@ -102,11 +104,18 @@ class Victim:
 
     def __init__(self, site, name: str = "victim", **options) -> None:
         self.outside = Outside(site.rack, site.workshop.cache)
+        with ExitStack() as opened:
+            opened.callback(self.outside.close)
+            self._begin(site, name, options, opened)
+            opened.pop_all()
+
+    def _begin(self, site, name: str, options: dict[str, Any], opened: ExitStack) -> None:
         self.good = [self.release(site, f"26.05.{n}") for n in (1, 2)]
         self.broken = self.release(site, "26.05.3", health="ill")
         first = self.good[0].toplevel
         options = {"name": name, "address": "10.77.0.9", "disk": _DISK, **options}
         self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
+        opened.callback(self.host.close)
         self.host.write(_KILLER, Path(killer.__file__).read_text())
         self.host.power_on()
         self.rounds = 0

@@ -65,6 +65,7 @@ def _of_nixos(site: Site) -> Parts:
             build_deadline=fetch.deadline.total_seconds(),
             activate_deadline=activate_deadline,
             store_dir=str(paths.store_dir),
+            allow_insecure=settings.trust.allow_insecure,
         ),
         host=HostFiles(
             runner,
@@ -108,6 +109,7 @@ def _of_home_manager(site: Site) -> Parts:
             settings=(*settings.flags, *options),
             build_deadline=fetch.deadline.total_seconds(),
             store_dir=str(paths.store_dir),
+            allow_insecure=settings.trust.allow_insecure,
         ),
         host=HomeFiles(
             runner,

@@ -18,6 +18,7 @@ from agent.adapters.nix import NixCommand
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
 from agent.adapters.profile import SystemProfile
+from agent.adapters.resolver import SystemResolver
 from agent.adapters.sightings import SightingFiles
 from agent.application.ports import Ports
 from agent.config.load import DEFAULT_FILE
@@ -94,7 +95,9 @@ async def open_ports(
                 flags=settings.flags,
                 deadline=fetch.deadline.total_seconds(),
                 target=target,
+                allow_insecure=settings.trust.allow_insecure,
             ),
+            resolver=SystemResolver(runner.environment),
             nixos_rebuild=parts.rebuild,
             host=parts.host,
             marks=parts.marks,

@@ -8,6 +8,7 @@ from agent.adapters.nix import NixCommand
 from agent.adapters.nixos_rebuild import NixosRebuildCommand
 from agent.adapters.process import Runner
 from agent.domain.flake_reference import parse_locked_flake_reference
+from agent.domain.origin import UrlPrefix
 from agent.domain.store_path import parse_store_path
 from agent.domain.systems import Systems
 from fakes.telling import RememberedEvents, SteppedClock
@@ -46,6 +47,7 @@ class NixOnHost:
             "local_builds": False,
             "flags": (),
             "deadline": 60.0,
+            "allow_insecure": (UrlPrefix(self.farm.farm.origin),),
         }
         return NixCommand(self.runner, **{**settings, **changes})
 
@@ -60,6 +62,7 @@ class NixOnHost:
             "build_deadline": 60.0,
             "activate_deadline": 60.0,
             "store_dir": self.farm.store_dir,
+            "allow_insecure": (UrlPrefix(self.farm.farm.origin),),
         }
         return NixosRebuildCommand(self.runner, **{**settings, **changes})
 

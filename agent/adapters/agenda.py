@@ -9,7 +9,7 @@ from agent.adapters.journal_file import JournalFile
 from agent.adapters.journal_rows import pause_of, plan_of
 from agent.adapters.journal_salvage import insert_pause
 from agent.domain.reboot import RebootPlan
-from agent.domain.secrets import hide_secrets
+from agent.domain.secrets import presentable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,7 +41,7 @@ class SqliteAgenda:
         with self._file.write() as db:
             db.execute("DELETE FROM pauses")
             if pause is not None:
-                insert_pause(db, replace(pause, reason=str(hide_secrets(pause.reason))))
+                insert_pause(db, replace(pause, reason=str(presentable(pause.reason))))
 
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
         """Return what is remembered of the reboot into a system; nothing of it may be known."""

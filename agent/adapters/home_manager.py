@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agent.adapters.nix import NIX
+from agent.adapters.nix_environment import confinement
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import ActivationExit
 from agent.domain.errors import HostError, Kind, NixError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agent.adapters.process import Runner
     from agent.application.ports import Profile, Systemd
     from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.origin import UrlPrefix
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
 
@@ -44,8 +46,10 @@ class HomeManagerCommand:
         settings: tuple[str, ...],
         build_deadline: float,
         store_dir: str,
+        allow_insecure: tuple[UrlPrefix, ...] = (),
     ) -> None:
         self._runner = runner
+        self._confinement = confinement(runner.environment, settings, allow_insecure)
         self._profile = profile
         self._systemd = systemd
         self._settings = settings
@@ -62,7 +66,9 @@ class HomeManagerCommand:
         options = ("--no-link", "--json", "--no-update-lock-file", *self._settings)
         try:
             done = await self._runner.run(
-                (*NIX, "build", installable, *options), timeout=self._build_deadline
+                (*NIX, "build", installable, *options),
+                timeout=self._build_deadline,
+                env=self._confinement,
             )
         except ProgramMissingError as error:
             raise NixError(Kind.NIX_MISSING, str(error)) from error

@@ -20,7 +20,7 @@ from agent.adapters.journal_rows import (
 from agent.adapters.journal_salvage import insert_denial
 from agent.domain.decide import History
 from agent.domain.outcome import UNDER_WAY, Outcome
-from agent.domain.secrets import hide_secrets
+from agent.domain.secrets import presentable
 from agent.domain.standing import Denial, Fault, Standing
 from agent.idle import LAST_CONTACT
 
@@ -147,7 +147,7 @@ class SqliteJournal:
             if run is not None:
                 _insert(db, run)
             self._lift(db, denial.toplevel)
-            insert_denial(db, replace(denial, reason=str(hide_secrets(denial.reason))))
+            insert_denial(db, replace(denial, reason=str(presentable(denial.reason))))
 
     def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
         """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
@@ -158,7 +158,7 @@ class SqliteJournal:
             db.execute(
                 "INSERT INTO allowances (toplevel, reason, by, allowed_at, after_run)"
                 " VALUES (?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM runs))",
-                (toplevel, hide_secrets(reason), by, now.isoformat()),
+                (toplevel, presentable(reason), by, now.isoformat()),
             )
         return True
 
@@ -261,7 +261,7 @@ class SqliteJournal:
 def _row(run: RunRecord) -> tuple[Any, ...]:
     values = []
     for name in RUN_COLUMNS:
-        value = hide_secrets(getattr(run, name)) if name in _FOREIGN else getattr(run, name)
+        value = presentable(getattr(run, name)) if name in _FOREIGN else getattr(run, name)
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, list | tuple):

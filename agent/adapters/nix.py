@@ -8,24 +8,30 @@ of substituters and keys is repeated here; only what the agent's own settings ad
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, urlsplit
 
+from agent.adapters.nix_environment import confinement
 from agent.adapters.nix_log import NixLog
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import Fetched
 from agent.domain.errors import Kind, NixError
+from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.gates import FetchPlan
 from agent.domain.store_path import parse_store_path
 from agent.domain.target import NIXOS
+from agent.domain.trust import MAX_LOCK, FlakeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.adapters.process import Completed, Runner
     from agent.application.ports import Progress
     from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.origin import UrlPrefix
     from agent.domain.store_path import StorePath
     from agent.domain.target import Target
 
@@ -39,6 +45,16 @@ _EVALUATION_FLAGS: Final = {
     "--show-trace": 0,
     "--option": 2,
 }
+
+_FLAKE_FILE: Final = "flake.nix"
+# What flake.nix declares, as JSON: without its functions, and with paths as text.
+_DECLARED: Final = (
+    "let plain = value: if builtins.isAttrs value then builtins.mapAttrs (_: plain) value"
+    " else if builtins.isPath value then toString value"
+    " else if builtins.isFunction value then null"
+    " else if builtins.isList value then map plain value else value;"
+    " in plain ((import %s).inputs or { })"
+)
 
 _WILL_FETCH: Final = re.compile(
     r"(?:this path|these (?P<paths>\d+) paths) will be fetched"
@@ -113,8 +129,14 @@ class NixCommand:
         flags: tuple[str, ...],
         deadline: float,
         target: Target = NIXOS,
+        allow_insecure: tuple[UrlPrefix, ...] = (),
     ) -> None:
         self._runner = runner
+        self._confinement = confinement(runner.environment, flags, allow_insecure)
+        self._nothing_else = {
+            "NIX_PATH": "",
+            "NIX_CONFIG": runner.environment.get("NIX_CONFIG", ""),
+        }
         self._target = target
         self._store_dir = store_dir
         self._gc_root = gc_root
@@ -122,6 +144,52 @@ class NixCommand:
         self._evaluation_flags = evaluation_flags(flags)
         self._deadline = deadline
         self._settings = nix_options(substituters, trusted_public_keys, local_builds=local_builds)
+
+    async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
+        """Return what a flake's source says of its inputs; nothing but that source is fetched.
+
+        `nix flake metadata` would be too much: with a lock file that is not up to date it fetches
+        what is missing before it says so.
+
+        Raises:
+            NixError: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        """
+        done = await self._run(("flake", "prefetch", "--json", flake))
+        if done.returncode != 0:
+            raise _flake_fault(f"cannot fetch {flake}", done.tail)
+        tree = Path(self._prefetched(done.stdout))
+        directory = parse_qs(urlsplit(flake).query).get("dir", [""])[0].strip("/")
+        place = _within(tree, directory) / _FLAKE_FILE
+        declared = await self._declared_inputs(flake, tree, place)
+        return FlakeSource(_lock_of(tree, directory), declared, directory)
+
+    def _prefetched(self, text: str) -> StorePath:
+        try:
+            told = json.loads(text)["storePath"]
+        except (ValueError, LookupError, TypeError):
+            told = None
+        path = parse_store_path(told, self._store_dir)
+        if path is None:
+            raise NixError(
+                Kind.NIX_NONSENSE,
+                f"nix flake prefetch printed {text[:200]!r}, which names no path of"
+                f" {self._store_dir}",
+            )
+        return path
+
+    async def _declared_inputs(self, flake: str, tree: Path, place: Path) -> str:
+        """Return the JSON of what flake.nix declares, evaluated with access to nothing else."""
+        # Impure as far as it reads a path, and restricted to that path.
+        arguments = (
+            *("eval", "--json", "--impure", "-I", f"flake={tree}"),
+            *("--option", "restrict-eval", "true", "--option", "allowed-uris", ""),
+            *("--option", "allow-import-from-derivation", "false"),
+            *("--expr", _DECLARED % json.dumps(str(place))),
+        )
+        done = await self._run(arguments, env=self._nothing_else)
+        if done.returncode != 0:
+            raise _flake_fault(f"cannot read the inputs that {flake} declares", done.tail)
+        return done.stdout.replace(f'"{place.parent}/', '"./')
 
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the output path of the host's toplevel.
@@ -199,11 +267,15 @@ class NixCommand:
         return Fetched(paths=log.paths, size=log.size_expected)
 
     async def _run(
-        self, arguments: Sequence[str], on_line: Callable[[str], None] | None = None
+        self,
+        arguments: Sequence[str],
+        on_line: Callable[[str], None] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Completed:
         argv = (*NIX, *arguments)
+        env = {**self._confinement, **(env or {})}
         try:
-            done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line)
+            done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line, env=env)
         except ProgramMissingError as error:
             raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
         if done.timed_out:
@@ -259,6 +331,34 @@ def complaint(text: str) -> str:
         if line and not is_trace:
             said.append(line)
     return " ".join(said)[:1000]
+
+
+def _within(tree: Path, name: str) -> Path:
+    """Return a path of a source tree; NixError where it leads out of it, by a link or otherwise."""
+    path = Path(os.path.realpath(tree / name))
+    if not path.is_relative_to(os.path.realpath(tree)):
+        raise NixError(Kind.FLAKE_INSECURE, f"{name[:200]!r} leads out of the flake's tree {tree}")
+    return path
+
+
+def _lock_of(tree: Path, directory: str) -> str | None:
+    """Return the text of `flake.lock`; one that is too large is as good as one that is broken."""
+    path = _within(tree, f"{directory}/{LOCK_FILE}".lstrip("/"))
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_LOCK + 1).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NixError(Kind.FETCH_FAILED, f"cannot read {path}: {error.strerror}") from error
+
+
+def _flake_fault(what: str, text: str) -> NixError:
+    return (
+        _full(text)
+        if FULL.search(text)
+        else NixError(Kind.EVALUATION_FAILED, f"{what}: {complaint(text)}")
+    )
 
 
 def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.nix_environment import confinement, with_nix_config
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state import state_fault
 from agent.application.ports import ActivationExit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from agent.adapters.process import Completed, Runner
     from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.origin import UrlPrefix
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
 
@@ -65,8 +67,10 @@ class NixosRebuildCommand:
         build_deadline: float,
         activate_deadline: float,
         store_dir: str,
+        allow_insecure: tuple[UrlPrefix, ...] = (),
     ) -> None:
         self._runner = runner
+        self._confinement = confinement(runner.environment, flags, allow_insecure)
         self._scratch = scratch
         self._flags = flags
         self._build_flags = () if local_builds else ("--max-jobs", "0", "--builders", "")
@@ -173,12 +177,13 @@ class NixosRebuildCommand:
 
     def _environment(self) -> dict[str, str]:
         """Settings go by the environment: of `--option`, early nixos-rebuild-ng keeps the last."""
-        lines = [self._runner.environment.get("NIX_CONFIG", ""), _SUBSTITUTE]
+        lines = [_SUBSTITUTE]
         if self._substituters:
             lines.append(f"substituters = {' '.join(self._substituters)}")
         if self._trusted_public_keys:
             lines.append(f"trusted-public-keys = {' '.join(self._trusted_public_keys)}")
-        return {"NIX_CONFIG": "\n".join(line for line in lines if line)}
+        environment = {**self._runner.environment, **self._confinement}
+        return {**self._confinement, "NIX_CONFIG": with_nix_config(environment, *lines)}
 
     def _result(self, cwd: Path) -> StorePath:
         link = cwd / "result"

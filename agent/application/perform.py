@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import started_by_timers, take_baseline
+from agent.application.fetchable import require_fetchable
 from agent.application.gatekeeper import ask_again, find_intervention
 from agent.application.judged_by import judged_by_its_own
 from agent.application.observe import find_inhibitors
@@ -439,9 +440,15 @@ async def _arrive(run: Run, toplevel: StorePath, reached: Outcome) -> None:
 async def verify(ports: Ports, policy: Policy, found: Candidate, report: Report) -> None:
     """Prove, before anything is fetched or built, that Hydra built this host's configuration.
 
+    Without that proof, too, nix is handed only a flake that may be fetched with all its inputs.
+
     Raises:
-        NixError: PATH_MISMATCH, or why the flake cannot be evaluated.
+        NixError: PATH_MISMATCH, FLAKE_INSECURE, FLAKE_HAS_LOGIN, or why the flake cannot be
+            evaluated.
     """
+    if policy.strategy is Strategy.FLAKE:
+        with report.step("verify", ports.clock):
+            await require_fetchable(ports, policy.allow_insecure, _flake(found))
     if not policy.verify:
         ports.sink.emit(events.VERIFY_SKIPPED)
         return

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.domain.standing import Denial, Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
+    from agent.domain.trust import FlakeSource
 
 
 class Clock(Protocol):
@@ -120,6 +121,13 @@ class Fetched:
 class Nix(Protocol):
     """nix itself. Everything raises NixError."""
 
+    async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
+        """Return what a flake's source says of its inputs; none of those is fetched.
+
+        Kinds: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        """
+        ...
+
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the output path of the host's toplevel; nothing is built.
 
@@ -145,6 +153,14 @@ class Nix(Protocol):
 
         Kinds: as `plan_fetch`, and SIGNATURE_UNTRUSTED, STORE_FULL.
         """
+        ...
+
+
+class Resolver(Protocol):
+    """The name service of this host."""
+
+    async def addresses(self, host: str) -> tuple[str, ...] | None:
+        """Return the addresses of a host: () where it has none, None where nobody can tell now."""
         ...
 
 
@@ -676,6 +692,7 @@ class Ports:
     sink: EventSink
     hydra: Hydra
     nix: Nix
+    resolver: Resolver
     nixos_rebuild: NixosRebuild
     host: Host
     journal: Journal

@@ -41,6 +41,7 @@ def policy_of(settings: Settings) -> Policy:
         clock_patience=settings.clock.patience,
         activate_deadline=settings.activate.deadline,
         substituters=settings.fetch.substituters,
+        allow_insecure=settings.trust.allow_insecure,
     )
 
 

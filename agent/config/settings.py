@@ -29,6 +29,7 @@ from agent.config.target import default_name, default_paths, target_in
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
+from agent.domain.origin import UrlPrefix, parse_url_prefix
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.target import TargetName
 from agent.places import MARKS_DIR, STATE_DIR
@@ -161,6 +162,19 @@ Substituter = Annotated[
 ]
 
 
+InsecurePrefix = Annotated[
+    UrlPrefix,
+    AfterValidator(parse_url_prefix),
+    WithJsonSchema(
+        {
+            "$comment": "URL prefix without user name, '?' and '#'",
+            "type": "string",
+            "pattern": "^[a-z][a-z0-9+.-]*:[^?#@ ]+$",
+        }
+    ),
+]
+
+
 class HydraSection(Section):
     """Where this host's builds come from."""
 
@@ -200,6 +214,13 @@ class FetchSection(Section):
     """Whether this host may build what no substituter has."""
     deadline: Duration = timedelta(hours=2)
     """Time limit of each step before activation: evaluate, fetch, build."""
+
+
+class TrustSection(Section):
+    """What is trusted."""
+
+    allow_insecure: tuple[InsecurePrefix, ...] = ()
+    """URL prefixes, such as `git+file:///srv/hosts`, that nix may fetch without TLS or ssh."""
 
 
 class ActivateSection(Section):
@@ -377,6 +398,7 @@ class Settings(BaseSettings):
     """Further arguments for nixos-rebuild; of a home, for `nix build`."""
     hydra: HydraSection = table()
     fetch: FetchSection = table()
+    trust: TrustSection = table()
     activate: ActivateSection = table()
     upgrade: UpgradeSection = table()
     clock: ClockSection = table()

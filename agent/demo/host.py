@@ -98,6 +98,11 @@ class Farm:
         """Commit whatever was changed in the input `base`; the fleet's lock file stays behind."""
         return self._commit_all("base", message)
 
+    @property
+    def origin(self) -> str:
+        """Where the fleet's flake and its inputs are, as `trust.allow_insecure` names it."""
+        return f"git+file://{self._repositories}"
+
     def reference(self, revision: str) -> str:
         """Return the locked flake reference of a revision, in the form that Hydra records."""
         return f"git+file://{self.hosts}?ref=main&rev={revision}"

@@ -165,6 +165,10 @@ instance = "{self.hydra.url}"
 project = "{PROJECT}"
 jobset = "{JOBSET}"
 
+# The fleet's flake is on this host, where none is fetched from unless it is named.
+[trust]
+allow_insecure = ["git+file://{self.layout.root}/repos"]
+
 # Shorter than on any real host; and whoever plays the demo has a gateway that it leaves alone.
 [confirm]
 settle = "100ms"

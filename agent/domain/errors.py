@@ -26,6 +26,8 @@ from typing import Final
 
 from typing_extensions import override
 
+from agent.domain.secrets import presentable
+
 
 class ExitCode(IntEnum):
     """Exit codes of every command (after sysexits.h)."""
@@ -101,6 +103,8 @@ class Kind(StrEnum):
     FLAKE_LOOKS_LIKE_OPTION = "flake-looks-like-option"
     FLAKE_UNSAFE_CHARACTERS = "flake-unsafe-characters"
     FLAKE_UNSUPPORTED = "flake-unsupported"
+    FLAKE_INSECURE = "flake-insecure"
+    FLAKE_HAS_LOGIN = "flake-has-login"
 
     # nix
     NIX_MISSING = "nix-missing"
@@ -312,6 +316,14 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.FLAKE_UNSUPPORTED: _facts(
         _C.BAD_ANSWER, "the eval's flake reference is of a type the agent does not know"
     ),
+    Kind.FLAKE_INSECURE: _facts(
+        _C.BAD_ANSWER,
+        "the flake, or an input of it, is on this host or comes over an unprotected connection, and"
+        " `trust.allow_insecure` does not name it",
+    ),
+    Kind.FLAKE_HAS_LOGIN: _facts(
+        _C.BAD_ANSWER, "the eval's flake reference has a password or a token in it"
+    ),
     Kind.NIX_MISSING: _facts(_C.FAILED, "no `nix` on PATH"),
     Kind.EVALUATION_FAILED: _facts(_C.FAILED, "nix could not evaluate the host's configuration"),
     Kind.PATH_MISMATCH: _facts(_C.FAILED, "the flake yields another path than Hydra built"),
@@ -457,16 +469,18 @@ KINDS: Final[dict[Kind, KindFacts]] = {
 class AgentError(Exception):
     """A fault with a stable kind, one clear sentence and, where there is one, what to do.
 
+    Credentials in what it says are hidden, and what is too long is cut.
     `retry_after` is the number of seconds a server asked to be left alone for, if it did.
     """
 
     def __init__(
         self, kind: Kind, message: str, *, hint: str = "", retry_after: float | None = None
     ) -> None:
-        super().__init__(message)
         self.kind = kind
-        self.message = message
-        self.hint = hint
+        # Both may quote strangers, and go to logs, rows, messages and terminals.
+        self.message = str(presentable(message))
+        self.hint = str(presentable(hint))
+        super().__init__(self.message)
         self.retry_after = retry_after
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from agent.domain.check import Check
     from agent.domain.job import Job, Select
+    from agent.domain.origin import UrlPrefix
     from agent.domain.reboot import RebootPolicy
     from agent.domain.window import Schedule
 
@@ -101,6 +102,8 @@ class Policy:
     activate_deadline: timedelta
     substituters: tuple[str, ...]
     """Those of the settings; empty: nix's own."""
+    allow_insecure: tuple[UrlPrefix, ...] = ()
+    """What nix may fetch although it is on this host, or comes without TLS and ssh."""
 
     @property
     def dead_man_delay(self) -> timedelta:

@@ -1,54 +1,253 @@
-"""Hides credentials in what is logged or shown."""
+"""Hides credentials in what is logged, kept or shown, and bounds what comes from strangers.
+
+A credential is known by what stands before it: a telling name in a URL, in JSON, in a header, in an
+assignment or in netrc's form; a user's part of a URL; or by a form that only tokens have. What is
+plain for everybody, such as store paths, hashes and revisions, has none of these.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
-_SECRET_NAME: Final = re.compile(
-    r"[\w-]{0,60}?(?:token|password|passwd|secret|credential)[\w-]{0,60}", re.IGNORECASE
+LONGEST: Final = 16 * 1024
+"""Characters that are kept of a text by `bounded`."""
+_WINDOW: Final = 64 * 1024
+"""Characters at each end of a long text in which credentials are looked for."""
+_LONGEST_NAME: Final = 80
+_MOST_ITEMS: Final = 1000
+_HIDDEN: Final = "***"
+
+_TELLING: Final = (
+    *("token", "secret", "passw", "passphrase", "credential", "authorization", "cookie"),
+    *("signature", "apikey", "accesskey", "privatekey", "signingkey", "sharedkey", "jsessionid"),
 )
+_TELLING_PARTS: Final = frozenset(
+    {"auth", "sig", "pwd", "pass", "session", "sessionid", "sid", "jwt", "bearer"}
+)
+_PLAINLY_TELLING: Final = re.compile(
+    r"(?:tokens?|secrets?|passwords?|passwd|passphrase|credentials?|authorization|cookie"
+    r"|(?:api|access|private|secret|signing|shared)key)$"
+)
+# A file's name and a fault's kind are told; so is what is public.
+_HARMLESS: Final = re.compile(
+    r"(?:files?|path|dir(?:ectory)?|missing|exposed|unusable|errors?|exception|kind|count|limit)$"
+    r"|public"
+)
+_PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
 # Repetitions are bounded: these look at whatever a program prints, in linear time.
-_IN_URL: Final = re.compile(r"(//)[^/\s]+@")
-_IN_QUERY: Final = re.compile(
-    r"([?&][^=&?\s]{0,60}?(?:token|key|password|secret|signature)[^=&?\s]{0,60}=)[^&\s]+",
-    re.IGNORECASE,
+_WORDS: Final = (
+    r"(?:token|secret|passw|passphrase|credential|auth|cookie|signature|sig|session|sid|pwd|pass"
+    r"|jwt|bearer|(?:api|access|private|signing|shared)(?:[._-]|%5F|%2D)?key)"
+)
+_NAME: Final = (
+    rf"(?<![\w.%-])(?P<name>[\w.%-]{{0,200}}?{_WORDS}[\w.%-]{{0,60}})(?P<quote>\\{{0,3}}[\"']?)"
 )
 _ASSIGNED: Final = re.compile(
-    r"((?:token|password|passwd|secret|credential)[\w-]{0,40}\s{0,3}=\s{0,3})[^\s,;&]+",
+    _NAME + r"""(?P<between>[ \t]{0,8}(?:=>|[=:])\s{0,80})"""
+    r"""(?P<value>\\{1,3}"(?:(?!\\{1,3}").){0,8000}(?:\\{1,3}")?"""  # JSON within JSON
+    r"""|"(?:[^"\\]|\\.){0,8000}"?|'[^']{0,8000}'?)""",
+    re.IGNORECASE | re.DOTALL,
+)
+_ASSIGNED_BARE: Final = re.compile(
+    _NAME + r"""(?P<between>[ \t]{0,8}(?:=>|[=:])[ \t]{0,8})(?P<value>[^\s,;&"'<>)\]}\\]+)""",
     re.IGNORECASE,
 )
-_HIDDEN: Final = "***"
-_PATTERNS: Final = (
-    (_IN_URL, rf"\g<1>{_HIDDEN}@"),
-    (_IN_QUERY, rf"\g<1>{_HIDDEN}"),
-    (_ASSIGNED, rf"\g<1>{_HIDDEN}"),
+_VERSIONS: Final = re.compile(r"(?:∅|ε|[0-9][\w.+-]*)(?:, [\w.+-]+)* →")
+_STORE_PATH: Final = re.compile(r"/nix/store/[0-9a-z]{32}-")
+_QUERY: Final = re.compile(
+    r"(?P<before>[?&;]|(?<!\S))(?P<name>[^=&?;\s]{1,80})=(?P<value>[^&\s\"'<>]+)"
 )
+_FLAG: Final = re.compile(
+    r"(?P<before>(?<!\S)--?(?P<name>[a-z][\w-]{0,60})[ \t]{1,8})(?!-)[^\s\"']+"
+)
+_HEADER: Final = re.compile(
+    r"(?P<before>(?P<open>[\"'])?\b(?:proxy-)?(?:authorization|(?:set-)?cookie)"
+    r"[ \t]{0,8}:[ \t]{0,8})"
+    r"(?(open)[^\r\n\"']+|[^\r\n]+)",
+    re.IGNORECASE,
+)
+_ACCESS_TOKENS: Final = re.compile(
+    r"(?P<before>access-tokens[\s=:\"']{1,8})[^\s=]{1,200}=\S+(?:[ \t]+[^\s=]{1,200}=\S+)*",
+    re.IGNORECASE,
+)
+_SCHEME: Final = re.compile(
+    r"(?P<before>\b(?i:Bearer)[ \t]{1,8})"
+    r"(?!(?i:tokens?|auth\w*|realm|scheme|error|credentials?)\b)[^\s,;\"'<>]+"
+    r"|(?P<before2>\b(?i:Basic)[ \t]{1,8})(?![A-Za-z][a-z]*\b(?![=+/]))[A-Za-z0-9+/_=-]+"
+)
+_NETRC: Final = re.compile(
+    r"(?P<before>(?:\bmachine\s{1,8}\S{1,255}|\bdefault|\blogin\s{1,8}\S{1,255})"
+    r"(?:\s{1,8}(?:login|account)\s{1,8}\S{1,255}){0,2}\s{1,8}(?:password|passwd)\s{1,8})\S+"
+    r"|(?P<before2>(?:^|\n)[ \t]{0,8}(?:password|passwd)[ \t]{1,8})\S+(?=[ \t]*(?:\n|\Z))"
+    r"|(?P<before3>\b(?:password|passwd|passphrase)[ \t]{1,8})"
+    r"(?:(?=[^\s]{0,200}[A-Z0-9_!$%&*+^#~])(?![\"'(/=:])[^\s,;]+|([\"'])[^\"'/@:\s]{1,200}\4)"
+    r"|(?P<before4>\btoken[ \t]{1,8})(?=\S{0,200}[0-9])[A-Za-z0-9_.~+=-]{8,}"
+)
+_USER: Final = re.compile(
+    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}:)?(?P<slashes>\\{0,3}/\\{0,3}/)"
+    r"(?P<user>[^/\s:@\"'<>]{0,300}:(?![0-9]{1,5}(?:[/?#]|$))[^\s\"'<>]{0,2000}|[^/\s\"'<>]{1,2000})@"
+)
+_ENCODED_USER: Final = re.compile(
+    r"(?P<before>%2F%2F)(?:(?!%2F)[^\s/&@]){1,2000}?(?P<after>%40)", re.IGNORECASE
+)
+_FORMS: Final = re.compile(
+    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_\w{16,255}|glpat-[\w-]{16,255}"
+    r"|xox[abprs]-[\w-]{10,255}|AKIA[0-9A-Z]{16}|tk_[a-z0-9]{29}"
+    r"|eyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{0,4000})"
+    r"|(?<=:)[A-Za-z0-9+/]{86}=="  # the secret half of nix's own signing keys
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.{0,16000}?(?:-----END [A-Z ]{0,40}KEY-----|\Z)"
+    r"|^(?=[^\n]*[g-z+/])(?=[^\n]*[A-Z])(?=[^\n]*[0-9])[A-Za-z0-9+/]{64,76}={0,2}$",  # its lines
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def bounded(text: str, longest: int = LONGEST) -> str:
+    """Return a text of at most about `longest` characters: its beginning, its end, how much not.
+
+    What strangers say is as long as they like; a log line, a row and a message are not.
+    """
+    if len(text) <= longest:
+        return text
+    kept = longest // 2
+    return f"{text[:kept]} … ({len(text) - 2 * kept} characters) … {text[-kept:]}"
+
+
+def presentable(value: object, longest: int = LONGEST) -> object:
+    """Return `value` (JSON's types) fit to be logged, kept or shown: see `hide_secrets`, `bounded`.
+
+    Bounded before credentials are looked for, since that takes its time, and again after it, since
+    one that is cut in two could not be recognised. Of long lists the beginning is kept.
+    """
+    return _bounded_within(hide_secrets(_bounded_within(value, _WINDOW)), longest)
+
+
+def _bounded_within(value: object, longest: int) -> object:
+    match value:
+        case str():
+            return bounded(value, longest)
+        case dict():
+            return {key: _bounded_within(item, longest) for key, item in value.items()}
+        case list() | tuple() if len(value) > _MOST_ITEMS:
+            return [*_bounded_within(list(value[:_MOST_ITEMS]), longest), "…"]  # type: ignore[misc]
+        case list() | tuple():
+            return [_bounded_within(item, longest) for item in value]
+        case _:
+            return value
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a value of this name is a credential."""
+    plain = unquote(name)
+    low = plain.lower()
+    if _HARMLESS.search(low):
+        return False
+    parts = [part.lower() for part in _PARTS.findall(plain)]
+    joined = "".join(parts)
+    last = {*parts[-1:], "".join(parts[-2:])}
+    return any(word in joined for word in _TELLING) or bool(_TELLING_PARTS & last)
+
+
+def has_secret(url: str) -> bool:
+    """Return whether a URL has a password or a token, or a user's name that may be one."""
+    return hide_secrets(url) != url
 
 
 def hide_secrets(value: object) -> object:
     """Return `value` (JSON's types) without what looks like a credential.
 
-    Hidden are user information and telling query parameters in URLs, whatever `=` gives to a
-    telling name, and in a list what follows an item that is a telling name, as in
+    In an object a telling name hides its value, in a list what follows it, as in
     `--option access-tokens …`.
     """
     match value:
         case dict():
-            return {key: hide_secrets(item) for key, item in value.items()}
+            return {
+                key: _HIDDEN if _hides(key, item) else hide_secrets(item)
+                for key, item in value.items()
+            }
         case list() | tuple():
             before = ["", *value]
             return [
-                _HIDDEN if _is_telling(last) else hide_secrets(item)
+                _HIDDEN if _announces(last) else hide_secrets(item)
                 for last, item in zip(before, value, strict=False)
             ]
         case str():
-            for pattern, shown in _PATTERNS:
-                value = pattern.sub(shown, value)
-            return value
+            return _without_secrets(value)
         case _:
             return value
 
 
-def _is_telling(item: object) -> bool:
-    return isinstance(item, str) and bool(_SECRET_NAME.fullmatch(item))
+def _hides(name: object, value: object) -> bool:
+    return isinstance(name, str) and value not in (None, "", [], {}) and is_secret_name(name)
+
+
+def _announces(item: object) -> bool:
+    """Whether a credential follows it in a list; names of checks, such as `auth`, are in some."""
+    if not isinstance(item, str) or len(item) > _LONGEST_NAME or not is_secret_name(item):
+        return False
+    return item.startswith("-") or (item.isascii() and bool(_PLAINLY_TELLING.search(_joined(item))))
+
+
+def _joined(name: str) -> str:
+    return "".join(part.lower() for part in _PARTS.findall(unquote(name)))
+
+
+def _without_secrets(text: str) -> str:
+    text = _FORMS.sub(_HIDDEN, text)
+    text = _ACCESS_TOKENS.sub(rf"\g<before>{_HIDDEN}", text)
+    text = _HEADER.sub(rf"\g<before>{_HIDDEN}", text)
+    text = _SCHEME.sub(_after_what_names_it, text)
+    text = _NETRC.sub(_after_what_names_it, text)
+    text = _ENCODED_USER.sub(rf"\g<before>{_HIDDEN}\g<after>", text)
+    text = _USER.sub(_without_user, text)
+    text = _QUERY.sub(_without_parameter, text)
+    text = _FLAG.sub(_without_flag, text)
+    text = _ASSIGNED.sub(_without_quoted, text)
+    return _ASSIGNED_BARE.sub(_without_bare, text)
+
+
+def _after_what_names_it(found: re.Match[str]) -> str:
+    return "".join(text for text in found.groupdict().values() if text) + _HIDDEN
+
+
+def _without_user(found: re.Match[str]) -> str:
+    """Hide the user's part of a URL; ssh's user alone is none."""
+    scheme = found["scheme"] or ""
+    if "ssh" in scheme and ":" not in unquote(found["user"]):
+        return found[0]
+    return f"{scheme}{found['slashes']}{_HIDDEN}@"
+
+
+def _without_parameter(found: re.Match[str]) -> str:
+    name = unquote(found["name"])
+    parts = [part.lower() for part in _PARTS.findall(name)]
+    is_key = bool(found["before"]) and "key" in parts and "public" not in parts
+    if is_secret_name(name) or is_key:
+        return f"{found['before']}{found['name']}={_HIDDEN}"
+    return found[0]
+
+
+def _without_flag(found: re.Match[str]) -> str:
+    return f"{found['before']}{_HIDDEN}" if is_secret_name(found["name"]) else found[0]
+
+
+def _without_quoted(found: re.Match[str]) -> str:
+    if not is_secret_name(found["name"]):
+        return found[0]
+    value = found["value"]
+    mark = value[: len(value) - len(value.lstrip("\\"))] + value.lstrip("\\")[:1]
+    return f"{found['name']}{found['quote']}{found['between']}{mark}{_HIDDEN}{mark}"
+
+
+def _without_bare(found: re.Match[str]) -> str:
+    name, between, value = found["name"], found["between"], found["value"]
+    if not is_secret_name(name) or _STORE_PATH.match(value):
+        return found[0]
+    if "=" not in between and not found["quote"]:
+        # After a colon there is prose, too, such as a package's name and its versions.
+        is_plain = _PLAINLY_TELLING.search(_joined(name))
+        if not is_plain or _VERSIONS.match(found.string, found.start("value")):
+            return found[0]
+    return f"{name}{found['quote']}{between}{_HIDDEN}"

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
-from agent.domain.secrets import hide_secrets
+from agent.domain.secrets import presentable
 from agent.slim import without_terminal_libraries
 
 with without_terminal_libraries():
@@ -120,7 +120,7 @@ def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 def _without_secret(value: object) -> object:
     try:
-        return hide_secrets(value)
+        return presentable(value)
     except RecursionError:  # a circle
         return object.__repr__(value)
 

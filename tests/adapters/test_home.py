@@ -19,6 +19,7 @@ from agent.demo.host import Farm, ThrowawayHost, remove_tree
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.marks import Mark
+from agent.domain.origin import UrlPrefix
 from agent.domain.policy import Action
 from agent.domain.target import HOME_MANAGER
 from fakes.nix import RememberedProgress
@@ -115,6 +116,7 @@ class Desk:
             settings=nix_options((), (), local_builds=False),
             build_deadline=60.0,
             store_dir=str(store_dir),
+            allow_insecure=(UrlPrefix(homes.farm.origin),),
         )
         self.nix = NixCommand(
             runner,
@@ -126,6 +128,7 @@ class Desk:
             flags=(),
             deadline=60.0,
             target=HOME_MANAGER,
+            allow_insecure=(UrlPrefix(homes.farm.origin),),
         )
         self.homes = homes
 

@@ -146,6 +146,8 @@ class Machine:
             "confirm": {"settle": "1ms", "deadline": "1s", "gateway": False},
             "disk": {"store_reserve": "1MiB", "boot_reserve": "1MiB"},
             "paths": farm.layout.settings(),
+            # The fleet's flake is on this very host.
+            "trust": {"allow_insecure": [farm.farm.origin]},
         }
 
     # Hydra

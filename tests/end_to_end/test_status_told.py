@@ -172,6 +172,6 @@ def test_no_password_of_a_flake_is_shown(machine):
     assert "forge.invalid" in told["candidate"]["flake"]
     assert "hunter2" not in json.dumps(told) + text
     run = machine.upgrade()
-    assert run.summary["error.kind"] == "evaluation-failed"
+    assert run.summary["error.kind"] == "flake-has-login"
     assert "hunter2" not in run.stdout
     assert "hunter2" not in json.dumps(machine.rows())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application.ports import ActivationExit, Fetched
 from agent.domain.errors import Kind, NixError
 from agent.domain.gates import FetchPlan
+from agent.domain.trust import FlakeSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class FakeNix:
     """`evaluates` maps (flake, host) to a toplevel; `cached` what each path would bring.
 
-    `caches` are the substituters in force.
+    `caches` are the substituters in force; `sources` is what the source of each flake says, which
+    locks and declares nothing unless it is there.
 
     `fault` is raised by whatever is asked next, for as long as it is set.
     """
@@ -33,7 +35,12 @@ class FakeNix:
     caches: tuple[str, ...] = ("https://cache.example.org",)
     local_builds: bool = False
     fault: NixError | None = None
+    sources: dict[str, FlakeSource] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+
+    async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
+        self._note("fetch_source")
+        return self.sources.get(flake, FlakeSource(None, "{}"))
 
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         self._note("evaluate_toplevel")
@@ -72,6 +79,18 @@ class FakeNix:
         if path not in self.cached:
             raise NixError(Kind.PATH_NOT_CACHED, f"{path} is in no substituter")
         return self.cached[path]
+
+
+@dataclass
+class FakeResolver:
+    """`known` maps hosts to their addresses, None where nobody can tell; others have one abroad."""
+
+    known: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def addresses(self, host: str) -> tuple[str, ...] | None:
+        self.asked.append(host)
+        return self.known.get(host, ("192.0.2.1",))
 
 
 @dataclass

@@ -26,7 +26,7 @@ from agent.domain.units import CONFIRM_UNIT
 from .agenda import FakeAgenda
 from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
-from .nix import RememberedProgress
+from .nix import FakeResolver, RememberedProgress
 from .samples import JOB, OLD, POLICY
 from .sightings import FakeSightings
 from .stepwise import (
@@ -89,6 +89,7 @@ class World:
         self.hydra.jobsets[JOB.project, JOB.jobset] = FakeJobset()
         self.hydra.asked = self.steps
         self.nix = WorldNix(asked=self.steps, valid={OLD})
+        self.resolver = FakeResolver()
         self.host = WorldHost(self.steps)
         self.host.is_fetched = self._is_fetched
         self.nixos_rebuild = WorldNixosRebuild({}, self.host.activate, steps=self.steps)
@@ -129,6 +130,7 @@ class World:
             sink=self.told,
             hydra=self.hydra,
             nix=self.nix,
+            resolver=self.resolver,
             nixos_rebuild=self.nixos_rebuild,
             host=self.host,
             journal=self.journal,

@@ -106,6 +106,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "fetch.trusted_public_keys": (BASE, '["k:AAAA"]', "k:AAAA"),
     "fetch.local_builds": (BASE, "true", True),
     "fetch.deadline": (BASE, '"7h"', 25200.0),
+    "trust.allow_insecure": (BASE, '["path:/srv/hosts"]', "path:/srv/hosts"),
     "activate.deadline": (BASE, '"7m"', 420.0),
     "clock.patience": (BASE, '"7d"', timedelta(days=7)),
     "disk.store_reserve": (BASE, '"7GiB"', 7 << 30),

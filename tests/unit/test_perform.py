@@ -42,7 +42,7 @@ def test_an_upgrade_takes_its_steps_in_order(world):
     steps = [step for step in world.steps if step not in asked]
     assert steps[steps.index("plan_fetch") :] == [
         "plan_fetch", "probe canary",
-        "journal selected", "evaluate_toplevel",
+        "journal selected", "fetch_source", "evaluate_toplevel",
         "journal verified", "substitute",
         "journal fetched", "nixos-rebuild build",
         "probe service", *OUTSIDE, "probe canary",

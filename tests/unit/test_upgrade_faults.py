@@ -20,7 +20,7 @@ BUG = RuntimeError("a port with a fault")
 STEPS = [
     "lock", "journal prepare", "idle-note forgotten", "systems", "mark confirmed",
     "newest_good_build", "build", "locked_flake", "journal contact", "highest-build", "free-space",
-    "plan_fetch", "journal selected", "evaluate_toplevel", "journal verified", "substitute",
+    "plan_fetch", "journal selected", "fetch_source", "evaluate_toplevel", "journal verified", "substitute",
     "journal fetched", "nixos-rebuild build", "journal armed", "mark pending", "arm",
     "journal activating", "activate-flake", "boot", "pending to staged", "disarm",
     "journal staged", "switch-to-configuration boot", "journal rebooting", "reboot",

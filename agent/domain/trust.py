@@ -1,0 +1,264 @@
+"""What may be fetched for a flake: its own source, and every input that nix would fetch with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+from agent.domain.errors import Kind, NixError
+from agent.domain.origin import (
+    ByName,
+    Origin,
+    Source,
+    Within,
+    origin_of_prefix,
+    source_of_attributes,
+    source_of_reference,
+)
+from agent.domain.this_host import leads_here, leads_here_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.domain.origin import UrlPrefix
+
+MAX_LOCK: Final = 4 * 1024 * 1024
+_MAX_TOLD: Final = 5
+_MAX_DEPTH: Final = 32
+_MAX_STEPS: Final = 1000
+_HINT: Final = "if that is meant, set trust.allow_insecure = {prefixes}"
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeSource:
+    """The source tree of a flake, as nix has fetched it: without any of its inputs.
+
+    `lock` is the text of its `flake.lock`, None where it has none; `inputs` is the JSON of the
+    inputs that its `flake.nix` declares. `directory` is that of the flake in its tree.
+    """
+
+    lock: str | None
+    inputs: str
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One thing that nix would fetch: `name` says in whose name, `source` from where."""
+
+    name: str
+    source: Source
+    directory: str = ""
+    """Of the flake that names it, in its own tree."""
+    is_locked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one thing may not be fetched, and the prefix that would allow it, if any can."""
+
+    name: str
+    what: str
+    why: str
+    prefix: str | None
+
+
+def wanted_of_flake(reference: str) -> Wanted:
+    """Return what a flake reference names. NixError: FLAKE_INSECURE where nobody can tell."""
+    try:
+        source = source_of_reference(reference)
+    except ValueError as error:
+        raise _unknown("the flake", error) from error
+    if isinstance(source, Within):
+        raise _unknown("the flake", ValueError("a path that is not absolute"))
+    return Wanted("the flake", source)
+
+
+def wanted_of_source(source: FlakeSource) -> tuple[Wanted, ...]:
+    """Return what nix would fetch for a flake besides itself, whether or not it is needed.
+
+    What `flake.nix` declares counts, too: what is missing from the lock file nix fetches, and only
+    then says that the lock file is not up to date.
+
+    Raises:
+        NixError: FLAKE_INSECURE: something of it cannot be read, and so not be judged.
+    """
+    try:
+        declared = _json(source.inputs)
+        locked = () if source.lock is None else _locked(source.lock, source.directory)
+        return (*_declared(declared, source.directory, ""), *locked)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _unknown("an input of the flake", error) from error
+
+
+def refusals(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> Iterator[Refused]:
+    """Yield what may not be fetched, as far as its URL alone tells."""
+    prefixes = _prefixes(allowed)
+    for one in wanted:
+        if refused := _refusal(one, prefixes):
+            yield refused
+
+
+def hosts_to_resolve(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> frozenset[str]:
+    """Return the hosts whose addresses decide, too."""
+    return frozenset(origin.host for _, origin in _remote(wanted, allowed))
+
+
+def refusals_by_address(
+    wanted: Sequence[Wanted],
+    allowed: Sequence[UrlPrefix],
+    addresses: Mapping[str, tuple[str, ...] | None],
+) -> Iterator[Refused]:
+    """Yield what may not be fetched since its host's name leads to this host, or its own link.
+
+    A name without an address is let through: nothing can be reached there. Of one whose addresses
+    are unknown (None) nothing is fetched.
+    """
+    for one, origin in _remote(wanted, allowed):
+        found = addresses.get(origin.host, ())
+        if found is None:
+            why = f"nobody can tell now where the name {origin.host} leads"
+            yield Refused(one.name, str(origin), why, None)
+            continue
+        why = next(filter(None, map(leads_here_by, found)), "")
+        if why:
+            told = f"{origin.host} leads to this host: {why}"
+            yield Refused(one.name, str(origin), told, _prefix(origin))
+
+
+def fault_of(refused: Sequence[Refused], allowed: Sequence[UrlPrefix]) -> NixError:
+    """Return the fault of what may not be fetched, with the line that would allow it."""
+    told = [f"{one.name} ({one.what}): {one.why}" for one in refused[:_MAX_TOLD]]
+    if len(refused) > _MAX_TOLD:
+        told.append(f"and {len(refused) - _MAX_TOLD} more")
+    new = dict.fromkeys(one.prefix for one in refused if one.prefix)
+    prefixes = json.dumps([*allowed, *(prefix for prefix in new if prefix not in allowed)])
+    is_passing = all(one.prefix is None for one in refused)
+    return NixError(
+        Kind.FLAKE_INSECURE,
+        f"refusing to fetch {'; '.join(told)}",
+        hint="nothing was fetched" if is_passing else _HINT.format(prefixes=prefixes),
+    )
+
+
+def _remote(
+    wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]
+) -> Iterator[tuple[Wanted, Origin]]:
+    prefixes = _prefixes(allowed)
+    for one in wanted:
+        match one.source:
+            case Origin(host=host) as origin if host and not any(map(origin.is_below, prefixes)):
+                yield one, origin
+            case _:
+                pass
+
+
+def _refusal(one: Wanted, prefixes: Sequence[Origin]) -> Refused | None:
+    match one.source:
+        case ByName(name):
+            if not one.is_locked:
+                return None  # what it leads to is in the lock file, or this host's own registry
+            why = "only this host's registry knows what that is"
+            return Refused(one.name, name, why, None)
+        case Within(path) as source:
+            if not source.leaves(one.directory):
+                return None
+            return Refused(one.name, path, "it leads out of the flake", None)
+        case Origin() as origin:
+            if any(map(origin.is_below, prefixes)):
+                return None
+            why = _objection(origin)
+            return Refused(one.name, str(origin), why, _prefix(origin)) if why else None
+        case _:
+            assert_never(one.source)
+
+
+def _objection(origin: Origin) -> str:
+    if not origin.host:
+        return "it is on this host, and everybody can read what nix has fetched"
+    if not origin.is_secure:
+        return "neither TLS nor ssh protects the connection"
+    return leads_here(origin.host)
+
+
+def _prefix(origin: Origin) -> str | None:
+    """Return the prefix that stands for an origin and, of an archive, for its later versions."""
+    if origin.path is None or (origin.has_user and not origin.scheme.endswith("+ssh")):
+        return None
+    is_archive = origin.host and origin.scheme in ("http", "https", "file+http", "file+https")
+    path = origin.path[:-1] if is_archive else origin.path
+    return str(replace(origin, path=path)) if path or origin.host else None
+
+
+def _prefixes(allowed: Sequence[UrlPrefix]) -> tuple[Origin, ...]:
+    return tuple(map(origin_of_prefix, allowed))
+
+
+def _unknown(name: str, error: Exception) -> NixError:
+    why = str(error) if type(error) is ValueError else type(error).__name__
+    return NixError(
+        Kind.FLAKE_INSECURE,
+        f"refusing to fetch {name}: what it names cannot be told: {why[:300]}",
+        hint="look at flake.nix and flake.lock",
+    )
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_each_once)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's members: of two of one name readers take now the first, now the last."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _locked(text: str, directory: str) -> Iterator[Wanted]:
+    """Yield what the nodes of a lock file lock, whether or not anything leads to them."""
+    if len(text) > MAX_LOCK:
+        raise ValueError("flake.lock is larger than 4 MiB")
+    told = _json(text)
+    nodes, root = told["nodes"], told["root"]
+    for key, node in sorted(nodes.items()):
+        # Before version 6 nix laid `info` over `locked`; its evaluator does the reverse.
+        locked, info = node.get("locked"), node.get("info", {})
+        if locked is None and key == root:
+            continue
+        parent = node.get("parent")
+        base = _directory_of(nodes, root, parent) if parent else directory
+        for attributes in (locked, {**locked, **info}, {**info, **locked})[: 3 if info else 1]:
+            yield Wanted(f"the input {key!r}", source_of_attributes(attributes), base)
+
+
+def _directory_of(nodes: Mapping[str, Any], root: str, path: Sequence[str]) -> str:
+    """Return the directory, in its tree, of the flake that a path of inputs leads to."""
+    key, left, steps = root, list(path), 0
+    while left:
+        steps += 1
+        if steps > _MAX_STEPS:
+            raise ValueError("inputs follow one another in circles")
+        target = nodes[key]["inputs"][left.pop(0)]
+        if isinstance(target, str):
+            key = target
+        else:  # another input's path, from the root on
+            key, left = root, [*target, *left]
+    locked = nodes[key]["locked"]
+    inside = locked["path"] if locked["type"] == "path" else ""
+    return str(locked.get("dir") or ("" if inside.startswith("/") else inside))
+
+
+def _declared(inputs: Any, directory: str, path: str, depth: int = 0) -> Iterator[Wanted]:
+    """Yield what `flake.nix` declares: inputs, and what it wants for the inputs of those."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("the inputs are nested too deeply")
+    for name, declared in sorted(inputs.items()):
+        here = f"{path}/{name}" if path else name
+        label = f"the input {here!r} of flake.nix"
+        if isinstance(declared.get("url"), str):
+            yield Wanted(label, source_of_reference(declared["url"]), directory, is_locked=False)
+        if "type" in declared:
+            yield Wanted(label, source_of_attributes(declared), directory, is_locked=False)
+        yield from _declared(declared.get("inputs") or {}, directory, here, depth + 1)

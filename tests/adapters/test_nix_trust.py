@@ -1,0 +1,194 @@
+"""What the real nix fetches of a flake, and what it does not, when the agent asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.adapters.nix_environment import confinement
+from agent.adapters.resolver import SystemResolver
+from agent.domain.errors import Kind, NixError
+from agent.domain.flake_reference import LockedFlakeReference
+from agent.domain.origin import UrlPrefix
+from agent.domain.trust import fault_of, refusals, wanted_of_source
+from farm import HOST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "the host's own key"
+WRONG = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+
+class Repository:
+    """A flake in git, and something private beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "flake"
+        self.root.mkdir()
+        self.secret = root / "secret"
+        self.secret.mkdir()
+        (self.secret / "key").write_text(SECRET)
+        self._git("init", "--quiet", "--initial-branch=main")
+
+    @property
+    def prefix(self) -> UrlPrefix:
+        return UrlPrefix(f"git+file://{self.root}")
+
+    def flake(self, nix: str, lock: str | None = None, **files: str) -> LockedFlakeReference:
+        """Commit a flake and return its reference."""
+        (self.root / "flake.nix").write_text(nix)
+        if lock is not None:
+            (self.root / "flake.lock").write_text(lock)
+        for name, text in files.items():
+            (self.root / name).write_text(text)
+        return self.commit()
+
+    def commit(self) -> LockedFlakeReference:
+        self._git("add", "--all")
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "x")
+        revision = self._git("rev-parse", "HEAD").strip()
+        return LockedFlakeReference(f"git+file://{self.root}?ref=main&rev={revision}")
+
+    def _git(self, *arguments: str) -> str:
+        argv = ("git", "-C", str(self.root), *arguments)
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def is_in_store(on, text: str) -> bool:
+    files = (path for path in on.host.paths.store_dir.glob("*/**/*") if path.is_file())
+    return any(text in path.read_text(errors="replace") for path in files)
+
+
+def source_of(on, repository, flake):
+    nix = on.nix(allow_insecure=(repository.prefix,))
+    return asyncio.run(nix.fetch_source(flake))
+
+
+def refused(source) -> NixError:
+    return fault_of(list(refusals(wanted_of_source(source), ())), ())
+
+
+def locked(**attributes: object) -> str:
+    node = {"locked": attributes, "original": attributes}
+    nodes = {"root": {"inputs": {"x": "x"}}, "x": {**node, "flake": False}}
+    return json.dumps({"nodes": nodes, "root": "root", "version": 7})
+
+
+def test_a_source_is_read_without_any_of_its_inputs(nix_on_host, repository):
+    path = str(repository.secret)
+    lock = locked(type="path", path=path, narHash=WRONG, lastModified=1)
+    flake = repository.flake(
+        f'{{ inputs.x.url = "path:{path}"; inputs.x.flake = false; outputs = _: {{ }}; }}', lock
+    )
+
+    source = source_of(nix_on_host, repository, flake)
+
+    assert source.lock == lock
+    assert json.loads(source.inputs) == {"x": {"flake": False, "url": f"path:{path}"}}
+    assert f"(path:{path})" in refused(source).message
+    assert not is_in_store(nix_on_host, SECRET)
+
+
+def test_an_input_that_the_lock_file_lacks_is_seen_before_nix_fetches_it(nix_on_host, repository):
+    path = str(repository.secret)
+    flake = repository.flake(
+        f"{{ inputs.x = {{ url = {path}; flake = false; }}; outputs = _: {{ }}; }}",
+        '{"nodes":{"root":{}},"root":"root","version":7}',
+    )
+
+    fault = refused(source_of(nix_on_host, repository, flake))
+
+    assert fault.kind is Kind.FLAKE_INSECURE
+    assert not is_in_store(nix_on_host, SECRET)
+
+
+def test_a_flake_in_a_directory_of_its_tree_is_read_there(nix_on_host, repository):
+    (repository.root / "hosts").mkdir()
+    (repository.root / "hosts/flake.nix").write_text(
+        "{ inputs.lib.url = ./lib; outputs = _: { }; }"
+    )
+    (repository.root / "hosts/flake.lock").write_text(locked(type="path", path="../lib"))
+    flake = LockedFlakeReference(f"{repository.commit()}&dir=hosts")
+
+    source = source_of(nix_on_host, repository, flake)
+
+    assert source.directory == "hosts"
+    assert json.loads(source.inputs) == {"lib": {"url": "./lib"}}
+    assert list(refusals(wanted_of_source(source), ())) == []
+
+
+@pytest.mark.parametrize("name", ["flake.lock", "flake.nix"])
+def test_a_link_that_leads_out_of_the_tree_is_not_followed(nix_on_host, repository, name):
+    (repository.root / "flake.nix").write_text("{ outputs = _: { }; }")
+    (repository.root / name).unlink(missing_ok=True)
+    (repository.root / name).symlink_to(repository.secret / "key")
+
+    with pytest.raises(NixError) as caught:
+        source_of(nix_on_host, repository, repository.commit())
+
+    assert SECRET not in str(caught.value)
+
+
+def test_what_flake_nix_declares_can_reach_nothing_else(nix_on_host, repository):
+    key = repository.secret / "key"
+    flake = repository.flake(f'{{ inputs.x.url = builtins.readFile "{key}"; outputs = _: {{ }}; }}')
+
+    with pytest.raises(NixError, match="restricted mode") as caught:
+        source_of(nix_on_host, repository, flake)
+
+    assert caught.value.kind is Kind.EVALUATION_FAILED
+    assert SECRET not in str(caught.value)
+
+
+def test_a_flake_without_flake_nix_or_of_an_unknown_revision_is_a_fault(nix_on_host, repository):
+    (repository.root / "README").write_text("x")
+    flake = repository.commit()
+    for reference in (flake, LockedFlakeReference(f"git+file://{repository.root}?rev={'0' * 40}")):
+        with pytest.raises(NixError) as caught:
+            source_of(nix_on_host, repository, reference)
+        assert caught.value.kind is Kind.EVALUATION_FAILED
+
+
+def test_a_flakes_code_cannot_make_nix_ask_this_host(nix_on_host, repository):
+    flake = repository.flake(
+        "{ outputs = _: { nixosConfigurations.web-1.config.system.build.toplevel.outPath ="
+        ' builtins.readFile (builtins.fetchurl { url = "http://127.0.0.1:1/";'
+        ' sha256 = "0000000000000000000000000000000000000000000000000000"; }); }; }',
+        '{"nodes":{"root":{}},"root":"root","version":7}',
+    )
+    nix = nix_on_host.nix(allow_insecure=(repository.prefix,))
+
+    with pytest.raises(NixError, match="forbidden in restricted mode"):
+        asyncio.run(nix.evaluate_toplevel(flake, HOST))
+
+
+def test_git_is_kept_to_what_the_settings_allow():
+    def protocols(*prefixes: str) -> str:
+        return confinement({}, (), tuple(map(UrlPrefix, prefixes)))["GIT_ALLOW_PROTOCOL"]
+
+    assert protocols() == "https:ssh"
+    assert protocols("git+file:///srv/x", "http://h/") == "https:ssh:file:http"
+    assert "NIX_CONFIG" not in confinement({}, ("--impure",), ())
+    told = confinement({"NIX_CONFIG": "cores = 1"}, (), (UrlPrefix("git+http://h"),))["NIX_CONFIG"]
+    assert told.startswith("cores = 1\nrestrict-eval = true\nextra-allowed-uris = ")
+    assert {"git+http://h/", "http://h/", "github:"} <= set(told.split())
+
+
+def test_the_resolver_tells_what_it_knows():
+    def ask(host: str, **environment: str):
+        return asyncio.run(SystemResolver(environment).addresses(host))
+
+    assert "127.0.0.1" in (ask("localhost") or ())
+    assert ask("192.0.2.7") == ("192.0.2.7",)
+    assert ask("x" * 64) == ()
+    assert ask("nonesuch.invalid", https_proxy="http://127.0.0.1:1") == ()

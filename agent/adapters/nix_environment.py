@@ -1,4 +1,4 @@
-"""The environment that nix evaluates flakes in: what everybody could read in an argv is there, too."""
+"""The environment that nix evaluates flakes in, and what it may fetch meanwhile."""
 
 from __future__ import annotations
 

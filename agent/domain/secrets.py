@@ -55,7 +55,8 @@ _ASSIGNED_BARE: Final = re.compile(
     _NAME + r"""(?P<between>[ \t]{0,8}(?:=>|[=:])[ \t]{0,8})(?P<value>[^\s,;&"'<>)\]}\\]+)""",
     re.IGNORECASE,
 )
-_VERSIONS: Final = re.compile(r"(?:∅|ε|[0-9][\w.+-]*)(?:, [\w.+-]+)* →")
+_PROSE: Final = re.compile(r"[a-z]+,? [a-z]|(?:∅|ε|[0-9][\w.+-]*)(?:, [\w.+-]+)* →")
+"""What may follow a name and a colon, too: a sentence, or a package's versions."""
 _STORE_PATH: Final = re.compile(r"/nix/store/[0-9a-z]{32}-")
 _QUERY: Final = re.compile(
     r"(?P<before>[?&;]|(?<!\S))(?P<name>[^=&?;\s]{1,80})=(?P<value>[^&\s\"'<>]+)"
@@ -248,6 +249,6 @@ def _without_bare(found: re.Match[str]) -> str:
     if "=" not in between and not found["quote"]:
         # After a colon there is prose, too, such as a package's name and its versions.
         is_plain = _PLAINLY_TELLING.search(_joined(name))
-        if not is_plain or _VERSIONS.match(found.string, found.start("value")):
+        if not is_plain or _PROSE.match(found.string, found.start("value")):
             return found[0]
     return f"{name}{found['quote']}{between}{_HIDDEN}"

@@ -64,6 +64,17 @@ class SqliteAgenda:
                     (plan.toplevel, *_texts(plan.inhibited_since, plan.announced_for)),
                 )
 
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        """Return whether the boot partition has been cleaned while this system ran."""
+        with self._file.read() as db:
+            which = "SELECT 1 FROM boot_cleanings WHERE toplevel = ?"
+            return db is not None and db.execute(which, (toplevel,)).fetchone() is not None
+
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        """Remember that the boot partition is cleaned while this system runs."""
+        with self._file.write() as db:
+            db.execute("INSERT OR IGNORE INTO boot_cleanings VALUES (?)", (toplevel,))
+
 
 def _texts(*moments: datetime | None) -> tuple[str | None, ...]:
     return tuple(None if moment is None else moment.isoformat() for moment in moments)

@@ -114,7 +114,10 @@ _MIGRATIONS: Final = (
     ) STRICT
     """,
     ),
-    ("ALTER TABLE runs ADD COLUMN invocation TEXT",),
+    (
+        "ALTER TABLE runs ADD COLUMN invocation TEXT",
+        "CREATE TABLE boot_cleanings (toplevel TEXT PRIMARY KEY) STRICT",
+    ),
 )
 
 _TABLES: Final = {
@@ -123,6 +126,7 @@ _TABLES: Final = {
     "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
     "pauses": ("reason", "by", "since", "until"),
     "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
+    "boot_cleanings": ("toplevel",),
 }
 
 

@@ -325,6 +325,27 @@ CONFIRM_UNIT_ENDED = Event(
     "The new system's agent could not do its confirmation.",
     {"unit": "the systemd unit", "result": "systemd's result", "exit_status": "its exit code"},
 )
+BOOT_CLEANED = Event(
+    "loader.partition_cleaned",
+    "info",
+    "The boot partition was too full, and the running system's installer has cleaned it.",
+    {
+        "toplevel": "the running system",
+        "before": "free bytes before",
+        "after": "free bytes after",
+    },
+)
+BOOT_NOT_CLEANED = Event(
+    "loader.partition_not_cleaned",
+    "error",
+    "The boot partition is too full, and the running system's installer could not clean it.",
+    {
+        "toplevel": "the running system",
+        "returncode": "exit code of switch-to-configuration, where it ran",
+        "default": "the system that the boot loader starts by default now",
+        **_ERROR,
+    },
+)
 ROLL_BACK_STARTED = Event(
     "rollback.started",
     "warning",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
+from agent.application.boot_cleaning import clean_boot_once
 from agent.application.check import run_checks
 from agent.application.lasting import ClockState, ask_clock, since_first_seen
 from agent.domain.errors import ActivationError, AgentError, Kind
@@ -81,7 +82,7 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
 
     Past `health` the others are asked all the same: whether it alone holds is what is to be known.
     With `every`, all are asked, and one that cannot be is held with the fault as its reason;
-    otherwise the fault is raised.
+    otherwise the fault is raised, and a boot partition that is full is cleaned once.
     """
     asked = Question(run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every)
     judgements = []
@@ -89,6 +90,8 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
         judgement = await _answer(asked, gate, raises=not every)
         if judgement is None:
             continue
+        if gate is Gate.BOOT_SPACE and not (judgement.is_open or every):
+            judgement = await _cleaned(asked, judgement)
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
         run.ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
         judgements.append(judgement)
@@ -123,6 +126,13 @@ async def ask_again(
             run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=judgement.reason)
             return judgement
     return None
+
+
+async def _cleaned(asked: Question, judgement: Judgement) -> Judgement:
+    """Return what `boot-space` says once the running system has cleaned its boot partition."""
+    if not await clean_boot_once(asked.run):
+        return judgement
+    return await _answer(asked, Gate.BOOT_SPACE, raises=True) or judgement
 
 
 def _asked_at(stage: Stage) -> tuple[Gate, ...]:

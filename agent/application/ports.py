@@ -483,6 +483,14 @@ class Agenda(Protocol):
         """Remember this reboot and no other."""
         ...
 
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        """Return whether the boot partition has been cleaned while this system ran."""
+        ...
+
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        """Remember that the boot partition is cleaned while this system runs."""
+        ...
+
 
 class MarkKeeper(Protocol):
     """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""

@@ -63,6 +63,16 @@ def test_only_one_reboot_is_planned(agenda):
     assert agenda.reboot_plan(OLD) == RebootPlan(OLD)
 
 
+def test_a_cleaning_is_remembered_for_each_system(agenda):
+    assert not agenda.is_boot_cleaned(NEW)
+    agenda.note_boot_cleaned(NEW)
+    agenda.note_boot_cleaned(NEW)
+    assert agenda.is_boot_cleaned(NEW)
+    assert not agenda.is_boot_cleaned(OLD)
+    agenda.note_boot_cleaned(OLD)
+    assert agenda.is_boot_cleaned(NEW)
+
+
 def test_a_state_directory_that_is_none_is_told(tmp_path):
     (tmp_path / "state").write_text("a file")
     agenda = SqliteAgenda(tmp_path / "state", RememberedEvents())

@@ -26,6 +26,7 @@ class FakeAgenda(Agenda):
     def __init__(self) -> None:
         self.paused: Pause | None = None
         self.plan: RebootPlan | None = None
+        self.cleaned: set[StorePath] = set()
         self.fault: JournalError | None = None
         self.read_fault: JournalError | None = None
 
@@ -52,6 +53,15 @@ class FakeAgenda(Agenda):
     def set_reboot_plan(self, plan: RebootPlan | None) -> None:
         self._check()
         self.plan = plan
+
+    @override
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        return toplevel in self.cleaned
+
+    @override
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        self._check()
+        self.cleaned.add(toplevel)
 
     def _check(self) -> None:
         if self.fault is not None:

@@ -428,3 +428,34 @@ def test_what_nixos_would_not_switch_to_is_booted_into_and_gone_back_from(
     code, summary = upgrade(host)
     assert (code, summary["reasons"][0]["name"]) == (75, "denied")
     assert host.boots == 4
+
+
+# A boot partition that is full of what no generation needs
+
+
+def test_a_boot_partition_full_of_what_is_gone_is_cleaned_by_the_running_system(
+    site, new_host, outside
+):
+    settings = {**REBOOTS, "disk": {"store_reserve": "1MiB", "boot_reserve": "200KiB"}}
+    first, second = (
+        release(site, version, kernel="6.12.1", settings=settings)
+        for version in ("26.05.1", "26.05.2")
+    )
+    host = new_host(first, boot="400k")
+    host.power_on()
+    outside.offer(first)
+    assert upgrade(host)[0] == 0
+    gone = "/boot/EFI/nixos/0000-linux-6.1.0-bzImage.efi"
+    host.ok("dd", "if=/dev/zero", f"of={gone}", "bs=1k", "count=300")
+    outside.offer(second)
+    dry = json.loads(host.run("agent", "upgrade", "--dry-run").stdout.splitlines()[-1])
+    assert [reason["name"] for reason in dry["reasons"]] == ["boot-space"]
+    assert host.exists(gone)
+
+    done = host.run("agent", "upgrade")
+
+    assert (done.rc, json.loads(done.stdout.splitlines()[-1])["outcome"]) == (0, "confirmed")
+    assert '"event": "loader.partition_cleaned"' in done.stdout
+    assert not host.exists(gone)
+    systems = host.systems()
+    assert {systems.running, systems.profile, systems.boot_default} == {second.toplevel}

@@ -28,9 +28,17 @@ def _run(arguments: list[str]) -> None:
 
         if has_nothing_to_confirm(arguments[1:]):
             sys.exit(0)
+    if arguments[:1] == ["dead-man"] and "--booted" in arguments:
+        from agent.boot_deadline import end_boot  # noqa: PLC0415
+
+        sys.exit(end_boot(arguments[1:], lambda: _whole(arguments)))
+    sys.exit(_whole(arguments))
+
+
+def _whole(arguments: list[str]) -> int:
     from agent.cli.main import run  # noqa: PLC0415
 
-    sys.exit(run(arguments))
+    return run(arguments)
 
 
 if __name__ == "__main__":

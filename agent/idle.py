@@ -53,14 +53,14 @@ def attempt(arguments: Sequence[str]) -> int | None:
     try:
         if sys.stdout.isatty() or not _NOT_IDLE.isdisjoint(arguments):
             return None
-        content = _read(_config_file(arguments, os.environ))
+        content = read_file(config_file(arguments, os.environ))
         state_dir = _state_dir(content, os.environ)
-        note = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118 - pathlib costs 5 ms
+        note = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118 - pathlib costs 5 ms
         _check(note, state_dir, fingerprint(content, os.environ, arguments))
         cookie = _ask(note)
         with _locked(state_dir):
             # Another agent, or a person, may have been here meanwhile.
-            again = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+            again = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118
             _check(again, state_dir, note["fingerprint"])
             _touch(state_dir, note, cookie)
         if note["is_told"]:
@@ -77,13 +77,13 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
         arguments: those of `agent confirm`; with any but the configuration file a person asks.
     """
     try:
-        named = _config_file(arguments, os.environ)
+        named = config_file(arguments, os.environ)
         plain: tuple[list[str], ...] = ([], ["--config", named], [f"--config={named}"])
         if sys.stdout.isatty() or list(arguments) not in plain:
             return False
-        content = _read(named)
+        content = read_file(named)
         state_dir = _state_dir(content, os.environ)
-        note = json.loads(_read(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+        note = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118
         _check_settings(note, state_dir, fingerprint(content, os.environ, arguments))
         present = os.listdir(note["marks_dir"])  # noqa: PTH208
     except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
@@ -113,14 +113,14 @@ def _may_be_of_a_home(content: bytes, own: Sequence[tuple[str, str]]) -> bool:
 def fingerprint_now(arguments: Sequence[str]) -> str | None:
     """Return the fingerprint as it is now; None without a file, where every run is a full one."""
     try:
-        content = _read(_config_file(arguments, os.environ))
+        content = read_file(config_file(arguments, os.environ))
     except (OSError, Doubt):
         return None
     return fingerprint(content, os.environ, arguments)
 
 
-def _config_file(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the last one named, as the command line takes it."""
+def config_file(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the configuration file: the last one named, as the command line takes it."""
     found = environ.get(f"{_PREFIX}CONFIG") or CONFIG_FILE
     for position, argument in enumerate(arguments):
         if argument == "--config":
@@ -149,7 +149,13 @@ def _state_dir(content: bytes, environ: Mapping[str, str]) -> str:
     return STATE_DIR
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """Return the content of a small file.
+
+    Raises:
+        Doubt: it is too large.
+        OSError: it cannot be read.
+    """
     with open(path, "rb") as stream:  # noqa: PTH123
         content = stream.read(_MAX_FILE + 1)
     if len(content) > _MAX_FILE:

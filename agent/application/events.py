@@ -249,6 +249,12 @@ DEAD_MAN_FIRED = Event(
     "The upgrade was not confirmed in time: the old system's agent looks at it.",
     {"toplevel": "the system to be confirmed"},
 )
+BOOT_DEADLINE_IN_VAIN = Event(
+    "boot_deadline.in_vain",
+    "error",
+    "A booted system could not be judged or left, and a reboot has not helped: it needs a person.",
+    {"toplevel": "the system that runs unconfirmed", "exit_code": "how the attempt ended"},
+)
 ACTIVATION_AWAITED = Event(
     "activation.awaited",
     "warning",

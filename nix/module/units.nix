@@ -51,6 +51,8 @@ let
       };
     serviceConfig = hardening // {
       StateDirectory = "nixos-hydra-agent";
+      # Who can open the history can hold its locks.
+      StateDirectoryMode = "0700";
       LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
       EnvironmentFile = mkIf (cfg.environmentFile != null) cfg.environmentFile;
     };
@@ -131,16 +133,19 @@ in
           "|${marks}/staged"
           "|${marks}/rolling-back"
         ];
-        # It cannot do its work: the loader knows the way back, if there is one.
+        # It cannot do its work: the loader knows the way back, if there is one. The agent sees to
+        # it that this happens once for a system, and never for one that is confirmed.
         FailureAction = mkIf (reboot.mode != "never" && reboot.try_boot) "reboot";
       };
     serviceConfig = {
       Type = "oneshot";
       ExecStart = "${agent} dead-man --booted";
-      # A roll-back is the work done, and no failure.
+      # A roll-back is the work done, and no failure; nor is it one to be asked to end.
       SuccessExitStatus = [
         1
         75
+        130
+        143
       ];
       # It is left out where it cannot be read yet.
       EnvironmentFile = mkIf (cfg.environmentFile != null) "-${cfg.environmentFile}";

@@ -98,6 +98,7 @@ Type=oneshot
 ExecStart={agent} upgrade
 {_ENVIRONMENT}
 StateDirectory=nixos-hydra-agent
+StateDirectoryMode=0700
 SuccessExitStatus=75
 TimeoutStartSec=10h
 """
@@ -130,6 +131,7 @@ Type=exec
 ExecStart={agent} confirm
 {_ENVIRONMENT}
 StateDirectory=nixos-hydra-agent
+StateDirectoryMode=0700
 Restart=on-failure
 RestartForceExitStatus=75
 RestartSec={restart_after}
@@ -165,7 +167,7 @@ FailureAction=reboot
 {_SERVICE_OF_THE_MODULE}
 Type=oneshot
 ExecStart={agent} dead-man --booted
-SuccessExitStatus=1 75
+SuccessExitStatus=1 75 130 143
 {_ENVIRONMENT}
 """
 

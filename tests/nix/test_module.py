@@ -258,7 +258,7 @@ def test_the_programs_that_the_agent_calls_are_on_its_path(read, unit):
 
 def test_a_gate_that_holds_is_no_failure(read):
     assert read("least", f"{UPGRADE}/serviceConfig/SuccessExitStatus") == 75
-    assert read("least", f"{BOOT_DEADLINE}/serviceConfig/SuccessExitStatus") == [1, 75]
+    assert read("least", f"{BOOT_DEADLINE}/serviceConfig/SuccessExitStatus") == [1, 75, 130, 143]
 
 
 def test_the_confirm_unit_is_started_by_switches_and_boots_and_tries_again(read):
@@ -279,8 +279,14 @@ def test_the_deadline_of_a_boot_waits_for_nothing_and_bears_everything(read):
     assert "FailureAction" not in read("least", f"{BOOT_DEADLINE}/unitConfig")
     service = read("everything", f"{BOOT_DEADLINE}/serviceConfig")
     assert set(service) == {"Type", "ExecStart", "SuccessExitStatus", "EnvironmentFile"}
+    # What is wrong with it must not fail the unit, which reboots the host.
     assert service["EnvironmentFile"] == "-/run/secrets/environment"
     assert read("least", f"{BOOT_DEADLINE}/serviceConfig/EnvironmentFile") is None
+
+
+def test_the_state_is_open_to_its_owner_alone(read):
+    for unit in (UPGRADE, CONFIRM):
+        assert read("least", f"{unit}/serviceConfig/StateDirectoryMode") == "0700"
 
 
 def test_a_run_may_take_as_long_as_all_its_deadlines(read):

@@ -75,7 +75,7 @@ class MarkLinks:
         with self._faults_told():
             if (self._dir / mark).is_symlink():
                 (self._dir / mark).unlink(missing_ok=True)
-                self._sync()
+                self._try_sync()
         if mark in _UNDECIDED:
             self._watch.forget()
 
@@ -88,7 +88,7 @@ class MarkLinks:
                 (self._dir / mark).rename(self._dir / to)
             except FileNotFoundError:
                 return False
-            self._sync()
+            self._try_sync()
         if mark in _UNDECIDED and to not in _UNDECIDED:
             self._watch.forget()
         return True
@@ -108,6 +108,14 @@ class MarkLinks:
                 hint="remove it: the next run finds out where the host is",
             )
         return path
+
+    def _try_sync(self) -> None:
+        """The same for a change that has been made already, and that everybody sees by now.
+
+        To say that it failed would be wrong: whoever decides would think that nothing is decided.
+        """
+        with suppress(OSError):
+            self._sync()
 
     def _sync(self) -> None:
         """Let the change survive a power failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
@@ -70,7 +71,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         tell_decided(run, toplevel)
         return
     if not is_tested:
-        ports.marks.remove(Mark.TESTED)
+        with suppress(HostError):  # it is decided: nothing that tidies up ends that
+            ports.marks.remove(Mark.TESTED)
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
     if not is_tested:

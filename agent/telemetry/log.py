@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from agent.domain.secrets import presentable
@@ -74,9 +75,10 @@ class StructlogSink:
             return
         try:
             self._log.log(LEVELS[event.level], event.name, **named)
-        except OSError:
+        except (OSError, ValueError):  # the latter of a stream that is closed
             self.is_lost = True
-            _discard(self._stream)
+            with suppress(OSError, ValueError):
+                _discard(self._stream)
 
 
 def _discard(stream: TextIO) -> None:

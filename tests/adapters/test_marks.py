@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from fakes.telling import SteppedClock
 ROOT = Path(__file__).parents[2]
 STORE = Path("/nix/store")
 OLD, NEW, OTHER = (StorePath(f"{STORE}/{letter * 32}-nixos") for letter in "abc")
+REFUSED = OSError(errno.EIO, "no")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -440,3 +442,21 @@ def test_of_two_processes_that_decide_at_once_exactly_one_does(real, directory):
             child.stdin.close()
             assert child.wait(timeout=60) == 0
             child.stdout.close()
+
+
+def test_a_change_that_was_made_is_no_failure_where_the_disk_cannot_promise_to_keep_it(
+    directory, monkeypatch
+):
+    marks = MarkLinks(directory, STORE)
+    marks.set(Mark.PENDING, NEW)
+
+    def refuse(_handle):
+        raise REFUSED
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert marks.move(Mark.PENDING, NEW, Mark.CONFIRMED) is True
+    assert marks.read() == Marks(confirmed=NEW)
+    marks.remove(Mark.CONFIRMED)
+    assert marks.read() == Marks()
+    with pytest.raises(HostError):  # nothing has been done to the host yet
+        marks.set(Mark.PENDING, NEW)

@@ -239,6 +239,14 @@ def test_a_lost_stream_ends_nothing():
         sink.emit(SAID)
 
 
+def test_a_closed_stream_ends_nothing():
+    stream = io.StringIO()
+    sink = StructlogSink(stream, level="info", format="json")
+    stream.close()
+    sink.emit(SAID)
+    assert sink.is_lost
+
+
 def test_a_traceback_keeps_its_lines():
     text = shown(said=events.BUG_FOUND, exception="Traceback:\n  line\x1b[2J\nError")
     assert "Traceback:\n  line" in text

@@ -365,6 +365,26 @@ def test_where_only_the_profile_is_to_be_changed_and_cannot_no_service_is_touche
     assert world.systemd.activated == []
 
 
+@pytest.mark.parametrize(
+    ("step", "is_profile_back"),
+    [
+        ("set-profile", False),
+        ("switch-to-configuration boot", True),
+        ("rolling-back to rebooting-back", True),
+        ("unmark tested", True),
+    ],
+)
+def test_no_fault_on_the_way_leaves_a_booted_system_running(world, step, is_profile_back):
+    world.host.booted = NEW
+    world.marks.set(Mark.TESTED, NEW)
+    world.steps.at(step, STUCK)
+    if step == "unmark tested":
+        world.host.is_container = True
+    go_back(world)
+    assert (world.host.running, world.host.reboots) == (OLD, 0)
+    assert (world.host.profile == OLD) is is_profile_back
+
+
 # A full disk
 
 

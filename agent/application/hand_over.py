@@ -20,13 +20,15 @@ from agent.domain.units import CONFIRM_UNIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.application.ports import UnitStatus
+    from agent.application.ports import Ports, UnitStatus
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
 _POLL = 0.5
 _SLACK = 30.0
 """Seconds that a confirmation may take beyond its own limits, before it counts as hung."""
+_ASKED = 10
+"""How often systemd is asked to start the unit, while it gives no answer."""
 _SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 
 
@@ -59,13 +61,12 @@ async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: boo
     for _ in range(starts):
         ports.sink.emit(events.CONFIRMATION_HANDED_OVER, unit=CONFIRM_UNIT, toplevel=toplevel)
         try:
-            is_later = ports.lock.is_waiting(Wait.LATER) is True
-            await ports.systemd.start(CONFIRM_UNIT, afresh=is_later)
+            is_started = await _start(ports)
         except HostError as error:
             trouble = error.message
             continue
         with run.report.step("confirm", ports.clock):
-            status = await _ended(run, toplevel)
+            status = await _ended(run, toplevel) if is_started else _SILENT
         if _is_decided(run, toplevel):
             tell_decided(run, toplevel)
             return
@@ -87,6 +88,16 @@ async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: boo
         )
     with lock_if_free(run, waits=waits):
         await _end_it(run, toplevel, trouble)
+
+
+async def _start(ports: Ports) -> bool:
+    """Start the unit, or let one look now that would look later; False if systemd is silent."""
+    is_later = ports.lock.is_waiting(Wait.LATER) is True
+    for _ in range(_ASKED):
+        if await ports.systemd.start(CONFIRM_UNIT, afresh=is_later):
+            return True
+        await ports.clock.sleep(_POLL)
+    return False
 
 
 async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | str | None:

@@ -21,7 +21,7 @@ from agent.adapters.journal_salvage import insert_denial
 from agent.domain.decide import History
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.secrets import presentable
-from agent.domain.standing import Denial, Fault, Standing
+from agent.domain.standing import Denial, Fault, Standing, TakenBuild
 from agent.idle import LAST_CONTACT
 
 if TYPE_CHECKING:
@@ -39,14 +39,28 @@ _KEPT_RUNS: Final = 1000
 _ARRIVED: Final = "('confirmed', 'pending', 'staged', 'rebooting', 'nothing-to-do')"
 _UNDER_WAY: Final = "(" + ", ".join(f"'{phase}'" for phase in sorted(UNDER_WAY)) + ")"
 _TOUCHED: Final = "previous IS NOT NULL AND action IS NOT 'dry-activate'"
+# Since a person has passed the gate against downgrades, or had it forget what was taken.
+_MEASURES: Final = f"""
+    outcome IN {_ARRIVED} AND typeof(build_id) = 'integer'
+    AND build_id BETWEEN 0 AND {LARGEST_NUMBER}
+    AND id >= coalesce((
+        SELECT max(id) FROM runs AS passed WHERE passed.job = runs.job
+        AND passed.outcome IN {_ARRIVED} AND passed.sets_measure = 1
+    ), 0)
+    AND id > coalesce((
+        SELECT max(after_run) FROM forgotten_builds AS forgotten WHERE forgotten.job = runs.job
+        AND forgotten.after_run <= (SELECT max(id) + 1 FROM runs)
+    ), 0)
+"""  # noqa: S608 - constants of our own
 # What decisions stand on is kept however old it is: the highest build of each job, the last change
 # of the host, and the last dry activation.
 _PRUNE: Final = f"""
     DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?
     AND id NOT IN (
         SELECT id FROM (
-            SELECT id, max(build_id) FROM runs WHERE outcome IN {_ARRIVED} GROUP BY job
+            SELECT id, max(build_id) FROM runs WHERE {_MEASURES} GROUP BY job
         )
+        UNION SELECT max(id) FROM runs WHERE outcome IN {_ARRIVED} AND sets_measure = 1 GROUP BY job
         UNION SELECT max(id) FROM runs WHERE {_TOUCHED}
         UNION SELECT max(id) FROM runs WHERE outcome = 'dry-activated'
         UNION SELECT id FROM runs WHERE outcome IN {_UNDER_WAY}
@@ -176,17 +190,28 @@ class SqliteJournal:
             paths = (store_path(run.toplevel) for _, run in self._select(db, which, build_id))
             return next((path for path in paths if path is not None), None)
 
-    def highest_build(self, job: Job) -> int | None:
-        """Return the highest build id of `job` that this host has activated or staged."""
+    def newest_taken(self, job: Job) -> TakenBuild | None:
+        """Return the build of `job` with the highest id that counts as taken here."""
+        which = f"WHERE job = ? AND {_MEASURES} ORDER BY build_id DESC, id LIMIT 1"
         with self._file.read() as db:
             if db is None:
                 return None
-            (found,) = db.execute(
-                f"SELECT max(build_id) FROM runs WHERE job = ? AND outcome IN {_ARRIVED}"  # noqa: S608 - a constant of our own
-                " AND typeof(build_id) = 'integer' AND build_id BETWEEN 0 AND ?",
-                (job.key, LARGEST_NUMBER),
-            ).fetchone()
-            return None if found is None else int(found)
+            run = next((run for _, run in self._select(db, which, job.key)), None)
+        if run is None or run.build_id is None:
+            return None
+        return TakenBuild(run.build_id, run.toplevel, run.finished_at)
+
+    def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
+        """Let the builds that were taken so far count no more; return the newest of them."""
+        taken = self.newest_taken(job)
+        if taken is not None:
+            with self._file.write() as db:
+                db.execute(
+                    "INSERT INTO forgotten_builds (job, reason, by, forgotten_at, after_run)"
+                    " VALUES (?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM runs))",
+                    (job.key, presentable(reason), by, now.isoformat()),
+                )
+        return taken
 
     def history_of(self, candidate: Candidate) -> History:
         """Return what was done with a candidate, or built in its place, on this host.

@@ -117,6 +117,16 @@ _MIGRATIONS: Final = (
     (
         "ALTER TABLE runs ADD COLUMN invocation TEXT",
         "CREATE TABLE boot_cleanings (toplevel TEXT PRIMARY KEY) STRICT",
+        "ALTER TABLE runs ADD COLUMN sets_measure INTEGER",
+        """
+    CREATE TABLE forgotten_builds (
+        job TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        by TEXT NOT NULL,
+        forgotten_at TEXT NOT NULL,
+        after_run INTEGER NOT NULL
+    ) STRICT
+    """,
     ),
 )
 
@@ -124,6 +134,7 @@ _TABLES: Final = {
     "runs": RUN_COLUMNS,
     "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
     "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
+    "forgotten_builds": ("job", "reason", "by", "forgotten_at", "after_run"),
     "pauses": ("reason", "by", "since", "until"),
     "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
     "boot_cleanings": ("toplevel",),

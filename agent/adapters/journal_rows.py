@@ -145,6 +145,7 @@ def run_of(row: Row) -> RunRecord | None:
         reasons=row.reasons("reasons"),
         baseline=row.text("baseline"),
         fault=row.fault("fault"),
+        sets_measure=row.count("sets_measure") == 1,
         error_kind=row.text("error_kind"),
         error_message=row.text("error_message"),
         exit_code=row.number("exit_code"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agent.application.report import Report
     from agent.application.run import Run, RunSettings
     from agent.domain.policy import Policy
+    from agent.domain.standing import TakenBuild
     from agent.domain.store_path import StorePath
 
 _LOOKED_THROUGH = 1000
@@ -200,6 +201,28 @@ async def allow(ports: Ports, settings: RunSettings, what: str, reason: str) -> 
         raise HostError(Kind.NOTHING_HELD, f"nothing is held against {toplevel}")
     ports.idle_note.forget()
     return toplevel
+
+
+async def allow_downgrade(
+    ports: Ports, policy: Policy, settings: RunSettings, reason: str
+) -> TakenBuild:
+    """Let the builds of the host's job that were taken before count no more; return the newest.
+
+    The next build that is taken is the new measure, whatever its number.
+
+    Raises:
+        AgentError: none was taken (NOTHING_HELD), or the history cannot be written.
+    """
+    taken = ports.journal.forget_taken(policy.job, reason, settings.by, ports.clock.now())
+    if taken is None:
+        raise HostError(
+            Kind.NOTHING_HELD, f"no build of {policy.job} counts as taken: none is a downgrade"
+        )
+    ports.idle_note.forget()
+    ports.sink.emit(
+        events.DOWNGRADE_ALLOWED, build_id=taken.build_id, reason=reason, by=settings.by
+    )
+    return taken
 
 
 def _lift(ports: Ports, settings: RunSettings, toplevel: StorePath, reason: str) -> bool:

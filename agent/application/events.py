@@ -437,6 +437,12 @@ DENIAL_LIFTED = Event(
     "A store path may be activated again.",
     {"toplevel": "store path of the system", "reason": "why", "by": "the person"},
 )
+DOWNGRADE_ALLOWED = Event(
+    "downgrade.allowed",
+    "info",
+    "The builds that were taken before count no more: the next one is taken whatever its number.",
+    {"build_id": "the newest of them", "reason": "why", "by": "the person"},
+)
 RECOVERY_STEP = Event(
     "recovery.step",
     "warning",

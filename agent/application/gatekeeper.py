@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
@@ -150,7 +150,10 @@ async def _answer(asked: Question, gate: Gate, *, raises: bool) -> Judgement | N
 
 
 def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
-    """Open a gate that the person who started this run ignores."""
+    """Open a gate that the person who started this run ignores.
+
+    What is taken past the gate `downgrade` is what later builds are measured by.
+    """
     settings = run.settings
     if judgement.is_open or judgement.gate not in settings.ignored_gates:
         return judgement
@@ -160,6 +163,8 @@ def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
         reason=judgement.reason,
         given_reason=settings.ignored_because,
     )
+    if judgement.gate is Gate.DOWNGRADE:
+        run.record = replace(run.record, sets_measure=True)
     told = f"ignored by {settings.by} ({settings.ignored_because}): {judgement.reason}"
     return Judgement(judgement.gate, is_open=True, reason=told)
 
@@ -308,7 +313,7 @@ async def _downgrade(asked: Question) -> Judgement | None:
     found = asked.candidate
     if found is None:
         return None
-    return judge_downgrade(found, asked.ports.journal.highest_build(found.job))
+    return judge_downgrade(found, asked.ports.journal.newest_taken(found.job))
 
 
 async def _window(asked: Question) -> Judgement:

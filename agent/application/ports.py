@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.domain.policy import Action, ConfirmPolicy
     from agent.domain.reboot import Inhibitor, RebootPlan
     from agent.domain.sighting import Moment, Sighting
-    from agent.domain.standing import Denial, Standing
+    from agent.domain.standing import Denial, Standing, TakenBuild
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
     from agent.domain.trust import FlakeSource
@@ -550,6 +550,8 @@ class RunRecord:
     """systemd's InvocationID of the last activation that the agent has started for it."""
     fault: str | None = None
     """`Fault` of a failed or rolled-back upgrade that had touched the host."""
+    sets_measure: bool = False
+    """A person has passed the gate `downgrade`: builds before this one count no more."""
     error_kind: str | None = None
     error_message: str | None = None
     exit_code: int | None = None
@@ -610,8 +612,18 @@ class Journal(Protocol):
         """Return the path of a build that the history knows."""
         ...
 
-    def highest_build(self, job: Job) -> int | None:
-        """Return the highest build id of `job` that this host has activated or staged."""
+    def newest_taken(self, job: Job) -> TakenBuild | None:
+        """Return the build of `job` with the highest id that this host has activated or staged.
+
+        Builds before one that `sets_measure`, or before `forget_taken`, count no more.
+        """
+        ...
+
+    def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
+        """Let the builds that were taken so far count no more; return the newest of them.
+
+        None, and nothing is written, where none counts.
+        """
         ...
 
     def history_of(self, candidate: Candidate) -> History:

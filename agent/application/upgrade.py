@@ -147,8 +147,8 @@ def _remember_build(run: Run, found: Found) -> None:
     """
     if run.policy.action is Action.DRY_ACTIVATE:
         return  # the host need not be on it
-    highest = run.ports.journal.highest_build(found.candidate.job)
-    if highest is None or highest < found.candidate.build_id:
+    taken = run.ports.journal.newest_taken(found.candidate.job)
+    if taken is None or taken.build_id < found.candidate.build_id:
         run.ports.journal.record(last_row(run))
 
 

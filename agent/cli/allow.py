@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,15 +11,29 @@ from agent.cli.options import config_option
 if TYPE_CHECKING:
     from pathlib import Path
 
+_DOWNGRADE: Final = "downgrade"
+
 
 @click.command("allow")
 @config_option
-@click.argument("what", metavar="PATH|BUILD")
+@click.argument("what", metavar="PATH|BUILD|downgrade")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is recorded.")
 def command(config_file: Path | None, what: str, reason: str) -> None:
-    """Lift a denial: the next run may activate the path again."""
-    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.quietly import with_ports  # noqa: PLC0415
+    """Lift a denial: the next run may activate the path again.
 
+    With `downgrade` instead of a path or a build, the builds that this host has taken before count
+    no more, and the next one is taken whatever its number: after Hydra's database was reset, or
+    when one build had a number that was far too high.
+    """
+    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
+    from agent.cli.quietly import with_policy, with_ports  # noqa: PLC0415
+
+    if what == _DOWNGRADE:
+        taken = with_policy(
+            config_file,
+            lambda ports, policy, run: by_hand.allow_downgrade(ports, policy, run, reason),
+        )
+        click.echo(f"builds older than {taken.build_id} are no downgrade any more")
+        return
     toplevel = with_ports(config_file, lambda ports, run: by_hand.allow(ports, run, what, reason))
     click.echo(f"{toplevel} is allowed again")

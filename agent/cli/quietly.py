@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.application.ports import Ports
     from agent.application.run import RunSettings
     from agent.cli.event_loop import Stopped
+    from agent.domain.policy import Policy
 
 _T = TypeVar("_T")
 
@@ -25,6 +26,22 @@ def with_ports(
     """Return what `call` returns, given the ports that the settings describe.
 
     Raises:
+        AgentError: as `with_policy`.
+    """
+    return with_policy(
+        config_file, lambda ports, _policy, run: call(ports, run), only_reads=only_reads
+    )
+
+
+def with_policy(
+    config_file: Path | None,
+    call: Callable[[Ports, Policy, RunSettings], Awaitable[_T]],
+    *,
+    only_reads: bool = False,
+) -> _T:
+    """Return what `call` returns, given what the settings say.
+
+    Raises:
         AgentError: the settings cannot be used, this user may not change anything, or what `call`
             raises.
     """
@@ -34,6 +51,7 @@ def with_ports(
     from agent.cli.progress import LoggedProgress  # noqa: PLC0415
     from agent.cli.use_case import person  # noqa: PLC0415
     from agent.config.load import load_settings  # noqa: PLC0415
+    from agent.config.policy import policy_of  # noqa: PLC0415
     from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
     from agent.wiring import open_ports  # noqa: PLC0415
 
@@ -45,6 +63,6 @@ def with_ports(
 
     async def main(_stopped: Stopped) -> _T:
         async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
-            return await call(ports, run)
+            return await call(ports, policy_of(settings), run)
 
     return run_async(main)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.domain.check import CheckResult
     from agent.domain.pause import Pause
     from agent.domain.policy import Policy
-    from agent.domain.standing import Standing
+    from agent.domain.standing import Standing, TakenBuild
     from agent.domain.store_path import StorePath
 
 
@@ -248,14 +248,20 @@ def judge_agent_removed(*, has_it: bool, would_have_it: bool) -> Judgement:
     return Judgement(Gate.AGENT_REMOVED, is_open=True, reason="the agent stays")
 
 
-def judge_downgrade(candidate: Candidate, highest_build: int | None) -> Judgement:
+def judge_downgrade(candidate: Candidate, taken: TakenBuild | None) -> Judgement:
     """Hold a build older than the newest one this host has already taken from the same job.
 
     Hydra's `latest` can go backwards when an administrator restarts a build (recorded
-    `restart-4-latest-regressed.json`).
+    `restart-4-latest-regressed.json`). A Hydra whose numbers begin anew, or that has named one of
+    far too high a number once, is a person's affair: who passes the gate sets a new measure.
     """
-    if highest_build is not None and candidate.build_id < highest_build:
-        reason = f"build {candidate.build_id} is older than build {highest_build}, taken before"
+    if taken is not None and candidate.build_id < taken.build_id:
+        when = f" on {_instant(taken.taken_at)}" if taken.taken_at else ""
+        reason = (
+            f"build {candidate.build_id} is older than build {taken.build_id}, which this host has"
+            f" taken{when} as {taken.toplevel or 'an unknown path'}; if Hydra's numbers have begun"
+            " anew, or that one was wrong, `agent allow downgrade` forgets it"
+        )
         return Judgement(Gate.DOWNGRADE, is_open=False, reason=reason)
     return Judgement(Gate.DOWNGRADE, is_open=True, reason="not older than what was here")
 

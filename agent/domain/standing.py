@@ -41,6 +41,16 @@ class Denial:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenBuild:
+    """A build that this host has taken: what later builds of its job are measured by."""
+
+    build_id: int
+    toplevel: str | None
+    taken_at: datetime | None
+    """When its run ended, None where that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What the history says about one path since it was last confirmed here, or allowed."""
 

@@ -25,9 +25,9 @@ from agent.application.ports import RunRecord
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.outcome import UNDER_WAY, Outcome
-from agent.domain.standing import Denial, Fault, Standing
+from agent.domain.standing import Denial, Fault, Standing, TakenBuild
 from fakes.journal import FakeJournal
-from fakes.runs import NOW, a_run, an_arrival
+from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, NEW, OLD, OTHER, SPECIAL, a_candidate
 from fakes.telling import RememberedEvents
 
@@ -72,7 +72,7 @@ def journal(request):
 
 def test_a_new_journal_knows_nothing(journal):
     assert last_of(journal) is None
-    assert journal.highest_build(JOB) is None
+    assert highest(journal, JOB) is None
     assert journal.history_of(a_candidate(NEW)) == History()
 
 
@@ -97,7 +97,7 @@ def test_a_run_is_rewritten_as_it_goes_on(journal):
     journal.record(an_arrival(1, outcome="confirmed"))
     journal.record(an_arrival(2, outcome="activating"))
     assert last_of(journal).outcome == "activating"
-    assert journal.highest_build(JOB) == 1
+    assert highest(journal, JOB) == 1
 
 
 def test_a_run_that_ends_as_the_last_one_did_is_only_counted(journal):
@@ -160,8 +160,44 @@ def test_only_systems_that_came_count_as_the_highest_build(journal, outcome, cou
     journal.record(an_arrival(9, OTHER, outcome))
     journal.record(an_arrival(5))
     journal.record(an_arrival(11, job=ELSEWHERE.key))
-    assert journal.highest_build(JOB) == (9 if counts else 5)
-    assert journal.highest_build(ELSEWHERE) == 11
+    assert highest(journal, JOB) == (9 if counts else 5)
+    assert highest(journal, ELSEWHERE) == 11
+
+
+def test_the_build_that_is_the_measure_is_known_with_its_path_and_its_time(journal):
+    journal.record(an_arrival(3))
+    journal.record(an_arrival(9, OTHER))
+    journal.record(an_arrival(5))
+    taken = journal.newest_taken(JOB)
+    assert taken == TakenBuild(9, OTHER, an_arrival(9).finished_at)
+
+
+def test_a_build_that_was_taken_past_the_gate_is_the_new_measure(journal):
+    journal.record(an_arrival(900, OTHER))
+    journal.record(an_arrival(800, OTHER, job=ELSEWHERE.key))
+    journal.record(an_arrival(4, sets_measure=True))
+    assert (highest(journal, JOB), highest(journal, ELSEWHERE)) == (4, 800)
+    journal.record(an_arrival(6))
+    assert highest(journal, JOB) == 6
+    journal.record(an_arrival(5, sets_measure=True))
+    assert highest(journal, JOB) == 5
+
+
+@pytest.mark.parametrize("outcome", ["held", "failed", "rolled-back", "activating"])
+def test_a_build_that_did_not_come_is_no_measure_though_a_person_wanted_it(journal, outcome):
+    journal.record(an_arrival(900, OTHER))
+    journal.record(an_arrival(4, outcome=outcome, sets_measure=True))
+    assert highest(journal, JOB) == 900
+
+
+def test_a_person_has_the_measure_forgotten(journal):
+    journal.record(an_arrival(900, OTHER))
+    journal.record(an_arrival(800, OTHER, job=ELSEWHERE.key))
+    assert journal.forget_taken(JOB, "a new Hydra", "ann", NOW).build_id == 900
+    assert (highest(journal, JOB), highest(journal, ELSEWHERE)) == (None, 800)
+    assert journal.forget_taken(JOB, "again", "ann", NOW) is None
+    journal.record(an_arrival(4))
+    assert highest(journal, JOB) == 4
 
 
 @pytest.mark.parametrize(
@@ -473,7 +509,7 @@ def test_a_history_of_the_first_version_is_carried_over_whole(real, file, sink):
     assert first == an_arrival(1, reasons=(("x", "y"),), exit_code=0, repeats=3)
     assert second == replace(first, **vars_of(2, "staged"))
     assert third == replace(first, **vars_of(3, "failed"))
-    assert real.highest_build(JOB) == 2
+    assert highest(real, JOB) == 2
     assert real.under_way() is None
     assert real.standing_of(NEW, NOW) == Standing()
     assert sink.said == []
@@ -531,13 +567,33 @@ def test_old_runs_are_pruned_but_not_what_decisions_stand_on(real, file):
         (count,) = db.execute("SELECT count(*) FROM runs").fetchone()
     assert kept == [900, 800, 600, 550, 530, 520, 510, 500]
     assert count == 1000 + len(kept)
-    assert real.highest_build(JOB) == 900
-    assert real.highest_build(ELSEWHERE) == 800
+    assert highest(real, JOB) == 900
+    assert highest(real, ELSEWHERE) == 800
     assert real.history_of(a_candidate(NEW)).has_failed
     assert real.history_of(a_candidate(OTHER)).is_dry_activated
     assert real.under_way().build_id == 520
     assert real.standing_of(SPECIAL, NOW).roll_backs == 1
     assert real.standing_of(OLD, NOW).denial is not None
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_the_measure_is_kept_however_old_it_is_and_those_before_it_never_come_back(
+    real, file, is_forgotten
+):
+    real.record(an_arrival(900, OTHER))
+    if is_forgotten:
+        real.forget_taken(JOB, "a new Hydra", "ann", NOW)
+    real.record(an_arrival(4, sets_measure=not is_forgotten))
+    real.record(an_arrival(7, SPECIAL))
+    real.record(an_arrival(6, OLD))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.executemany(
+            "INSERT INTO runs (id, run_id, started_at, host, job, outcome)"
+            " VALUES (?, ?, '2026-01-01T00:00:00+00:00', 'h', 'j', 'held')",
+            [(n, f"filler-{n}") for n in range(1000, 3000)],
+        )
+    real.record(a_run(9999, outcome="failed"))
+    assert highest(real, JOB) == 7
 
 
 def names_in(directory):
@@ -547,7 +603,7 @@ def names_in(directory):
 
 def test_a_reader_makes_no_journal(real, tmp_path):
     assert last_of(real) is None
-    assert real.highest_build(JOB) is None
+    assert highest(real, JOB) is None
     assert names_in(tmp_path) == set()
 
 
@@ -738,7 +794,7 @@ def test_two_processes_may_write_to_a_new_journal_at_once(tmp_path, real):
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
         (count,) = db.execute("SELECT count(*) FROM runs").fetchone()
     assert count == 75
-    assert real.highest_build(JOB) == 24
+    assert highest(real, JOB) == 24
 
 
 class writer:  # noqa: N801 - used as a function
@@ -778,7 +834,7 @@ def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, 
             for number, text in db.execute("SELECT build_id, error_message FROM runs"):
                 assert text == f"{number} " * 2000
         last_told = max(last_told, told)
-        assert real.highest_build(JOB) >= last_told
+        assert highest(real, JOB) >= last_told
     assert sink.said == []
 
 

@@ -28,7 +28,7 @@ from agent.domain.reboot import RebootPlan
 from agent.domain.standing import Denial
 from agent.domain.units import CONFIRM_UNIT
 from fakes.pending import NEW, pending_world
-from fakes.runs import NOW, a_run, an_arrival
+from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, OLD, a_candidate
 from fakes.telling import RememberedEvents
 from fakes.world import system
@@ -248,7 +248,7 @@ def test_the_highest_build_is_one_that_can_be(journal, file, name):
     loosen(file)
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("UPDATE runs SET build_id = ? WHERE build_id = 5", (HOSTILE[name],))
-    assert journal.highest_build(JOB) == 3
+    assert highest(journal, JOB) == 3
 
 
 @pytest.mark.parametrize("name", ["no-path", "number", "nul", "empty"])

@@ -11,7 +11,7 @@ from typing_extensions import override
 from agent.application.ports import Journal, RunRecord
 from agent.domain.decide import History
 from agent.domain.outcome import UNDER_WAY
-from agent.domain.standing import Denial, Standing
+from agent.domain.standing import Denial, Standing, TakenBuild
 from agent.domain.store_path import StorePath
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class FakeJournal(Journal):
         self.fault: JournalError | None = None
         self.read_fault: JournalError | None = None
         self._allowed_after: dict[StorePath, int] = {}
+        self._forgotten_before: dict[str, int] = {}
 
     @override
     def note_contact(self, now: datetime) -> None:
@@ -115,13 +116,27 @@ class FakeJournal(Journal):
         return None if known is None else StorePath(known)
 
     @override
-    def highest_build(self, job: Job) -> int | None:
-        found = (
-            row.build_id
-            for row in self._read()
-            if row.job == job.key and row.outcome in _ARRIVED and row.build_id is not None
-        )
-        return max(found, default=None)
+    def newest_taken(self, job: Job) -> TakenBuild | None:
+        arrived = [
+            (number, row)
+            for number, row in enumerate(self._read())
+            if row.job == job.key and row.outcome in _ARRIVED
+        ]
+        since = max((number for number, row in arrived if row.sets_measure), default=0)
+        since = max(since, self._forgotten_before.get(job.key, 0))
+        rows = [row for number, row in arrived if number >= since and row.build_id is not None]
+        newest = max(rows, key=lambda row: row.build_id or 0, default=None)
+        if newest is None or newest.build_id is None:
+            return None
+        return TakenBuild(newest.build_id, newest.toplevel, newest.finished_at)
+
+    @override
+    def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
+        taken = self.newest_taken(job)
+        if taken is not None:
+            self._write()
+            self._forgotten_before[job.key] = len(self.rows)
+        return taken
 
     @override
     def history_of(self, candidate: Candidate) -> History:

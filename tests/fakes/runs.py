@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.application.ports import RunRecord
 
 from .samples import JOB, NEW, OLD
+
+if TYPE_CHECKING:
+    from agent.application.ports import Journal
+    from agent.domain.job import Job
 
 NOW = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
 
@@ -32,3 +36,9 @@ def an_arrival(
     action = "dry-activate" if outcome == "dry-activated" else "switch"
     given = {"action": action, "build_id": number, "previous": OLD, "boot_id": "boot-1"}
     return a_run(number, toplevel=toplevel, outcome=outcome, **(given | facts))
+
+
+def highest(journal: Journal, job: Job) -> int | None:
+    """Return the number of the newest build that counts as taken."""
+    taken = journal.newest_taken(job)
+    return None if taken is None else taken.build_id

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.domain.gates import FreeSpace
     from agent.domain.job import Job
     from agent.domain.marks import Mark
-    from agent.domain.standing import Denial
+    from agent.domain.standing import Denial, TakenBuild
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
@@ -214,9 +214,9 @@ class WorldJournal(FakeJournal):
         super().deny(denial, run)
 
     @override
-    def highest_build(self, job: Job) -> int | None:
+    def newest_taken(self, job: Job) -> TakenBuild | None:
         self._steps.append("highest-build")
-        return super().highest_build(job)
+        return super().newest_taken(job)
 
 
 class WorldMarks(FakeMarks):

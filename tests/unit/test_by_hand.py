@@ -16,7 +16,7 @@ from agent.domain.standing import Denial
 from fakes.pending import FULL, NEW, STRANGE, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import OLD, SPECIAL
-from fakes.world import STORE, system
+from fakes.world import STORE, WATCHFUL, system
 
 OLDER = system(5)
 NO_LOCK = HostError(Kind.STATE_FULL, "cannot use agent.lock: no room")
@@ -351,3 +351,18 @@ def test_to_allow_what_nobody_holds_is_a_mistake_that_is_told(world):
         ask(world, by_hand.allow, NEW, "fixed")
     assert refused.value.kind is Kind.NOTHING_HELD
     assert events.DENIAL_LIFTED.name not in world.told.names()
+
+
+def test_a_person_lets_older_builds_count_again(world):
+    world.journal.record(an_arrival(900, OLD))
+    world.idle_note.build_id = 900
+    settings = RunSettings("run-1", STORE, by="ada")
+    taken = asyncio.run(by_hand.allow_downgrade(world.ports, WATCHFUL, settings, "a new Hydra"))
+    assert taken.build_id == 900
+    assert world.idle_note.build_id is None
+    assert world.told.fields_of(events.DOWNGRADE_ALLOWED) == {
+        "build_id": 900, "reason": "a new Hydra", "by": "ada"
+    }  # fmt: skip
+    with pytest.raises(HostError) as refused:
+        asyncio.run(by_hand.allow_downgrade(world.ports, WATCHFUL, settings, "again"))
+    assert refused.value.kind is Kind.NOTHING_HELD

@@ -24,7 +24,7 @@ from agent.domain.gates import (
     judge_suspect,
 )
 from agent.domain.policy import Action
-from agent.domain.standing import Denial, Standing
+from agent.domain.standing import Denial, Standing, TakenBuild
 from agent.domain.window import Schedule, Window
 from fakes.runs import NOW
 from fakes.samples import JOB, NEW, OTHER, POLICY
@@ -37,9 +37,19 @@ CANDIDATE = Candidate(JOB, 28, NEW, "x86_64-linux", None)
     ("highest", "is_open"), [(None, True), (27, True), (28, True), (32, False)]
 )
 def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
-    judgement = judge_downgrade(CANDIDATE, highest)
+    taken = None if highest is None else TakenBuild(highest, OTHER, NOW)
+    judgement = judge_downgrade(CANDIDATE, taken)
     assert judgement.is_open is is_open
     assert is_open or "28 is older than build 32" in judgement.reason
+
+
+def test_the_build_that_set_the_measure_is_named():
+    reason = judge_downgrade(CANDIDATE, TakenBuild(32, OTHER, NOW)).reason
+    assert f"build 32, which this host has taken on 2026-11-21 04:40 UTC as {OTHER}" in reason
+    assert "`agent allow downgrade`" in reason
+    assert (
+        "taken as an unknown path" in judge_downgrade(CANDIDATE, TakenBuild(32, None, None)).reason
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from agent.application import events
+from agent.application import by_hand, events
 from agent.application.ports import ActivationExit
+from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
 from agent.domain.build import Build
 from agent.domain.errors import ExitCode, HostError, HydraError, JournalError, Kind
@@ -15,8 +17,9 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
 from fakes.pending import pending_world
+from fakes.runs import an_arrival, highest
 from fakes.samples import JOB, OLD
-from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
+from fakes.world import STORE, WATCHFUL, PowerCut, World, flake_of, system
 
 NEW, NEWER = system(1), system(2)
 BOOT = replace(WATCHFUL, action=Action.BOOT)
@@ -91,7 +94,7 @@ def test_a_dry_activation_leaves_the_host_where_it_was_and_no_build_behind(world
     dry = replace(WATCHFUL, action=Action.DRY_ACTIVATE)
     world.run(dry)
     assert world.run(dry).outcome is Outcome.NOTHING_TO_DO
-    assert world.journal.highest_build(JOB) is None
+    assert highest(world.journal, JOB) is None
     assert world.marks.read() == Marks(confirmed=OLD)
 
 
@@ -549,3 +552,60 @@ def test_the_selected_build_is_told_with_the_time_it_was_finished(world):
     said = world.told.fields_of(events.BUILD_SELECTED)
     assert said["finished_at"] == "2026-11-21T04:40:00+00:00"
     assert (said["build_id"], said["toplevel"]) == (1, NEW)
+
+
+# A number that was far too high
+
+
+FAR_TOO_HIGH = 9007199254740993
+
+
+@pytest.fixture(params=[FAR_TOO_HIGH, 2147483647, 900])
+def misled(request, world):
+    """A host that has once taken a build of far too high a number; Hydra is at build 2 now."""
+    world.publish(request.param, system(5))
+    assert world.run().outcome is Outcome.CONFIRMED
+    del world.hydra.builds[request.param]
+    world.publish(2, system(2))
+    return world
+
+
+def test_a_number_that_was_far_too_high_holds_and_is_named(misled):
+    report = misled.run()
+    ((gate, reason),) = report.reasons
+    taken = misled.journal.newest_taken(JOB)
+    assert gate == "downgrade"
+    assert f"older than build {taken.build_id}, which this host has taken" in reason
+    assert system(5) in reason
+
+
+def test_what_a_person_takes_past_the_gate_is_the_new_measure(misled):
+    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "a new Hydra"}
+    assert misled.carry_out(upgrade, **asked).outcome is Outcome.CONFIRMED
+    assert highest(misled.journal, JOB) == 2
+    misled.publish(3, system(3))
+    assert misled.run().outcome is Outcome.CONFIRMED
+    del misled.hydra.builds[3]
+    assert [name for name, _ in misled.run().reasons] == ["downgrade"]
+
+
+def test_what_a_person_tries_past_the_gate_and_breaks_is_no_measure(misled):
+    before = highest(misled.journal, JOB)
+    misled.steps.at("switch", misled.service_breaks)
+    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "a new Hydra"}
+    assert misled.carry_out(upgrade, **asked).outcome is Outcome.ROLLED_BACK
+    assert highest(misled.journal, JOB) == before
+
+
+def test_a_gate_that_was_open_anyhow_sets_no_measure(world):
+    world.journal.record(an_arrival(1, OLD))
+    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "to be sure"}
+    assert world.carry_out(upgrade, **asked).outcome is Outcome.CONFIRMED
+    assert not world.last_row().sets_measure
+
+
+def test_once_the_measure_is_forgotten_the_host_goes_on(misled):
+    settings = RunSettings("by-hand", STORE, by="ann")
+    asyncio.run(by_hand.allow_downgrade(misled.ports, WATCHFUL, settings, "a new Hydra"))
+    assert misled.run().outcome is Outcome.CONFIRMED
+    assert highest(misled.journal, JOB) == 2

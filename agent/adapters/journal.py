@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.adapters.journal_file import JournalFile
@@ -68,6 +68,8 @@ _PRUNE: Final = f"""
         UNION SELECT max(id) FROM runs WHERE outcome = 'confirmed' GROUP BY toplevel
     )
 """  # noqa: S608 - constants of our own
+_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ\n"
+_MAX_STAMP: Final = 64
 _FOREIGN: Final = ("flake", "reasons", "error_message")
 """What may quote an URL of somebody else's, with a password in it."""
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
@@ -87,7 +89,7 @@ class SqliteJournal:
     def note_contact(self, now: datetime) -> None:
         """Write `last-contact`: when Hydra last answered, for whoever watches this host."""
         with self._file.faults_told():
-            stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ\n")
+            stamp = now.strftime(_STAMP)
             # Not blocking: in its place may be a pipe that nobody reads.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
             handle = os.open(self._last_contact, flags, 0o600)
@@ -95,6 +97,17 @@ class SqliteJournal:
                 os.write(handle, stamp.encode())
             finally:
                 os.close(handle)
+
+    def last_contact(self) -> datetime | None:
+        """Return what `last-contact` says; None where that is no time, or cannot be read."""
+        try:
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+            with open(os.open(self._last_contact, flags), "rb") as stream:  # noqa: PTH123 - a descriptor
+                return datetime.strptime(stream.read(_MAX_STAMP).decode("ascii"), _STAMP).replace(
+                    tzinfo=UTC
+                )
+        except (OSError, ValueError):
+            return None
 
     def prepare(self) -> None:
         """Make sure that the history can be written; a damaged file is set aside."""

@@ -160,6 +160,17 @@ CLOCK_OVERDUE = Event(
     "The clock has not been synchronised for longer than `clock.patience`; a person has to help.",
     {"seconds": "for how long, as far as is known"},
 )
+SILENCE_OVERDUE = Event(
+    "hydra.overdue",
+    "error",
+    "Hydra, or what has its builds, has been out of reach for longer than `hydra.patience`: the run"
+    " counts as failed.",
+    {
+        "about": "`hydra` or `cache`",
+        "seconds": "for how long, as far as is known",
+        "kind": "the fault that was found this time",
+    },
+)
 CHECK_FINISHED = Event(
     "check.finished",
     "info",

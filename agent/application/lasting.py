@@ -7,15 +7,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
-from agent.domain.errors import HostError, Kind
+from agent.domain.errors import HostError, HydraError, Kind
 from agent.domain.sighting import look
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports
+    from agent.domain.candidate import Candidate
+    from agent.domain.errors import AgentError
     from agent.domain.gates import Foreign, Gate
     from agent.domain.policy import Policy
 
 _CLOCK: Final = "clock"
+_HYDRA: Final = "hydra"
+_CACHE: Final = "cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +78,43 @@ async def since_first_seen(ports: Ports, gate: Gate, foreign: Foreign, *, keeps:
     if keeps:
         ports.sightings.keep(gate, sighting)
     return replace(foreign, since=now - sighting.age)
+
+
+def forget_silence(ports: Ports) -> None:
+    """Note that Hydra has answered."""
+    ports.sightings.forget(_HYDRA)
+
+
+def forget_all_silence(ports: Ports) -> None:
+    """Note that all that a run needs could be had."""
+    forget_silence(ports)
+    ports.sightings.forget(_CACHE)
+
+
+async def is_overdue(
+    ports: Ports, policy: Policy, error: AgentError, candidate: Candidate | None
+) -> bool:
+    """Return whether what a run could not reach has been out of reach for `hydra.patience`.
+
+    Of Hydra that counts from its last answer, the idle path's included; of a cache from the first
+    run that could not fetch this candidate.
+    """
+    now = ports.clock.now()
+    is_right = await ports.systemd.is_clock_synchronised() is True
+    moment = ports.sightings.moment(now, is_clock_right=is_right)
+    if isinstance(error, HydraError):
+        name, about = _HYDRA, "unreachable"
+        contact = ports.journal.last_contact()
+    else:
+        name, about, contact = _CACHE, candidate.toplevel if candidate else "unknown", None
+    last = ports.sightings.last(name)
+    if last is not None and contact is not None and contact > last.at.now:
+        last = None  # it has answered an idle run meanwhile
+    sighting = look(last, about, moment, now - (contact or now))
+    ports.sightings.keep(name, sighting)
+    if sighting.age < policy.hydra_patience:
+        return False
+    ports.sink.emit(
+        events.SILENCE_OVERDUE, about=name, seconds=sighting.age.total_seconds(), kind=error.kind
+    )
+    return True

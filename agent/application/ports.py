@@ -569,6 +569,10 @@ class Journal(Protocol):
         """Leave the time of the last answer of Hydra, outside the history."""
         ...
 
+    def last_contact(self) -> datetime | None:
+        """Return when Hydra last answered; None where nobody can say. It never raises."""
+        ...
+
     def prepare(self) -> None:
         """Make sure that the history can be written; a damaged file is set aside."""
         ...

@@ -39,12 +39,16 @@ class Report:
     durations: dict[str, float] = field(default_factory=dict)
     fetched: Fetched | None = None
     error: AgentError | None = None
+    is_overdue: bool = False
+    """What the fault says is out of reach has been so for too long: a failure of its own."""
     is_recorded_elsewhere: bool = False
     """Another process has written the row of what this run has begun."""
 
     @property
     def exit_code(self) -> ExitCode:
         """The exit code that the run's outcome asks for."""
+        if self.is_overdue:
+            return ExitCode.FAILED
         if self.error is not None:
             return self.error.exit_code
         return _EXIT_CODES.get(self.outcome or Outcome.FAILED, ExitCode.DONE)

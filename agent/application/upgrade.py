@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, assert_never
 from agent.application import events
 from agent.application.gatekeeper import ask_gates, may_fetch_first
 from agent.application.hand_over import see_through
-from agent.application.lasting import refuse_to_wait_for_the_clock
+from agent.application.lasting import (
+    forget_all_silence,
+    forget_silence,
+    is_overdue,
+    refuse_to_wait_for_the_clock,
+)
 from agent.application.observe import (
     Found,
     find_candidate,
@@ -23,7 +28,14 @@ from agent.application.recover import recover_all
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
-from agent.domain.errors import ActivationError, AgentError, HostError, JournalError, Kind
+from agent.domain.errors import (
+    ActivationError,
+    AgentError,
+    ExitCode,
+    HostError,
+    JournalError,
+    Kind,
+)
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -47,6 +59,9 @@ _CLOCK_PAUSE = timedelta(minutes=10)
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
 
+_REACHED = frozenset({Outcome.NOTHING_TO_DO, Outcome.CONFIRMED})
+"""Ends of a run that could reach all it needed."""
+
 __all__ = ["RunSettings", "upgrade"]
 
 
@@ -55,7 +70,20 @@ async def upgrade(ports: Ports, policy: Policy, settings: RunSettings) -> Report
 
     A cancellation is recorded as far as it got, and passed on.
     """
-    return await carry_out(begin(ports, policy, settings), _run)
+    return await carry_out(begin(ports, policy, settings), _patiently)
+
+
+async def _patiently(run: Run) -> None:
+    """Do a run; what is out of reach is a failure only after a while."""
+    try:
+        await _run(run)
+    except AgentError as error:
+        if error.exit_code is ExitCode.UNREACHABLE and not run.settings.dry_run:
+            report = run.report
+            report.is_overdue = await is_overdue(run.ports, run.policy, error, report.candidate)
+        raise
+    if run.report.outcome in _REACHED and not run.settings.dry_run:
+        forget_all_silence(run.ports)
 
 
 async def _run(run: Run) -> None:
@@ -190,6 +218,7 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
         )
         if not run.settings.dry_run:
             ports.journal.note_contact(ports.clock.now())
+            forget_silence(ports)
         seen = look_at_host(ports.host, candidate)
         report.systems = seen.systems
     decision = decide(

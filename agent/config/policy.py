@@ -39,6 +39,7 @@ def policy_of(settings: Settings) -> Policy:
         confirm=confirm_policy_of(settings.confirm),
         foreign_hold=settings.upgrade.foreign_hold,
         clock_patience=settings.clock.patience,
+        hydra_patience=hydra.patience,
         activate_deadline=settings.activate.deadline,
         substituters=settings.fetch.substituters,
         allow_insecure=settings.trust.allow_insecure,

@@ -194,6 +194,8 @@ class HydraSection(Section):
     """Time limit of the whole conversation of a run, retries included."""
     refresh: Duration = timedelta(hours=1)
     """How often at least everything is asked, even if the newest build is still the same."""
+    patience: Duration = timedelta(days=3)
+    """How long Hydra, or a cache, may be out of reach before a run counts as failed for it."""
 
     @field_validator("deadline")
     @classmethod

@@ -99,6 +99,8 @@ class Policy:
     foreign_hold: timedelta
     clock_patience: timedelta
     """How long a clock may be without synchronisation before what waits for it is a failure."""
+    hydra_patience: timedelta
+    """How long a run may find Hydra, or a cache, out of reach without having failed."""
     activate_deadline: timedelta
     substituters: tuple[str, ...]
     """Those of the settings; empty: nix's own."""

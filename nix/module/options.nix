@@ -92,6 +92,7 @@ in
     timeout.example = "30s";
     deadline.example = "5m";
     refresh.example = "15m";
+    patience.example = "7d";
   };
 
   fetch = schema.options "fetch" [ ] {

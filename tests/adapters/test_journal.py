@@ -70,6 +70,22 @@ def journal(request):
 # What every journal does.
 
 
+def test_when_hydra_last_answered_is_remembered(journal):
+    assert journal.last_contact() is None
+    for instant in (NOW, NOW + timedelta(days=1)):
+        journal.note_contact(instant)
+        assert journal.last_contact() == instant
+
+
+@pytest.mark.parametrize("content", [b"", b"soon\n", b"\xff" * 20, b"2026-11-21T04:40:00Z" * 9])
+def test_what_is_no_time_is_none(tmp_path, sink, content):
+    (tmp_path / "last-contact").write_bytes(content)
+    assert SqliteJournal(tmp_path, sink).last_contact() is None
+    (tmp_path / "last-contact").unlink()
+    (tmp_path / "last-contact").mkdir()
+    assert SqliteJournal(tmp_path, sink).last_contact() is None
+
+
 def test_a_new_journal_knows_nothing(journal):
     assert last_of(journal) is None
     assert highest(journal, JOB) is None

@@ -47,6 +47,10 @@ class FakeJournal(Journal):
         self.contact = now
 
     @override
+    def last_contact(self) -> datetime | None:
+        return self.contact
+
+    @override
     def prepare(self) -> None:
         self._write()
 

@@ -53,6 +53,7 @@ POLICY = Policy(
     ),
     foreign_hold=timedelta(days=1),
     clock_patience=timedelta(days=1),
+    hydra_patience=timedelta(days=3),
     activate_deadline=timedelta(minutes=30),
     substituters=(),
 )

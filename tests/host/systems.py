@@ -99,7 +99,7 @@ ExecStart={agent} upgrade
 {_ENVIRONMENT}
 StateDirectory=nixos-hydra-agent
 StateDirectoryMode=0700
-SuccessExitStatus=75
+SuccessExitStatus=69 75
 TimeoutStartSec=10h
 """
 

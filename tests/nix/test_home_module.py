@@ -35,6 +35,7 @@ ARRIVES = {
     "hydra.timeout": ("7", "settings/hydra/timeout", "7s"),
     "hydra.deadline": ('"90m"', "settings/hydra/deadline", "90m"),
     "hydra.refresh": ('"7h"', "settings/hydra/refresh", "7h"),
+    "hydra.patience": ('"7h"', "settings/hydra/patience", "7h"),
     "fetch.substituters": ('[ "https://c" ]', "settings/fetch/substituters", ["https://c"]),
     "fetch.trustedPublicKeys": ('[ "k:AA" ]', "settings/fetch/trusted_public_keys", ["k:AA"]),
     "fetch.localBuilds": ("true", "settings/fetch/local_builds", True),

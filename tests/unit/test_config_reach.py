@@ -102,6 +102,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "hydra.timeout": (BASE, '"7s"', 7.0),
     "hydra.deadline": (BASE, '"77s"', 77.0),
     "hydra.refresh": (BASE, '"7h"', timedelta(hours=7)),
+    "hydra.patience": (BASE, '"7h"', timedelta(hours=7)),
     "fetch.substituters": (BASE, '["https://c"]', "https://c"),
     "fetch.trusted_public_keys": (BASE, '["k:AAAA"]', "k:AAAA"),
     "fetch.local_builds": (BASE, "true", True),

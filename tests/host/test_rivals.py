@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from host.evidence import timers
 from host.gate import Gate
 from host.systems import CONFIRM, oneshot, system
 from host.victim import summary
@@ -244,8 +245,17 @@ def test_a_hot_fix_while_an_upgrade_is_pending_ends_it(host, outside, systems):
         "flock", _AGENT_LOCK, "sh", "-c", "echo has it; read -r _ < /run/turn"
     ) as other:
         assert other.stdout.readline() == "has it\n"
-        done = host.run(*by_hand(systems[1]))
-        assert (done.rc, "units failed" in done.stderr) == (0, False), done
+        gate = Gate(host)
+        with host.start(*by_hand(systems[1])) as person:
+            gate.await_activation()
+            # Nor does the dead-man stop what it cannot prove to be of the agent.
+            late = ("--run-id", "late", "--toplevel", systems[2].toplevel)
+            ended = host.run("agent", "dead-man", *late)
+            assert ended.rc == 75, ended
+            assert timers(host), "it comes again"
+            gate.open()
+            code, *said = finish(person)
+        assert (code, "units failed" in said[1]) == (0, False), said
         assert host.state(CONFIRM) == "active"
         assert places(host) == (fix, fix)
         host.ok("sh", "-c", "echo go > /run/turn")

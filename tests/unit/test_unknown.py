@@ -12,6 +12,7 @@ from agent.application import by_hand, events
 from agent.application.dead_man import dead_man
 from agent.application.hand_over import see_through
 from agent.application.ports import UnitStatus
+from agent.domain.activation_unit import ActivationSeen
 from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -189,6 +190,28 @@ def test_a_run_waits_for_an_answer_before_it_ends_the_new_systems_agent(world):
         world, lambda run: see_through(run, NEW, starts=2), about_the_upgrade=False
     )
     assert report.outcome is Outcome.CONFIRMED
+
+
+def test_what_is_decided_before_it_looks_itself_is_told(world):
+    world.systemd.is_silent = True
+    world.steps.at("lock", partial(_decides_at, world, 2))
+    assert fire(world).outcome is Outcome.CONFIRMED
+
+
+def _decides_at(world, number):
+    if world.steps.count("lock") == number:
+        world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED)
+
+
+def test_nor_is_it_confirmed_where_all_else_is_known(world):
+    async def unknown():
+        return ActivationSeen(is_at_work=None)
+
+    world.systemd.activation = unknown
+    report = world.carry_out(by_hand.confirm)
+    assert (report.outcome, report.reasons[0][0]) == (Outcome.PENDING, Kind.ACTIVATION_BUSY)
+    world.service_breaks()
+    assert world.carry_out(by_hand.confirm).outcome is Outcome.ROLLED_BACK
 
 
 def test_a_healthy_system_is_not_confirmed_past_an_activation_that_nobody_knows_of(world):

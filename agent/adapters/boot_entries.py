@@ -9,7 +9,9 @@ system by the `init=` of its kernel's command line.
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -60,6 +62,32 @@ class SystemdBootEntries:
         """Return the id of the newest generation's entry that starts `toplevel`."""
         found = [name for name, path in self._entries() if path == toplevel]
         return f"{max(found, key=_generation)}.conf" if found else None
+
+    def make_default(self, toplevel: StorePath) -> bool:
+        """Name the entry of `toplevel` as the one to start, where the installer names its own.
+
+        False, with the file as it was, if there is no such entry or it cannot be written. What the
+        loader falls back to when that entry's tries are used up stays.
+        """
+        entry, file = self.entry_of(toplevel), self._loader / "loader.conf"
+        text = _text(file)
+        wanted = _PREFERRED if _PREFERRED.search(text) else _DEFAULT
+        if entry is None or not wanted.search(text):
+            return False
+        word = "preferred" if wanted is _PREFERRED else "default"
+        changed = wanted.sub(lambda _: f"{word} {entry}", text, count=1)
+        new = file.with_suffix(".agent.tmp")
+        try:
+            with new.open("w") as stream:
+                stream.write(changed)
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(file)
+        except OSError:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            return False
+        return True
 
     def are_counted(self) -> bool:
         """Whether the loader counts how often an entry was tried without success."""

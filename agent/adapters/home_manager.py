@@ -9,6 +9,7 @@ does before that is done here: build, set the profile, run `activate`.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from agent.adapters.nix import NIX
@@ -84,23 +85,36 @@ class HomeManagerCommand:
         return self._built(done.stdout)
 
     async def activate_flake(
-        self, action: Action, flake: LockedFlakeReference, host: str
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
     ) -> ActivationExit:
         """Activate what the flake describes: it was built before, so that this builds nothing.
 
         Raises:
             NixError: as `build`.
         """
-        return await self.activate_store_path(action, await self.build(flake, host))
+        path = await self.build(flake, host)
+        return await self.activate_store_path(action, path, specialisation)
 
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         """Set the profile, then run the package's own script."""
         if action.moves_profile:
             try:
                 await self._profile.set(path)
             except HostError as error:
                 return ActivationExit(1, error.message)
-        return await self._systemd.activate(path, action)
+        return await self._systemd.activate(self._specialised(path, specialisation), action)
+
+    def _specialised(self, path: StorePath, name: str | None) -> StorePath:
+        if name is None:
+            return path
+        special = os.path.realpath(f"{path}/specialisation/{name}")
+        return parse_store_path(special, self._store_dir) or path
 
     def _built(self, told: str) -> StorePath:
         try:

@@ -135,11 +135,14 @@ class HostFiles:
                 return self._resolve(Path(toplevel, "specialisation", link.name)) or toplevel
         return toplevel
 
+    def specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
+        """Return where the links in the system's directory `specialisation` lead."""
+        links = sorted(Path(toplevel, "specialisation").glob("*"))
+        return {link.name: path for link in links if (path := self._resolve(link))}
+
     def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
         """Return `toplevel` and its specialisations."""
-        links = Path(toplevel, "specialisation").glob("*")
-        found = {path for link in links if (path := self._resolve(link))}
-        return frozenset({toplevel, *found})
+        return frozenset({toplevel, *self.specialisations(toplevel).values()})
 
     def hostname_of(self, toplevel: StorePath) -> str | None:
         """Return the text of the system's `etc/hostname`."""

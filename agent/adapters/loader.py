@@ -48,6 +48,26 @@ class BootLoader:
         entries = self._entries()
         return entries.default() if entries else None
 
+    def can_be_default(self, toplevel: StorePath) -> bool:
+        """Return whether systemd-boot has an entry of `toplevel`.
+
+        What GRUB starts by default its installer alone decides, and that knows generations only.
+        """
+        entries = self._entries()
+        is_known = isinstance(entries, SystemdBootEntries)
+        return is_known and entries is not None and entries.entry_of(toplevel) is not None
+
+    async def make_default(self, toplevel: StorePath) -> bool:
+        """Let systemd-boot start `toplevel` by default.
+
+        NixOS's installer does so for generations only, not for their specialisations.
+        """
+        entries = self._entries()
+        if not isinstance(entries, SystemdBootEntries) or not entries.make_default(toplevel):
+            return False
+        await self.forget_choices()
+        return entries.default() == toplevel
+
     async def boot_once(self, toplevel: StorePath) -> bool:
         """Let the next boot, and only that, be of `toplevel`; False if that cannot be had.
 
@@ -100,6 +120,14 @@ class NoLoader:
     def default(self) -> StorePath | None:
         """Return None."""
         return None
+
+    def can_be_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
+
+    async def make_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
 
     async def boot_once(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
         """Return False."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
     from agent.domain.store_path import StorePath
 
+_MAX_NAME: Final = 256
 _UNDECIDED: Final = (Mark.PENDING, Mark.ROLLING_BACK)
+_SPECIALISATION: Final = "specialisation"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.+?=-]{0,200}")
+"""What a name of a file in the store is made of."""
 _WATCH: Final = "pending-for"
 """A file beside the marks, which the garbage collector takes for no root."""
 
@@ -57,6 +62,37 @@ class MarkLinks:
                 link = (self._dir / mark).lstat()
                 return self._watch.look(f"{link.st_ino}:{link.st_mtime_ns}")
         return None
+
+    def specialisation(self) -> str | None:
+        """Return the name in the file beside the marks; None if there is none, or no name in it."""
+        try:
+            with (self._dir / _SPECIALISATION).open("rb") as stream:
+                name = stream.read(_MAX_NAME).decode("ascii").strip()
+        except (OSError, ValueError):
+            return None
+        return name if _NAME.fullmatch(name) else None
+
+    def note_specialisation(self, name: str | None) -> None:
+        """Write the file, or remove it.
+
+        Raises:
+            HostError: MARKS_UNUSABLE.
+        """
+        file = self._dir / _SPECIALISATION
+        if name == self.specialisation():
+            return
+        with self._faults_told():
+            if name is None:
+                file.unlink(missing_ok=True)
+            else:
+                self._dir.mkdir(parents=True, exist_ok=True)
+                new = file.with_name(f".{file.name}.new")
+                with new.open("w") as stream:
+                    stream.write(f"{name}\n")
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                new.replace(file)
+            self._sync()
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         """Let a mark point to `toplevel`; what is left of a killed attempt is replaced."""

@@ -110,22 +110,28 @@ class NixosRebuildCommand:
             return self._result(cwd)
 
     async def activate_flake(
-        self, action: Action, flake: LockedFlakeReference, host: str
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
     ) -> ActivationExit:
         """Run `nixos-rebuild ACTION --flake`.
 
         Raises:
             NixError: NIXOS_REBUILD_MISSING.
         """
-        return await self._activate(action, self._source(flake, host))
+        return await self._activate(action, (*self._source(flake, host), *_as(specialisation)))
 
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         """Run `nixos-rebuild ACTION --store-path`: nothing is evaluated or built.
 
         Raises:
             NixError: NIXOS_REBUILD_MISSING.
         """
-        return await self._activate(action, ("--store-path", path))
+        return await self._activate(action, ("--store-path", path, *_as(specialisation)))
 
     async def _activate(self, action: Action, source: tuple[str, ...]) -> ActivationExit:
         heard: list[str] = []
@@ -210,6 +216,11 @@ class NixosRebuildCommand:
             raise state_fault(self._scratch, error) from error
         with directory as name:
             yield Path(name)
+
+
+def _as(specialisation: str | None) -> tuple[str, ...]:
+    """Return the option for a specialisation, which `switch` and `test` alone allow."""
+    return () if specialisation is None else ("--specialisation", specialisation)
 
 
 def _unknown_options(done: Completed) -> str:

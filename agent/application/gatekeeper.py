@@ -10,6 +10,7 @@ from agent.application import events
 from agent.application.boot_cleaning import clean_boot_once
 from agent.application.check import run_checks
 from agent.application.lasting import ClockState, ask_clock, since_first_seen
+from agent.application.specialisation import ask_specialisation
 from agent.domain.errors import ActivationError, AgentError, Kind
 from agent.domain.gates import (
     NOTHING_TO_FETCH,
@@ -355,6 +356,10 @@ async def _agent_removed(asked: Question) -> Judgement:
     )
 
 
+async def _specialisation(asked: Question) -> Judgement | None:
+    return ask_specialisation(asked.run, asked.toplevel)
+
+
 QUESTIONS: Final[Mapping[Gate, Ask]] = {
     Gate.PAUSED: _paused,
     Gate.HOST_UPGRADE: _host_upgrade,
@@ -369,5 +374,6 @@ QUESTIONS: Final[Mapping[Gate, Ask]] = {
     Gate.STORE_SPACE: _store_space,
     Gate.HEALTH: _health,
     Gate.AGENT_REMOVED: _agent_removed,
+    Gate.SPECIALISATION_LOST: _specialisation,
 }
 """How each gate is asked; the tests hold it to be whole."""

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.application.specialisation import as_specialised, wanted_specialisation
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,7 +23,8 @@ def judged_by_its_own(run: Run, toplevel: StorePath) -> Iterator[ConfirmPolicy]:
     Where that cannot be read, the run's own settings stay in force.
     """
     before = run.policy
-    theirs = run.ports.system_settings.confirm_of(toplevel)
+    special = as_specialised(run.ports, toplevel, wanted_specialisation(run)) or toplevel
+    theirs = run.ports.system_settings.confirm_of(special)
     run.policy = replace(before, confirm=theirs or before.confirm)
     try:
         yield before.confirm

@@ -13,7 +13,7 @@ from agent.application import events
 from agent.application.confirm import tell_decided
 from agent.application.examine import started_by_timers, take_baseline
 from agent.application.fetchable import require_fetchable
-from agent.application.gatekeeper import ask_again, find_intervention
+from agent.application.gatekeeper import ask_again, find_intervention, pass_by_hand
 from agent.application.judged_by import judged_by_its_own
 from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, stop_own
@@ -26,6 +26,13 @@ from agent.application.rival_activation import (
     take_losers_profile_back,
 )
 from agent.application.roll_back import roll_back
+from agent.application.specialisation import (
+    as_specialised,
+    note_what_runs,
+    running_specialisation,
+    start_by_default,
+    wanted_specialisation,
+)
 from agent.application.try_boot import hold_default
 from agent.domain.activation import (
     Ended,
@@ -36,7 +43,7 @@ from agent.domain.activation import (
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Hold, Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, NixError
-from agent.domain.gates import Stage
+from agent.domain.gates import Gate, Judgement, Stage
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
@@ -220,6 +227,10 @@ async def _do(
     baseline = await _take_baseline(run, action, own)
     if not await _is_let_on(run, request, toplevel):
         return False
+    name = _specialisation(run, toplevel)
+    special = as_specialised(ports, toplevel, name) or toplevel
+    if action is Action.BOOT and not _can_boot(run, name):
+        return False
     before = ports.host.systems()
     unannounced = run.record
     await _announce(run, toplevel, action, before, baseline)
@@ -242,7 +253,7 @@ async def _do(
     )
     with run.report.step("activate", ports.clock):
         async with invocation_noted(run, toplevel):
-            ended = await _start(run, action, request.candidate, toplevel)
+            ended = await _start(run, action, request.candidate, toplevel, name)
         if ended.timed_out:
             await _await_activation(run, toplevel)
         await take_losers_profile_back(run, action, toplevel, ended)
@@ -257,7 +268,7 @@ async def _do(
     told = Ended(
         action=action,
         toplevel=toplevel,
-        equivalents=ports.host.equivalents(toplevel),
+        equivalents=ports.host.equivalents(toplevel) if name is None else frozenset({special}),
         before=before,
         after=after,
         returncode=ended.returncode,
@@ -275,8 +286,57 @@ async def _do(
         elif error.kind is Kind.SWITCH_INHIBITED:
             run.record = replace(run.record, outcome=Outcome.FAILED, previous=None)
         raise
+    if name is not None and action.moves_profile:
+        await _keep_by_default(run, toplevel, name, reached)
     await _arrive(run, toplevel, reached)
     return True
+
+
+def _specialisation(run: Run, toplevel: StorePath) -> str | None:
+    """Return which specialisation is to run, if the system has it: its gate was passed by now."""
+    name = wanted_specialisation(run)
+    return name if name in run.ports.host.specialisations(toplevel) else None
+
+
+def _can_boot(run: Run, name: str | None) -> bool:
+    """Return whether the loader can be made to start a specialisation; otherwise the run is held.
+
+    Before anything is changed, the entry of the one that runs tells.
+    """
+    ports = run.ports
+    running = ports.host.systems().running
+    if name is None or running is None or running_specialisation(ports) is None:
+        return True
+    if ports.loader.can_be_default(running):
+        return True
+    told = f"the boot loader cannot be made to start the specialisation {name!r} by default"
+    judgement = pass_by_hand(run, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=told))
+    if not judgement.is_open:
+        _hold(run, (judgement.gate, judgement.reason))
+    return judgement.is_open
+
+
+async def _keep_by_default(run: Run, toplevel: StorePath, name: str, reached: Outcome) -> None:
+    """Let the next boot be of the specialisation, too.
+
+    Raises:
+        ActivationError: it would not be, and the system only waits for that boot: it was undone.
+    """
+    ports = run.ports
+    if await start_by_default(ports, toplevel, name):
+        return
+    ports.sink.emit(events.DEFAULT_LEFT, toplevel=toplevel, default=ports.loader.default())
+    if reached is not Outcome.STAGED or Gate.SPECIALISATION_LOST in run.settings.ignored_gates:
+        return
+    told = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
+    reasons = ((Gate.SPECIALISATION_LOST, told),)
+    if not await roll_back(run, toplevel, Action.BOOT, Fault.SUSPECT, reasons):
+        tell_decided(run, toplevel)
+    raise ActivationError(
+        Kind.ACTIVATION_INEFFECTIVE,
+        f"{told}; it was staged, and is not any more",
+        hint="has the boot partition an entry of it? `--ignore-gate specialisation-lost` goes on",
+    )
 
 
 async def _take_baseline(run: Run, action: Action, own: ConfirmPolicy) -> Baseline:
@@ -302,6 +362,7 @@ async def _announce(
     )
     if is_lasting:
         run.note(Outcome.ARMED)
+        note_what_runs(ports)
         ports.marks.set(Mark.PENDING, toplevel)
         delay = run.policy.dead_man_delay
         try:
@@ -313,13 +374,19 @@ async def _announce(
         ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)
 
 
-async def _start(run: Run, action: Action, found: Candidate, toplevel: StorePath) -> ActivationExit:
-    """Run nixos-rebuild; where it cannot even be started, take the announcement back."""
+async def _start(
+    run: Run, action: Action, found: Candidate, toplevel: StorePath, name: str | None
+) -> ActivationExit:
+    """Run nixos-rebuild; where it cannot even be started, take the announcement back.
+
+    A specialisation, by name, is given only to actions that nixos-rebuild allows it for.
+    """
     rebuild = run.ports.nixos_rebuild
+    special = name if action in (Action.SWITCH, Action.TEST) else None
     try:
         if run.policy.strategy is Strategy.STORE_PATH:
-            return await rebuild.activate_store_path(action, toplevel)
-        return await rebuild.activate_flake(action, _flake(found), run.policy.host)
+            return await rebuild.activate_store_path(action, toplevel, special)
+        return await rebuild.activate_flake(action, _flake(found), run.policy.host, special)
     except AgentError:
         await forget(run.ports)
         run.record = replace(run.record, outcome=Outcome.FAILED)

@@ -193,12 +193,21 @@ class NixosRebuild(Protocol):
         ...
 
     async def activate_flake(
-        self, action: Action, flake: LockedFlakeReference, host: str
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
     ) -> ActivationExit:
-        """Run `nixos-rebuild ACTION --flake`; raises only for NIXOS_REBUILD_MISSING."""
+        """Run `nixos-rebuild ACTION --flake`; raises only for NIXOS_REBUILD_MISSING.
+
+        A specialisation can be given where it is to run at once: with `switch` and `test`.
+        """
         ...
 
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         """Run `nixos-rebuild ACTION --store-path`; raises only for NIXOS_REBUILD_MISSING."""
         ...
 
@@ -224,6 +233,10 @@ class Host(Protocol):
 
     def counterpart(self, toplevel: StorePath) -> StorePath:
         """Return the specialisation of `toplevel` that the host has booted, or `toplevel`."""
+        ...
+
+    def specialisations(self, toplevel: StorePath) -> Mapping[str, StorePath]:
+        """Return the specialisations of `toplevel` by name, as far as they are in the store."""
         ...
 
     def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
@@ -451,6 +464,14 @@ class Loader(Protocol):
         """Return the system that is started by default, None where that is unknown."""
         ...
 
+    def can_be_default(self, toplevel: StorePath) -> bool:
+        """Return whether there is an entry of `toplevel` that `make_default` can choose."""
+        ...
+
+    async def make_default(self, toplevel: StorePath) -> bool:
+        """Let the loader start `toplevel`, of which it has an entry; False if it cannot be had."""
+        ...
+
     async def boot_once(self, toplevel: StorePath) -> bool:
         """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
         ...
@@ -505,6 +526,17 @@ class MarkKeeper(Protocol):
         It counts from one call to the next within a boot, whatever the clock is set to; None where
         neither mark is there.
         """
+        ...
+
+    def specialisation(self) -> str | None:
+        """Return the name that `note_specialisation` has left; None without, or if unreadable.
+
+        It is empty for the system as such.
+        """
+        ...
+
+    def note_specialisation(self, name: str | None) -> None:
+        """Leave the name of the specialisation that runs, empty for none; None: no note."""
         ...
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:

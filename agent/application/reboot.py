@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.examine import take_baseline
-from agent.application.gatekeeper import ask_again, find_intervention
+from agent.application.gatekeeper import ask_again, find_intervention, pass_by_hand
 from agent.application.lasting import ask_clock
 from agent.application.report import error_fields
+from agent.application.specialisation import start_by_default, wanted_specialisation
 from agent.application.try_boot import try_once
 from agent.domain.errors import HostError, JournalError
-from agent.domain.gates import Gate, Stage
+from agent.domain.gates import Gate, Judgement, Stage
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import (
@@ -143,7 +144,9 @@ async def reboot(
         return way
     await _prepare(run, toplevel)
     run.record = replace(run.record, outcome=Outcome.STAGED)
-    await try_once(run, toplevel)
+    if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
+        run.report.reasons = (("reboot", reason), (lost.name, lost.reason))
+        return lost
     way = await _in_the_way(run, toplevel, reason, candidate, seen)
     if not isinstance(way, Go):
         return way
@@ -151,6 +154,21 @@ async def reboot(
     run.note(Outcome.REBOOTING)
     await _ask_for_it(run, reason, way)
     return None
+
+
+async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:
+    """Return what holds a reboot that would not be into the specialisation which is to run."""
+    gate, name = Gate.SPECIALISATION_LOST, wanted_specialisation(run)
+    if name not in run.ports.host.specialisations(toplevel):
+        return None  # none is to run, or a person has let it go
+    if await start_by_default(run.ports, toplevel, name):
+        return None
+    reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
+    judgement = pass_by_hand(run, Judgement(gate, is_open=False, reason=reason))
+    if judgement.is_open:
+        return None
+    run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=reason)
+    return Held(gate, reason)
 
 
 async def _ask_for_it(run: Run, reason: str, verdict: Go) -> None:

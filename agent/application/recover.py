@@ -9,6 +9,7 @@ from agent.application import events
 from agent.application.confirm import action_back
 from agent.application.report import Report, error_fields
 from agent.application.roll_back import close, held_as, roll_back
+from agent.application.specialisation import what_is_noted
 from agent.application.try_boot import keep_by_default
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark
@@ -76,7 +77,8 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
             return row
     if is_own:
         return run.record
-    previous = run.ports.marks.read().confirmed
+    confirmed = run.ports.marks.read().confirmed
+    previous = confirmed and what_is_noted(run.ports, confirmed)
     return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 
 

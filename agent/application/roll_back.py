@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -11,6 +11,7 @@ from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, make_way
 from agent.application.report import error_fields
 from agent.application.rival_activation import keep_profile, spared
+from agent.application.specialisation import what_ran
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -40,6 +41,8 @@ class _Back:
     target: StorePath
     action: Action
     reasons: tuple[Reason, ...]
+    special: StorePath
+    """What of the target ran before: itself, or a specialisation of it."""
 
 
 async def roll_back(
@@ -75,10 +78,11 @@ async def roll_back(
         with suppress(HostError):  # it is tidied up; a broken system does not stay for that
             ports.marks.remove(Mark.TESTED)
     earlier = run.record
+    special = what_ran(run, target)
     _write_down(run, failed, cause, reasons, target)
     await make_way(run, earlier, failed)
     action = spared(ports, failed, target, action)
-    if await _bring_back(run, failed, action, reasons, target):
+    if await _bring_back(run, _Back(failed, target, action, reasons, special)):
         return True
     is_leaving = ports.marks.read().rebooting_back == failed
     mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
@@ -90,28 +94,27 @@ async def roll_back(
     return True
 
 
-async def _bring_back(
-    run: Run, failed: StorePath, action: Action, reasons: tuple[Reason, ...], target: StorePath
-) -> bool:
-    """Have `target` run again, or by a reboot that has been asked for: True for that.
+async def _bring_back(run: Run, back: _Back) -> bool:
+    """Have the target run again, as what of it ran, or by a reboot that is asked for: True then.
 
     What NixOS refuses to switch to is gone back to by a reboot, whatever `reboot.mode` says.
     """
-    ports = run.ports
+    ports, failed, target = run.ports, back.failed, back.target
     if _is_left_already(run, failed, target):
-        await _leave_to_another(run, _Back(failed, target, Action.BOOT, reasons))
+        await _leave_to_another(run, replace(back, action=Action.BOOT))
         return False
     is_second_boot = ports.marks.read().rebooting_back == failed
-    if is_second_boot and _has_booted(ports, target) and _is_back(ports, target, action):
+    if is_second_boot and _has_booted(ports, target) and _is_back(ports, back):
         return False
-    back = _Back(failed, target, action, reasons)
     inhibited = (
-        "" if action is Action.BOOT else inhibitor_reason(find_inhibitors(ports.host, target))
+        ""
+        if back.action is Action.BOOT
+        else inhibitor_reason(find_inhibitors(ports.host, back.special))
     )
     if not is_second_boot and await _reboot_back(run, back, inhibited):
         return True
     if not inhibited:
-        inhibited = await _activate(run, failed, target, action)
+        inhibited = await _activate(run, back)
         if not inhibited:
             return False
         if not is_second_boot and await _reboot_back(run, back, inhibited):
@@ -140,7 +143,7 @@ async def _leave_to_another(run: Run, back: _Back) -> None:
         profile=systems.profile,
     )
     if systems.profile in run.ports.host.equivalents(back.failed):
-        await _activate(run, back.failed, back.target, back.action)
+        await _activate(run, back)
 
 
 def close(run: Run, failed: StorePath) -> bool:
@@ -246,7 +249,11 @@ async def _stage_back(run: Run, back: _Back) -> bool:
         await _make_room(run, back.failed)
         ended = await _switch(run, back.failed, back.target, Action.BOOT)
         await ports.loader.forget_choices()
-    return ended.returncode == 0 and ports.loader.default() in (None, back.target)
+        if back.special != back.target:
+            # Where the loader cannot be told, its base is booted, and switched from afterwards.
+            await ports.loader.make_default(back.special)
+    defaults = (None, back.target, back.special)
+    return ended.returncode == 0 and ports.loader.default() in defaults
 
 
 async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
@@ -274,26 +281,28 @@ async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError
     )
 
 
-async def _activate(run: Run, failed: StorePath, target: StorePath, action: Action) -> str:
+async def _activate(run: Run, back: _Back) -> str:
     """Activate the confirmed system; return why only a reboot can, if it was refused for that.
 
     Raises:
         HostError: ROLL_BACK_FAILED.
     """
-    ports = run.ports
+    ports, failed, target, action = run.ports, back.failed, back.target, back.action
     with run.report.step("roll-back", ports.clock):
         if action.moves_profile:
-            await _set_profile(run, failed, target, action)
+            await _set_profile(run, back)
             await _make_room(run, failed)
-        ended = await _switch(run, failed, target, action)
-        if not _is_back(ports, target, action) and is_inhibited(ended.returncode, ended.tail):
+        ended = await _switch(run, failed, _activated(back, action), action)
+        if not _is_back(ports, back) and is_inhibited(ended.returncode, ended.tail):
             return inhibitor_reason(("as switch-to-configuration says",))
         if action.moves_profile:
             await keep_profile(ports, target)
-        if not _is_back(ports, target, action) and action is Action.SWITCH:
+        if not _is_back(ports, back) and action is Action.SWITCH:
             # Where the boot loader cannot be written, the services can still be had back.
-            ended = await _switch(run, failed, target, Action.TEST)
-    if not _is_back(ports, target, action):
+            ended = await _switch(run, failed, back.special, Action.TEST)
+        if back.special != target and action.moves_profile:
+            await _start_special_by_default(run, back)
+    if not _is_back(ports, back):
         systems = ports.host.systems()
         raise HostError(
             Kind.ROLL_BACK_FAILED,
@@ -302,17 +311,30 @@ async def _activate(run: Run, failed: StorePath, target: StorePath, action: Acti
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
             hint="the next run tries again; `agent status` tells where the host is",
         )
-    _tell_shortfall(ports, target, action, ended)
+    _tell_shortfall(ports, back, ended)
     return ""
 
 
-async def _set_profile(run: Run, failed: StorePath, target: StorePath, action: Action) -> None:
+def _activated(back: _Back, action: Action) -> StorePath:
+    """Return whose switch-to-configuration runs: a generation alone can be booted by `boot`."""
+    return back.target if action is Action.BOOT else back.special
+
+
+async def _start_special_by_default(run: Run, back: _Back) -> None:
+    """Let the loader start what ran; a specialisation's own installer makes nothing the default."""
+    loader = run.ports.loader
+    if loader.default() not in (back.target, back.special):
+        await _switch(run, back.failed, back.target, Action.BOOT)
+    await loader.make_default(back.special)
+
+
+async def _set_profile(run: Run, back: _Back) -> None:
     """Set the profile; where it cannot be changed, the services at least can be had back."""
     try:
-        await run.ports.profile.set(target)
+        await run.ports.profile.set(back.target)
     except HostError:
-        if action is Action.SWITCH:
-            await _switch(run, failed, target, Action.TEST)
+        if back.action is Action.SWITCH:
+            await _switch(run, back.failed, back.special, Action.TEST)
         raise
 
 
@@ -354,17 +376,17 @@ def _has_booted(ports: Ports, toplevel: StorePath) -> bool:
     return systems.booted in same and systems.running in same
 
 
-def _is_back(ports: Ports, target: StorePath, action: Action) -> bool:
-    systems = ports.host.systems()
-    is_running = systems.running in ports.host.equivalents(target)
-    return (is_running or action is Action.BOOT) and (
-        systems.profile == target or not action.moves_profile
+def _is_back(ports: Ports, back: _Back) -> bool:
+    systems, action = ports.host.systems(), back.action
+    same = {back.special} if back.special != back.target else ports.host.equivalents(back.target)
+    return (systems.running in same or action is Action.BOOT) and (
+        systems.profile == back.target or not action.moves_profile
     )
 
 
-def _tell_shortfall(ports: Ports, target: StorePath, action: Action, ended: ActivationExit) -> None:
-    default = ports.loader.default()
-    is_wrong = action.moves_profile and default not in (None, target)
+def _tell_shortfall(ports: Ports, back: _Back, ended: ActivationExit) -> None:
+    target, default = back.target, ports.loader.default()
+    is_wrong = back.action.moves_profile and default not in (None, target, back.special)
     if is_wrong or ended.returncode != 0:
         ports.sink.emit(
             events.ROLL_BACK_INCOMPLETE,

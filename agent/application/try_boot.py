@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.specialisation import as_specialised, running_specialisation
 from agent.domain.errors import HostError
 from agent.domain.policy import Action
 
@@ -40,12 +41,14 @@ async def try_once(run: Run, toplevel: StorePath) -> bool:
         if confirmed is not None:
             ports.sink.emit(events.LOADER_WITHOUT_FALLBACK, toplevel=toplevel)
         # An earlier run may have held the default on what is not there to fall back to any more.
-        if ports.loader.default() not in (None, toplevel):
+        if ports.loader.default() not in (None, _started(ports, toplevel)):
             await _make_default(ports, toplevel)
         return False
     with run.report.step("loader", ports.clock):
-        is_held = ports.loader.default() == confirmed or await _make_default(ports, confirmed)
-        if not (is_held and await ports.loader.boot_once(toplevel)):
+        is_held = ports.loader.default() == _started(ports, confirmed) or await _make_default(
+            ports, confirmed
+        )
+        if not (is_held and await ports.loader.boot_once(_started(ports, toplevel))):
             await _give_up(run, toplevel, loader)
             return False
     ports.sink.emit(events.TRY_BOOT_SET, loader=loader, toplevel=toplevel, default=confirmed)
@@ -73,7 +76,10 @@ async def _give_up(run: Run, toplevel: StorePath, loader: str) -> None:
 async def keep_by_default(ports: Ports, toplevel: StorePath, before: StorePath | None) -> None:
     """Make the confirmed `toplevel` the loader's default, if it still is the one `before`."""
     default = ports.loader.default()
-    if default is None or default == toplevel or default != before:
+    if default is None or default == _started(ports, toplevel):
+        return
+    earlier = ports.host.equivalents(before) if before else frozenset()
+    if default not in {before, toplevel, *earlier}:
         return
     is_set = await _make_default(ports, toplevel)
     await ports.loader.forget_choices()
@@ -87,4 +93,12 @@ async def _make_default(ports: Ports, toplevel: StorePath) -> bool:
         ended = await ports.systemd.activate(toplevel, Action.BOOT)
     except HostError:
         return False
-    return ended.returncode == 0 and ports.loader.default() == toplevel
+    started = _started(ports, toplevel)
+    if started != toplevel:
+        await ports.loader.make_default(started)
+    return ended.returncode == 0 and ports.loader.default() == started
+
+
+def _started(ports: Ports, toplevel: StorePath) -> StorePath:
+    """Return what of a system the loader is to start: the specialisation named as what runs."""
+    return as_specialised(ports, toplevel, running_specialisation(ports)) or toplevel

@@ -27,6 +27,7 @@ def policy_of(settings: Settings) -> Policy:
         select=hydra.select,
         action=settings.action,
         strategy=settings.strategy,
+        specialisation=settings.specialisation,
         verify=settings.verify,
         reboot_mode=settings.reboot.mode,
         reboot=_reboot_policy(settings.reboot),

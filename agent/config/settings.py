@@ -120,6 +120,10 @@ AttributeName = Annotated[
         }
     ),
 ]
+Specialisation = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9_+?=-][A-Za-z0-9_.+?=-]{0,199})?$"),
+]
 Instance = Annotated[
     str,
     AfterValidator(_instance),
@@ -394,6 +398,8 @@ class Settings(BaseSettings):
     """What nixos-rebuild does: `switch`, `boot`, `test` or `dry-activate`."""
     strategy: Strategy = Strategy.FLAKE
     """`flake`: evaluate and compare; `store-path`: activate Hydra's output with no evaluation."""
+    specialisation: Specialisation | None = None
+    """Name of the specialisation to run; `""`: none of them. By default the one that runs stays."""
     verify: bool = True
     """Whether the candidate is proven to be of this configuration before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()

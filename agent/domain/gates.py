@@ -94,6 +94,8 @@ class Gate(StrEnum):
     HEALTH = "health", _ALWAYS
     AGENT_REMOVED = "agent-removed", (Stage.BEFORE_ACTIVATION, Stage.BEFORE_REBOOT)
     """Nobody can look into the candidate before it is in the store."""
+    SPECIALISATION_LOST = "specialisation-lost", (Stage.BEFORE_ACTIVATION, Stage.BEFORE_REBOOT)
+    """As above."""
 
 
 IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
@@ -246,6 +248,16 @@ def judge_agent_removed(*, has_it: bool, would_have_it: bool) -> Judgement:
         reason = "the candidate has no unit of this agent: nothing would confirm or upgrade it"
         return Judgement(Gate.AGENT_REMOVED, is_open=False, reason=reason)
     return Judgement(Gate.AGENT_REMOVED, is_open=True, reason="the agent stays")
+
+
+def judge_specialisation(wanted: str, found: Sequence[str]) -> Judgement:
+    """Hold a system that lacks the specialisation which is to run; `found` are those it has."""
+    if wanted not in found:
+        has = f"it has {', '.join(found)}" if found else "it has none"
+        reason = f"the candidate has no specialisation {wanted!r}, which is to run here; {has}"
+        return Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=reason)
+    reason = f"the candidate has the specialisation {wanted!r}"
+    return Judgement(Gate.SPECIALISATION_LOST, is_open=True, reason=reason)
 
 
 def judge_downgrade(candidate: Candidate, taken: TakenBuild | None) -> Judgement:

@@ -106,6 +106,8 @@ class Policy:
     """Those of the settings; empty: nix's own."""
     allow_insecure: tuple[UrlPrefix, ...] = ()
     """What nix may fetch although it is on this host, or comes without TLS and ssh."""
+    specialisation: str | None = None
+    """Which one is to run; empty: none, None: the one that runs."""
 
     @property
     def dead_man_delay(self) -> timedelta:

@@ -44,6 +44,7 @@ in
   };
 
   strategy = schema.option "strategy" { example = "store-path"; };
+  specialisation = schema.option "specialisation" { example = "quiet"; };
   verify = schema.option "verify" { example = false; };
   flags = schema.option "flags" {
     example = [ "-L" ];

@@ -88,7 +88,12 @@ in
   services.autoUpgradeHydra.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
     target = "home-manager";
     host = cfg.name;
-    inherit (cfg) strategy verify flags;
+    inherit (cfg)
+      strategy
+      specialisation
+      verify
+      flags
+      ;
     hydra = schema.settings "hydra" [ ] cfg.hydra;
     fetch = schema.settings "fetch" [ ] cfg.fetch;
     activate = schema.settings "activate" [ ] cfg.activate;

@@ -80,6 +80,7 @@ in
 
   operation = schema.option "action" { example = "boot"; };
   strategy = schema.option "strategy" { example = "store-path"; };
+  specialisation = schema.option "specialisation" { example = "quiet"; };
   verify = schema.option "verify" { example = false; };
   flags = schema.option "flags" { example = [ "-L" ]; };
 

@@ -52,6 +52,7 @@ in
     inherit (cfg)
       host
       strategy
+      specialisation
       verify
       flags
       ;

@@ -137,6 +137,10 @@ class FakeHost(Host):
         return toplevel
 
     @override
+    def specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
+        return dict(self._specialisations(toplevel))
+
+    @override
     def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
         return frozenset({toplevel, *self._specialisations(toplevel).values()})
 

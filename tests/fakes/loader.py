@@ -17,11 +17,14 @@ class FakeLoader(Loader):
 
     With `name` None it is none that could be told; `is_broken`: it cannot be told just now. What is
     `without_entry` cannot be fallen back to.
+
+    Of specialisations, those in `entries` can be made the default.
     """
 
     def __init__(self) -> None:
         self.name: str | None = "systemd-boot"
         self.installed: StorePath | None = None
+        self.entries: set[StorePath] = set()
         self.once: StorePath | None = None
         self.without_entry: set[StorePath | None] = set()
         self.is_broken = False
@@ -36,6 +39,17 @@ class FakeLoader(Loader):
     @override
     def default(self) -> StorePath | None:
         return self.installed
+
+    @override
+    def can_be_default(self, toplevel: StorePath) -> bool:
+        return self.name == "systemd-boot" and toplevel in self.entries
+
+    @override
+    async def make_default(self, toplevel: StorePath) -> bool:
+        if self.is_broken or not self.can_be_default(toplevel):
+            return False
+        self.installed = toplevel
+        return True
 
     @override
     async def boot_once(self, toplevel: StorePath) -> bool:

@@ -30,6 +30,7 @@ class FakeMarks(MarkKeeper):
     def __init__(self, clock: Clock) -> None:
         self.links: dict[Mark, StorePath] = {}
         self.times: dict[Mark, float] = {}
+        self.special: str | None = None
         self.fault: HostError | None = None
         self.write_fault: HostError | None = None
         self.before_move: Callable[[], None] | None = None
@@ -47,6 +48,17 @@ class FakeMarks(MarkKeeper):
         self.on_look()
         since = self.times.get(Mark.PENDING, self.times.get(Mark.ROLLING_BACK))
         return None if since is None else timedelta(seconds=self._clock.elapsed() - since)
+
+    @override
+    def specialisation(self) -> str | None:
+        return self.special
+
+    @override
+    def note_specialisation(self, name: str | None) -> None:
+        self._refuse(self.fault)
+        if name != self.special:
+            self._refuse(self.write_fault)
+            self.special = name
 
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:

@@ -102,13 +102,14 @@ class FakeNixosRebuild:
     """
 
     builds: dict[tuple[str, str], StorePath]
-    activate: Callable[[Action, StorePath], None]
+    activate: Callable[..., None]
     ends: ActivationExit = field(default_factory=lambda: ActivationExit(0, ""))
     moves_before_failing: bool = False
     fault: NixError | None = None
     refuses: Callable[[StorePath, Action], ActivationExit | None] = lambda *_: None
     """How switch-to-configuration ends where it refuses to begin."""
     activated: list[tuple[Action, StorePath]] = field(default_factory=list)
+    specialisations: list[str | None] = field(default_factory=list)
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         if self.fault is not None:
@@ -119,7 +120,11 @@ class FakeNixosRebuild:
             raise NixError(Kind.BUILD_ERROR, f"cannot build {host} of {flake}") from None
 
     async def activate_flake(
-        self, action: Action, flake: LockedFlakeReference, host: str
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
     ) -> ActivationExit:
         if self.fault is not None:
             raise self.fault
@@ -127,16 +132,23 @@ class FakeNixosRebuild:
             path = self.builds[flake, host]
         except KeyError:
             return ActivationExit(1, f"error: cannot evaluate {host} of {flake}")
-        return await self.activate_store_path(action, path)
+        return await self.activate_store_path(action, path, specialisation)
 
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         if self.fault is not None:
             raise self.fault
         self.activated.append((action, path))
+        if specialisation is not None and action not in ("switch", "test"):
+            return ActivationExit(
+                1, "error: '--specialisation' can only be used with 'switch' and 'test'"
+            )
+        self.specialisations.append(specialisation)
         if (refusal := self.refuses(path, action)) is not None:
             return refusal
         if self.ends.returncode == 0 or self.moves_before_failing:
-            self.activate(action, path)
+            self.activate(action, path, *([specialisation] if specialisation else []))
         return self.ends
 
 

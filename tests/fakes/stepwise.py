@@ -101,16 +101,22 @@ class WorldNixosRebuild(FakeNixosRebuild):
 
     @override
     async def activate_flake(
-        self, action: Action, flake: LockedFlakeReference, host: str
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
     ) -> ActivationExit:
         self.steps.append("activate-flake")
-        return await super().activate_flake(action, flake, host)
+        return await super().activate_flake(action, flake, host, specialisation)
 
     @override
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         self.steps.append(action)
         await asyncio.sleep(0)  # where a cancellation arrives
-        return await super().activate_store_path(action, path)
+        return await super().activate_store_path(action, path, specialisation)
 
 
 class WorldProber(FakeProber):
@@ -137,11 +143,13 @@ class WorldHost(FakeHost):
         self.loader.installed = OLD
         self._steps = steps
 
-    def activate(self, action: Action, path: StorePath) -> None:
+    def activate(self, action: Action, path: StorePath, specialisation: str | None = None) -> None:
         """Move the links as nixos-rebuild and switch-to-configuration do."""
         if action.moves_profile:
             self.profile = path
-        self.switch_to(action, path)
+        self.switch_to(
+            action, path if specialisation is None else self.specialisations(path)[specialisation]
+        )
 
     def refuses_after_profile(self, toplevel: StorePath, action: Action) -> ActivationExit | None:
         """Return how it refuses; nixos-rebuild has moved the profile before it asks."""
@@ -152,10 +160,14 @@ class WorldHost(FakeHost):
 
     def switch_to(self, action: Action, path: StorePath) -> None:
         """Move the link as switch-to-configuration does, which leaves the profile alone."""
-        if action.moves_profile:
+        if action.moves_profile and not self._is_special(path):
             self.loader.installed = path
         if action in (Action.SWITCH, Action.TEST):
             self.running = path
+
+    def _is_special(self, path: StorePath) -> bool:
+        """Whether it is a specialisation, which the installer makes the default of nothing."""
+        return any(path in found.specialisations.values() for found in self.contents.values())
 
     def boot(self) -> None:
         """Start what the boot loader has, as after a reboot or a power cut."""
@@ -166,6 +178,7 @@ class WorldHost(FakeHost):
         """Give a system a specialisation."""
         self.contents[path].specialisations[name] = special
         self.contents[special] = system_with(kernel)
+        self.loader.entries.add(special)
 
     @override
     def systems(self) -> Systems:

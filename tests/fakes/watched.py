@@ -147,7 +147,9 @@ class WatchedRebuild(WorldNixosRebuild):
     unfinished: tuple[Action, StorePath] | None = None
 
     @override
-    async def activate_store_path(self, action: Action, path: StorePath) -> ActivationExit:
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
         world, watch = self.world, self.world.watch
         denied = {denial.toplevel for denial in world.journal.denials(world.clock.now())}
         watch.blame(f"activated {path}, which is denied", unless=path not in denied)
@@ -160,7 +162,7 @@ class WatchedRebuild(WorldNixosRebuild):
         if self.ends.returncode:
             watch.disturbed.add(path)
         watch.had_clock[path] = world.systemd.is_synchronised
-        return await super().activate_store_path(action, path)
+        return await super().activate_store_path(action, path, specialisation)
 
     def is_announced(self, action: Action, path: StorePath) -> bool:
         """Whether all is left behind that somebody else needs to end the upgrade."""

@@ -25,6 +25,7 @@ ARRIVES = {
     "package": (AGENT, f"{UPGRADE}/Service/ExecStart", "/x/bin/y upgrade --config "),
     "name": ('"eve@web-1"', "settings/host", "eve@web-1"),
     "strategy": ('"store-path"', "settings/strategy", "store-path"),
+    "specialisation": ('"quiet"', "settings/specialisation", "quiet"),
     "verify": ("false", "settings/verify", False),
     "flags": ('[ "-L" ]', "settings/flags", ["-L"]),
     "hydra.instance": ('"http://h:8/sub"', "settings/hydra/instance", "http://h:8/sub"),

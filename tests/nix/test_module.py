@@ -30,6 +30,7 @@ ARRIVES = {
     "host": ('"web-1"', "settings/host", "web-1"),
     "operation": ('"boot"', "settings/action", "boot"),
     "strategy": ('"store-path"', "settings/strategy", "store-path"),
+    "specialisation": ('"quiet"', "settings/specialisation", "quiet"),
     "verify": ("false", "settings/verify", False),
     "flags": ('[ "-L" ]', "settings/flags", ["-L"]),
     "hydra.instance": ('"http://h:8/sub"', "settings/hydra/instance", "http://h:8/sub"),

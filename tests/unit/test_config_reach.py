@@ -92,6 +92,7 @@ ROWS: dict[str, tuple[str, str, Any]] = {
     "host": (BASE, '"other"', "other"),
     "action": (BASE, '"boot"', "boot"),
     "strategy": (BASE, '"store-path"', "store-path"),
+    "specialisation": (BASE, '"quiet"', "quiet"),
     "verify": (BASE, "false", False),
     "flags": (BASE, '["--show-trace"]', "--show-trace"),
     "hydra.instance": (BASE, '"http://127.0.0.1:2/sub"', "http://127.0.0.1:2/sub"),

@@ -1,0 +1,109 @@
+"""Keeps a host on its specialisation: which one runs, is to run, and is gone back to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.report import error_fields
+from agent.domain.errors import HostError
+from agent.domain.gates import Judgement, judge_specialisation
+from agent.domain.policy import Action
+
+if TYPE_CHECKING:
+    from agent.application.ports import Ports
+    from agent.application.run import Run
+    from agent.domain.store_path import StorePath
+
+
+def running_specialisation(ports: Ports) -> str | None:
+    """Return the name of the specialisation that runs; None for a system as such, or if unknown.
+
+    It is looked for in what the agent has marked and in the profile: another system is foreign.
+    """
+    systems = ports.host.systems()
+    if systems.running is None:
+        return None
+    known = ports.marks.read().known | ({systems.profile} if systems.profile else set())
+    toplevels = sorted(known)
+    if systems.running in toplevels:
+        return None
+    for toplevel in toplevels:
+        for name, path in sorted(ports.host.specialisations(toplevel).items()):
+            if path == systems.running:
+                return name
+    return None
+
+
+def wanted_specialisation(run: Run) -> str | None:
+    """Return which specialisation is to run: the settings' choice, or the one that runs now."""
+    chosen = run.policy.specialisation
+    return running_specialisation(run.ports) if chosen is None else chosen or None
+
+
+def as_specialised(ports: Ports, toplevel: StorePath, name: str | None) -> StorePath | None:
+    """Return what runs when `toplevel` does as `name`; None where it has no such specialisation."""
+    return toplevel if name is None else ports.host.specialisations(toplevel).get(name)
+
+
+def ask_specialisation(run: Run, toplevel: StorePath) -> Judgement | None:
+    """Return whether a system has the specialisation that is to run; None where none is."""
+    name = wanted_specialisation(run)
+    if name is None:
+        return None
+    return judge_specialisation(name, sorted(run.ports.host.specialisations(toplevel)))
+
+
+def note_what_runs(ports: Ports) -> None:
+    """Leave beside the marks what a roll-back returns to, where there is a choice.
+
+    That it cannot be left keeps nobody from going on: the history knows it, too.
+    """
+    name, confirmed = running_specialisation(ports), ports.marks.read().confirmed
+    has_some = confirmed is not None and ports.host.specialisations(confirmed)
+    try:
+        ports.marks.note_specialisation(name or ("" if has_some else None))
+    except HostError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+
+
+def what_ran(run: Run, confirmed: StorePath) -> StorePath:
+    """Return what ran before an upgrade: the confirmed system, or a specialisation of it.
+
+    The upgrade's row in the history says so, or what is noted beside the marks.
+    """
+    for path in (confirmed, *run.ports.host.specialisations(confirmed).values()):
+        if path == run.record.previous:
+            return path
+    return what_is_noted(run.ports, confirmed)
+
+
+def what_is_noted(ports: Ports, confirmed: StorePath) -> StorePath:
+    """Return what ran as far as the note beside the marks says; without one, as what runs now.
+
+    An agent that leaves no note has kept nothing: what runs is then the only name there is.
+    """
+    noted = ports.marks.specialisation()
+    name = running_specialisation(ports) if noted is None else noted
+    return ports.host.specialisations(confirmed).get(name or "", confirmed)
+
+
+async def start_by_default(ports: Ports, toplevel: StorePath, name: str | None) -> bool:
+    """Let the boot loader start a system, as `name`, by default; False if it does not say so.
+
+    The system's own installer writes the loader's files, where the system is not in them as the
+    default already. Of its specialisations it makes none the default.
+    """
+    special = as_specialised(ports, toplevel, name)
+    if special is None:
+        return False
+    if ports.loader.default() not in (toplevel, special):
+        try:
+            ended = await ports.systemd.activate(toplevel, Action.BOOT)
+        except HostError:
+            return False
+        if ended.returncode != 0:
+            return False
+    if ports.loader.default() != special and special != toplevel:
+        await ports.loader.make_default(special)
+    return ports.loader.default() == special

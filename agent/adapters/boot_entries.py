@@ -75,7 +75,7 @@ class SystemdBootEntries:
         if entry is None or not wanted.search(text):
             return False
         word = "preferred" if wanted is _PREFERRED else "default"
-        changed = wanted.sub(lambda _: f"{word} {entry}", text, count=1)
+        changed = wanted.sub(lambda _: f"{word} {entry}", text)
         new = file.with_suffix(".agent.tmp")
         try:
             with new.open("w") as stream:

@@ -12,6 +12,7 @@ from agent.application.examine import examine
 from agent.application.observe import find_inhibitors
 from agent.application.report import error_fields
 from agent.application.roll_back import roll_back
+from agent.application.specialisation import as_specialised, running_specialisation
 from agent.application.try_boot import keep_by_default
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
@@ -146,7 +147,7 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
     ports, wanted = run.ports, run.policy.confirm
     baseline = Baseline.parse(run.record.baseline)
     old = ports.marks.read().confirmed
-    touched = ports.host.touched_units(old, toplevel) if old else frozenset()
+    touched = _touched_units(ports, old, toplevel) if old else frozenset()
     _waited(ports)
     await ports.clock.sleep(wanted.settle.total_seconds())
     end = ports.clock.elapsed() + wanted.deadline.total_seconds()
@@ -171,6 +172,13 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
             return judged
         await ports.clock.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _touched_units(ports: Ports, old: StorePath, new: StorePath) -> frozenset[str]:
+    """Return what differs between two systems, as the specialisation that runs if both have it."""
+    name = running_specialisation(ports)
+    was, now = (as_specialised(ports, toplevel, name) for toplevel in (old, new))
+    return ports.host.touched_units(was or old, now or new)
 
 
 async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:

@@ -275,7 +275,7 @@ async def _do(
         tail=ended.tail,
         timed_out=ended.timed_out,
         refused=ended.refused,
-        new_failures=await _newly_failed(run, ended, baseline, before, toplevel),
+        new_failures=await _newly_failed(run, ended, baseline, before, special),
         script_failed=ended.script_failed,
     )
     try:

@@ -117,6 +117,13 @@ def test_without_a_booted_specialisation_a_system_is_its_own_counterpart(stage):
     assert stage.host.counterpart(stage.second) == stage.second
 
 
+def test_specialisations_have_names_as_far_as_they_are_in_the_store(stage):
+    assert stage.host.specialisations(stage.first) == {"debug": stage.special}
+    assert stage.host.specialisations(stage.second) == {"debug": stage.other_special}
+    assert stage.host.specialisations(stage.special) == {}
+    assert stage.host.specialisations(stage.missing) == {}
+
+
 def test_a_system_and_its_specialisations_are_equivalent(stage):
     assert stage.host.equivalents(stage.second) == {stage.second, stage.other_special}
     assert stage.host.equivalents(stage.special) == {stage.special}

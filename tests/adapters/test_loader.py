@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from agent.adapters.loader import BootLoader
+from agent.adapters.loader import BootLoader, NoLoader
 from agent.adapters.process import Runner
 from fakes.telling import RememberedEvents, SteppedClock
 
@@ -64,6 +64,57 @@ def machine(tmp_path):
 
 
 # systemd-boot
+
+
+def special(machine, lines="default nixos-generation-7.conf"):
+    machine.has("bootctl")
+    machine.default(lines)
+    machine.entry("nixos-generation-7", f"options init={name('b')}/init")
+    machine.entry("nixos-generation-7-specialisation-quiet", f"options init={name('s')}/init")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "default nixos-generation-7.conf",
+        "default nixos-generation-6\ndefault nixos-generation-7",
+        "preferred nixos-generation-7.conf\ndefault nixos-*",
+    ],
+)
+def test_a_specialisation_is_made_the_default_and_choices_are_forgotten(machine, lines):
+    special(machine, lines)
+    assert machine.loader.can_be_default(name("s"))
+    assert asyncio.run(machine.loader.make_default(name("s")))
+    assert machine.loader.default() == name("s")
+    assert machine.called() == ["bootctl set-default "]
+    text = (machine.boot / "loader/loader.conf").read_text()
+    assert text.startswith("timeout 5\n")
+    assert text.endswith("console-mode keep\n")
+    assert ("default nixos-*" in text) == ("nixos-*" in lines)
+
+
+@pytest.mark.parametrize("lines", ["", "editor 0"])
+def test_what_has_no_entry_or_no_default_beside_it_is_not_made_one(machine, lines):
+    special(machine)
+    assert not machine.loader.can_be_default(name("x"))
+    assert not asyncio.run(machine.loader.make_default(name("x")))
+    assert machine.loader.default() == name("b")
+    machine.default(lines)
+    assert not asyncio.run(machine.loader.make_default(name("s")))
+    assert machine.called() == []
+
+
+def test_a_default_that_cannot_be_written_stays(machine):
+    special(machine)
+    (machine.boot / "loader/loader.agent.tmp").mkdir()
+    assert not asyncio.run(machine.loader.make_default(name("s")))
+    assert machine.loader.default() == name("b")
+
+
+def test_grub_and_no_loader_make_no_specialisation_the_default(machine):
+    for loader in (machine.loader, NoLoader()):
+        assert not loader.can_be_default(name("s"))
+        assert not asyncio.run(loader.make_default(name("s")))
 
 
 @pytest.mark.parametrize("line", ["default nixos-generation-7.conf", "default  nixos-generation-7"])

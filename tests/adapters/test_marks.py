@@ -139,6 +139,28 @@ def test_the_patience_with_another_attempt_begins_anew(keeper, machine):
     assert keeper.pending_for() == timedelta(0)
 
 
+def test_which_specialisation_runs_is_remembered(keeper):
+    assert keeper.specialisation() is None
+    for noted in ("quiet", "", "loud", None):
+        keeper.note_specialisation(noted)
+        assert keeper.specialisation() == noted
+    assert keeper.read() == Marks()
+
+
+@pytest.mark.parametrize("content", [b"a b", b"../x", b"\xff", b"x" * 300, b"a\nb"])
+def test_what_is_no_name_of_a_specialisation_is_not_known(real, directory, content):
+    real.note_specialisation("quiet")
+    (directory / "specialisation").write_bytes(content)
+    assert real.specialisation() is None
+
+
+def test_a_note_that_cannot_be_written_says_so(real, directory):
+    (directory / "specialisation").mkdir(parents=True)
+    with pytest.raises(HostError) as caught:
+        real.note_specialisation("quiet")
+    assert caught.value.kind is Kind.MARKS_UNUSABLE
+
+
 # What the links are.
 
 

@@ -274,6 +274,24 @@ def test_each_action_moves_what_it_should(fetched, farm, action, moved, by_path)
     assert list(fetched.host.paths.state_dir.iterdir()) == []
 
 
+def test_a_specialisation_runs_and_the_profile_is_its_system_s(fetched, farm):
+    rebuild = fetched.nixos_rebuild()
+    ended = asyncio.run(rebuild.activate_flake(Action.SWITCH, fetched.flake(), "special", "debug"))
+
+    assert ended.returncode == 0
+    running = os.path.realpath(f"{farm.special}/specialisation/debug")
+    assert (fetched.systems().running, fetched.systems().profile) == (running, farm.special)
+
+
+def test_a_specialisation_that_is_not_there_activates_nothing(fetched, farm):
+    ended = asyncio.run(
+        fetched.nixos_rebuild().activate_store_path(Action.TEST, farm.second, "debug")
+    )
+
+    assert (ended.returncode, fetched.systems().running) == (1, farm.first)
+    assert "specialisation not found: debug" in ended.tail
+
+
 @pytest.mark.parametrize(
     ("code", "is_running"), [(0, True), (1, False), (2, True), (4, True), (100, False)]
 )

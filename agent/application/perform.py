@@ -368,7 +368,7 @@ async def _announce(
         try:
             await ports.systemd.arm(delay, run.settings.run_id, toplevel)
         except HostError:
-            ports.marks.remove(Mark.PENDING)
+            await forget(ports)
             run.record = replace(run.record, outcome=Outcome.FAILED)
             raise
         ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)

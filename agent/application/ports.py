@@ -365,7 +365,7 @@ class Systemd(Protocol):
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
         """Let the dead-man look at this upgrade after `delay`; replaces an earlier timer.
 
-        It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED.
+        It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED, SYSTEMD_SILENT.
         """
         ...
 

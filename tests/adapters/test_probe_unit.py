@@ -115,6 +115,11 @@ def test_a_unit_that_is_not_is_told_in_systemds_words(systemctl, said, why):
         ),
         ("exit 3", "exit code 3"),
         ("exit 0", "systemctl tells no state"),
+        (
+            "echo ActiveState=; echo LoadState=loaded; echo SubState=dead",
+            "systemctl tells no state",
+        ),
+        ("echo ActiveState=failed", "systemctl tells no state"),
         ("echo ActiveStates=active", "systemctl tells no state"),
         (None, "cannot run systemctl: No such file or directory"),
     ],

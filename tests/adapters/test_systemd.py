@@ -18,7 +18,7 @@ from agent.adapters.systemd import SystemdCommands
 from agent.application import events
 from agent.application.ports import UnitStatus
 from agent.domain.activation_unit import ActivationSeen
-from agent.domain.errors import HostError, Kind
+from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 from fakes.telling import RememberedEvents, SteppedClock
@@ -232,6 +232,12 @@ def all_commands(tmp_path):
     return Commands(tmp_path, "systemctl", "systemd-run", "timedatectl", "busctl")
 
 
+def test_what_names_no_units_is_no_list_of_those_that_have_failed(commands):
+    commands.answer("systemctl list-units", out="a.service loaded failed failed\nwarning: no\n")
+
+    assert play(commands.systemd.failed_units()) is None
+
+
 def test_without_systemd_nothing_is_known(without):
     assert play(without.systemd.started_by_timers(frozenset({"a.service"}))) is None
     assert play(without.systemd.failed_units()) is None
@@ -426,6 +432,15 @@ def test_a_timer_that_does_not_run_is_not_trusted(commands):
     with pytest.raises(HostError, match="is inactive after it was set") as caught:
         arm(commands)
     assert caught.value.kind is Kind.DEAD_MAN_UNARMED
+
+
+def test_a_timer_of_which_systemd_says_nothing_is_a_reason_to_wait(commands):
+    commands.answer("systemctl show", "run-1.timer", code=1)
+
+    with pytest.raises(HostError, match="does not say") as caught:
+        arm(commands)
+    assert caught.value.kind is Kind.SYSTEMD_SILENT
+    assert caught.value.exit_code is ExitCode.HELD
 
 
 def test_without_systemd_there_is_no_timer(without):

@@ -14,6 +14,7 @@ from agent.domain.check import CheckResult, UnitCheck
 # What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
 _ACTIVE: Final = ("active", "reloading", "refreshing")
 _ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result", "Type", "TriggeredBy")
+_NEEDED: Final = ("LoadState", "ActiveState", "SubState")
 _OF_JOBS: Final = ("inactive", "activating")
 """The states of a timer's job that rests between its runs, or is at one."""
 
@@ -36,7 +37,7 @@ class UnitProbe:
         told = properties(said.output)
         if said.returncode != 0:
             return _unknown(check, last_line(said.output) or f"exit code {said.returncode}")
-        if "ActiveState" not in told:
+        if not all(told.get(name) for name in _NEEDED):
             return _unknown(check, "systemctl tells no state")
         latency = timedelta(seconds=loop.time() - began)
         is_well = told["ActiveState"] in _ACTIVE or _is_job_in_order(told)

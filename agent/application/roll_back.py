@@ -257,9 +257,14 @@ async def _stage_back(run: Run, back: _Back) -> bool:
 
 
 async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
-    """Stage the confirmed system, and return the fault that says what a person has to run."""
+    """Stage the confirmed system, and return the fault that says what a person has to run.
+
+    Runs until then find it staged, and have nothing to write.
+    """
+    host, loader = run.ports.host, run.ports.loader
+    is_there = host.systems().profile == back.target == loader.default()
     try:
-        is_staged = await _stage_back(run, back)
+        is_staged = is_there or await _stage_back(run, back)
     except HostError as error:
         run.ports.sink.emit(events.RUN_FAILED, **error_fields(error))
         is_staged = False

@@ -156,7 +156,9 @@ def _is_reached(
     )
     match action:
         case Action.SWITCH:
-            is_staged = history.is_staged and seen.systems.booted not in goal
+            # One that was booted and left since is not waited for, unless only a boot can start it.
+            is_startable = seen.systems.booted in goal and not seen.inhibitors
+            is_staged = history.is_staged and not is_startable
             return is_profile and (is_running or is_staged)
         case Action.BOOT:
             return is_profile

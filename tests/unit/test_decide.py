@@ -294,6 +294,14 @@ def test_what_was_staged_for_its_inhibitors_says_so_and_is_not_activated_again()
     assert isinstance(decision, AwaitReboot)
 
 
+def test_what_was_booted_and_left_is_waited_for_where_only_a_boot_can_start_it():
+    there = seen(profile=NEW, booted=NEW)
+    assert decide(there, History(is_staged=True), policy()) == Upgrade()
+    inhibited = replace(there, inhibitors=("dbus (a → b)",))
+    assert isinstance(decide(inhibited, History(is_staged=True), policy()), AwaitReboot)
+    assert decide(inhibited, History(), policy()) == Upgrade()
+
+
 def test_a_reboot_that_is_needed_but_not_allowed_is_told():
     assert plan(policy(), ("kernel",), is_container=False).reason == "kernel differ"
 

@@ -216,6 +216,13 @@ def test_even_a_refused_boot_is_nobodys_fault(world):
     assert world.systemd.timer is None
 
 
+def test_what_was_booted_and_left_again_is_staged_once(world):
+    world.host.booted = NEW
+    assert world.run(NEVER).outcome is Outcome.STAGED
+    assert world.run(NEVER).outcome is Outcome.AWAITS_REBOOT
+    assert actions(world) == [Action.BOOT]
+
+
 # Other checks
 
 
@@ -343,8 +350,10 @@ def test_in_a_container_a_person_is_told_what_to_run(broken, is_foreseen):
     assert_left_to_a_person(broken, go_back(broken))
     assert (broken.host.reboots, broken.host.profile) == (0, OLD)
     assert broken.host.loader.default() == OLD
-    # It goes on saying so, until that has been done.
+    # It goes on saying so, until that has been done, and writes nothing for it again.
+    installs = broken.systemd.activated.count((Action.BOOT, OLD))
     assert broken.run(NEVER).error.kind is Kind.ROLL_BACK_NEEDS_REBOOT
+    assert broken.systemd.activated.count((Action.BOOT, OLD)) == installs
     broken.host.boot()
     broken.carry_out(confirm, NEVER)
     assert broken.marks.read() == Marks(confirmed=OLD)

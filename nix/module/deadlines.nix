@@ -36,14 +36,15 @@ let
 in
 {
   # In seconds: what is asked and fetched, an activation that is undone and what the loader is told,
-  # a confirmation that is begun twice, and some for all that has no limit of its own.
+  # somebody else's that is waited for before each, a confirmation that is begun twice and may have to
+  # wait for its turn, and some for all that has no limit of its own.
   ofARun = builtins.ceil (
     2 * deadline "hydra" "deadline"
     + 3 * deadline "health" "deadline"
     # To evaluate, to fetch, to build.
     + 3 * deadline "fetch" "deadline"
-    + 4 * deadline "activate" "deadline"
-    + 2 * (deadline "confirm" "settle" + deadline "confirm" "deadline")
+    + 8 * deadline "activate" "deadline"
+    + 5 * (deadline "confirm" "settle" + deadline "confirm" "deadline")
     + 1800
   );
 }

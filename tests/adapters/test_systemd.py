@@ -17,10 +17,11 @@ from agent.adapters.process import Runner
 from agent.adapters.systemd import SystemdCommands
 from agent.application import events
 from agent.application.ports import UnitStatus
-from agent.domain.activation_unit import ActivationSeen
+from agent.domain.activation_unit import ActivationSeen, is_ours
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
+from fakes.systemd import FakeSystemd
 from fakes.telling import RememberedEvents, SteppedClock
 
 NEW = StorePath(f"/nix/store/{'b' * 32}-nixos")
@@ -549,6 +550,69 @@ def at_work(commands, invocation, path=NEW, *, until="never", then=None):
     )
     commands.environment["PATH"] = f"{commands.directory}/bin:{os.environ['PATH']}"
     return lambda: [line.split()[0] for line in log.read_text().splitlines()]
+
+
+class Either:
+    """One systemd of the two, in which an activation may be at work, or that says nothing."""
+
+    def __init__(self, commands):
+        self.commands = commands
+        self.fake = FakeSystemd(lambda _action, _path: None) if commands is None else None
+
+    @property
+    def systemd(self):
+        return self.fake or self.commands.systemd
+
+    def works_on(self, path, invocation):
+        if self.fake:
+            self.fake.works_on(path, invocation)
+        else:
+            at_work(self.commands, invocation, path, until="stop")
+
+    def says_nothing(self):
+        if self.fake:
+            self.fake.is_silent = True
+        else:
+            self.commands.answer("systemctl", code=1)
+
+
+@pytest.fixture(params=["systemctl", "fake"])
+def either(request, tmp_path):
+    return Either(None if request.param == "fake" else Commands(tmp_path))
+
+
+def test_a_systemd_at_rest_says_so(either):
+    assert play(either.systemd.is_activating()) is False
+    assert play(either.systemd.activation()) == ActivationSeen(is_at_work=False)
+    assert play(either.systemd.status("a.service")) == UnitStatus()
+
+
+def test_a_systemd_that_says_nothing_is_unknown_everywhere(either):
+    either.says_nothing()
+    assert play(either.systemd.is_activating()) is None
+    assert play(either.systemd.activation()) == ActivationSeen(is_at_work=None)
+    assert play(either.systemd.status("a.service")) is None
+    assert play(either.systemd.failed_units()) is None
+    assert play(either.systemd.start("a.service")) is False
+
+
+def test_whose_an_activation_is_shows_in_its_path_and_its_id(either):
+    either.works_on(NEW, "11")
+    seen = play(either.systemd.activation())
+    assert (seen.is_at_work, seen.invocation) == (True, "11")
+    assert is_ours(seen, {NEW}, "11")
+    assert is_ours(seen, {NEW}, None)
+    assert not is_ours(seen, {NEW}, "22")
+    assert not is_ours(seen, {StorePath(f"{NEW}-other")}, None)
+    assert play(either.systemd.begun(frozenset({NEW}))) == "11"
+
+
+def test_only_the_one_with_the_id_is_stopped(either):
+    either.works_on(NEW, "11")
+    play(either.systemd.stop_activation("22"))
+    assert play(either.systemd.is_activating()) is True
+    play(either.systemd.stop_activation("11"))
+    assert play(either.systemd.is_activating()) is False
 
 
 def test_an_activation_is_seen_with_its_command_and_its_id(commands):

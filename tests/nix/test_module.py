@@ -293,9 +293,9 @@ def test_the_state_is_open_to_its_owner_alone(read):
 
 def test_a_run_may_take_as_long_as_all_its_deadlines(read):
     place = f"{UPGRADE}/serviceConfig/TimeoutStartSec"
-    least = 2 * 60 + 3 * 30 + 3 * 7200 + 4 * 1800 + 2 * (30 + 600) + 1800
+    least = 2 * 60 + 3 * 30 + 3 * 7200 + 8 * 1800 + 5 * (30 + 600) + 1800
     assert read("least", place) == least
-    slow = 2 * 5400 + 3 * 0.5 + 3 * 3600.5 + 4 * 10 + 2 * (30 + 600) + 1800
+    slow = 2 * 5400 + 3 * 0.5 + 3 * 3600.5 + 8 * 10 + 5 * (30 + 600) + 1800
     assert read("slow", place) == math.ceil(slow)
 
 

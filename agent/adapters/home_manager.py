@@ -17,6 +17,7 @@ from agent.adapters.nix_environment import confinement
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import ActivationExit
 from agent.domain.errors import HostError, Kind, NixError
+from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
 from agent.domain.target import HOME_MANAGER
 
@@ -53,7 +54,7 @@ class HomeManagerCommand:
         self._confinement = confinement(runner.environment, settings, allow_insecure)
         self._profile = profile
         self._systemd = systemd
-        self._settings = settings
+        self._settings = split_flags(settings).arguments
         self._build_deadline = build_deadline
         self._store_dir = store_dir
 

@@ -21,6 +21,7 @@ from agent.application.ports import Fetched
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.gates import FetchPlan
+from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
 from agent.domain.target import NIXOS
 from agent.domain.trust import MAX_LOCK, FlakeSource
@@ -141,7 +142,7 @@ class NixCommand:
         self._store_dir = store_dir
         self._gc_root = gc_root
         self._local_builds = local_builds
-        self._evaluation_flags = evaluation_flags(flags)
+        self._evaluation_flags = evaluation_flags(split_flags(flags).arguments)
         self._deadline = deadline
         self._settings = nix_options(substituters, trusted_public_keys, local_builds=local_builds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.nix_options import split_flags
 from agent.domain.origin import origin_of_prefix
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def confinement(
 ) -> dict[str, str]:
     """Return the variables that keep nix, and its git, from fetching what may not be fetched.
 
+    Options among the flags that hold a credential are in them, too.
+
     The inputs of a flake are judged before; this is for what its code fetches when it is evaluated,
     and for what git fetches besides, such as submodules. Hydra itself evaluates flakes in nix's
     restricted mode; with `--impure` there is none. Of what the settings allow nix compares only
@@ -33,13 +36,14 @@ def confinement(
     transports = {origin.scheme.rsplit("+", 1)[-1] for origin in origins}
     protocols = [*_GIT_PROTOCOLS, *sorted(transports & {"file", "http", "git"})]
     found = {"GIT_ALLOW_PROTOCOL": ":".join(protocols)}
+    lines = list(split_flags(flags).lines)
     if _IMPURE not in flags:
         uris = [*_SECURE_URIS, *map(_directory_uri, allow_insecure)]
         # Older nix compares a repository's own URL, without its type.
         uris += [uri.split("+", 1)[1] for uri in uris if "+" in uri.split(":", 1)[0]]
-        found["NIX_CONFIG"] = with_nix_config(
-            environment, "restrict-eval = true", f"extra-allowed-uris = {' '.join(uris)}"
-        )
+        lines += ["restrict-eval = true", f"extra-allowed-uris = {' '.join(uris)}"]
+    if lines:
+        found["NIX_CONFIG"] = with_nix_config(environment, *lines)
     return found
 
 

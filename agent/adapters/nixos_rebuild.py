@@ -17,6 +17,7 @@ from agent.adapters.process import ProgramMissingError
 from agent.adapters.state import state_fault
 from agent.application.ports import ActivationExit
 from agent.domain.errors import Kind, NixError
+from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
 from agent.domain.switch_output import is_telling, with_what_counts
 
@@ -72,7 +73,7 @@ class NixosRebuildCommand:
         self._runner = runner
         self._confinement = confinement(runner.environment, flags, allow_insecure)
         self._scratch = scratch
-        self._flags = flags
+        self._flags = split_flags(flags).arguments
         self._build_flags = () if local_builds else ("--max-jobs", "0", "--builders", "")
         self._substituters = substituters
         self._trusted_public_keys = trusted_public_keys

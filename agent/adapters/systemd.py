@@ -9,6 +9,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.environment_file import EnvironmentFiles, portable
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.adapters.time_sync import is_synchronised
 from agent.adapters.timer_jobs import TimerJobs
@@ -48,9 +49,12 @@ _ARGV: Final = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 # What the dead-man needs of the environment in which the agent was started.
 _INHERITED: Final = (
     *("PATH", "HOME", "LOCALE_ARCHIVE", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "AGENT_DEMO_ROOT"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
 )
 _BY_UNIT: Final = ("LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK")
+_PLAIN: Final = ("PATH", "HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", *_BY_UNIT)
+"""What is no secret on any host."""
 
 
 class SystemdCommands:
@@ -79,6 +83,7 @@ class SystemdCommands:
         self._activate_deadline = activate_deadline
         self._run_dir = run_dir
         self._locks = locks
+        self._files = EnvironmentFiles(run_dir)
 
     async def failed_units(self) -> frozenset[str] | None:
         """Return the units that have failed, or that restart after a failure."""
@@ -176,11 +181,15 @@ class SystemdCommands:
         """
         await self.disarm()
         name = f"{DEAD_MAN_UNIT}-{run_id}"
+        environment = self._environment_of(f"{name}.env", self._inherited())
+        if environment is None:
+            told = f"cannot set the dead-man's timer: {self._run_dir} cannot be written"
+            raise HostError(Kind.DEAD_MAN_UNARMED, told)
         done = await self._try(
             *(*self._systemd_run, f"--unit={name}", f"--on-active={delay.total_seconds():g}s"),
             *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
             *("--property=Type=exec", "--collect", "--no-ask-password", "--quiet"),
-            *(f"--setenv={name}={value}" for name, value in self._inherited()),
+            *environment,
             *("--", *self._dead_man, "--run-id", run_id, "--toplevel", toplevel),
         )
         if done is None or done.returncode != 0:
@@ -206,6 +215,7 @@ class SystemdCommands:
     async def disarm(self) -> None:
         """Stop the timers; a service that one of them has started goes on."""
         await self._try(*self._systemctl, "stop", f"{DEAD_MAN_UNIT}-*.timer")
+        self._files.remove(f"{DEAD_MAN_UNIT}-*.env")
 
     async def wake(self, at: datetime) -> None:
         """Set a transient timer that starts the upgrade unit; one that is past fires at once.
@@ -281,28 +291,32 @@ class SystemdCommands:
         Raises:
             HostError: ROLL_BACK_FAILED: it cannot be started.
         """
-        names = [name for name, _ in self._inherited() if name.startswith("NIX_")]
-        names += [name for name in ("AGENT_DEMO_ROOT",) if name in self._runner.environment]
+        variables = [
+            (name, value)
+            for name, value in self._inherited()
+            if name.startswith("NIX_") or name in (*_BY_UNIT, "AGENT_DEMO_ROOT")
+        ]
         script = (f"{toplevel}/bin/switch-to-configuration", action)
-        done = await self._in_a_unit(script, (*_BY_UNIT, *names))
+        done = await self._in_a_unit(script, variables)
         for line in done.stdout.splitlines():
             self._runner.say("switch-to-configuration", line, stream="stdout")
         tail = with_what_counts(filter(is_telling, done.stdout.splitlines()), done.tail)
         return ActivationExit(done.returncode, tail, done.timed_out)
 
     async def _in_a_unit(
-        self, script: tuple[str, ...], names: Sequence[str], *, spent: float = 0.0
+        self, script: tuple[str, ...], variables: Sequence[tuple[str, str]], *, spent: float = 0.0
     ) -> Completed:
-        """Run a script in the activation's transient unit, with variables by name.
+        """Run a script in the activation's transient unit, with variables of the environment.
 
         Without a manager that can be asked for one it runs by itself. It is never begun twice: what
         went wrong with an activation that has begun looks just as what kept one from beginning.
         `spent` are the seconds of the activation's deadline that are gone already.
         """
         timeout = max(self._activate_deadline - spent, 1.0)
+        file = f"{self._activation_unit.removesuffix('.service')}.env"
         argv = (
             *self._systemd_run,
-            *(word for name in names for word in ("-E", name)),
+            *(self._environment_of(file, variables) or ()),
             *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
             *(f"--unit={self._activation_unit.removesuffix('.service')}", *script),
         )
@@ -311,6 +325,8 @@ class SystemdCommands:
             return await self._runner.run(argv if has_units else script, timeout=timeout)
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
+        finally:
+            self._files.remove(file)
 
     def _is_managed(self) -> bool:
         return (self._run_dir / "systemd/system").is_dir()
@@ -330,8 +346,27 @@ class SystemdCommands:
         return [
             (name, value)
             for name, value in sorted(self._runner.environment.items())
-            if name in _INHERITED or name.startswith(self._prefixes)
+            if name in (*_INHERITED, *_BY_UNIT) or name.startswith(self._prefixes)
         ]
+
+    def _environment_of(
+        self, file: str, variables: Sequence[tuple[str, str]]
+    ) -> tuple[str, ...] | None:
+        """Return the options that give a transient unit its variables; None without a file.
+
+        What everybody knows is passed by name, so that the unit has that much without its file.
+        """
+        known = portable(variables)
+        by_name = [name for name in _PLAIN if name in known]
+        others = {name: value for name, value in known.items() if name not in by_name}
+        options = tuple(word for name in by_name for word in ("-E", name))
+        try:
+            written = self._files.write(file, others)
+        except OSError as error:
+            told = f"{error.filename}: {error.strerror}"
+            self._runner.say("systemd-run", f"no file for the environment of a unit: {told}")
+            return None
+        return (*options, f"--property=EnvironmentFile=-{written}")
 
     def _is_locked(self) -> bool | None:
         """Look for the lock in the kernel's list: to try it would keep somebody else from it.

@@ -98,8 +98,7 @@ class UserSystemd(SystemdCommands):
             return ActivationExit(0, "")  # nothing but the profile
         spent = await self._await_start()
         self._let_it_tidy_up(toplevel)
-        names = [name for name, _ in self._inherited()]
-        done = await self._in_a_unit(_script(toplevel), names, spent=spent)
+        done = await self._in_a_unit(_script(toplevel), self._inherited(), spent=spent)
         for line in done.stdout.splitlines():
             self._runner.say(_SCRIPT, line, stream="stdout")
         code = _code(done)

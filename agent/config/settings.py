@@ -29,8 +29,10 @@ from agent.config.target import default_name, default_paths, target_in
 from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
+from agent.domain.nix_options import refuse_open_secrets
 from agent.domain.origin import UrlPrefix, parse_url_prefix
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
+from agent.domain.secrets import has_secret
 from agent.domain.target import TargetName
 from agent.places import MARKS_DIR, STATE_DIR
 
@@ -64,6 +66,8 @@ def _substituter(value: str) -> str:
         raise ValueError("no user name or password here: nix reads them from its netrc-file")
     if not re.fullmatch(r"[A-Za-z0-9][^\s\"'\0]*", value):
         raise ValueError(f"{value[:100]!r} is no substituter URL")
+    if has_secret(value):
+        raise ValueError("no password or token here: everybody could read it among nix's arguments")
     return value
 
 
@@ -423,6 +427,12 @@ class Settings(BaseSettings):
     @classmethod
     def _has_a_name(cls, value: object, info: ValidationInfo) -> object:
         return default_name(info.data) if value is None else value
+
+    @field_validator("flags")
+    @classmethod
+    def _can_be_seen_by_all(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_open_secrets(value)
+        return value
 
     @field_validator("action")
     @classmethod

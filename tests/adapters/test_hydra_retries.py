@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -45,7 +47,8 @@ class Scripted(httpx.AsyncBaseTransport):
 class Scene:
     """A client whose waits move its clock instead of taking time."""
 
-    def __init__(self, *answers, seconds=0.0):
+    def __init__(self, *answers, seconds=0.0, attempts=2):
+        self.attempts = attempts
         self.clock = SteppedClock()
         self.sink = RememberedEvents()
         self.waits = []
@@ -64,7 +67,7 @@ class Scene:
                 sink=self.sink,
                 clock=self.clock,
                 transport=self.server,
-                retries=Retries(attempts=5, first=1.0, longest=4.0, sleep=self.sleep),
+                retries=Retries(self.attempts, first=1.0, longest=4.0, sleep=self.sleep),
             ) as client:
                 if question is not None:
                     return await question(client)
@@ -79,23 +82,91 @@ class Scene:
 
 
 def test_a_fault_that_passes_is_overcome_and_each_further_attempt_is_told():
-    scene = Scene(httpx.Response(502), httpx.Response(503), GOOD)
+    scene = Scene(httpx.Response(503), GOOD)
     assert scene.ask() == 7
-    assert scene.sink.names() == ["hydra.request_retried"] * 2
+    assert scene.sink.names() == ["hydra.request_retried"]
     told = scene.sink.fields_of(events.REQUEST_RETRIED)
     assert told["path"] == "/job/p/j/x/latest"
-    assert told["attempt"] == 2
-    assert told["wait"] == round(scene.waits[1], 3)
+    assert told["attempt"] == 1
+    assert told["wait"] == round(scene.waits[0], 3)
     assert told["error.kind"] is Kind.HYDRA_SERVER_ERROR
     assert "503" in told["error.message"]
 
 
-def test_waits_double_up_to_the_longest_with_some_jitter_on_top():
-    scene = Scene(httpx.Response(500))
-    assert scene.fault().kind is Kind.HYDRA_SERVER_ERROR
-    assert len(scene.server.paths) == 5
-    for wait, least in zip(scene.waits, (1, 2, 4, 4), strict=True):
+def unreached(number):
+    """Return what httpx raises where no connection comes about."""
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError(number, "no")
+    return error
+
+
+NO_NAME = httpx.ConnectError("no name")
+NO_NAME.__cause__ = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+UNREACHED = [
+    *map(unreached, (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ENETDOWN)),
+    NO_NAME,
+]
+
+
+@pytest.mark.parametrize("fault", UNREACHED)
+def test_a_hydra_that_is_reached_at_last_is_asked_until_then(fault):
+    scene = Scene(*[fault] * 9, GOOD)
+    assert scene.ask() == 7
+    assert 25 < sum(scene.waits) < 60
+
+
+@pytest.mark.parametrize("fault", UNREACHED)
+def test_a_hydra_that_is_never_reached_is_asked_until_the_deadline(fault):
+    scene = Scene(fault)
+    assert scene.fault(deadline=60).kind in (Kind.HYDRA_REFUSED, Kind.HYDRA_UNRESOLVABLE)
+    assert 54 < sum(scene.waits) < 60
+    for wait, least in zip(scene.waits, (1, 2, *[4] * 20), strict=False):
         assert least <= wait <= least + 1
+
+
+ANSWERS = [
+    httpx.Response(500),
+    httpx.Response(502),
+    httpx.Response(504),
+    httpx.Response(429),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_hydra_that_does_not_answer_well_is_asked_twice(answer):
+    scene = Scene(answer)
+    scene.fault()
+    assert len(scene.server.paths) == 2
+
+
+def test_a_hydra_that_does_not_answer_in_time_is_asked_twice():
+    scene = Scene(None)
+    assert scene.fault(timeout=0.01).kind is Kind.HYDRA_TIMEOUT
+    assert len(scene.server.paths) == 2
+
+
+def test_times_when_it_was_not_reached_do_not_count():
+    scene = Scene(UNREACHED[0], httpx.Response(503), UNREACHED[0], httpx.Response(503), GOOD)
+    assert scene.fault().kind is Kind.HYDRA_SERVER_ERROR
+    assert len(scene.server.paths) == 4
+
+
+def test_of_all_requests_one_is_made_again():
+    scene = Scene(httpx.Response(503), GOOD, httpx.Response(503), GOOD)
+
+    async def two(client):
+        assert await client.newest_good_build(JOB, Select.LATEST) == 7
+        return await client.build(7)
+
+    assert scene.fault(two).kind is Kind.HYDRA_SERVER_ERROR
+    assert len(scene.server.paths) == 3
+
+
+def test_one_attempt_means_one_whatever_happens():
+    for answer in (UNREACHED[0], httpx.Response(503)):
+        scene = Scene(answer, attempts=1)
+        scene.fault()
+        assert len(scene.server.paths) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])

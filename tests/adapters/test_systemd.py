@@ -10,6 +10,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -377,6 +378,11 @@ def test_the_clock_is_as_timedatectl_says(commands, said, code, is_synchronised)
 # --- the dead-man's timer
 
 
+def environment_file_in(options):
+    (told,) = (word for word in options if word.startswith("--property=EnvironmentFile=-"))
+    return Path(told.removeprefix("--property=EnvironmentFile=-"))
+
+
 def arm(commands):
     play(commands.systemd.arm(timedelta(minutes=12, seconds=0.5), "run-1", NEW))
 
@@ -403,11 +409,70 @@ def test_the_timer_is_a_transient_unit_that_runs_the_old_agent(tmp_path):
     assert {"--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"} <= set(
         options
     )
-    passed = {word.removeprefix("--setenv=") for word in options if word.startswith("--setenv=")}
-    assert {f"{name}={value}" for name, value in given.items() if "SECRET" not in name} <= passed
+    assert "-E HOME" in " ".join(options)
+    assert "-E SSL_CERT_FILE" in " ".join(options)
+    assert not any(value in word for word in options for value in ("proxy", "daemon", "web-1"))
+    file = environment_file_in(options)
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert file.stat().st_mode & 0o777 == 0o600
+    told = file.read_text()
+    assert 'https_proxy="http://proxy:3128"\n' in told
+    assert 'NIXOS_HYDRA_AGENT_HOST="web-1"\n' in told
+    assert "hunter2" not in told
     assert not any("SECRET" in word for word in argv)
     assert "--user" not in argv
     assert "--scope" not in argv
+
+
+def test_no_value_of_the_environment_is_an_argument(tmp_path):
+    token = "access-tokens = github.com=ghp_SECRET"
+    given = {
+        "NIX_CONFIG": token,
+        "NIXOS_HYDRA_AGENT_HYDRA__INSTANCE": "http://h",
+        "HTTPS_PROXY": "http://u:SECRET@proxy",
+    }
+    commands = Commands(tmp_path, **given)
+    commands.state("nixos-hydra-agent-dead-man-run-1.timer", ActiveState="active")
+    (commands.run_dir / "systemd/system").mkdir(parents=True)
+
+    arm(commands)
+    play(commands.systemd.activate(NEW, Action.SWITCH))
+
+    assert "SECRET" not in json.dumps(commands.asked())
+    armed, activated = (words for words in commands.asked() if words[0] == "systemd-run")
+    assert token in environment_file_in(armed).read_text()
+    assert not environment_file_in(activated).exists()  # read when the unit began
+
+
+def test_the_environment_of_a_timer_ends_with_it(tmp_path):
+    commands = Commands(tmp_path, NIX_CONFIG="cores = 1")
+    commands.state("nixos-hydra-agent-dead-man-run-1.timer", ActiveState="active")
+    arm(commands)
+    (argv,) = (words for words in commands.asked() if words[0] == "systemd-run")
+    assert environment_file_in(argv).exists()
+
+    play(commands.systemd.disarm())
+
+    assert not environment_file_in(argv).exists()
+
+
+def test_without_a_place_for_its_environment_no_timer_is_set(tmp_path):
+    commands = Commands(tmp_path, NIX_CONFIG="cores = 1")
+    (commands.run_dir / "nixos-hydra-agent-environment").symlink_to(tmp_path)
+
+    with pytest.raises(HostError, match="cannot be written") as caught:
+        arm(commands)
+
+    assert caught.value.kind is Kind.DEAD_MAN_UNARMED
+    assert all(words[0] != "systemd-run" for words in commands.asked())
+
+
+def test_a_roll_back_needs_no_environment(tmp_path):
+    commands = Commands(tmp_path, NIX_CONFIG="cores = 1")
+    (commands.run_dir / "systemd/system").mkdir(parents=True)
+    (commands.run_dir / "nixos-hydra-agent-environment").write_text("in its place")
+
+    assert play(commands.systemd.activate(NEW, Action.SWITCH)).returncode == 0
 
 
 def test_an_earlier_timer_is_stopped_first_and_its_service_is_not(commands):
@@ -666,7 +731,8 @@ def activate(commands, action=Action.SWITCH, toplevel=NEW):
 
 
 def test_it_runs_in_the_transient_unit_that_nixos_rebuild_uses(tmp_path):
-    commands = Commands(tmp_path, NIX_STORE_DIR="/elsewhere", HOME="/root")
+    by_unit = {"LOCALE_ARCHIVE": "/l", "NIXOS_INSTALL_BOOTLOADER": "1", "NIXOS_NO_CHECK": "1"}
+    commands = Commands(tmp_path, NIX_STORE_DIR="/elsewhere", HOME="/root", **by_unit)
     (commands.run_dir / "systemd/system").mkdir(parents=True)
     commands.answer("systemd-run", code=4, out="on stdout\n", err="on stderr\n")
 
@@ -678,9 +744,9 @@ def test_it_runs_in_the_transient_unit_that_nixos_rebuild_uses(tmp_path):
     assert f"--unit={TRANSIENT.removesuffix('.service')}" in argv
     assert {"--collect", "--pipe", "--service-type=exec", "--no-ask-password"} <= set(argv)
     passed = {argv[at + 1] for at, word in enumerate(argv) if word == "-E"}
-    by_unit = {"LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK"}
-    assert by_unit | {"NIX_STORE_DIR"} <= passed
+    assert set(by_unit) <= passed
     assert "HOME" not in passed
+    assert environment_file_in(argv).name == TRANSIENT.replace(".service", ".env")
     lines = [fields["line"] for event, fields in commands.sink.said if "line" in fields]
     assert lines == ["on stderr", "on stdout"]
     spoken = [fields for event, fields in commands.sink.said if event is events.PROGRAM_SPOKE]

@@ -71,12 +71,14 @@ def test_all_else_is_asked_of_the_users_own_manager(commands):
     play(systemd.failed_units())
     play(systemd.start("a.service"))
     play(systemd.arm(timedelta(seconds=7), "run-1", NEW))
+    (file,) = commands.run_dir.glob("nixos-hydra-agent-environment/*.env")
+    assert 'XDG_STATE_HOME="/s"\n' in file.read_text()
     play(systemd.disarm())
     play(systemd.activation())
     assert commands.asked()
     assert all(words[1] == "--user" for words in commands.asked())
     armed = next(words for words in commands.asked() if words[0] == "systemd-run")
-    assert "--setenv=XDG_STATE_HOME=/s" in armed
+    assert f"--property=EnvironmentFile=-{file}" in armed
 
 
 def test_an_activation_is_a_unit_of_the_users_manager(commands):
@@ -88,7 +90,7 @@ def test_an_activation_is_a_unit_of_the_users_manager(commands):
     assert asked[:2] == ["systemd-run", "--user"]
     assert "--unit=nixos-hydra-agent-activation" in asked
     assert asked[-1] == f"{home}/activate"
-    assert asked[asked.index("XDG_STATE_HOME") - 1] == "-E"
+    assert any(word.startswith("--property=EnvironmentFile=-") for word in asked)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ _DELAY = 4 + 0.1 + 1 + 5
 _SESSION = "session-7.scope"
 _PROVEN = ("check-failed", "confirm-unit-failed")
 _FILLING = "/var/lib/filling"
+_ENVIRONMENTS = "/run/nixos-hydra-agent-environment"
+# Of a person who upgrades by hand; the second is seen to reach the dead-man.
+_VARIABLES = (
+    'NIX_CONFIG=access-tokens = "h"=hunter2\n# `$x` \\ %h',
+    "NIXOS_HYDRA_AGENT_LOG__LEVEL=debug",
+)
 
 
 def described(version: str, *, starts: bool = True, **parameters: Any) -> dict[str, Any]:
@@ -53,7 +59,10 @@ class Fate:
         gate = Gate(self.host, "stc-hang-after")
         if self.in_session:
             scope = ("--scope", "--quiet", "--slice=user-0.slice", f"--unit={_SESSION}")
-            unit, options = _SESSION, ("systemd-run", *scope, "agent", "upgrade")
+            unit, options = (
+                _SESSION,
+                ("env", *_VARIABLES, "systemd-run", *scope, "agent", "upgrade"),
+            )
         else:
             unit, options = UPGRADE, ("systemctl", "start", UPGRADE)
         with self.host.start(*options) as child:
@@ -63,8 +72,21 @@ class Fate:
         gate.open()
         self.armed_at = (self.host.find(MARKS) / "pending").lstat().st_mtime
         assert len(timers(self.host)) == 1, "it outlives the agent, and the session"
+        self._assert_its_variables_are_its_own()
         if self.fills_disk:
             self.host.run("dd", "if=/dev/zero", f"of={_FILLING}", "bs=64K")
+
+    def _assert_its_variables_are_its_own(self) -> None:
+        """What the timer's service will be given is a file of root's, and told to nobody else."""
+        (timer,) = timers(self.host)
+        service = timer.replace(".timer", ".service")
+        asked = ("show", "--property=Environment,EnvironmentFiles", service)
+        told = self.host.systemctl(*asked)
+        assert "hunter2" not in told
+        assert f"EnvironmentFiles={_ENVIRONMENTS}/{service.replace('.service', '.env')}" in told
+        kept = self.host.ok("find", _ENVIRONMENTS, "-printf", "%m %u\\n").splitlines()
+        assert kept[0] == "700 root"
+        assert set(kept[1:]) == {"600 root"}
 
     def await_end(self) -> None:
         """Wait until the dead-man has come and gone."""
@@ -84,6 +106,11 @@ class Fate:
             self._assert_written_down_once_there_is_room()
         assert marks(host) == {"confirmed": expected.toplevel}
         assert timers(host) == []
+        assert self.host.ok("ls", _ENVIRONMENTS) == ""
+        if self.in_session:
+            assert "process.started" in self.host.ok(
+                "journalctl", "--output=cat", f"--unit={DEAD_MEN}"
+            )
         told = history(host)
         row = [run for run in told["runs"] if run["outcome"] != "held"][-1]
         assert row["outcome"] == ("confirmed" if self.is_kept else "rolled-back"), row

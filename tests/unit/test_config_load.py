@@ -562,9 +562,8 @@ def test_what_looks_like_a_secret_is_hidden_when_settings_are_shown(write):
                     "--option",
                     "access-tokens",
                     "github.com=hunter2",
-                    "--netrc-token=hunter2",
                 ],
-                "fetch": {"substituters": ["s3://bucket?secret-key=hunter2&region=eu"]},
+                "fetch": {"substituters": ["s3://bucket?region=eu"]},
                 "health": {"canary_hosts": ["token.example.org", "shown.example.org"]},
             },
         )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final, Self
 from typing_extensions import override
 
 from agent.adapters.hydra import absence, models, outlook, paths
-from agent.adapters.hydra.conversation import Conversation
+from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
-from agent.adapters.retries import Retries
 from agent.application.ports import Hydra
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import parse_locked_flake_reference
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from agent.adapters.hydra.transport import Answer
+    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink, Outlook
     from agent.domain.build import Build
     from agent.domain.flake_reference import LockedFlakeReference
@@ -56,7 +56,7 @@ class HydraClient(Hydra):
             deadline=deadline,
             sink=sink,
             clock=clock,
-            retries=retries or Retries(),
+            retries=retries or RETRIES,
         )
 
     async def __aenter__(self) -> Self:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import tenacity
 
-from agent.adapters.retries import Wait, can_pass, fault_of
+from agent.adapters.retries import Retries, Wait, can_pass, fault_of
 from agent.application import events
 from agent.domain.errors import AgentError, HydraError, Kind
 
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer, Transport
-    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink
+
+
+RETRIES: Final = Retries(attempts=2, longest=5.0)
+_UNREACHED: Final = frozenset({Kind.HYDRA_REFUSED, Kind.HYDRA_UNRESOLVABLE})
+"""No route, no name, nothing that listens: Hydra has not been asked."""
 
 
 class Conversation:
     """All requests of one client; `timeout` and `deadline` are seconds.
 
     The deadline runs from the first request on, pauses between requests included.
+
+    A Hydra that is not reached has no trouble with being asked again, and is until the deadline: a
+    host's network may take its time after a resume. One that is reached and does not answer well
+    may be too busy: of all requests one is made again, and has `retries.attempts` in all. With 1
+    none is ever made again.
     """
 
     def __init__(
@@ -39,6 +48,7 @@ class Conversation:
         self._clock = clock
         self._retries = retries
         self._began: float | None = None
+        self._repeated: str | None = None
 
     async def ask(self, path: str) -> Answer:
         """Return the answer to a GET, trying again while the fault is one that can pass.
@@ -48,6 +58,18 @@ class Conversation:
                 deadline would end before the next one.
         """
         earlier: AgentError | None = None
+        heard = 0
+
+        def is_last(state: tenacity.RetryCallState) -> bool:
+            nonlocal heard
+            error = fault_of(state)
+            is_heard = error is None or error.kind not in _UNREACHED
+            heard += is_heard
+            is_too_late = state.upcoming_sleep >= self._left()
+            if is_too_late or self._retries.attempts == 1 or not is_heard:
+                return is_too_late or self._retries.attempts == 1
+            self._repeated = self._repeated or path
+            return self._repeated != path or heard >= self._retries.attempts
 
         def note(state: tenacity.RetryCallState) -> None:
             nonlocal earlier
@@ -57,7 +79,7 @@ class Conversation:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(can_pass),
             wait=Wait(self._retries),
-            stop=self._is_last,
+            stop=is_last,
             before_sleep=note,
             sleep=self._retries.sleep,
             reraise=True,
@@ -87,10 +109,6 @@ class Conversation:
     def _left(self) -> float:
         began = self._clock.elapsed() if self._began is None else self._began
         return self._deadline - (self._clock.elapsed() - began)
-
-    def _is_last(self, state: tenacity.RetryCallState) -> bool:
-        is_used_up = state.attempt_number >= self._retries.attempts
-        return is_used_up or state.upcoming_sleep >= self._left()
 
     def _tell(self, path: str, error: AgentError | None, state: tenacity.RetryCallState) -> None:
         if error is not None:

@@ -13,9 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from typing_extensions import override
 
 from agent.adapters.hydra import models, paths
-from agent.adapters.hydra.conversation import Conversation
+from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
-from agent.adapters.retries import Retries
 from agent.application.flake_update.ports import JobsetState, UpdateJobset
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build
@@ -23,6 +22,7 @@ from agent.domain.job import Job, default_job_name
 
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer
+    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink
 
 _NOT_FOUND: Final = 404
@@ -52,7 +52,7 @@ class HydraUpdateJobset(UpdateJobset):
         self._deadline = deadline
         self._sink = sink
         self._clock = clock
-        self._retries = retries or Retries()
+        self._retries = retries or RETRIES
 
     @override
     async def state(self) -> JobsetState | None:

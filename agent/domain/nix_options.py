@@ -1,0 +1,60 @@
+"""Options of nix that hold a credential, among the flags that the settings pass on.
+
+Everybody on a host can read a program's arguments. So these go by the variable `NIX_CONFIG`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.domain.secrets import has_secret, hide_secrets, is_secret_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPTION: Final = "--option"
+_WORDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFlags:
+    """Flags that may be arguments, and what was `--option NAME VALUE` as lines of NIX_CONFIG."""
+
+    arguments: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+def split_flags(flags: Sequence[str]) -> SplitFlags:
+    """Return the flags without the options that hold a credential, and those."""
+    arguments: list[str] = []
+    lines: list[str] = []
+    rest = list(flags)
+    while rest:
+        is_whole = rest[0] == _OPTION and len(rest) >= _WORDS
+        taken, rest = rest[: _WORDS if is_whole else 1], rest[_WORDS if is_whole else 1 :]
+        if is_whole and (is_secret_name(taken[1]) or has_secret(taken[2])):
+            lines.append(f"{taken[1]} = {taken[2]}")
+        else:
+            arguments += taken
+    return SplitFlags(tuple(arguments), tuple(lines))
+
+
+def refuse_open_secrets(flags: Sequence[str]) -> None:
+    """Make sure that no credential would be an argument.
+
+    Raises:
+        ValueError: one would, or cannot be a line of NIX_CONFIG.
+    """
+    split = split_flags(flags)
+    words = list(split.arguments)
+    if hide_secrets(words) != words or has_secret(" ".join(words)):
+        raise ValueError(
+            "a flag has a password or a token in it, which everybody on this host could read among"
+            " the arguments of nix: an option of nix goes as '--option', NAME, VALUE, and is passed"
+            " on by the environment; passwords belong in nix's netrc-file"
+        )
+    if any("#" in line for line in split.lines):
+        raise ValueError(
+            "an option with a credential has a '#', from which on nix would take it for a comment"
+        )

@@ -127,13 +127,14 @@ class HostFiles:
     def counterpart(self, toplevel: StorePath) -> StorePath:
         """Return the specialisation of `toplevel` named as the booted one, or `toplevel`."""
         booted = self._resolve(self._booted_system)
-        if booted is None:
-            return toplevel
+        name = booted and self.specialisation_name(booted)
+        return self.specialisations(toplevel).get(name or "", toplevel)
+
+    def specialisation_name(self, path: StorePath) -> str | None:
+        """Return the name of a link to `path` in the `specialisation` of a generation."""
         pattern = f"{self._profile.name}-*-link/specialisation/*"
-        for link in self._profile.parent.glob(pattern):
-            if self._resolve(link) == booted:
-                return self._resolve(Path(toplevel, "specialisation", link.name)) or toplevel
-        return toplevel
+        links = sorted(self._profile.parent.glob(pattern))
+        return next((link.name for link in links if self._resolve(link) == path), None)
 
     def specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
         """Return where the links in the system's directory `specialisation` lead."""

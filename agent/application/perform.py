@@ -175,7 +175,7 @@ def _check_inhibitors(run: Run, action: Action, toplevel: StorePath) -> None:
 
     A `switch` becomes `boot` instead, and a `dry-activate` is refused by some releases alone.
     """
-    inhibitors = find_inhibitors(run.ports.host, toplevel)
+    inhibitors = find_inhibitors(run.ports.host, _as_it_runs(run, toplevel))
     if inhibitors and action is Action.TEST:
         raise ActivationError(
             Kind.SWITCH_INHIBITED,
@@ -192,7 +192,7 @@ def _plan(run: Run, request: Request, toplevel: StorePath, refused: tuple[str, .
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
     need = reboot_need(booted, host.boot_artifacts(host.counterpart(toplevel)))
     policy = replace(run.policy, action=request.action)
-    inhibitors = refused or find_inhibitors(host, toplevel)
+    inhibitors = refused or find_inhibitors(host, _as_it_runs(run, toplevel))
     chosen = plan(policy, need, inhibitors, is_container=systems.is_container)
     if chosen.reason and not chosen.reboots:
         run.ports.sink.emit(events.REBOOT_NEEDED, reason=chosen.reason)
@@ -228,7 +228,7 @@ async def _do(
     if not await _is_let_on(run, request, toplevel):
         return False
     name = _specialisation(run, toplevel)
-    special = as_specialised(ports, toplevel, name) or toplevel
+    special = _as_it_runs(run, toplevel)
     if action is Action.BOOT and not _can_boot(run, name):
         return False
     before = ports.host.systems()
@@ -296,6 +296,11 @@ def _specialisation(run: Run, toplevel: StorePath) -> str | None:
     """Return which specialisation is to run, if the system has it: its gate was passed by now."""
     name = wanted_specialisation(run)
     return name if name in run.ports.host.specialisations(toplevel) else None
+
+
+def _as_it_runs(run: Run, toplevel: StorePath) -> StorePath:
+    """Return what of a system is to run: itself, or its specialisation of the wanted name."""
+    return as_specialised(run.ports, toplevel, _specialisation(run, toplevel)) or toplevel
 
 
 def _can_boot(run: Run, name: str | None) -> bool:

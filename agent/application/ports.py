@@ -235,6 +235,10 @@ class Host(Protocol):
         """Return the specialisation of `toplevel` that the host has booted, or `toplevel`."""
         ...
 
+    def specialisation_name(self, path: StorePath) -> str | None:
+        """Return by which name a generation of the profile has `path` as its specialisation."""
+        ...
+
     def specialisations(self, toplevel: StorePath) -> Mapping[str, StorePath]:
         """Return the specialisations of `toplevel` by name, as far as they are in the store."""
         ...

@@ -19,20 +19,18 @@ if TYPE_CHECKING:
 def running_specialisation(ports: Ports) -> str | None:
     """Return the name of the specialisation that runs; None for a system as such, or if unknown.
 
-    It is looked for in what the agent has marked and in the profile: another system is foreign.
+    It is looked for in the profile and in what the agent has marked, then in older generations.
     """
     systems = ports.host.systems()
-    if systems.running is None:
+    running, profile = systems.running, systems.profile
+    if running in (None, profile):
         return None
-    known = ports.marks.read().known | ({systems.profile} if systems.profile else set())
-    toplevels = sorted(known)
-    if systems.running in toplevels:
-        return None
-    for toplevel in toplevels:
+    known = ports.marks.read().known | ({profile} if profile else set())
+    for toplevel in sorted(known):
         for name, path in sorted(ports.host.specialisations(toplevel).items()):
-            if path == systems.running:
+            if path == running:
                 return name
-    return None
+    return ports.host.specialisation_name(running) if running else None
 
 
 def wanted_specialisation(run: Run) -> str | None:

@@ -66,6 +66,7 @@ class FakeStage:
             root.name(letter) for letter in "absvd"
         )
         self.host = FakeHost()
+        self.host.generations = {1: self.first}
         self.host.profile = self.second
         self.host.contents = {
             self.first: FakeSystem(
@@ -122,6 +123,12 @@ def test_specialisations_have_names_as_far_as_they_are_in_the_store(stage):
     assert stage.host.specialisations(stage.second) == {"debug": stage.other_special}
     assert stage.host.specialisations(stage.special) == {}
     assert stage.host.specialisations(stage.missing) == {}
+
+
+def test_a_specialisation_s_name_is_that_of_a_generation(stage):
+    assert stage.host.specialisation_name(stage.special) == "debug"
+    assert stage.host.specialisation_name(stage.first) is None
+    assert stage.host.specialisation_name(stage.missing) is None
 
 
 def test_a_system_and_its_specialisations_are_equivalent(stage):

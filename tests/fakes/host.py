@@ -137,6 +137,14 @@ class FakeHost(Host):
         return toplevel
 
     @override
+    def specialisation_name(self, path: StorePath) -> str | None:
+        for toplevel in self.generations.values():
+            for name, special in self._specialisations(toplevel).items():
+                if special == path:
+                    return name
+        return None
+
+    @override
     def specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
         return dict(self._specialisations(toplevel))
 

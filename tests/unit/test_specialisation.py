@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -89,6 +90,16 @@ def test_a_base_system_that_runs_in_its_place_was_brought_by_another(world):
     report = world.run()
     assert (report.outcome, report.error.kind) == (Outcome.HELD, Kind.ACTIVATION_BUSY)
     assert world.journal.denied == []
+
+
+def test_one_of_a_generation_before_the_profile_s_is_kept_too(world):
+    world.marks.remove(Mark.CONFIRMED)  # the first run: what runs is adopted
+    other = system(8)
+    world.host.contents[other] = replace(world.host.contents[OLD], specialisations={})
+    world.host.generations[1] = OLD
+    world.host.profile = other
+    world.run(replace(WATCHFUL, foreign_hold=timedelta(0)))
+    assert (world.host.running, world.host.profile) == (NEW_QUIET, NEW)
 
 
 # Lost

@@ -160,7 +160,11 @@ def _may_return_to(run: Run, path: StorePath) -> bool:
 
 def _refuse_to_wait(step: Step) -> None:
     if step is Step.WAIT:
-        raise ActivationError(Kind.ACTIVATION_BUSY, "a switch-to-configuration is at work")
+        raise ActivationError(
+            Kind.ACTIVATION_BUSY,
+            "an activation is at work, or systemd does not say whether one is",
+            hint="try again once it has ended",
+        )
 
 
 async def deny(

@@ -118,8 +118,9 @@ async def _take_turn(run: Run) -> tuple[StorePath | None, StorePath | None]:
         if step is Step.WAIT:
             raise ActivationError(
                 Kind.ACTIVATION_BUSY,
-                "the activation of an earlier run is still at work",
-                hint="the dead-man's timer ends it",
+                "an earlier upgrade is still to be decided on, and an activation is at work, or"
+                " systemd does not say whether one is",
+                hint="the dead-man's timer ends it if it is the agent's own",
             )
         if step is Step.CONFIRM:
             return ports.marks.read().pending, None

@@ -39,7 +39,8 @@ _LONGEST_POLL: Final = 2.0
 _ASKED: Final = 3
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 _LOCK: Final = "nixos/switch-to-configuration.lock"
-_STATE: Final = ("LoadState", "ActiveState", "SubState")
+STATE: Final = ("LoadState", "ActiveState", "SubState")
+"""The properties that a `UnitStatus` begins with."""
 _END: Final = ("Result", "ExecMainStatus")
 """Only services have them."""
 _WHOSE: Final = ("ExecStart", "InvocationID")
@@ -110,7 +111,7 @@ class SystemdCommands:
         return await self._status_by(self._systemctl, unit)
 
     async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus | None:
-        told = await self._show(systemctl, unit, _STATE, _END)
+        told = await self._show(systemctl, unit, STATE, _END)
         if told is None:
             return None
         status = told.get("ExecMainStatus", "0")
@@ -243,8 +244,11 @@ class SystemdCommands:
     async def activation(self) -> ActivationSeen:
         """Return what the transient unit and switch-to-configuration's lock show."""
         unit = self._activation_unit
-        told = await self._show(self._systemctl, unit, _STATE, _WHOSE)
-        if told is not None and UnitStatus(told["LoadState"], told["ActiveState"]).is_at_work:
+        told = await self._show(self._systemctl, unit, STATE, _WHOSE)
+        if (
+            told is not None
+            and UnitStatus(told["LoadState"], told["ActiveState"], told["SubState"]).is_at_work
+        ):
             found = _ARGV.search(told.get("ExecStart", ""))
             return ActivationSeen(
                 is_at_work=True,

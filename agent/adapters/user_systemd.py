@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
 from agent.adapters.process import ProgramMissingError
-from agent.adapters.systemd import SystemdCommands
-from agent.application.ports import ActivationExit
+from agent.adapters.systemd import STATE, SystemdCommands
+from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.policy import Action
 from agent.domain.units import (
     ACTIVATION_UNIT,
@@ -37,6 +37,9 @@ _BOUNDARY: Final = "writeBoundary"
 _REFUSED, _BROKE_OFF = 1, 2
 _LONGEST_START: Final = 30.0
 """Seconds."""
+_SINCE: Final = "ActiveEnterTimestampMonotonic"
+_LONGEST_JUDGING: Final = 3600.0
+"""Seconds after which the host's confirmation waits for something, and holds no home any more."""
 _SIGNALS: Final = range(129, 193)
 
 
@@ -79,10 +82,13 @@ class UserSystemd(SystemdCommands):
         """Return whether the system's agent, or any nixos-rebuild, is at work; None: unknown."""
         is_unknown = False
         for unit in (UPGRADE_UNIT, CONFIRM_UNIT, ACTIVATION_UNIT):
-            status = await self._status_by(("systemctl",), unit)
-            if status is not None and status.is_at_work:
+            told = await self._show(("systemctl",), unit, STATE, (_SINCE,))
+            if told is None:
+                is_unknown = True
+            elif UnitStatus(
+                told["LoadState"], told["ActiveState"], told["SubState"]
+            ).is_at_work and not (unit == CONFIRM_UNIT and _is_long_since(told.get(_SINCE, ""))):
                 return True
-            is_unknown = is_unknown or status is None
         return None if is_unknown else False
 
     @override
@@ -114,12 +120,12 @@ class UserSystemd(SystemdCommands):
         Of one that is starting home-manager reloads no unit, and says that all went well. Return
         the seconds that it took.
         """
-        begun = time.monotonic()
+        begun = monotonic()
         if self._is_managed():
             wait = (*self._systemctl, "is-system-running", "--wait", "--quiet")
             with contextlib.suppress(ProgramMissingError):
                 await self._runner.run(wait, timeout=_LONGEST_START)
-        return time.monotonic() - begun
+        return monotonic() - begun
 
     def _let_it_tidy_up(self, toplevel: StorePath) -> None:
         """Let an activation see what it has to tidy up: the home that is left half-way.
@@ -135,6 +141,12 @@ class UserSystemd(SystemdCommands):
             new.unlink(missing_ok=True)
             new.symlink_to(left)
             new.replace(link)
+
+
+def _is_long_since(microseconds: str) -> bool:
+    if not microseconds.isdecimal():
+        return False
+    return monotonic() - int(microseconds) / 1e6 > _LONGEST_JUDGING
 
 
 def _script(toplevel: StorePath) -> tuple[str, ...]:

@@ -61,6 +61,28 @@ def test_a_run_of_the_system_or_a_nixos_rebuild_is_seen(commands, unit):
     assert all("--user" not in words for words in commands.asked())
 
 
+@pytest.mark.parametrize(
+    ("unit", "hours", "is_held"),
+    [
+        ("nixos-hydra-agent-confirm.service", 0.9, True),
+        ("nixos-hydra-agent-confirm.service", 1.1, False),
+        ("nixos-hydra-agent.service", 1.1, True),
+    ],
+)
+def test_a_confirmation_that_waits_for_long_holds_no_home(
+    commands, monkeypatch, unit, hours, is_held
+):
+    monkeypatch.setattr("agent.adapters.user_systemd.monotonic", lambda: 100 + hours * 3600)
+    since = {"ActiveEnterTimestampMonotonic": str(100 * 10**6)}
+    commands.state(unit, ActiveState="active", SubState="running", **since)
+    assert play(commands.systemd.is_host_upgrading()) is is_held
+
+
+def test_that_the_system_is_not_heard_of_is_unknown(commands):
+    commands.answer("systemctl show", OF_THE_SYSTEM[1], code=1)
+    assert play(commands.systemd.is_host_upgrading()) is None
+
+
 def test_a_system_at_rest_is_seen(commands):
     assert play(commands.systemd.is_host_upgrading()) is False
 

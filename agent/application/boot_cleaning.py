@@ -28,47 +28,59 @@ async def clean_boot_once(run: Run) -> bool:
     """
     ports = run.ports
     toplevel = await _at_rest_on(ports)
-    if toplevel is None or not _remembers(ports, toplevel):
+    running, default = ports.host.systems().running, ports.loader.default()
+    if toplevel is None or running is None or not _remembers(ports, running):
         return False
     before = ports.host.free_space().boot
     with run.report.step("loader", ports.clock):
         try:
             ended = await ports.systemd.activate(toplevel, Action.BOOT)
         except HostError as error:
-            ports.sink.emit(events.BOOT_NOT_CLEANED, toplevel=toplevel, **error_fields(error))
+            ports.sink.emit(events.BOOT_NOT_CLEANED, toplevel=running, **error_fields(error))
             return False
-    default, after = ports.loader.default(), ports.host.free_space().boot
-    if ended.returncode != 0 or default not in (None, toplevel):
+        if default == running != toplevel:
+            # The installer makes generations the default, not their specialisations.
+            await ports.loader.make_default(running)
+    now = ports.loader.default()
+    is_kept = now in (None, toplevel) if default is None else now == default
+    if ended.returncode != 0 or not is_kept:
         ports.sink.emit(
             events.BOOT_NOT_CLEANED,
-            toplevel=toplevel,
+            toplevel=running,
             returncode=ended.returncode,
-            default=default,
+            default=now,
         )
         return False
-    ports.sink.emit(events.BOOT_CLEANED, toplevel=toplevel, before=before, after=after)
+    after = ports.host.free_space().boot
+    ports.sink.emit(events.BOOT_CLEANED, toplevel=running, before=before, after=after)
     return True
 
 
 async def _at_rest_on(ports: Ports) -> StorePath | None:
-    """Return the system that runs, is the profile's and is confirmed, with nothing under way."""
-    marks, systems = ports.marks.read(), ports.host.systems()
-    toplevel = marks.confirmed
-    is_there = toplevel is not None and toplevel == systems.running == systems.profile
+    """Return the confirmed system, if it runs and is the profile's, with nothing under way.
+
+    A specialisation of it may run, if the loader can start that by default, as it did.
+    """
+    marks, systems, loader = ports.marks.read(), ports.host.systems(), ports.loader
+    toplevel, default = marks.confirmed, loader.default()
     is_waiting = marks.pending or marks.staged or marks.left or marks.rolled_back
-    if not is_there or is_waiting:
+    if toplevel is None or systems.profile != toplevel or is_waiting:
         return None
-    if ports.loader.default() not in (None, toplevel):
+    if systems.running not in ports.host.equivalents(toplevel):
+        return None
+    if default not in (None, toplevel, systems.running):
         return None  # somebody has chosen another default, which this would undo
+    if default not in (None, toplevel) and not loader.can_be_default(default):
+        return None
     return toplevel if await ports.systemd.is_activating() is False else None
 
 
-def _remembers(ports: Ports, toplevel: StorePath) -> bool:
+def _remembers(ports: Ports, running: StorePath) -> bool:
     """Return whether it is the first time for a system, and that is written down now."""
     try:
-        if ports.agenda.is_boot_cleaned(toplevel):
+        if ports.agenda.is_boot_cleaned(running):
             return False
-        ports.agenda.note_boot_cleaned(toplevel)
+        ports.agenda.note_boot_cleaned(running)
     except JournalError as error:
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return False

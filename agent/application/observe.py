@@ -60,7 +60,7 @@ def look_at_host(host: Host, candidate: Candidate) -> Observation:
         systems=systems,
         equivalents=host.equivalents(candidate.toplevel),
         need=reboot_need(booted, wanted),
-        inhibitors=find_inhibitors(host, systems.profile),
+        inhibitors=find_inhibitors(host, systems.profile and host.counterpart(systems.profile)),
     )
 
 

@@ -104,6 +104,6 @@ def _reason(ports: Ports) -> str:
     wanted = host.boot_artifacts(host.counterpart(systems.profile))
     return reboot_reason(
         reboot_need(booted, wanted),
-        find_inhibitors(host, systems.profile),
+        find_inhibitors(host, host.counterpart(systems.profile)),
         is_running=systems.running in host.equivalents(systems.profile),
     )

@@ -262,7 +262,8 @@ async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError
     Runs until then find it staged, and have nothing to write.
     """
     host, loader = run.ports.host, run.ports.loader
-    is_there = host.systems().profile == back.target == loader.default()
+    is_default = loader.default() in (back.target, back.special)
+    is_there = host.systems().profile == back.target and is_default
     try:
         is_staged = is_there or await _stage_back(run, back)
     except HostError as error:

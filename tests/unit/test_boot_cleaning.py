@@ -117,10 +117,36 @@ def test_an_unknown_default_is_no_choice(world):
     assert installs(world) == 1
 
 
-def test_a_running_specialisation_is_left_alone(world):
+@pytest.fixture
+def specialised(world):
+    """The host runs a specialisation that the build has, too."""
     world.host.specialise(OLD, "debug", OTHER, "k1")
+    world.host.specialise(NEW, "debug", NEWER, "k1")
     world.host.running = OTHER
-    assert_left_alone(world)
+    world.host.loader.entries = {OLD, OTHER, NEW, NEWER}
+    return world
+
+
+@pytest.mark.parametrize("default", [OLD, OTHER])
+def test_a_running_specialisation_keeps_the_default(specialised, default):
+    specialised.host.loader.installed = default
+    assert clean(specialised)
+    assert specialised.host.loader.installed == default
+    assert installs(specialised) == 1
+    assert not clean(specialised)
+
+
+def test_a_default_that_could_not_be_had_back_is_not_touched(specialised):
+    specialised.host.loader.installed = OTHER
+    specialised.host.loader.entries = {OLD}
+    assert_left_alone(specialised)
+
+
+def test_a_default_that_is_not_had_back_holds(specialised):
+    specialised.host.loader.installed = OTHER
+    specialised.steps.at(INSTALL, lambda: setattr(specialised.host.loader, "is_broken", True))
+    assert not clean(specialised)
+    assert specialised.told.fields_of(events.BOOT_NOT_CLEANED)["default"] == OLD
 
 
 def test_what_is_foreign_or_staged_is_left_alone(world):

@@ -23,7 +23,7 @@ from agent.domain.systems import changed_inhibitors, inhibitor_reason
 from fakes.host import refused_by
 from fakes.pending import NEW, carry_out_with, pending_world
 from fakes.samples import OLD
-from fakes.world import STORE, WATCHFUL, World
+from fakes.world import STORE, WATCHFUL, World, system
 
 DBUS = {"dbus-implementation": "dbus"}
 BROKER = {"dbus-implementation": "broker", "new": "x"}
@@ -174,6 +174,21 @@ def test_unknown_inhibitors_are_no_difference(world, unknown):
     world.host.contents[unknown].inhibitors = None
     assert world.run(NEVER).outcome is Outcome.CONFIRMED
     assert actions(world) == [Action.SWITCH]
+
+
+SPECIAL, NEW_SPECIAL = system(8), system(9)
+
+
+def test_those_of_the_specialisation_that_is_to_run_count(world):
+    for toplevel, special, inhibitors in ((OLD, SPECIAL, DBUS), (NEW, NEW_SPECIAL, BROKER)):
+        world.host.specialise(toplevel, "debug", special, "k1")
+        world.host.contents[toplevel].inhibitors = DBUS
+        world.host.contents[special].inhibitors = inhibitors
+    world.host.running = world.host.booted = SPECIAL
+    world.host.loader.entries = {OLD, SPECIAL, NEW, NEW_SPECIAL}
+    assert world.run(NEVER).reasons == (("reboot", DIFFER),)
+    assert world.run(NEVER).reasons == (("reboot", BETWEEN),)
+    assert actions(world) == [Action.BOOT]
 
 
 # What NixOS refuses all the same

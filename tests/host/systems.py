@@ -74,6 +74,8 @@ SETTINGS: dict[str, Any] = {
         "deadline": "4s",
     },
     "disk": {"store_reserve": "1MiB", "boot_reserve": "1MiB"},
+    # The hosts' flakes are files here.
+    "trust": {"allow_insecure": ["git+file:///repos"]},
     "confirm": {"settle": "1s", "deadline": "10s"},
     "log": {"format": "json"},
 }

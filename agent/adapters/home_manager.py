@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.adapters.nix import NIX
 from agent.adapters.nix_environment import confinement
 from agent.adapters.process import ProgramMissingError
+from agent.adapters.unreachable import unreachable_source
 from agent.application.ports import ActivationExit
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.nix_options import split_flags
@@ -62,7 +63,7 @@ class HomeManagerCommand:
         """Return the activation package of the configuration `host`.
 
         Raises:
-            NixError: NIX_MISSING, BUILD_ERROR, NIX_TIMEOUT, NIX_NONSENSE.
+            NixError: NIX_MISSING, BUILD_ERROR, FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE.
         """
         installable = f"{flake}#{HOME_MANAGER.toplevel_of(host)}"
         options = ("--no-link", "--json", "--no-update-lock-file", *self._settings)
@@ -80,7 +81,7 @@ class HomeManagerCommand:
         if done.returncode != 0:
             said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_TOLD:]
             raise NixError(
-                Kind.BUILD_ERROR,
+                Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
                 f"nix build of {host} of {flake} ended with {done.returncode}: " + " ".join(said),
             )
         return self._built(done.stdout)

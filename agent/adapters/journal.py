@@ -161,7 +161,7 @@ class SqliteJournal:
         suspect = [run for run in later if run.fault == Fault.SUSPECT]
         return Standing(
             denial=denials[0] if denials else None,
-            suspicions=len(suspect),
+            suspicions=sum(1 + run.repeats for run in suspect),
             suspected_at=max((run.finished_at for run in suspect if run.finished_at), default=None),
             roll_backs=sum(
                 run.outcome == Outcome.ROLLED_BACK and run.fault is not None for run in later

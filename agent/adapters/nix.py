@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from agent.adapters.nix_environment import confinement
 from agent.adapters.nix_log import NixLog
 from agent.adapters.process import ProgramMissingError
+from agent.adapters.unreachable import unreachable_source
 from agent.application.ports import Fetched
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.lock_file import LOCK_FILE
@@ -196,7 +197,8 @@ class NixCommand:
         """Return the output path of the host's toplevel.
 
         Raises:
-            NixError: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+            NixError: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
+                NIX_NONSENSE.
         """
         attribute = f"{self._target.toplevel_of(host)}.outPath"
         # The user's flags come first: none of them may allow builds.
@@ -355,16 +357,19 @@ def _lock_of(tree: Path, directory: str) -> str | None:
 
 
 def _flake_fault(what: str, text: str) -> NixError:
-    return (
-        _full(text)
-        if FULL.search(text)
-        else NixError(Kind.EVALUATION_FAILED, f"{what}: {complaint(text)}")
-    )
+    if FULL.search(text):
+        return _full(text)
+    is_far = bool(unreachable_source(text))
+    kind = Kind.FLAKE_UNREACHABLE if is_far else Kind.EVALUATION_FAILED
+    return NixError(kind, f"{what}: {complaint(text)}")
 
 
 def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
     if FULL.search(text):
         return _full(text)
+    if unreachable_source(text):
+        message = f"cannot evaluate {host} of {flake}: {complaint(text)}"
+        return NixError(Kind.FLAKE_UNREACHABLE, message)
     hint = ""
     if _STALE_LOCK.search(text):
         hint = "commit a flake.lock that fits flake.nix"

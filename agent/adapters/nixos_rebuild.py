@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.nix_environment import confinement, with_nix_config
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state import state_fault
+from agent.adapters.unreachable import unreachable_source
 from agent.application.ports import ActivationExit
 from agent.domain.errors import Kind, NixError
 from agent.domain.nix_options import split_flags
@@ -86,8 +87,8 @@ class NixosRebuildCommand:
         """Return the toplevel that `nixos-rebuild build` gives.
 
         Raises:
-            NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR, NIX_TIMEOUT,
-                NIX_NONSENSE.
+            NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR,
+                FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE.
             HostError: the state directory cannot be written.
         """
         with self._directory() as cwd:
@@ -104,7 +105,7 @@ class NixosRebuildCommand:
             if done.returncode != 0:
                 said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_TOLD:]
                 raise NixError(
-                    Kind.BUILD_ERROR,
+                    Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
                     f"nixos-rebuild build of {host} of {flake} ended with {done.returncode}: "
                     + " ".join(said),
                 )

@@ -48,7 +48,7 @@ from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, OnFailure, Policy, Strategy
 from agent.domain.request import Request
-from agent.domain.standing import Fault
+from agent.domain.standing import Fault, fault_of_preparation
 from agent.domain.systems import Systems, inhibitor_reason, reboot_need
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ async def perform(run: Run, text: str) -> StorePath | None:
     """
     request = Request.parse(text, store_dir=run.settings.store_dir)
     found = request.candidate
-    run.note(Outcome.SELECTED)
-    await verify(run.ports, run.policy, found, run.report)
-    run.note(Outcome.VERIFIED)
-    await _fetch(run, found)
-    run.note(Outcome.FETCHED)
-    toplevel = await _build(run, found)
-    _check_hostname(run, toplevel)
+    try:
+        toplevel = await _prepare(run, found)
+    except NixError as error:
+        is_fetching = run.record.outcome == Outcome.VERIFIED
+        fault = fault_of_preparation(error.kind, is_fetching=is_fetching)
+        run.record = replace(run.record, fault=fault)
+        raise
     _check_inhibitors(run, request.action, toplevel)
     with judged_by_its_own(run, toplevel) as own:
         chosen = await _activate(run, request, toplevel, own)
@@ -94,6 +94,22 @@ async def perform(run: Run, text: str) -> StorePath | None:
         await hold_default(run, toplevel)
         await reboot(run, toplevel, chosen.reason, found, run.ports.host.systems())
     return toplevel if run.record.outcome == Outcome.PENDING else None
+
+
+async def _prepare(run: Run, found: Candidate) -> StorePath:
+    """Verify, fetch and build a candidate; return what is to be activated.
+
+    Raises:
+        AgentError: nothing on the host has changed but its store.
+    """
+    run.note(Outcome.SELECTED)
+    await verify(run.ports, run.policy, found, run.report)
+    run.note(Outcome.VERIFIED)
+    await _fetch(run, found)
+    run.note(Outcome.FETCHED)
+    toplevel = await _build(run, found)
+    _check_hostname(run, toplevel)
+    return toplevel
 
 
 async def _is_let_on(run: Run, request: Request, toplevel: StorePath) -> bool:

@@ -124,7 +124,8 @@ class Nix(Protocol):
     async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
         """Return what a flake's source says of its inputs; none of those is fetched.
 
-        Kinds: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        Kinds: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
+        NIX_NONSENSE.
         """
         ...
 

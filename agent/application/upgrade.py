@@ -29,6 +29,7 @@ from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
 from agent.domain.errors import (
+    KINDS,
     ActivationError,
     AgentError,
     ExitCode,
@@ -43,9 +44,13 @@ from agent.domain.policy import Action
 from agent.domain.reboot import Obstacle
 from agent.domain.recovery import Step
 from agent.domain.request import Request
+from agent.domain.retry import MEMORY, wait_before_retry
 from agent.domain.systems import Systems
+from agent.domain.window import place_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from agent.application.ports import Ports
     from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
@@ -56,6 +61,8 @@ _NEIGHBOUR_PAUSE = timedelta(minutes=2)
 """Until a home looks again whether the system's own run is over."""
 _CLOCK_PAUSE = timedelta(minutes=10)
 """Until it is looked again whether the clock has been synchronised: after a boot it soon is."""
+_LOOKED_THROUGH = 50
+_PASSING = frozenset(kind for kind, facts in KINDS.items() if facts.passes)
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
 
@@ -90,6 +97,42 @@ async def _run(run: Run) -> None:
     if run.settings.dry_run:
         await _rehearse(run)
         return
+    try:
+        await _take_turns(run)
+    except AgentError as error:
+        if error.passes:
+            await _try_again(run, error)
+        raise
+
+
+async def _try_again(run: Run, error: AgentError) -> None:
+    """Let a run come again soon, later each time, after a fault that passes by itself."""
+    now = run.ports.clock.now()
+    place = place_of(f"{run.policy.host} {run.settings.run_id}")
+    wait = wait_before_retry(1 + _failed_before(run, now), place)
+    if error.retry_after is not None:
+        wait = max(wait, timedelta(seconds=error.retry_after))
+    await wake(run, now + wait)
+
+
+def _failed_before(run: Run, now: datetime) -> int:
+    """Return how many runs in a row have failed for reasons that pass, just before this one."""
+    try:
+        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError:
+        return 0
+    failures = 0
+    for row in rows:
+        if row.run_id == run.settings.run_id:
+            continue
+        is_recent = row.finished_at is not None and abs(now - row.finished_at) <= MEMORY
+        if not is_recent or row.error_kind not in _PASSING:
+            break
+        failures += 1 + row.repeats
+    return failures
+
+
+async def _take_turns(run: Run) -> None:
     for _ in range(_TURNS):
         left, pending = await _take_turn(run)
         if left is None:

@@ -116,6 +116,7 @@ class Kind(StrEnum):
     CACHE_UNREACHABLE = "cache-unreachable"
     STORE_FULL = "store-full"
     FETCH_FAILED = "fetch-failed"
+    FLAKE_UNREACHABLE = "flake-unreachable"
     BUILD_ERROR = "build-error"
     NIX_TIMEOUT = "nix-timeout"
     NIX_NONSENSE = "nix-nonsense"
@@ -235,10 +236,16 @@ class KindFacts:
     exit_code: ExitCode
     meaning: str
     retryable: bool = False
+    passes: bool = False
+    """Whether the cause passes by itself, so that a later run is worth its while soon."""
 
 
-def _facts(code: ExitCode, meaning: str, *, retryable: bool = False) -> KindFacts:
-    return KindFacts(exit_code=code, meaning=meaning, retryable=retryable)
+def _facts(
+    code: ExitCode, meaning: str, *, retryable: bool = False, passes: bool = False
+) -> KindFacts:
+    """Return the facts of a kind; what cannot be reached now can be later."""
+    is_distance = code is ExitCode.UNREACHABLE
+    return KindFacts(code, meaning, retryable=retryable, passes=passes or is_distance)
 
 
 _C = ExitCode
@@ -297,7 +304,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
         _C.NOT_FOUND, "the job has no good build, and Hydra did not tell why"
     ),
     Kind.BUILD_MISSING: _facts(_C.BAD_ANSWER, "the build that Hydra named does not exist"),
-    Kind.BUILD_UNFINISHED: _facts(_C.HELD, "the newest good build is being built again"),
+    Kind.BUILD_UNFINISHED: _facts(
+        _C.HELD, "the newest good build is being built again", passes=True
+    ),
     Kind.BUILD_FAILED: _facts(_C.BAD_ANSWER, "the build that Hydra named as good is not"),
     Kind.BUILD_OTHER_JOB: _facts(_C.BAD_ANSWER, "the build belongs to another job"),
     Kind.BUILD_OTHER_SYSTEM: _facts(_C.BAD_ANSWER, "the build is for another platform"),
@@ -328,11 +337,16 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.EVALUATION_FAILED: _facts(_C.FAILED, "nix could not evaluate the host's configuration"),
     Kind.PATH_MISMATCH: _facts(_C.FAILED, "the flake yields another path than Hydra built"),
     Kind.HOST_MISMATCH: _facts(_C.FAILED, "the candidate names another host"),
-    Kind.PATH_NOT_CACHED: _facts(_C.HELD, "the candidate is not in any substituter yet"),
+    Kind.PATH_NOT_CACHED: _facts(
+        _C.HELD, "the candidate is not in any substituter yet", passes=True
+    ),
     Kind.SIGNATURE_UNTRUSTED: _facts(_C.FAILED, "a path is not signed by a trusted key"),
     Kind.CACHE_UNREACHABLE: _facts(_C.UNREACHABLE, "no substituter could be reached"),
     Kind.STORE_FULL: _facts(_C.FAILED, "the store's file system is full"),
     Kind.FETCH_FAILED: _facts(_C.FAILED, "the candidate could not be substituted"),
+    Kind.FLAKE_UNREACHABLE: _facts(
+        _C.UNREACHABLE, "the flake, or one of its inputs, could not be reached"
+    ),
     Kind.BUILD_ERROR: _facts(_C.FAILED, "`nixos-rebuild build` failed"),
     Kind.NIX_TIMEOUT: _facts(_C.FAILED, "nix took longer than its deadline"),
     Kind.NIX_NONSENSE: _facts(_C.FAILED, "nix printed something other than what was asked"),
@@ -393,7 +407,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.ACTIVATION_INEFFECTIVE: _facts(
         _C.FAILED, "activation reported success, but the host shows another system"
     ),
-    Kind.ACTIVATION_BUSY: _facts(_C.HELD, "another activation is at work on this host"),
+    Kind.ACTIVATION_BUSY: _facts(
+        _C.HELD, "another activation is at work on this host", passes=True
+    ),
     Kind.REBOOT_FAILED: _facts(_C.FAILED, "the reboot could not be asked for"),
     Kind.DEAD_MAN_UNARMED: _facts(_C.FAILED, "the dead-man's timer could not be set"),
     Kind.CONFIRM_UNIT_FAILED: _facts(
@@ -492,6 +508,11 @@ class AgentError(Exception):
     def is_retryable(self) -> bool:
         """Whether the same request may succeed when it is made again in a moment."""
         return KINDS[self.kind].retryable
+
+    @property
+    def passes(self) -> bool:
+        """Whether the cause passes by itself: a later run is worth its while soon."""
+        return KINDS[self.kind].passes
 
     @override
     def __str__(self) -> str:

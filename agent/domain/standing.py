@@ -7,6 +7,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.errors import Kind
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -62,6 +64,25 @@ class Standing:
     """When it did so last."""
     roll_backs: int = 0
     """How often the host was rolled back from it, for whatever fault."""
+
+
+_OF_THE_CANDIDATE: Final = frozenset(
+    {
+        *(Kind.EVALUATION_FAILED, Kind.PATH_MISMATCH, Kind.HOST_MISMATCH, Kind.BUILD_ERROR),
+        *(Kind.SIGNATURE_UNTRUSTED, Kind.FETCH_FAILED, Kind.NIX_NONSENSE, Kind.NIX_TIMEOUT),
+    }
+)
+
+
+def fault_of_preparation(kind: Kind, *, is_fetching: bool) -> Fault | None:
+    """Return how a path is held that failed before anything on the host was touched.
+
+    Trying again costs an evaluation, or a download, and would end in the same way each time. What
+    is the network's or the host's own affair (no route, a slow one, no room, no nix) is not held
+    against it.
+    """
+    is_slow = is_fetching and kind is Kind.NIX_TIMEOUT
+    return Fault.SUSPECT if kind in _OF_THE_CANDIDATE and not is_slow else None
 
 
 def suspect_until(standing: Standing) -> datetime | None:

@@ -206,6 +206,15 @@ def test_a_build_that_did_not_come_is_no_measure_though_a_person_wanted_it(journ
     assert highest(journal, JOB) == 900
 
 
+def test_failures_that_share_a_row_are_held_against_a_path_each(journal):
+    at = {"outcome": "failed", "fault": "suspect", "toplevel": NEW, "error_kind": "path-mismatch"}
+    for number in range(3):
+        journal.record(a_run(number, **at))
+    assert last_of(journal).repeats == 2
+    standing = journal.standing_of(NEW, NOW)
+    assert (standing.suspicions, standing.suspected_at) == (3, a_run(2).finished_at)
+
+
 def test_a_person_has_the_measure_forgotten(journal):
     journal.record(an_arrival(900, OTHER))
     journal.record(an_arrival(800, OTHER, job=ELSEWHERE.key))

@@ -181,6 +181,41 @@ def test_what_git_said_is_told_where_git_failed(nix_that_says):
     assert "Could not resolve host: forge program 'git' failed" in caught.value.message
 
 
+FAR = [
+    "fatal: unable to access 'https://forge/r/': Could not resolve host: forge",
+    "fatal: unable to access 'https://forge/r/': Failed to connect to forge port 443 after 9 ms: Couldn't connect to server",
+    "fatal: unable to access 'https://forge/r/': The requested URL returned error: 503",
+    "ssh: connect to host forge port 22: No route to host",
+    "ssh: Could not resolve hostname forge: Temporary failure in name resolution",
+    "error: unable to download 'https://api.github.com/x': Could not resolve hostname (6)",
+    "error: unable to download 'https://github.com/x.tar.gz': HTTP error 502",
+    "error: unable to download 'https://github.com/x.tar.gz': HTTP error 429",
+]
+WRONG = [
+    "error: syntax error, unexpected '}'",
+    "error: unable to download 'https://github.com/x.tar.gz': HTTP error 404",
+    "fatal: unable to access 'https://forge/r/': The requested URL returned error: 403",
+    "fatal: repository 'https://forge/r/' not found",
+    "warning: unable to download 'https://c/nix-cache-info': Couldn't connect (7)\nerror: undefined variable",
+]
+
+
+@pytest.mark.parametrize("text", FAR)
+def test_a_flake_that_cannot_be_reached_is_told_from_one_that_is_wrong(nix_that_says, text):
+    with pytest.raises(NixError) as caught:
+        asyncio.run(nix_that_says(text).evaluate_toplevel("git+https://forge/r", "h"))
+    assert caught.value.kind is Kind.FLAKE_UNREACHABLE
+    assert caught.value.passes
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_flake_that_is_wrong_is_not_far_away(nix_that_says, text):
+    with pytest.raises(NixError) as caught:
+        asyncio.run(nix_that_says(text).evaluate_toplevel("git+https://forge/r", "h"))
+    assert caught.value.kind is Kind.EVALUATION_FAILED
+    assert not caught.value.passes
+
+
 CACHES = '{"substituters": {"value": ["https://a", "https://b"]}}'
 
 

@@ -86,7 +86,7 @@ class FakeJournal(Journal):
         suspect = [row for row in later if row.fault == "suspect"]
         return Standing(
             denial=next((told for told in self.denials(now) if told.toplevel == toplevel), None),
-            suspicions=len(suspect),
+            suspicions=sum(1 + row.repeats for row in suspect),
             suspected_at=max((row.finished_at for row in suspect if row.finished_at), default=None),
             roll_backs=sum(row.outcome == "rolled-back" and row.fault is not None for row in later),
         )

@@ -62,6 +62,8 @@ _NEIGHBOUR_PAUSE = timedelta(minutes=2)
 _CLOCK_PAUSE = timedelta(minutes=10)
 """Until it is looked again whether the clock has been synchronised: after a boot it soon is."""
 _LOOKED_THROUGH = 50
+_LONGEST_WISH = 86400.0
+"""Seconds for which a server that asks to be left alone is."""
 _PASSING = frozenset(kind for kind, facts in KINDS.items() if facts.passes)
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
@@ -111,7 +113,7 @@ async def _try_again(run: Run, error: AgentError) -> None:
     place = place_of(f"{run.policy.host} {run.settings.run_id}")
     wait = wait_before_retry(1 + _failed_before(run, now), place)
     if error.retry_after is not None:
-        wait = max(wait, timedelta(seconds=error.retry_after))
+        wait = max(wait, timedelta(seconds=min(error.retry_after, _LONGEST_WISH)))
     await wake(run, now + wait)
 
 

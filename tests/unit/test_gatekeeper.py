@@ -11,7 +11,7 @@ from agent.application.gatekeeper import ask_gates, ask_health, find_foreign, pa
 from agent.application.run import RunSettings, begin
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
-from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Judgement
+from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Judgement, Stage
 from agent.domain.marks import Mark
 from agent.domain.pause import Pause
 from agent.domain.standing import Denial
@@ -22,8 +22,7 @@ from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-LATE = {Gate.AGENT_REMOVED, Gate.SPECIALISATION_LOST}
-GATES = [gate for gate in Gate if gate not in {*LATE, *OF_HOMES}]
+GATES = [gate for gate in Gate if Stage.CHOOSE in gate.stages and gate not in OF_HOMES]
 """The gates that a host is asked before anything is fetched, in order."""
 
 

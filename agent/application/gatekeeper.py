@@ -11,7 +11,7 @@ from agent.application.boot_cleaning import clean_boot_once
 from agent.application.check import run_checks
 from agent.application.lasting import ClockState, ask_clock, since_first_seen
 from agent.application.specialisation import ask_specialisation
-from agent.domain.errors import ActivationError, AgentError, Kind
+from agent.domain.errors import ActivationError, AgentError, JournalError, Kind
 from agent.domain.gates import (
     NOTHING_TO_FETCH,
     Foreign,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from agent.domain.standing import Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
+
+_LOOKED_THROUGH: Final = 50
+"""How many rows of the history are looked through for a system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,24 @@ def find_foreign(ports: Ports, waiting: StorePath | None = None) -> Foreign | No
     for what, path in (("running system", systems.running), ("profile", systems.profile)):
         if path is not None and path not in known:
             return Foreign(what, path, ports.host.changed_at() or ports.clock.now())
-    return None
+    default = ports.loader.default()
+    if default is None or default in known or _is_remembered(ports, default):
+        return None
+    return Foreign("boot default", default, ports.host.changed_at() or ports.clock.now())
+
+
+def _is_remembered(ports: Ports, path: StorePath) -> bool:
+    """Whether the agent has left that system, or one that it brought, as the boot default itself.
+
+    A loader that could not be written has what was there before. Neither a history that cannot be
+    read nor one in which the agent has changed nothing proves that somebody was here since.
+    """
+    try:
+        rows = ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError:
+        return True
+    acts = [row for row in rows if row.previous is not None]
+    return not acts or any(path in (row.toplevel, row.previous) for row in acts)
 
 
 def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:

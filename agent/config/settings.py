@@ -401,7 +401,7 @@ class Settings(BaseSettings):
     action: Action = Action.SWITCH
     """What nixos-rebuild does: `switch`, `boot`, `test` or `dry-activate`."""
     strategy: Strategy = Strategy.FLAKE
-    """`flake`: evaluate and compare; `store-path`: activate Hydra's output with no evaluation."""
+    """`flake`: evaluate and compare; `store-path` (NixOS 26.05): activate what Hydra built."""
     specialisation: Specialisation | None = None
     """Name of the specialisation to run; `""`: none of them. By default the one that runs stays."""
     verify: bool = True

@@ -37,6 +37,10 @@ _REFUSALS: Final = {
     Refusal.NOT_NIXOS: (Kind.HOST_NOT_NIXOS, "this host does not look like NixOS to it"),
     Refusal.UNSTARTED: (Kind.ACTIVATION_REFUSED, "it could not even be started"),
 }
+_NEEDS_26_05: Final = (
+    "`strategy = 'store-path'` needs the nixos-rebuild of NixOS 26.05 or newer;"
+    " until the host runs that, use `strategy = 'flake'`"
+)
 _HINTS: Final = {
     Kind.HOST_NOT_NIXOS: "`touch /etc/NIXOS` if this is a NixOS host; the system is not to blame",
 }
@@ -253,8 +257,16 @@ def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
         kind,
         f"{ended.action} to {ended.toplevel} ended with {ended.code}:"
         f" {what}{said}; the running system is {running}, the profile is {profile}",
-        hint=_HINTS.get(kind, ""),
+        hint=_hint(kind, ended),
     )
+
+
+def _hint(kind: Kind, ended: Ended) -> str:
+    """Return what to do about it; up to NixOS 25.11 no nixos-rebuild knows `--store-path`."""
+    if kind is Kind.NIXOS_REBUILD_OPTIONS:
+        is_too_old = "--store-path" in ended.refused.split()
+        return _NEEDS_26_05 if is_too_old else "is it in `flags`?"
+    return _HINTS.get(kind, "")
 
 
 def _told(now: StorePath | None, before: StorePath | None, ended: Ended) -> str:

@@ -164,6 +164,22 @@ def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
     assert told in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("facts", "hint"),
+    [
+        ({"code": 2, "refused": "--store-path /nix/store/x"}, "NixOS 26.05 or newer"),
+        ({"code": 1, "refused": "--foo"}, "is it in `flags`?"),
+        ({"code": 2, "tail": NOT_NIXOS}, "touch /etc/NIXOS"),
+        ({"code": 1}, ""),
+    ],
+)
+def test_what_to_do_is_told_where_it_is_known(facts, hint):
+    with pytest.raises(ActivationError) as caught:
+        judge_activation(ended(running=OLD, profile=OLD, **facts))
+    assert hint in caught.value.hint
+    assert bool(caught.value.hint) is bool(hint)
+
+
 @pytest.mark.parametrize("tail", [LOADED, LOCKED])
 def test_an_activation_is_busy_only_if_it_was_refused_for_that(tail):
     assert is_busy(1, tail)

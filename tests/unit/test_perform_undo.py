@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
+from agent.application.gatekeeper import find_foreign
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
-from agent.domain.errors import ExitCode, HostError, Kind
+from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -367,6 +368,27 @@ def test_a_lost_race_is_held_once_the_winner_has_done_what_it_does(world, action
     assert world.links() == (running, OLD, profile)
     assert world.host.loader.default() == (OTHER if action.moves_profile else OLD)
     assert [name for name, _ in world.run().reasons] == ["foreign-system"]
+
+
+def test_a_boot_default_that_the_winner_has_set_past_the_profile_is_foreign_too(world):
+    loses(world)
+    world.steps.at("switch", lambda: world.host.switch_to(Action.BOOT, OTHER))
+    assert_held(world, world.run())
+    assert world.links() == (OLD, OLD, OLD)
+    ((name, reason),) = world.run().reasons
+    assert name == "foreign-system"
+    assert f"the boot default is {OTHER}" in reason
+    assert world.host.loader.default() == OTHER
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_boot_default_that_the_agent_has_left_is_not_foreign(world, is_readable):
+    world.run()
+    assert world.marks.read().confirmed == NEW
+    world.host.loader.installed = OLD if is_readable else OTHER
+    if not is_readable:
+        world.journal.read_fault = JournalError(Kind.STATE_IO_ERROR, "no history")
+    assert find_foreign(world.ports) is None
 
 
 def test_a_winner_that_brings_the_very_candidate_keeps_its_profile(world):

@@ -10,6 +10,7 @@ import pytest
 from agent.adapters.logind import LogindCommands
 from agent.adapters.process import Runner
 from agent.domain.reboot import Inhibitor
+from fakes.logind import FakeLogind
 from fakes.telling import RememberedEvents, SteppedClock
 
 
@@ -222,6 +223,53 @@ def test_where_the_sessions_cannot_be_listed_again_one_may_be_anybodys(machine):
 def test_without_sessions_nobody_is_looked_for(machine):
     machine.answers("busctl", rows())
     assert asyncio.run(machine.logind.people()) == ()
+
+
+# The contract, for the fake as well
+
+
+def the_real_one(machine, *, inhibitors, people):
+    """A logind whose answers are such; None is no answer."""
+    machine.answers("systemctl", "LoadState=loaded\n")
+    sessions = None
+    if people is not None:
+        sessions = {
+            str(n): {"Name": name, "Class": "user", "State": "active"}
+            for n, name in enumerate(people)
+        }
+    Sessions(machine, sessions or {})
+    answers = {
+        "ListSessions": None
+        if sessions is None
+        else rows(*([n, 1, "x", "", "/"] for n in sessions)),
+        "ListInhibitors": None
+        if inhibitors is None
+        else rows(*(["shutdown", one.who, one.why, "block", 0, 1] for one in inhibitors)),
+    }
+    for method, answer in answers.items():
+        (machine.path / method).write_text(answer or "")
+    (machine.path / "busctl").write_text(
+        f"#!/bin/sh\nfor method; do :; done\n[ -s {machine.path}/$method ] || exit 1\ncat {machine.path}/$method\n"
+    )
+    return machine.logind
+
+
+def the_fake(machine, *, inhibitors, people):
+    del machine
+    fake = FakeLogind()
+    fake.inhibiting, fake.logged_in = inhibitors, people
+    return fake
+
+
+@pytest.mark.parametrize("made", [the_real_one, the_fake])
+@pytest.mark.parametrize("people", [None, (), ("ann",), ("ann", "ben")])
+@pytest.mark.parametrize("inhibitors", [None, (), (Inhibitor("backup", "a dump"),)])
+def test_who_is_there_who_is_not_and_what_is_unknown_are_three_answers(
+    machine, made, inhibitors, people
+):
+    logind = made(machine, inhibitors=inhibitors, people=people)
+    assert asyncio.run(logind.inhibitors()) == inhibitors
+    assert asyncio.run(logind.people()) == people
 
 
 def test_people_are_told_by_wall(machine):

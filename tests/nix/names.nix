@@ -1,6 +1,6 @@
 # The names that the stand-ins of nixpkgs, NixOS and home-manager have, by the kinds of seen.toml.
 let
-  inherit (import ./stub/seen.nix) seen namesOf;
+  inherit (import ./stub/seen.nix) seen namesOf partsOf;
   package = name: outPath: {
     type = "derivation";
     inherit name outPath;
@@ -20,9 +20,7 @@ let
     || builtins.isAttrs set
       && set ? ${builtins.head parts}
       && hasPath set.${builtins.head parts} (builtins.tail parts);
-  missing =
-    set: names:
-    builtins.filter (name: !hasPath set (builtins.filter builtins.isString (builtins.split "[.]" name))) names;
+  missing = set: builtins.filter (name: !hasPath set (partsOf name));
 
   isOption = value: value._type or "" == "option";
   optionsOf =
@@ -48,7 +46,8 @@ let
 in
 {
   # What nothing else may be in.
-  packages = namesOf whole [ ] stub ++ namesOf whole [ ] (import ./pkgs.nix { inherit package stand-in; });
+  packages =
+    namesOf whole [ ] stub ++ namesOf whole [ ] (import ./pkgs.nix { inherit package stand-in; });
   python3Packages = namesOf [ ] [ ] stub.python3Packages;
   lib = namesOf [ ] [ ] (import ./stub/lib.nix) ++ namesOf [ ] [ ] evaluator;
   nixos = optionsOf [ ] nixos.declared;

@@ -16,7 +16,9 @@ let
         value = set.${name};
         here = path ++ [ name ];
       in
-      if builtins.isAttrs value && !(value ? _type || isPackage value || builtins.elem name whole) then
+      if
+        builtins.isAttrs value && !(value ? _type || isPackage value || builtins.elem name whole)
+      then
         namesOf whole here value
       else
         [ (builtins.concatStringsSep "." here) ]

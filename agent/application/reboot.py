@@ -159,7 +159,7 @@ async def reboot(
 async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
     gate, name = Gate.SPECIALISATION_LOST, wanted_specialisation(run)
-    if name not in run.ports.host.specialisations(toplevel):
+    if name is None or name not in run.ports.host.specialisations(toplevel):
         return None  # none is to run, or a person has let it go
     if await start_by_default(run.ports, toplevel, name):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -86,22 +87,19 @@ def what_is_noted(ports: Ports, confirmed: StorePath) -> StorePath:
     return ports.host.specialisations(confirmed).get(name or "", confirmed)
 
 
-async def start_by_default(ports: Ports, toplevel: StorePath, name: str | None) -> bool:
-    """Let the boot loader start a system, as `name`, by default; False if it does not say so.
+async def start_by_default(ports: Ports, toplevel: StorePath, name: str) -> bool:
+    """Let the boot loader start the specialisation `name` of a system by default.
 
     The system's own installer writes the loader's files, where the system is not in them as the
-    default already. Of its specialisations it makes none the default.
+    default already. Of its specialisations it makes none the default. False where the loader does
+    not say that it would start that one.
     """
-    special = as_specialised(ports, toplevel, name)
+    special = ports.host.specialisations(toplevel).get(name)
     if special is None:
         return False
     if ports.loader.default() not in (toplevel, special):
-        try:
-            ended = await ports.systemd.activate(toplevel, Action.BOOT)
-        except HostError:
-            return False
-        if ended.returncode != 0:
-            return False
-    if ports.loader.default() != special and special != toplevel:
+        with suppress(HostError):
+            await ports.systemd.activate(toplevel, Action.BOOT)
+    if ports.loader.default() == toplevel:
         await ports.loader.make_default(special)
     return ports.loader.default() == special

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from agent.application import events
 from agent.application.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
@@ -202,7 +203,70 @@ def test_a_reboot_that_would_not_be_into_it_is_held(world):
     assert "specialisation-lost" in [name for name, _ in report.reasons]
 
 
+def test_a_person_may_let_the_reboot_be_into_the_system_as_such(world):
+    needs_a_reboot(world)
+    assert world.run(STAGES).outcome is Outcome.STAGED
+    world.host.loader.installed = NEW
+    world.host.loader.entries.clear()
+    world.host.loader.name = None
+    report = world.carry_out(
+        upgrade, REBOOTS, ignored_gates=frozenset({Gate.SPECIALISATION_LOST}), ignored_because="ok"
+    )
+    assert report.outcome is Outcome.REBOOTING
+
+
+@pytest.mark.parametrize("how", ["refused", "failed"])
+def test_a_default_that_no_installer_can_move_is_not_taken_for_moved(world, how):
+    assert world.run(STAGES).outcome is Outcome.STAGED
+    world.host.loader.installed = OLD_QUIET
+    world.host.loader.name = None
+    if how == "refused":
+        world.systemd.activate_fault = HostError(Kind.ROLL_BACK_FAILED, "no such file")
+    else:
+        world.systemd.exits = [ActivationExit(1, "no room")] * 4
+    report = world.run(REBOOTS)
+    assert (report.outcome, world.host.reboots) == (Outcome.HELD, 0)
+
+
+def test_a_switch_goes_on_where_the_loader_has_no_entry(world):
+    world.host.loader.entries.clear()
+    world.host.loader.installed = OLD
+    assert world.run().outcome is Outcome.CONFIRMED
+    assert world.host.running == NEW_QUIET
+    assert events.DEFAULT_LEFT.name in world.told.names()
+
+
+def test_what_somebody_else_has_decided_meanwhile_is_only_told(world):
+    world.host.loader.entries.remove(NEW_QUIET)
+
+    def decides():
+        world.marks.links[Mark.TESTED] = world.marks.links.pop(Mark.PENDING)
+
+    world.steps.at("boot", lambda: setattr(world.marks, "before_move", decides))
+    world.run(replace(STAGES, strategy=Strategy.STORE_PATH))
+    assert world.marks.read().pending is None
+    assert world.systemd.activated == []
+
+
+def test_a_note_that_cannot_be_left_keeps_nobody_from_upgrading(world):
+    def fails(_name):
+        raise HostError(Kind.MARKS_UNUSABLE, "no room")
+
+    world.marks.note_specialisation = fails
+    assert world.run().outcome is Outcome.CONFIRMED
+    assert world.host.running == NEW_QUIET
+
+
 # Roll-backs
+
+
+def test_a_reboot_back_is_into_what_ran(world):
+    needs_a_reboot(world)
+    assert world.run(REBOOTS).outcome is Outcome.REBOOTING
+    world.host.boot()
+    world.service_breaks()
+    world.run(REBOOTS)
+    assert world.host.loader.starts() == OLD_QUIET
 
 
 @pytest.mark.parametrize("returncode", [2, 4])

@@ -59,6 +59,9 @@ class HomeManagerCommand:
         self._build_deadline = build_deadline
         self._store_dir = store_dir
 
+    def sweep(self) -> None:
+        """Do nothing: builds of homes leave no link."""
+
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the activation package of the configuration `host`.
 

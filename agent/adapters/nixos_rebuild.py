@@ -7,8 +7,9 @@ of the shell script before it.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,7 @@ _OLDER_NO_REEXEC: Final = "--fast"
 _SUBSTITUTE: Final = "substitute = true"
 _MOST_HEARD: Final = 100
 """How many lines that decide about an activation are kept, if its output is long."""
+_PREFIX: Final = "nixos-rebuild-"
 _TOLD: Final = 5
 """How many of the last lines of a failed build an error tells."""
 
@@ -207,12 +209,22 @@ class NixosRebuildCommand:
             raise NixError(Kind.NIX_NONSENSE, message)
         return path
 
+    def sweep(self) -> None:
+        """Remove what builds that were killed have left: a link there keeps a system for ever.
+
+        Only for who holds the agent's lock. What cannot be removed is left to the next run.
+        """
+        with suppress(OSError):
+            for left in self._scratch.glob(f"{_PREFIX}*"):
+                if not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+
     @contextmanager
     def _directory(self) -> Iterator[Path]:
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
             directory = tempfile.TemporaryDirectory(
-                prefix="nixos-rebuild-", dir=self._scratch, ignore_cleanup_errors=True
+                prefix=_PREFIX, dir=self._scratch, ignore_cleanup_errors=True
             )
         except OSError as error:
             raise state_fault(self._scratch, error) from error

@@ -185,6 +185,10 @@ class ActivationExit:
 class NixosRebuild(Protocol):
     """nixos-rebuild, or what stands in its place for a home."""
 
+    def sweep(self) -> None:
+        """Remove what builds that were killed have left; the caller holds the agent's lock."""
+        ...
+
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.
 

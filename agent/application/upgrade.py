@@ -182,6 +182,7 @@ def _make_ready(ports: Ports) -> AgentError | None:
     """
     try:
         ports.journal.prepare()
+        ports.nixos_rebuild.sweep()
         ports.idle_note.forget()
     except (JournalError, HostError) as error:
         return error

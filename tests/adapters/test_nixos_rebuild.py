@@ -71,6 +71,22 @@ def test_a_build_moves_nothing_and_leaves_nothing_behind(fetched):
     assert list(fetched.host.paths.state_dir.iterdir()) == []
 
 
+def test_what_a_killed_build_has_left_is_swept_and_nothing_else(fetched, tmp_path):
+    state = fetched.host.paths.state_dir
+    state.mkdir(exist_ok=True)
+    (state / "nixos-rebuild-abc").mkdir()
+    (state / "nixos-rebuild-abc/result").symlink_to(fetched.farm.second)
+    (tmp_path / "kept").write_text("x")
+    (state / "nixos-rebuild-link").symlink_to(tmp_path)
+    (state / "journal.sqlite").write_text("x")
+
+    fetched.nixos_rebuild().sweep()
+
+    assert {path.name for path in state.iterdir()} == {"journal.sqlite", "nixos-rebuild-link"}
+    assert (tmp_path / "kept").exists()
+    fetched.nixos_rebuild(scratch=tmp_path / "nonesuch").sweep()
+
+
 def test_what_is_not_in_the_store_is_fetched_and_not_built(nix_on_host, farm):
     assert build(nix_on_host.nixos_rebuild(), nix_on_host.flake()) == farm.second
 

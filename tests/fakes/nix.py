@@ -109,6 +109,11 @@ class FakeNixosRebuild:
     refuses: Callable[[StorePath, Action], ActivationExit | None] = lambda *_: None
     """How switch-to-configuration ends where it refuses to begin."""
     activated: list[tuple[Action, StorePath]] = field(default_factory=list)
+    leavings: int = 0
+
+    def sweep(self) -> None:
+        self.leavings = 0
+
     specialisations: list[str | None] = field(default_factory=list)
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:

@@ -609,3 +609,13 @@ def test_once_the_measure_is_forgotten_the_host_goes_on(misled):
     asyncio.run(by_hand.allow_downgrade(misled.ports, WATCHFUL, settings, "a new Hydra"))
     assert misled.run().outcome is Outcome.CONFIRMED
     assert highest(misled.journal, JOB) == 2
+
+
+def test_what_a_killed_build_has_left_is_swept_by_the_next_run():
+    world = World()
+    world.publish(1, OLD)
+    world.nixos_rebuild.leavings = 1
+
+    world.run()
+
+    assert world.nixos_rebuild.leavings == 0

@@ -157,7 +157,7 @@ async def _compared(
     from agent.config.flake_update import update_policy_of  # noqa: PLC0415
     from agent.flake_update_wiring import open_update_ports  # noqa: PLC0415
 
-    policy = update_policy_of(settings.flake_update, inputs)
+    policy = update_policy_of(settings.flake_update, inputs, settings.trust.allow_insecure)
     async with open_update_ports(settings, _folded(), notifier=None, proposes=False) as ports:
         return await compare(ports, policy, skips_update=skips_update)
 
@@ -170,7 +170,7 @@ async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: boo
 
     sink = _sink(settings)
     notifier = open_notifier(settings, sink)
-    policy = update_policy_of(settings.flake_update, inputs)
+    policy = update_policy_of(settings.flake_update, inputs, settings.trust.allow_insecure)
     opening = open_update_ports(settings, sink, notifier=notifier, proposes=True)
     audience = Audience(sink, notifier, _where_to_look())
     return await propose(opening, policy, audience, dry_run=dry_run)

@@ -14,6 +14,7 @@ from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section, tab
 from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
+from agent.domain.origin import UrlPrefix  # noqa: TC001
 
 # git-check-ref-format(1), and no name that could be taken for an option.
 _REF: Final = re.compile(
@@ -209,8 +210,15 @@ class FlakeUpdateSection(Section):
         return value
 
 
-def update_policy_of(section: FlakeUpdateSection, inputs: tuple[str, ...] = ()) -> UpdatePolicy:
-    """Return what the administrator wants of updates; `inputs` go before the configured ones."""
+def update_policy_of(
+    section: FlakeUpdateSection,
+    inputs: tuple[str, ...] = (),
+    allow_insecure: tuple[UrlPrefix, ...] = (),
+) -> UpdatePolicy:
+    """Return what the administrator wants of updates; `inputs` go before the configured ones.
+
+    `allow_insecure` is of the table `[trust]`.
+    """
     return UpdatePolicy(
         hosts=HostPatterns(section.include, section.exclude),
         inputs=inputs or section.inputs,
@@ -223,6 +231,7 @@ def update_policy_of(section: FlakeUpdateSection, inputs: tuple[str, ...] = ()) 
         labels=section.forge.labels,
         assignees=section.forge.assignees,
         auto_merge=section.forge.auto_merge,
+        allow_insecure=allow_insecure,
     )
 
 

@@ -11,6 +11,7 @@ from agent.domain.origin import (
     ByName,
     Origin,
     Source,
+    UrlPrefix,
     Within,
     origin_of_prefix,
     source_of_attributes,
@@ -20,8 +21,6 @@ from agent.domain.this_host import leads_here, leads_here_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from agent.domain.origin import UrlPrefix
 
 MAX_LOCK: Final = 4 * 1024 * 1024
 _MAX_TOLD: Final = 5
@@ -98,6 +97,22 @@ def refusals(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> Iterator
     for one in wanted:
         if refused := _refusal(one, prefixes):
             yield refused
+
+
+def refusals_of_update(
+    before: str, after: str, allowed: Sequence[UrlPrefix]
+) -> tuple[Refused, ...]:
+    """Return what an update of a lock file brings that may not be fetched, by its URL alone.
+
+    What the lock file had before somebody has committed, and its later versions with it.
+
+    Raises:
+        NixError: FLAKE_INSECURE: a lock file cannot be read.
+    """
+    theirs, ours = (wanted_of_source(FlakeSource(text, "{}")) for text in (after, before))
+    known = [UrlPrefix(one.prefix) for one in refusals(ours, ()) if one.prefix]
+    remote = [one for one in theirs if not isinstance(one.source, Within)]
+    return tuple(refusals(remote, (*allowed, *known)))
 
 
 def hosts_to_resolve(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> frozenset[str]:

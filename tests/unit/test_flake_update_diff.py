@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agent.domain.errors import FlakeError, GitError, Kind, NixError
 from agent.domain.flake_update.comparison import Broken, DiffExit, Stage, Verdict
 from agent.domain.flake_update.lock_file import LOCK_FILE
+from agent.domain.origin import UrlPrefix
 from fakes.flake_update import CHECKOUT, lock_text, system
 from fakes.update_world import NEW, NEWER, OLD, UpdateWorld
 
@@ -52,6 +55,21 @@ def test_an_update_that_was_made_already_is_only_looked_at(world):
     assert [one.host for one in comparison.changed] == ["web"]
     assert world.builds.updated == []
     assert world.diff(skips_update=True).inputs == comparison.inputs
+
+
+def test_an_input_that_an_upstream_has_brought_from_this_host_is_not_fetched(world):
+    brought = json.loads(lock_text(NEW))
+    brought["nodes"]["theirs"] = {"locked": {"type": "path", "path": "/root/.ssh"}}
+    world.ground.directories[CHECKOUT][LOCK_FILE] = json.dumps(brought)
+
+    with pytest.raises(NixError) as caught:
+        world.diff(skips_update=True)
+
+    assert caught.value.kind is Kind.FLAKE_INSECURE
+    assert 'trust.allow_insecure = ["path:/root/.ssh"]' in caught.value.hint
+    assert world.builds.realised == []
+    world.change(allow_insecure=(UrlPrefix("path:/root/.ssh"),))
+    assert world.diff(skips_update=True) is not None
 
 
 def test_only_the_inputs_that_are_named_are_updated(world):

@@ -14,7 +14,7 @@ from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import Origin, UrlPrefix, parse_url_prefix, source_of_reference
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Strategy
-from agent.domain.trust import FlakeSource, wanted_of_source
+from agent.domain.trust import FlakeSource, refusals_of_update, wanted_of_source
 from fakes.samples import OLD
 from fakes.world import WATCHFUL, World, flake_of, system
 
@@ -446,6 +446,20 @@ def test_an_inputs_name_that_leads_to_this_host_is_not_asked():
 
     assert fault is not None
     assert "the input 'n0'" in fault.message
+
+
+def test_an_update_may_go_on_with_what_was_committed_and_bring_nothing_else():
+    def archive(version: str) -> dict:
+        return {"locked": {"type": "tarball", "url": f"http://h.lan/archive/{version}.tar.gz"}}
+
+    inside = {"locked": {"type": "path", "path": "../lib"}}
+    before, after = lock(archive("1"), inside), lock(archive("2"), inside)
+    worse = lock(archive("2"), {"locked": {"type": "path", "path": "/root/.ssh"}})
+
+    assert refusals_of_update(before, after, ()) == ()
+    (refused,) = refusals_of_update(before, worse, ())
+    assert refused.prefix == "path:/root/.ssh"
+    assert refusals_of_update(before, worse, (UrlPrefix("path:/root"),)) == ()
 
 
 # What flake.nix declares

@@ -19,6 +19,7 @@ from agent.application.flake_update.compare import (
 from agent.domain.errors import FlakeError, Kind
 from agent.domain.flake_update.comparison import Comparison
 from agent.domain.flake_update.lock_file import LOCK_FILE, changed_inputs
+from agent.domain.trust import fault_of, refusals_of_update
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ async def diff(
         if not skips_update:
             with step(ports.sink, "Updating flake inputs"):
                 await ports.builds.update(repository.flake, policy.inputs)
-        inputs = changes_of_lock(ports, committed, repository.flake)
+        inputs = changes_of_lock(ports, policy, committed, repository.flake)
         if inputs is None:
             return None
         async with repository.worktree(head) as before:
@@ -76,14 +77,22 @@ def as_dirty(text: str | None) -> str:
 
 
 def changes_of_lock(
-    ports: UpdatePorts, before: LockFile, flake: Path
+    ports: UpdatePorts, policy: UpdatePolicy, before: LockFile, flake: Path
 ) -> tuple[InputChange, ...] | None:
-    """Return how the lock file in a directory differs from `before`, None if it does not."""
+    """Return how the lock file in a directory differs from `before`, None if it does not.
+
+    Raises:
+        FlakeError: LOCK_FILE_MISSING, LOCK_FILE_UNREADABLE.
+        NixError: FLAKE_INSECURE: an upstream has an input that nothing must be fetched from.
+    """
     with step(ports.sink, "Checking for flake.lock changes"):
         after = committed_lock(ports.repository.text_in(flake, LOCK_FILE))
         if after.content == before.content:
             ports.sink.emit(events.LOCK_UNCHANGED)
             return None
+        refused = refusals_of_update(before.content, after.content, policy.allow_insecure)
+        if refused:
+            raise fault_of(refused, policy.allow_insecure)
         inputs = changed_inputs(before, after)
         ports.sink.emit(events.LOCK_CHANGED, inputs=[one.name for one in inputs])
     return inputs

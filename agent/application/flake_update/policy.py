@@ -12,6 +12,7 @@ from agent.domain.flake_update.hosts import HostPatterns
 
 if TYPE_CHECKING:
     from agent.application.flake_update.ports import MergeMethod
+    from agent.domain.origin import UrlPrefix
 
 
 class Verify(StrEnum):
@@ -40,3 +41,5 @@ class UpdatePolicy:
     assignees: tuple[str, ...] = ()
     auto_merge: MergeMethod | None = None
     """None: people merge."""
+    allow_insecure: tuple[UrlPrefix, ...] = ()
+    """What an update may bring although it is on this host, or comes without TLS and ssh."""

@@ -128,7 +128,7 @@ class _Run:
             after = await stack.enter_async_context(repository.worktree(base))
             with step(self.ports.sink, "Updating flake inputs"):
                 await self.ports.builds.update(after, self.policy.inputs)
-            inputs = changes_of_lock(self.ports, committed, after)
+            inputs = changes_of_lock(self.ports, self.policy, committed, after)
             if inputs is None:
                 return RunResult(Outcome.LOCK_UNCHANGED)
             self.comparison = Comparison(inputs)

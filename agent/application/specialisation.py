@@ -88,15 +88,13 @@ def what_is_noted(ports: Ports, confirmed: StorePath) -> StorePath:
 
 
 async def start_by_default(ports: Ports, toplevel: StorePath, name: str) -> bool:
-    """Let the boot loader start the specialisation `name` of a system by default.
+    """Let the boot loader start the specialisation `name`, which a system has, by default.
 
     The system's own installer writes the loader's files, where the system is not in them as the
     default already. Of its specialisations it makes none the default. False where the loader does
     not say that it would start that one.
     """
-    special = ports.host.specialisations(toplevel).get(name)
-    if special is None:
-        return False
+    special = ports.host.specialisations(toplevel)[name]
     if ports.loader.default() not in (toplevel, special):
         with suppress(HostError):
             await ports.systemd.activate(toplevel, Action.BOOT)

@@ -105,6 +105,13 @@ def test_a_switch_that_is_confirmed_ends_what_test_had_brought(world):
     assert world.marks.read() == Marks(confirmed=NEW)
 
 
+def test_a_boot_default_that_is_somebody_elses_stays(world):
+    world.host.loader.installed = STRANGE
+    assert confirm(world).outcome is Outcome.CONFIRMED
+    assert world.host.loader.installed == STRANGE
+    assert world.systemd.activated == []
+
+
 def test_garbage_is_collected_once_an_upgrade_is_confirmed(world):
     assert confirm(world).outcome is Outcome.CONFIRMED
     assert world.systemd.started_later == []

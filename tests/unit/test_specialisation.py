@@ -180,6 +180,15 @@ def test_where_the_loader_cannot_start_it_nothing_is_staged(world, policy):
     assert world.nixos_rebuild.activated == []
 
 
+def test_a_person_may_let_the_next_boot_be_of_the_system_as_such(world):
+    world.host.loader.entries.clear()
+    report = world.carry_out(
+        upgrade, STAGES, ignored_gates=frozenset({Gate.SPECIALISATION_LOST}), ignored_because="ok"
+    )
+    assert report.outcome is Outcome.STAGED
+    assert world.host.loader.installed == NEW
+
+
 def test_a_staged_system_whose_entry_is_missing_is_taken_back(world):
     world.host.loader.entries.remove(NEW_QUIET)
     report = world.run(STAGES)

@@ -44,8 +44,8 @@ def reasons(run):
 
 def marks(machine):
     """Where the marks point, without the candidate that nix keeps there."""
-    links = {link.name: str(link.readlink()) for link in machine.layout.marks_dir.iterdir()}
-    return {name: path for name, path in links.items() if name != "candidate"}
+    files = [file for file in machine.layout.marks_dir.iterdir() if file.is_symlink()]
+    return {link.name: str(link.readlink()) for link in files if link.name != "candidate"}
 
 
 def history(machine):

@@ -21,7 +21,9 @@ def marks(host: RealHost) -> dict[str, str]:
     directory = host.find(MARKS)
     if not directory.exists():
         return {}
-    links = {link.name: str(link.readlink()) for link in directory.glob("[a-z]*")}
+    links = {
+        link.name: str(link.readlink()) for link in directory.glob("[a-z]*") if link.is_symlink()
+    }
     return {name: path for name, path in links.items() if name != "candidate"}
 
 

@@ -81,7 +81,7 @@ def link_to(target: str, link: Path) -> None:
 
 def look() -> dict[str, object]:
     """Return what has come of a round; the root of what was fetched is no mark."""
-    marks = {mark.name: str(mark.readlink()) for mark in MARKS.glob("[a-z]*")}
+    marks = {mark.name: str(mark.readlink()) for mark in MARKS.glob("[a-z]*") if mark.is_symlink()}
     found = {"running": os.path.realpath(RUNNING), "profile": os.path.realpath(PROFILE)}
     return {"marks": marks, **found}
 

@@ -40,6 +40,7 @@ MODULE = f"""
 QUICK = {
     "hydra": SETTINGS["hydra"],
     "disk": SETTINGS["disk"],
+    "trust": SETTINGS["trust"],
     "confirm": {"settle": "0.5s", "deadline": "2s"},
 }
 
@@ -120,7 +121,8 @@ class Eve:
     def marks(self):
         directory = self.host.find(MARKS)
         links = directory.glob("[a-z]*") if directory.exists() else ()
-        return {link.name: str(link.readlink()) for link in links if link.name != "candidate"}
+        marks = {link.name: str(link.readlink()) for link in links if link.is_symlink()}
+        return {name: path for name, path in marks.items() if name != "candidate"}
 
     def is_wholly_on(self, home, version):
         there = self.host.find(f"{HOME}")

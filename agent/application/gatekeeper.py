@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final
 from agent.application import events
 from agent.application.boot_cleaning import clean_boot_once
 from agent.application.check import run_checks
-from agent.application.lasting import ClockState, ask_clock, since_first_seen
+from agent.application.lasting import (
+    ClockState,
+    ask_clock,
+    forget_others,
+    has_been_without_time,
+    since_first_seen,
+)
 from agent.application.specialisation import ask_specialisation
 from agent.domain.errors import ActivationError, AgentError, JournalError, Kind
 from agent.domain.gates import (
@@ -255,6 +261,18 @@ def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:
     return Foreign("booted system", booted, since)
 
 
+async def forget_what_is_gone(ports: Ports) -> None:
+    """Note what is not there any more, also in runs that ask no gate: if it comes, it is new.
+
+    Raises:
+        HostError: marks or links cannot be read.
+    """
+    forget_others(ports, Gate.FOREIGN_SYSTEM, find_foreign(ports))
+    forget_others(ports, Gate.BOOTED_UNEXPECTED, find_unexpected(ports, ports.host.systems()))
+    if has_been_without_time(ports):
+        await ask_clock(ports, keeps=True)
+
+
 async def ask_health(
     ports: Ports, policy: Policy, dropped: frozenset[str] = frozenset()
 ) -> Judgement:
@@ -305,9 +323,9 @@ async def _foreign(asked: Question) -> Judgement | None:
 
 async def _aged(asked: Question, gate: Gate, found: Foreign | None) -> Foreign | None:
     """Return what was found with the time since which it has been there, whatever the boots."""
+    if asked.keeps:
+        forget_others(asked.ports, gate, found)
     if found is None:
-        if asked.keeps:
-            asked.ports.sightings.forget(gate)
         return None
     return await since_first_seen(asked.ports, gate, found, keeps=asked.keeps)
 

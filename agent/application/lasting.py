@@ -44,6 +44,11 @@ async def ask_clock(ports: Ports, *, keeps: bool) -> ClockState:
     return ClockState(is_synchronised, sighting.age)
 
 
+def has_been_without_time(ports: Ports) -> bool:
+    """Whether the clock was without time when it was looked at last."""
+    return ports.sightings.last(_CLOCK) is not None
+
+
 def refuse_to_wait_for_the_clock(ports: Ports, policy: Policy) -> None:
     """End a run that the clock holds, if it has been without time for too long.
 
@@ -73,8 +78,7 @@ async def since_first_seen(ports: Ports, gate: Gate, foreign: Foreign, *, keeps:
     now = ports.clock.now()
     is_right = await ports.systemd.is_clock_synchronised() is True
     moment = ports.sightings.moment(now, is_clock_right=is_right)
-    about = f"{foreign.what} {foreign.path or 'unknown'}"
-    sighting = look(ports.sightings.last(gate), about, moment, now - foreign.since)
+    sighting = look(ports.sightings.last(gate), _about(foreign), moment, now - foreign.since)
     if keeps:
         ports.sightings.keep(gate, sighting)
     return replace(foreign, since=now - sighting.age)
@@ -118,3 +122,14 @@ async def is_overdue(
         events.SILENCE_OVERDUE, about=name, seconds=sighting.age.total_seconds(), kind=error.kind
     )
     return True
+
+
+def forget_others(ports: Ports, gate: Gate, foreign: Foreign | None) -> None:
+    """Note that what was seen last is there no more, unless it is `foreign`."""
+    last = ports.sightings.last(gate)
+    if last is not None and (foreign is None or last.about != _about(foreign)):
+        ports.sightings.forget(gate)
+
+
+def _about(foreign: Foreign) -> str:
+    return f"{foreign.what} {foreign.path or 'unknown'}"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
-from agent.application.gatekeeper import ask_gates, may_fetch_first
+from agent.application.gatekeeper import ask_gates, forget_what_is_gone, may_fetch_first
 from agent.application.hand_over import see_through
 from agent.application.lasting import (
     forget_all_silence,
@@ -193,6 +193,7 @@ async def _act(run: Run) -> StorePath | None:
     """Bring the candidate here if that is to be done; return the system that is pending then."""
     ports, report = run.ports, run.report
     found, seen, decision = await _observe_and_decide(run)
+    await forget_what_is_gone(ports)
     match decision:
         case Done():
             report.outcome = Outcome.NOTHING_TO_DO

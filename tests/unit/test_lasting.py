@@ -152,6 +152,18 @@ def test_an_entry_that_is_picked_at_each_boot_is_not_held_for_ever(world):
     assert days_held(world) == 4
 
 
+def test_what_has_gone_while_no_gate_was_asked_is_a_new_one_when_it_comes_again(world):
+    world.somebody_switches(HOTFIX)
+    world.run(PATIENT)
+    boots(world, DAY)
+    world.somebody_switches(NEW)
+    assert world.run(PATIENT).outcome is Outcome.NOTHING_TO_DO
+    boots(world, 9 * DAY)
+    world.publish(2, system(2))
+    world.somebody_switches(HOTFIX)
+    assert days_held(world) == 4
+
+
 # A clock without time
 
 
@@ -194,6 +206,18 @@ def test_a_clock_that_loses_its_time_again_has_its_patience_again(world):
     world.systemd.is_synchronised = True
     world.canary_dies()
     world.run(WINDOWED)
+    world.systemd.is_synchronised = False
+    assert world.run(WINDOWED).outcome is Outcome.HELD
+
+
+def test_a_clock_that_had_its_time_while_no_gate_was_asked_has_its_patience_again(world):
+    world.systemd.is_synchronised = False
+    world.run(WINDOWED)
+    world.systemd.is_synchronised = True
+    world.somebody_switches(NEW)
+    assert world.run(WINDOWED).outcome is Outcome.NOTHING_TO_DO
+    world.clock.move((2 * DAY).total_seconds())
+    world.publish(2, system(2))
     world.systemd.is_synchronised = False
     assert world.run(WINDOWED).outcome is Outcome.HELD
 

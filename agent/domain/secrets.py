@@ -21,14 +21,14 @@ _HIDDEN: Final = "***"
 
 _TELLING: Final = (
     *("token", "secret", "passw", "passphrase", "credential", "authorization", "cookie"),
-    *("signature", "apikey", "accesskey", "privatekey", "signingkey", "sharedkey", "jsessionid"),
+    *("signature", "apikey", "accesskey", "privatekey", "sharedkey", "jsessionid"),
 )
 _TELLING_PARTS: Final = frozenset(
     {"auth", "sig", "pwd", "pass", "session", "sessionid", "sid", "jwt", "bearer"}
 )
 _PLAINLY_TELLING: Final = re.compile(
     r"(?:tokens?|secrets?|passwords?|passwd|passphrase|credentials?|authorization|cookie"
-    r"|(?:api|access|private|secret|signing|shared)key)$"
+    r"|(?:api|access|private|secret|shared)key)$"
 )
 # A file's name and a fault's kind are told; so is what is public.
 _HARMLESS: Final = re.compile(
@@ -40,7 +40,7 @@ _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 # Repetitions are bounded: these look at whatever a program prints, in linear time.
 _WORDS: Final = (
     r"(?:token|secret|passw|passphrase|credential|auth|cookie|signature|sig|session|sid|pwd|pass"
-    r"|jwt|bearer|(?:api|access|private|signing|shared)(?:[._-]|%5F|%2D)?key)"
+    r"|jwt|bearer|(?:api|access|private|shared)(?:[._-]|%5F|%2D)?key)"
 )
 _NAME: Final = (
     rf"(?<![\w.%-])(?P<name>[\w.%-]{{0,200}}?{_WORDS}[\w.%-]{{0,60}})(?P<quote>\\{{0,3}}[\"']?)"

@@ -31,6 +31,7 @@ HASH = "sha256-UROs5vGHM90udW7p3yRQRMgg9ygUyTiJscJawWB2Gg4="
         ({"a": {"b": "http://u@h/"}}, {"a": {"b": "http://***@h/"}}),
         ({"password": "abc", "token": None}, {"password": "***", "token": None}),
         ({"token_file": "/run/x", "trusted_public_keys": ["k"]},) * 2,
+        ({"signing_key": "ABCD", "ssh_key_file": "/run/key"},) * 2,
         ({7: "password: x"}, {7: "password: ***"}),
         ("github:o/r?rev=abc", "github:o/r?rev=abc"),
         (7, 7),

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _MAX_NAME: Final = 256
 _UNDECIDED: Final = (Mark.PENDING, Mark.ROLLING_BACK)
-_SPECIALISATION: Final = "specialisation"
+_SPECIALISATION: Final = ".specialisation"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.+?=-]{0,200}")
 """What a name of a file in the store is made of."""
-_WATCH: Final = "pending-for"
+_WATCH: Final = ".pending-for"
 """A file beside the marks, which the garbage collector takes for no root."""
 
 
@@ -86,7 +86,7 @@ class MarkLinks:
                 file.unlink(missing_ok=True)
             else:
                 self._dir.mkdir(parents=True, exist_ok=True)
-                new = file.with_name(f".{file.name}.new")
+                new = file.with_name(f"{file.name}.new")
                 with new.open("w") as stream:
                     stream.write(f"{name}\n")
                     stream.flush()

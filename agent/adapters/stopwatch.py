@@ -96,7 +96,7 @@ class Stopwatch:
 
     def _write(self, reading: _Reading) -> None:
         text = f"{reading.about} {reading.boot_id} {reading.at} {reading.total}\n".encode()
-        new = self._file.with_name(f".{self._file.name}.new")
+        new = self._file.with_name(f"{self._file.name}.new")
         try:
             with new.open("wb") as stream:
                 stream.write(text)

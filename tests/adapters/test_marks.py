@@ -150,12 +150,12 @@ def test_which_specialisation_runs_is_remembered(keeper):
 @pytest.mark.parametrize("content", [b"a b", b"../x", b"\xff", b"x" * 300, b"a\nb"])
 def test_what_is_no_name_of_a_specialisation_is_not_known(real, directory, content):
     real.note_specialisation("quiet")
-    (directory / "specialisation").write_bytes(content)
+    (directory / ".specialisation").write_bytes(content)
     assert real.specialisation() is None
 
 
 def test_a_note_that_cannot_be_written_says_so(real, directory):
-    (directory / "specialisation").mkdir(parents=True)
+    (directory / ".specialisation").mkdir(parents=True)
     with pytest.raises(HostError) as caught:
         real.note_specialisation("quiet")
     assert caught.value.kind is Kind.MARKS_UNUSABLE
@@ -183,9 +183,9 @@ def test_time_that_the_machine_was_up_adds_up_over_its_boots(real, directory, ma
 
 def test_the_sum_is_kept_beside_the_mark_and_goes_with_it(real, directory):
     real.set(Mark.PENDING, NEW)
-    assert names_in(directory) == {"pending", "pending-for"}
+    assert names_in(directory) == {"pending", ".pending-for"}
     real.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
-    assert names_in(directory) == {"rolling-back", "pending-for"}
+    assert names_in(directory) == {"rolling-back", ".pending-for"}
     real.move(Mark.ROLLING_BACK, NEW, Mark.ROLLED_BACK)
     assert names_in(directory) == {"rolled-back"}
 
@@ -224,7 +224,7 @@ def test_a_sum_that_is_lost_or_cannot_be_read_begins_anew(real, directory, machi
     real.set(Mark.PENDING, NEW)
     machine.clock.move(3600)
     real.pending_for()
-    spoil(directory / "pending-for")
+    spoil(directory / ".pending-for")
     assert real.pending_for() == timedelta(0)
     machine.clock.move(3600)
     assert real.pending_for() == timedelta(hours=1)
@@ -232,11 +232,11 @@ def test_a_sum_that_is_lost_or_cannot_be_read_begins_anew(real, directory, machi
 
 def test_where_the_sum_cannot_be_written_the_present_boot_still_counts(real, directory, machine):
     real.set(Mark.PENDING, NEW)
-    (directory / "pending-for").unlink()
-    (directory / "pending-for").mkdir()
+    (directory / ".pending-for").unlink()
+    (directory / ".pending-for").mkdir()
     machine.clock.move(3600)
     assert real.pending_for() == timedelta(0)
-    assert names_in(directory) == {"pending", "pending-for"}
+    assert names_in(directory) == {"pending", ".pending-for"}
     assert real.read() == Marks(pending=NEW)
 
 
@@ -269,7 +269,7 @@ def test_what_a_killed_agent_left_half_done_is_replaced(real, directory):
     (directory / ".pending.new").symlink_to(OTHER)
     assert real.read() == Marks()
     real.set(Mark.PENDING, NEW)
-    assert names_in(directory) == {"pending", "pending-for"}
+    assert names_in(directory) == {"pending", ".pending-for"}
     assert real.read() == Marks(pending=NEW)
 
 

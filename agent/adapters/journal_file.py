@@ -36,6 +36,12 @@ _MOST_NAMED: Final = 10
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _MAY_NOT_WRITE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+_NOT_OURS: Final = ("SQLITE_ERROR", "SQLITE_FORMAT")
+"""Not the tables that were asked for, or a format that SQLite does not know."""
+_LAST_VERSION: Final = 1000
+"""No agent has a later one: that is damage."""
+_GARBLED: Final = (UnicodeError, MemoryError)
+"""What Python raises where SQLite names a thing, or a length, out of a damaged schema."""
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 # One entry a version; `PRAGMA user_version` counts those that have been applied.
@@ -238,8 +244,8 @@ class JournalFile:
         with self.faults_told():
             try:
                 connection = self._connect(self._file)
-            except sqlite3.DatabaseError as error:
-                if not _name(error).startswith(_DAMAGED):
+            except (sqlite3.DatabaseError, *_GARBLED) as error:
+                if not _is_damage(error):
                     raise
                 self._begin_anew(error)
                 connection = self._connect(self._file)
@@ -259,6 +265,8 @@ class JournalFile:
             if _name(error).startswith(_BUSY):
                 self._patience = _SHORT_PATIENCE
             raise self._fault(error) from error
+        except _GARBLED as error:
+            raise self._fault(_DamagedError(str(error))) from error
         except OSError as error:
             fault = state_fault(self._file, error)
             raise JournalError(fault.kind, fault.message, hint=fault.hint) from error
@@ -270,6 +278,7 @@ class JournalFile:
         with suppress(FileExistsError):
             # Nobody else may open it, and so lock it, even where the directory is open to all.
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _check_header(file)
         db = sqlite3.connect(file, timeout=self._patience, isolation_level="IMMEDIATE")
         try:
             db.text_factory = decode
@@ -289,19 +298,13 @@ class JournalFile:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have been here first.
             for number in range(self._check_version(db), len(_MIGRATIONS)):
-                try:
-                    for statement in _MIGRATIONS[number]:
-                        db.execute(statement)
-                except sqlite3.OperationalError as error:
-                    if _name(error) != "SQLITE_ERROR":
-                        raise
-                    told = f"it is not what version {number} would be: {error}"
-                    raise _DamagedError(told) from error
+                for statement in _MIGRATIONS[number]:
+                    db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number + 1}")
 
     def _check_version(self, db: sqlite3.Connection) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version < 0:
+        if not 0 <= version <= _LAST_VERSION:
             raise _DamagedError(f"it has the version {version}")
         if version > len(_MIGRATIONS):
             raise JournalError(
@@ -316,7 +319,7 @@ class JournalFile:
     def _unfinished(self) -> Path:
         return self._file.with_name(self._file.name + ".new")
 
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+    def _begin_anew(self, error: BaseException) -> None:
         """Keep a damaged file for a person to look at, and go on with what holds the host back.
 
         The new file is complete before the damaged one is moved: whoever is killed in between has
@@ -394,5 +397,26 @@ def _examine(db: sqlite3.Connection) -> None:
         raise _DamagedError("a run has a number that none can have, and none can follow")
 
 
-def _name(error: sqlite3.Error) -> str:
+def _is_damage(error: BaseException) -> bool:
+    """Whether a file cannot be opened for what is in it: all that is asked of it is our own."""
+    name = _name(error)
+    return isinstance(error, _GARBLED) or name.startswith(_DAMAGED) or name in _NOT_OURS
+
+
+def _check_header(file: Path) -> None:
+    """Find out whether SQLite would take a file for one that is not to be written.
+
+    Its header has the version of the format for writers and readers, 1 or 2 (SQLite: Database File
+    Format, 1.3.3).
+
+    Raises:
+        sqlite3.DatabaseError: it would.
+    """
+    with file.open("rb") as stream:
+        header = stream.read(20)
+    if header.startswith(b"SQLite format 3\0") and header[18:] not in (b"\1\1", b"\2\2"):
+        raise _DamagedError(f"its header has the format {header[18:].hex(' ')}")
+
+
+def _name(error: BaseException) -> str:
     return getattr(error, "sqlite_errorname", "unknown")

@@ -40,7 +40,8 @@ def salvage(file: Path) -> Saved:
     A table of pauses that is there and cannot be read is a pause: nobody can say that there is
     none.
     """
-    with suppress(sqlite3.Error), closing(sqlite3.connect(file, timeout=_PATIENCE)) as db:
+    opened = closing(sqlite3.connect(file, timeout=_PATIENCE))
+    with suppress(sqlite3.Error, UnicodeError, MemoryError), opened as db:
         db.text_factory = decode
         db.execute("PRAGMA query_only = ON")
         # The rest of a schema that is damaged in one place can be used then.
@@ -108,7 +109,7 @@ def _rows(db: sqlite3.Connection, table: str) -> tuple[list[Row], bool]:
                 names = [name for name in _WANTED[table] if name in there][:count]
                 for number, *row in _select(db, table, names, direction):
                     found.setdefault(number, Row(dict(zip(names, row, strict=True))))
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeError, MemoryError) as error:
                 if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
                     raise
                 is_whole = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,11 @@ from agent.adapters.journal_rows import (
     store_path,
 )
 from agent.adapters.journal_salvage import insert_denial
+from agent.adapters.kept_runs import KeptRuns, phase_of
+from agent.application import events
+from agent.application.report import error_fields
 from agent.domain.decide import History
+from agent.domain.errors import JournalError
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.secrets import presentable
 from agent.domain.standing import Denial, Fault, Standing, TakenBuild
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from agent.adapters.kept_runs import Kept
     from agent.application.ports import EventSink, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.job import Job
@@ -73,6 +79,13 @@ _MAX_STAMP: Final = 64
 _FOREIGN: Final = ("flake", "reasons", "error_message")
 """What may quote an URL of somebody else's, with a password in it."""
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
+_BEFORE_EFFECTS: Final = frozenset(
+    {Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK}
+)
+_OUTLIVES: Final = frozenset(
+    {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
+)
+"""What is not lost where only the file beside the history can be written."""
 _PASSIVE: Final = ("held", "failed", "awaits-reboot")
 _SAME: Final = (
     "host", "job", "decision", "action", "outcome", "build_id", "toplevel", "reasons", "error_kind",
@@ -84,6 +97,8 @@ class SqliteJournal:
 
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
         self._file = JournalFile(state_dir, sink)
+        self._kept = KeptRuns(state_dir, sink)
+        self._sink = sink
         self._last_contact = state_dir / LAST_CONTACT
 
     def note_contact(self, now: datetime) -> None:
@@ -111,12 +126,31 @@ class SqliteJournal:
 
     def prepare(self) -> None:
         """Make sure that the history can be written; a damaged file is set aside."""
-        with self._file.write():
-            pass
+        with self._file.write() as db:
+            ended = self._fold(db)
+        self._kept.forget(ended)
+        with self._file.faults_told():
+            self._kept.reserve()
 
     def record(self, run: RunRecord) -> None:
-        """Write or rewrite the row of a run."""
+        """Write or rewrite the row of a run.
+
+        Once the host has been touched, a run is in the file beside the history as well; what
+        follows an activation is not lost where only that can be written.
+        """
+        is_kept = run.outcome in _BEFORE_EFFECTS and self._keep(run)
+        try:
+            ended = self._record(run)
+        except JournalError as error:
+            if run.outcome not in _OUTLIVES or not (is_kept or self._keep(run)):
+                raise
+            self._sink.emit(events.RECORD_FAILED, **error_fields(error))
+            return
+        self._kept.forget(ended if run.outcome in _BEFORE_EFFECTS else [*ended, run.run_id])
+
+    def _record(self, run: RunRecord) -> list[str]:
         with self._file.write() as db:
+            ended = self._fold(db)
             last = self._last_but(db, run.run_id)
             if last is not None and _repeats(last, run):
                 db.execute("DELETE FROM runs WHERE run_id = ?", (run.run_id,))
@@ -128,35 +162,81 @@ class SqliteJournal:
                         last.run_id,
                     ),
                 )
-                return
+                return ended
             _insert(db, run)
             db.execute(_PRUNE, (_KEPT_RUNS,))
+        return ended
+
+    def _keep(self, run: RunRecord, denial: Denial | None = None) -> bool:
+        """Write a run into the file beside the history; False if it is not for that, or cannot."""
+        if run.previous is None or run.outcome not in _BEFORE_EFFECTS | _OUTLIVES:
+            return False
+        try:
+            self._kept.put(dict(zip(RUN_COLUMNS, _row(run), strict=True)), denial)
+        except JournalError as error:
+            self._sink.emit(events.RECORD_FAILED, **error_fields(error))
+            return False
+        return True
+
+    def _fold(self, db: sqlite3.Connection) -> list[str]:
+        """Write into the history what is only beside it; return the runs that have ended."""
+        for kept in self._kept.read():
+            at = self._row_of(db, kept.run.run_id)
+            if at is None or _is_ahead(kept, at):
+                _insert(db, kept.run)
+            denial = kept.denial
+            if denial is not None and not any(
+                row.path("toplevel") == denial.toplevel for _, row in self._file.rows(db, "denials")
+            ):
+                insert_denial(db, denial)
+        return [kept.run.run_id for kept in self._kept.read() if kept.has_ended]
+
+    def _row_of(self, db: sqlite3.Connection, run_id: str) -> _At | None:
+        for number, row in self._file.rows(db, "runs", "WHERE run_id = ?", run_id):
+            run = run_of(row)
+            if run is not None:
+                return _At(number, run, is_whole=not row.dropped)
+        return None
+
+    def _runs(self, which: str, *values: object) -> list[tuple[int, RunRecord]]:
+        """Return runs with the numbers of their rows, the newest first; some may be others.
+
+        Those in the file beside the history are always among them.
+        """
+        kept = self._kept.read()
+        try:
+            with self._file.read() as db:
+                rows = [] if db is None else self._select(db, which, *values)
+                found = {run.run_id: (number, run) for number, run in rows}
+                for place, one in enumerate(kept, LARGEST_NUMBER + 1):
+                    at = None if db is None else self._row_of(db, one.run.run_id)
+                    if at is None:
+                        found[one.run.run_id] = (place, one.run)
+                    elif _is_ahead(one, at):
+                        found[one.run.run_id] = (at.number, one.run)
+        except JournalError as error:
+            if not kept:
+                raise
+            self._sink.emit(events.RECORD_FAILED, **error_fields(error))
+            found = {one.run.run_id: (place, one.run) for place, one in enumerate(kept)}
+        return sorted(found.values(), key=lambda each: -each[0])
 
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
         """Return the newest rows, the newest first."""
-        with self._file.read() as db:
-            if db is None:
-                return ()
-            return tuple(run for _, run in self._select(db, "ORDER BY id DESC LIMIT ?", limit))
+        return tuple(run for _, run in self._runs("ORDER BY id DESC LIMIT ?", limit))[:limit]
 
     def under_way(self) -> RunRecord | None:
         """Return the newest row of a run that has not ended."""
-        with self._file.read() as db:
-            if db is None:
-                return None
-            which = f"WHERE outcome IN {_UNDER_WAY} ORDER BY id DESC"
-            return next((run for _, run in self._select(db, which)), None)
+        found = self._runs(f"WHERE outcome IN {_UNDER_WAY}")
+        return next((run for _, run in found if run.outcome in UNDER_WAY), None)
 
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
         """Return what a path has earned since it was last confirmed, or allowed by a person."""
-        with self._file.read() as db:
-            if db is None:
-                return Standing()
-            runs = list(self._select(db, "WHERE toplevel = ? ORDER BY id", toplevel))
-            forgiven = self._forgiven(db, toplevel)
-            denials = [told for told in self._denials(db, now) if told.toplevel == toplevel]
+        found = self._runs("WHERE toplevel = ?", toplevel)
+        runs = [(number, run) for number, run in found if run.toplevel == toplevel]
+        denials = [told for told in self.denials(now) if told.toplevel == toplevel]
         confirmed = (number for number, run in runs if run.outcome == Outcome.CONFIRMED)
-        since = max(forgiven, *confirmed, 0)
+        since = max(self._forgiven(toplevel), *confirmed, -1)
         later = [run for number, run in runs if number > since]
         suspect = [run for run in later if run.fault == Fault.SUSPECT]
         return Standing(
@@ -170,11 +250,21 @@ class SqliteJournal:
 
     def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
         """Deny a path, in place of what was said of it before."""
-        with self._file.write() as db:
-            if run is not None:
-                _insert(db, run)
-            self._lift(db, denial.toplevel)
-            insert_denial(db, replace(denial, reason=str(presentable(denial.reason))))
+        denial = replace(denial, reason=str(presentable(denial.reason)))
+        is_kept = run is not None and self._keep(run, denial)
+        try:
+            with self._file.write() as db:
+                ended = self._fold(db)
+                if run is not None:
+                    _insert(db, run)
+                self._lift(db, denial.toplevel)
+                insert_denial(db, denial)
+        except JournalError as error:
+            if not is_kept:
+                raise
+            self._sink.emit(events.RECORD_FAILED, **error_fields(error))
+            return
+        self._kept.forget(ended)
 
     def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
         """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
@@ -187,12 +277,21 @@ class SqliteJournal:
                 " VALUES (?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM runs))",
                 (toplevel, presentable(reason), by, now.isoformat()),
             )
+        self._kept.forget((), toplevel)
         return True
 
     def denials(self, now: datetime) -> tuple[Denial, ...]:
         """Return the denials in force, the newest first."""
-        with self._file.read() as db:
-            return () if db is None else tuple(self._denials(db, now))
+        kept = [one.denial for one in self._kept.read() if one.denial is not None]
+        try:
+            with self._file.read() as db:
+                found = [] if db is None else list(self._denials(db, now))
+        except JournalError:
+            if not kept:
+                raise
+            found = []
+        known = {told.toplevel for told in found}
+        return (*(told for told in kept[::-1] if told.toplevel not in known), *found)
 
     def toplevel_of(self, build_id: int) -> StorePath | None:
         """Return the path of a build that the history knows."""
@@ -272,7 +371,7 @@ class SqliteJournal:
     def _denials(self, db: sqlite3.Connection, now: datetime) -> Iterator[Denial]:
         """Yield the denials in force, the newest first."""
         # Past the index, which may not be what the table is.
-        for number, row in self._file.rows(db, "denials", "NOT INDEXED ORDER BY id DESC"):
+        for number, row in self._file.rows(db, "denials", "NOT INDEXED ORDER BY rowid DESC"):
             denial = denial_of(row)
             self._file.name_unreadable("denials", number, row.dropped)
             if denial is not None and (denial.until is None or now < denial.until):
@@ -284,16 +383,33 @@ class SqliteJournal:
             if row.path("toplevel") == toplevel:
                 db.execute("DELETE FROM denials WHERE rowid = ?", (number,))
 
-    def _forgiven(self, db: sqlite3.Connection, toplevel: StorePath) -> int:
+    def _forgiven(self, toplevel: StorePath) -> int:
         """Return the number of the run up to which a person has forgiven a path."""
-        (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
-        forgiven = 0
-        for number, row in self._file.rows(db, "allowances", "WHERE toplevel = ?", toplevel):
-            run = allowance_of(row)
-            self._file.name_unreadable("allowances", number, row.dropped)
-            if run <= newest + 1:  # the run it was said after may have been folded into another
-                forgiven = max(forgiven, run)
+        forgiven = -1
+        with suppress(JournalError), self._file.read() as db:
+            if db is None:
+                return forgiven
+            (newest,) = db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+            for number, row in self._file.rows(db, "allowances", "WHERE toplevel = ?", toplevel):
+                run = allowance_of(row)
+                self._file.name_unreadable("allowances", number, row.dropped)
+                if run <= newest + 1:  # the run it was said after may have been folded into another
+                    forgiven = max(forgiven, run)
         return forgiven
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A row of the history, and whether all of it could be read."""
+
+    number: int
+    run: RunRecord
+    is_whole: bool
+
+
+def _is_ahead(kept: Kept, at: _At) -> bool:
+    """Whether a run is better known beside the history than in it."""
+    return not at.is_whole or phase_of(kept.run) > phase_of(at.run)
 
 
 def _row(run: RunRecord) -> tuple[Any, ...]:

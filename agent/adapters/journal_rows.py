@@ -100,6 +100,17 @@ class Row:
         self.dropped.append(name)
         return ()
 
+    def baseline(self, name: str) -> str | None:
+        """Return the JSON of a baseline; without one it is unknown how things were."""
+        value = self.text(name)
+        try:
+            if value is None or isinstance(json.loads(value), dict):
+                return value
+        except (ValueError, RecursionError):
+            pass
+        self.dropped.append(name)
+        return None
+
     def fault(self, name: str) -> str | None:
         """Return a fault; an unknown one would be held against a system that is well."""
         value = self.text(name)
@@ -143,7 +154,7 @@ def run_of(row: Row) -> RunRecord | None:
         boot_id=row.text("boot_id"),
         previous=row.text("previous"),
         reasons=row.reasons("reasons"),
-        baseline=row.text("baseline"),
+        baseline=row.baseline("baseline"),
         fault=row.fault("fault"),
         sets_measure=row.count("sets_measure") == 1,
         error_kind=row.text("error_kind"),

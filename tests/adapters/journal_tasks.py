@@ -10,8 +10,15 @@ from pathlib import Path
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.state import check_owner
 from agent.domain.errors import HostError, JournalError
+from agent.domain.standing import Denial
 from fakes import runs
 from fakes.telling import RememberedEvents
+
+PYTHON = [sys.executable, "-P", str(Path(__file__))]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parents[1]}",
+}
 
 
 def _tell(word):
@@ -85,6 +92,31 @@ def tell_whether_it_may_change(state_dir):
         _tell("nothing")
     except HostError as error:
         _tell(f"{error.kind} {error.exit_code}")
+
+
+def deny_without_room(state_dir):
+    """Deny a path on a file system that is full to the last byte, and once there is room again."""
+    journal = SqliteJournal(Path(state_dir), RememberedEvents())
+    journal.prepare()
+    row = runs.an_arrival(1, outcome="rolling-back", fault="broken", error_message="x" * 20_000)
+    filler = Path(state_dir, "filler")
+    with filler.open("wb", buffering=0) as stream:
+        for size in (4096, 1):
+            try:
+                while stream.write(b"x" * size):
+                    pass
+            except OSError:
+                pass
+    try:
+        Path(state_dir, "probe").write_bytes(b"x" * 4096)
+    except OSError:
+        _tell("full")
+    journal.record(row)
+    journal.deny(Denial(row.toplevel, "why", runs.NOW, "agent"), row)
+    for _ in range(2):
+        _tell("denied" if journal.standing_of(row.toplevel, runs.NOW).denial else "lost")
+        filler.unlink(missing_ok=True)
+        journal.prepare()
 
 
 def as_nobody(task, state_dir):

@@ -129,8 +129,7 @@ class SqliteJournal:
         with self._file.write() as db:
             ended = self._fold(db)
         self._kept.forget(ended)
-        with self._file.faults_told():
-            self._kept.reserve()
+        self._kept.reserve()
 
     def record(self, run: RunRecord) -> None:
         """Write or rewrite the row of a run.

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,8 +33,8 @@ _MOST: Final = 8
 _MAX_FILE: Final = 1 << 20
 _MAX_TEXT: Final = 1 << 16
 """Characters of one column; a longer one is left out."""
-_SPARE: Final = 1 << 16
-"""Bytes that are kept for a disk that is full when they are needed."""
+_BLOCK: Final = 1 << 16
+"""Bytes of the file where it is written without any room; twice that is kept for it."""
 _SAFELY: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PHASES: Final = (Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK)
 
@@ -125,19 +126,19 @@ class KeptRuns:
         except (OSError, JournalError):
             return
 
-    def reserve(self) -> None:
-        """Keep some room for the day on which the disk is full.
+    def reserve(self, size: int = 2 * _BLOCK) -> None:
+        """Keep some room for the day on which the disk is full; where there is none, there is none.
 
-        Raises:
-            OSError: there is none any more.
+        Half of it is given back with each use, and taken again at once.
         """
-        handle = os.open(self._spare, os.O_WRONLY | os.O_CREAT | _SAFELY, 0o600)
-        try:
-            if os.fstat(handle).st_size < _SPARE:
-                os.write(handle, bytes(_SPARE))
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+        with suppress(OSError):
+            handle = os.open(self._spare, os.O_WRONLY | os.O_CREAT | _SAFELY, 0o600)
+            try:
+                if os.fstat(handle).st_size < size:
+                    os.write(handle, bytes(size))
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def _content(self) -> bytes:
         handle = os.open(self._file, os.O_RDONLY | _SAFELY)
@@ -169,11 +170,15 @@ class KeptRuns:
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                # Over bytes that are there already: white space is none to JSON.
+                # Over bytes that are there already; JSON may end with white space.
                 new.unlink(missing_ok=True)
                 new = self._spare
-                _write_file(new, 0, content.ljust(_SPARE))
-            new.replace(self._file)
+                _write_file(new, 0, content.ljust(_BLOCK))
+                os.truncate(new, max(len(content), _BLOCK))
+                new.replace(self._file)
+                self.reserve(_BLOCK)
+            else:
+                new.replace(self._file)
             handle = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(handle)

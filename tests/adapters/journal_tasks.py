@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,8 +120,20 @@ def deny_without_room(state_dir):
         journal.prepare()
 
 
+def tell_codes_of_commands(directory):
+    """Tell the exit codes of what an ordinary user may ask."""
+    from agent.cli.main import run
+
+    for command in ("status", "history"):
+        _tell(run([command, "--config", str(Path(directory, "config.toml"))]))
+
+
 def as_nobody(task, state_dir):
     """Do a task as an ordinary user."""
+    if task == "tell_codes_of_commands":
+        # Modules are loaded late, and that user may be unable to read them.
+        with Path(os.devnull).open("w") as none, redirect_stdout(none), redirect_stderr(none):
+            globals()[task](state_dir)
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)

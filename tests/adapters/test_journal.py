@@ -780,6 +780,35 @@ def test_the_history_is_its_owners_alone(open_to_all, sink):
     assert as_nobody("tell_last_run", open_to_all) == "state-private"
 
 
+@as_root
+def test_an_ordinary_user_is_told_who_may_ask(open_to_all, sink):
+    state, store = open_to_all / "state", open_to_all / "store"
+    SqliteJournal(state, sink).record(a_run(1))
+    store.mkdir()
+    (open_to_all / "config.toml").write_text(
+        f"""
+        [hydra]
+        instance = "http://127.0.0.1:1"
+        project = "p"
+        jobset = "j"
+        timeout = "1s"
+        deadline = "1s"
+        [paths]
+        state_dir = "{state}"
+        store_dir = "{store}"
+        marks_dir = "{open_to_all / "marks"}"
+        current_system = "{open_to_all / "current"}"
+        booted_system = "{open_to_all / "booted"}"
+        profile = "{open_to_all / "profile"}"
+        """
+    )
+    done = in_child("as_nobody", "tell_codes_of_commands", open_to_all)
+    assert [line for line in done.stdout.splitlines() if line.isdecimal()] == ["77", "77"]
+    told = done.stdout + done.stderr
+    assert told.count("state-private") == 2
+    assert told.count("as root") == 2
+
+
 def in_small_file_system(task, directory, size):
     """Run `task` with a small file system of its own at `directory`."""
     script = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@" "$0"'

@@ -22,7 +22,7 @@ from agent.places import MARKS_DIR
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COUNTED: Final = "reboots-by-deadline"
+COUNTED: Final = ".reboots-by-deadline"
 """The file beside the marks: the systems that a failed deadline has rebooted from, one a line."""
 _MOST: Final = 50
 _MAX_FILE: Final = 1 << 16

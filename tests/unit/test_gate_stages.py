@@ -232,6 +232,11 @@ def test_nothing_is_asked_of_the_caches_for_what_is_here(world):
     assert "plan_fetch" not in world.steps
 
 
+def test_without_a_candidate_nothing_is_a_downgrade(world):
+    has_taken_a_newer_build(world)
+    assert again(world, Stage.BEFORE_ACTIVATION, candidate=None) is None
+
+
 # While a candidate is fetched
 
 

@@ -194,7 +194,8 @@ class SqliteJournal:
         for number, row in self._file.rows(db, "runs", "WHERE run_id = ?", run_id):
             run = run_of(row)
             if run is not None:
-                return _At(number, run, is_whole=not row.dropped)
+                is_whole = not row.dropped and store_path(run.toplevel) is not None
+                return _At(number, run, is_whole=is_whole)
         return None
 
     def _runs(self, which: str, *values: object) -> list[tuple[int, RunRecord]]:

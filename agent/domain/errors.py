@@ -265,7 +265,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
         _C.UNREACHABLE, "the connection broke before an answer", retryable=True
     ),
     Kind.HYDRA_TRUNCATED: _facts(
-        _C.UNREACHABLE, "the connection broke within an answer", retryable=True
+        _C.UNREACHABLE,
+        "the connection broke within an answer, or the answer ends in its middle",
+        retryable=True,
     ),
     Kind.HYDRA_TIMEOUT: _facts(
         _C.UNREACHABLE, "one request took longer than `hydra.timeout`", retryable=True
@@ -277,7 +279,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
         _C.UNREACHABLE, "Hydra or its proxy asks for fewer requests (429)", retryable=True
     ),
     Kind.HYDRA_SERVER_ERROR: _facts(
-        _C.UNREACHABLE, "Hydra or its proxy failed (5xx)", retryable=True
+        _C.UNREACHABLE,
+        "Hydra or its proxy failed (5xx, or a 400 with the words of its database)",
+        retryable=True,
     ),
     Kind.HYDRA_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the instance wants a login (401, 403)"),
     Kind.HYDRA_NOT_HTTP: _facts(_C.BAD_ANSWER, "what answers at the instance does not speak HTTP"),

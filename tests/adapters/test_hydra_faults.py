@@ -319,7 +319,7 @@ def build(client):
         (b"7", Kind.HYDRA_WRONG_SHAPE),
         (b"{}", Kind.HYDRA_WRONG_SHAPE),
         (b"sorry", Kind.HYDRA_NOT_JSON),
-        (b'{"id": 7', Kind.HYDRA_NOT_JSON),
+        (b'{"id": 7', Kind.HYDRA_TRUNCATED),
         (b'{"id": 7}{', Kind.HYDRA_NOT_JSON),
         (b"\xff\xfe", Kind.HYDRA_NOT_JSON),
         (b'{"x": "\xff"}', Kind.HYDRA_NOT_JSON),

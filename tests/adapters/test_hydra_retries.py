@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 from datetime import timedelta
 from email.utils import format_datetime
@@ -14,7 +15,7 @@ import pytest
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.retries import Retries
 from agent.application import events
-from agent.domain.errors import HydraError, Kind
+from agent.domain.errors import ExitCode, HydraError, Kind
 from agent.domain.job import Job, Select
 from fakes.telling import RememberedEvents, SteppedClock
 
@@ -124,7 +125,22 @@ def test_a_hydra_that_is_never_reached_is_asked_until_the_deadline(fault):
         assert least <= wait <= least + 1
 
 
+BROKE_OFF = (
+    b"Content-Type application/json had a problem with your request.\n***ERROR***\n"
+    b"DBIx::Class::Storage::DBI::dbh_do(): DBI Connection failed: DBI connect("
+    b"'host=db.example.org;port=5442;dbname=hydra;password=s3cret','hydra',...) failed"
+)
+"""What Hydra says when its database goes away while it writes an answer."""
 ANSWERS = [
+    httpx.Response(400, content=BROKE_OFF),
+    httpx.Response(400, json={"error": "DBIx::Class::Row::update(): DBI Exception: DBD::Pg::st"}),
+    httpx.Response(404, json={"error": "DBI connect('host=db;dbname=hydra','hydra',...) failed"}),
+    httpx.Response(408),
+    httpx.Response(422, content=BROKE_OFF),
+    httpx.Response(200, content=BROKE_OFF),
+    httpx.Response(200, content=b"<html><title>502 Bad Gateway</title><h1>502 Bad Gateway</h1>"),
+    httpx.Response(404, content=b"<!doctype html><h1>Service\nTemporarily Unavailable</h1>"),
+    httpx.Response(200, content=b'{"id": 7, "finished'),
     httpx.Response(500),
     httpx.Response(502),
     httpx.Response(504),
@@ -135,8 +151,41 @@ ANSWERS = [
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_a_hydra_that_does_not_answer_well_is_asked_twice(answer):
     scene = Scene(answer)
-    scene.fault()
+    assert scene.fault().exit_code is ExitCode.UNREACHABLE
     assert len(scene.server.paths) == 2
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_a_failing_server_says_reaches_no_log(answer):
+    scene = Scene(answer)
+    told = f"{scene.fault()} {scene.sink.said}"
+    assert not re.search("DBI|host=|s3cret|Gateway</|problem with your", told)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(400),
+        httpx.Response(400, content=b"<html><title>400 Bad Request</title>"),
+        httpx.Response(400, json={"error": "Parameter not defined!"}),
+        httpx.Response(410, content=b"gone"),
+    ],
+)
+def test_a_status_that_means_the_request_is_not_the_servers_trouble(answer):
+    scene = Scene(answer)
+    assert scene.fault().kind is Kind.HYDRA_STATUS
+    assert len(scene.server.paths) == 1
+
+
+def test_what_an_evaluation_or_a_page_quotes_is_no_trouble_of_the_server():
+    log = "error: DBI Connection failed, 502 Bad Gateway, had a problem with your request"
+    told = Scene(httpx.Response(200, json={"enabled": 1, "errormsg": log})).ask(
+        lambda client: client.outlook(JOB, None)
+    )
+    assert told.evaluation_error == log
+    page = b"<html><title>Sign in</title><p>503 Service Unavailable is what you saw before</p>"
+    fault = Scene(httpx.Response(200, content=page)).fault(lambda client: client.build(7))
+    assert fault.kind is Kind.HYDRA_HTML
 
 
 def test_a_hydra_that_does_not_answer_in_time_is_asked_twice():

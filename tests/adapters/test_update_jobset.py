@@ -26,14 +26,14 @@ def hydra():
         yield server
 
 
-def jobset(hydra, name="flake-update", job="{host}"):
+def jobset(hydra, name="flake-update", job="{host}", retries=None):
     return HydraUpdateJobset(
         Job(hydra.url, "nix-config", name, job),
         timeout=5.0,
         deadline=5.0,
         sink=RememberedEvents(),
         clock=SteppedClock(),
-        retries=Retries(attempts=1),
+        retries=retries or Retries(attempts=1),
     )
 
 
@@ -140,3 +140,16 @@ def test_a_renamed_jobset_is_told(hydra):
     with pytest.raises(HydraError) as caught:
         asyncio.run(jobset(hydra).state())
     assert caught.value.kind is Kind.HYDRA_REDIRECT
+
+
+def test_a_database_that_goes_away_within_an_answer_is_asked_once_more(hydra):
+    eval_id = evaluate(hydra)
+    hydra.world.breaks_off = 1
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    asked = jobset(hydra, retries=Retries(attempts=2, sleep=sleep))
+    assert asyncio.run(asked.find_eval(REVISION)) == eval_id
+    assert len(waits) == 1

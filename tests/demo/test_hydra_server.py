@@ -135,6 +135,15 @@ def test_a_request_without_an_answer_is_refused_in_hydras_words(hydra, path, sta
     assert text in found.json["error"]
 
 
+def test_a_database_that_goes_away_while_an_answer_is_written_is_told_with_a_400(hydra):
+    hydra.world.breaks_off = 1
+    assert ask(hydra.port, LATEST).status == 302
+    found = ask(hydra.port, "/build/1", JSON)
+    assert found.status == 400
+    assert b"had a problem with your request.\n***ERROR***" in found.body
+    assert ask(hydra.port, "/build/1", JSON).status == 200
+
+
 def test_a_jobset_that_never_finished_an_eval_has_no_latest_eval(hydra):
     hydra.world.add_jobset("p", "new")
     assert ask(hydra.port, "/jobset/p/new/latest-eval", JSON).json == {

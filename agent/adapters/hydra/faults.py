@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+
+from pydantic_core import from_json
 
 from agent.adapters.web import named_cause, reason_of, refusal_of
 from agent.domain.errors import HydraError, Kind
@@ -30,6 +33,68 @@ def timed_out(url: str, watch: Watch, seconds: float) -> HydraError:
         Kind.HYDRA_TIMEOUT,
         f"{url}: {what} within {seconds:g} s",
         hint="is Hydra overloaded, or hydra.timeout too short?",
+    )
+
+
+_LOOKED_AT: Final = 64 * 1024
+"""Bytes of an answer in which signs of trouble are looked for."""
+_BROKE_OFF: Final = re.compile(rb"had a problem with your request")
+_DATABASE: Final = re.compile(rb"DBIx?::|DBD::\w|DBI (?:Connection|Exception)|DBI connect\(")
+_HEADLINE: Final = re.compile(rb"<(title|h1)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
+_SERVERS_OWN: Final = re.compile(
+    rb"\b50[0-4]\b|internal server error|bad gateway|service (?:temporarily )?unavailable"
+    rb"|temporarily unavailable|gateway time-?out|maintenance",
+    re.IGNORECASE,
+)
+
+
+def is_servers_trouble(status: int, body: bytes) -> bool:
+    """Whether an answer is a failure of the server although its status says something else.
+
+    Hydra makes its answers while it reads the database. One that is lost meanwhile is told with
+    status 400, as if the request had been wrong: `Content-Type application/json had a problem with
+    your request`, and the database's own words (Catalyst::Action::Serialize). Proxies show their
+    page of an outage with whatever status they are set up to.
+    """
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        return True
+    start = body[:_LOOKED_AT].lstrip()
+    if start.startswith(b"<"):
+        headlines = (found[2] for found in _HEADLINE.finditer(start))
+        return any(_SERVERS_OWN.search(text) for text in headlines)
+    if status < HTTPStatus.BAD_REQUEST:
+        # What is quoted within JSON, such as the log of an evaluation, is no trouble of Hydra.
+        return not start.startswith((b"{", b"[")) and bool(_BROKE_OFF.search(start[:200]))
+    return bool(_BROKE_OFF.search(start) or _DATABASE.search(start))
+
+
+def is_cut_off(body: bytes) -> bool:
+    """Whether a body is JSON that ends before its end, though the connection ended as it should."""
+    if not body.lstrip().startswith((b"{", b"[")):
+        return False
+    try:
+        from_json(body)
+    except ValueError as error:
+        return "EOF while parsing" in str(error)
+    return False
+
+
+def cut_off(url: str) -> HydraError:
+    """Return the fault of an answer that is only the first part of one."""
+    return HydraError(
+        Kind.HYDRA_TRUNCATED,
+        f"{url}: the answer ends in the middle of its JSON",
+        hint="look at Hydra's own log, and at the proxy in front of it",
+    )
+
+
+def server_trouble(url: str, status: int, retry_after: float | None) -> HydraError:
+    """Return the fault of an answer that `is_servers_trouble`; as ever, nothing of it is quoted."""
+    return HydraError(
+        Kind.HYDRA_SERVER_ERROR,
+        f"{url}: the server failed while it answered (status {status})",
+        hint="Hydra's own log, or that of the proxy in front of it, says more",
+        retry_after=retry_after,
     )
 
 

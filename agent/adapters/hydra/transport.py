@@ -24,14 +24,15 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from agent.application.ports import Clock
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: an eval of 60,000 builds takes half a megabyte."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# 304, 305 and the like are no redirects, and Hydra never sends them.
+_USABLE: Final = frozenset({200, 404}) | _REDIRECTS
+_SAYS_ENOUGH: Final = frozenset({401, 403, 407, 429})
 _HEADERS: Final = {
     # With */* Hydra answers HTML; it never compresses, so what comes compressed is not from it.
     "Accept": "application/json",
@@ -112,13 +113,24 @@ class Transport:
             "GET", f"{self._base}{path}", extensions={"trace": watch.trace}
         ) as response:
             watch.has_answer = True
-            self._refuse_status(url, response.status_code, response.headers)
+            status = response.status_code
+            retry_after = seconds_to_wait(response.headers.get("retry-after"), self._clock.now())
+            if status not in _USABLE:
+                if await _is_servers_trouble(status, response):
+                    raise faults.server_trouble(url, status, retry_after)
+                raise faults.refused_status(url, status, retry_after)
             _refuse_encoding(url, response)
+            body = await _read(url, response)
+            if status not in _REDIRECTS:
+                if faults.is_servers_trouble(status, body):
+                    raise faults.server_trouble(url, status, retry_after)
+                if faults.is_cut_off(body):
+                    raise faults.cut_off(url)
             return Answer(
                 instance=self.instance,
                 path=path,
-                status=response.status_code,
-                body=await _read(url, response),
+                status=status,
+                body=body,
                 location=response.headers.get("location"),
             )
 
@@ -154,12 +166,13 @@ class Transport:
                 hint="look at SSL_CERT_FILE or NIX_SSL_CERT_FILE",
             ) from error
 
-    def _refuse_status(self, url: str, status: int, headers: Mapping[str, str]) -> None:
-        # 304, 305 and the like are no redirects, and Hydra never sends them.
-        if status in (200, 404) or status in _REDIRECTS:
-            return
-        retry_after = seconds_to_wait(headers.get("retry-after"), self._clock.now())
-        raise faults.refused_status(url, status, retry_after)
+
+async def _is_servers_trouble(status: int, response: httpx.Response) -> bool:
+    """Look into the body of a status that blames the request: 400 and its like."""
+    if status in _SAYS_ENOUGH or not 400 <= status < 500:  # noqa: PLR2004 - HTTP's own numbers
+        return False
+    body = None if is_encoded(response) else await read_bounded(response, MAX_BODY)
+    return body is not None and faults.is_servers_trouble(status, body)
 
 
 async def _read(url: str, response: httpx.Response) -> bytes:

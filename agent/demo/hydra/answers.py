@@ -32,6 +32,12 @@ _MAX_ID: Final = 2**31 - 1
 _DAY: Final = 24 * 3600
 _SIGN_IN: Final = "This page requires you to sign in."
 _NO_BUILD: Final = "There is no successful build to redirect to."
+_BROKE_OFF: Final = (
+    "Content-Type application/json had a problem with your request.\n***ERROR***\n"
+    "DBIx::Class::Storage::DBI::dbh_do(): DBI Connection failed: DBI "
+    "connect('host=127.0.0.1;port=5442;dbname=hydra','hydra',...) failed: FATAL:  the database "
+    "system is shutting down at /usr/share/perl5/DBIx/Class/Storage/DBI.pm line 1639.\n"
+)
 _DATABASE_DOWN: Final = (
     "DBIx::Class::Storage::DBI::catch {...} (): DBI Connection failed: DBI "
     "connect('host=127.0.0.1;port=5442;dbname=hydra','hydra',...) failed: connection to server at "
@@ -75,7 +81,14 @@ class Answers:
                 raise RefusalError(500, text, is_early=True)
 
     def reply(self) -> Reply:
-        """Return what Hydra has to say."""
+        """Return what Hydra has to say, unless its database goes away while it says so."""
+        reply = self._reply()
+        if self.world.breaks_off and isinstance(reply, Entity):
+            self.world.breaks_off -= 1
+            return Plain(_BROKE_OFF, status=400)
+        return reply
+
+    def _reply(self) -> Reply:
         reply: Reply
         match self.request.segments:
             case ["job", project, jobset, job, *what]:

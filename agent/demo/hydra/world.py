@@ -94,6 +94,8 @@ class World:
         self.now = now
         self.is_private = False
         self.is_database_down = False
+        self.breaks_off = 0
+        """How many of the next JSON answers lose the database while they are written."""
         self.projects: set[str] = set()
         self.jobsets: dict[tuple[str, str], Jobset] = {}
         self.renames: dict[tuple[str, str], str] = {}

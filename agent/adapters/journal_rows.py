@@ -155,6 +155,7 @@ def run_of(row: Row) -> RunRecord | None:
         previous=row.text("previous"),
         reasons=row.reasons("reasons"),
         baseline=row.baseline("baseline"),
+        invocation=row.text("invocation"),
         fault=row.fault("fault"),
         sets_measure=row.count("sets_measure") == 1,
         error_kind=row.text("error_kind"),

@@ -100,10 +100,17 @@ def test_what_is_recorded_is_read_back_whole(journal):
         eval_id=18,
         flake="github:o/r/abc",
         reasons=(("health", "a: no answer; b: 500"), ("x", "“é”\0\n")),
+        baseline="{}",
+        invocation="1f2e3d4c5b6a79881f2e3d4c5b6a7988",
+        fault=Fault.SUSPECT,
+        sets_measure=True,
         error_kind="locked",
         error_message="why",
         exit_code=75,
+        repeats=3,
     )
+    unset = [one.name for one in fields(run) if getattr(run, one.name) == one.default]
+    assert unset == [], "a column that is not here could be forgotten"
     journal.record(run)
     assert last_of(journal) == run
 

@@ -180,9 +180,9 @@ def _counted(file: str) -> list[str]:
 
 
 def _warn(system: str, code: int) -> None:
-    """Tell that the host stays as it is, since a reboot was of no help."""
+    """Log that the host stays as it is, since a reboot has not helped."""
     try:
-        from agent.application import events  # noqa: PLC0415 - only where there is something to tell
+        from agent.application import events  # noqa: PLC0415 - only where there is something to say
         from agent.telemetry.log import StructlogSink, standard_output  # noqa: PLC0415
 
         sink = StructlogSink(standard_output(), level="info", format="json")

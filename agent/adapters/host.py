@@ -112,7 +112,7 @@ class HostFiles:
         """Return the pairs of a system's `switch-inhibitors`; None where there is no such object.
 
         It is JSON, an object of strings (nixos/modules/system/activation/switchable-system.nix,
-        since NixOS 26.05). Other values are told apart by their JSON, as NixOS's own check does.
+        since NixOS 26.05). Other values are compared as JSON, as NixOS's own check does.
         """
         try:
             with Path(toplevel, "switch-inhibitors").open("rb") as stream:

@@ -322,8 +322,7 @@ class JournalFile:
     def _begin_anew(self, error: BaseException) -> None:
         """Keep a damaged file for a person to look at, and go on with what holds the host back.
 
-        The new file is complete before the damaged one is moved: whoever is killed in between has
-        lost no denial.
+        The new file is complete before the damaged one is moved: a kill in between loses no denial.
         """
         saved = salvage(self._file)
         aside = self._file.with_suffix(".damaged")

@@ -60,7 +60,7 @@ class FileLock:
         handle = _opened(self._beside(wait), os.O_CREAT)
         try:
             if handle is not None:
-                with suppress(OSError):  # somebody looks in this moment, and will look again
+                with suppress(OSError):  # another process is just looking, and will look again
                     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             yield
         finally:

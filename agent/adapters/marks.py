@@ -148,7 +148,7 @@ class MarkLinks:
     def _try_sync(self) -> None:
         """The same for a change that has been made already, and that everybody sees by now.
 
-        To say that it failed would be wrong: whoever decides would think that nothing is decided.
+        It must not fail: the caller would take it that nothing is decided.
         """
         with suppress(OSError):
             self._sync()

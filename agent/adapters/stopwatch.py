@@ -45,7 +45,7 @@ UPTIME: Final = Uptime(_boot_id, lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The last time somebody looked; `at` and `total` are in milliseconds."""
+    """The last look; `at` and `total` are in milliseconds."""
 
     about: str
     boot_id: str

@@ -132,7 +132,7 @@ class SystemdCommands:
         needed: tuple[str, ...],
         wanted: tuple[str, ...] = (),
     ) -> dict[str, str] | None:
-        """Return properties of a unit; None unless all that are needed are told."""
+        """Return properties of a unit; None unless systemd gives all that are needed."""
         names = ",".join((*needed, *wanted))
         done = await self._try(*systemctl, "show", f"--property={names}", unit)
         if done is None or done.returncode != 0:
@@ -205,7 +205,7 @@ class SystemdCommands:
             raise HostError(Kind.DEAD_MAN_UNARMED, told)
 
     async def _state_of(self, unit: str) -> str | None:
-        """Return a unit's ActiveState; None if systemd does not tell it, asked more than once."""
+        """Return a unit's ActiveState; None if systemd does not say, asked more than once."""
         for _ in range(_ASKED):
             shown = await self._show(self._systemctl, unit, ("ActiveState",))
             if shown is not None:
@@ -274,7 +274,7 @@ class SystemdCommands:
     async def stop_activation(self, invocation: str) -> None:
         """Stop the transient unit, by force if need be, and wait for the lock to be free.
 
-        It is looked at again just before each blow: somebody else's may have the name by now.
+        It is looked at again just before each blow: another one may have the name by now.
         """
         unit = self._activation_unit
         if (await self.activation()).invocation == invocation:
@@ -373,7 +373,7 @@ class SystemdCommands:
         return (*options, f"--property=EnvironmentFile=-{written}")
 
     def _is_locked(self) -> bool | None:
-        """Look for the lock in the kernel's list: to try it would keep somebody else from it.
+        """Look for the lock in the kernel's list: trying it would keep others from it.
 
         None if there is a lock file, and the list cannot be read.
         """

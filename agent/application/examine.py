@@ -30,7 +30,7 @@ async def take_baseline(ports: Ports, policy: Policy, own: ConfirmPolicy | None 
 
     All is asked that `policy` or `own`, the settings of the agent that activates, will ask: where
     the latter cannot read all that the system says of its confirmation, its own may be asked again.
-    A check that comes with the system, and is ill before, proves nothing: what it is about may come
+    A check that comes with the system, and fails before, proves nothing: what it is about may come
     with the system, too.
     """
     wanted = policy.confirm if own is None else asked_by_both(policy.confirm, own)

@@ -182,7 +182,7 @@ def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
 async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
     """Return what another hand has done to the host since it was `seen`.
 
-    It is no gate: whoever passes `foreign-system` by hand means what was there before the run.
+    It is no gate: a person who passes `foreign-system` means what was there before the run.
 
     Raises:
         ActivationError: another hand is at it just now, or may be (ACTIVATION_BUSY).
@@ -211,7 +211,7 @@ async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
 
 
 def find_foreign(ports: Ports, waiting: StorePath | None = None) -> Foreign | None:
-    """Return the system that somebody else has brought here, None where the agent knows all.
+    """Return the system that the agent has not brought here, None where it knows all.
 
     Before the agent has marked anything there is nothing to compare with. The system that is
     `waiting` for its reboot is not foreign to that reboot, however it came into the profile.
@@ -237,7 +237,7 @@ def _is_remembered(ports: Ports, path: StorePath) -> bool:
     """Whether the agent has left that system, or one that it brought, as the boot default itself.
 
     A loader that could not be written has what was there before. Neither a history that cannot be
-    read nor one in which the agent has changed nothing proves that somebody was here since.
+    read nor one in which the agent has changed nothing proves that anybody was here since.
     """
     try:
         rows = ports.journal.runs(_LOOKED_THROUGH)

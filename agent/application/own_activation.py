@@ -62,10 +62,10 @@ async def stop_own(run: Run, row: RunRecord, toplevel: StorePath) -> None:
 
 
 async def make_way(run: Run, row: RunRecord, toplevel: StorePath) -> None:
-    """Stop an own activation that hangs, and wait for one of somebody else to end.
+    """Stop an own activation that hangs, and wait for anybody else's to end.
 
-    That nobody knows whether there is one keeps nobody from going on: systemd and
-    switch-to-configuration themselves refuse a second one.
+    If it is unknown whether there is one, the caller goes on: systemd and switch-to-configuration
+    themselves refuse a second one.
 
     Raises:
         ActivationError: ACTIVATION_BUSY, if it goes on for longer than any activation may.

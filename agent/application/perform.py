@@ -65,7 +65,7 @@ _POLL = 1.0
 _UNBEGUN = (1, 100)
 """Exit codes with which switch-to-configuration ends before it touches the services."""
 _UNNAMED = ("as switch-to-configuration says",)
-"""What is told of inhibitors that the agent could not compare itself."""
+"""Stands for inhibitors that the agent could not compare itself."""
 
 
 async def perform(run: Run, text: str) -> StorePath | None:
@@ -250,7 +250,7 @@ async def _do(
     before = ports.host.systems()
     unannounced = run.record
     await _announce(run, toplevel, action, before, baseline)
-    # All that was asked is some programs' starts ago: whoever has come since then goes first.
+    # Programs were started since all that was asked: anybody who has come meanwhile goes first.
     is_left_alone = False
     try:
         is_left_alone = await _is_left_alone(run, request)

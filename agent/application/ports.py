@@ -391,7 +391,7 @@ class Systemd(Protocol):
         ...
 
     async def is_activating(self) -> bool | None:
-        """Return whether a switch-to-configuration is at work, whoever started it.
+        """Return whether a switch-to-configuration is at work, no matter who has started it.
 
         None if that is unknown.
         """
@@ -450,7 +450,7 @@ class Logind(Protocol):
     async def people(self) -> tuple[str, ...] | None:
         """Return the names of those who are logged in; greeters are nobody.
 
-        None: nobody is known, but somebody may be there.
+        None: nobody is known, but people may be there.
         """
         ...
 

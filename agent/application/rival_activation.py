@@ -40,8 +40,8 @@ async def await_rival(run: Run, ended: Ended) -> bool:
 async def give_profile_back(run: Run, ended: Ended) -> bool:
     """Undo what nixos-rebuild has done before an activation that never began.
 
-    A profile that somebody else has set stays, and so does the candidate where somebody else has
-    brought it here meanwhile. Return False where it cannot be changed.
+    A profile that another hand has set stays, and so does the candidate if another hand has brought
+    it here meanwhile. Return False where it cannot be changed.
     """
     ports = run.ports
     systems = ports.host.systems()
@@ -57,7 +57,7 @@ async def give_profile_back(run: Run, ended: Ended) -> bool:
 async def take_losers_profile_back(
     run: Run, action: Action, toplevel: StorePath, ended: ActivationExit
 ) -> None:
-    """Undo a profile change of somebody whose activation was refused because ours was at work.
+    """Undo the profile change of an activation that was refused because ours was at work.
 
     It is proven to be a loser's where ours has run, the boot default is still what ours has made
     it, and nobody activates any more. In doubt it stays: it may be a person's `nixos-rebuild boot`.

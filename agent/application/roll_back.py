@@ -57,7 +57,7 @@ async def roll_back(
     Raises:
         HostError: NO_CONFIRMED_SYSTEM, before anything is changed; ROLL_BACK_FAILED, with what the
             host shows; ROLL_BACK_NEEDS_REBOOT: the confirmed system is what the host boots next.
-        ActivationError: ACTIVATION_BUSY: somebody else's activation does not end; nothing was done.
+        ActivationError: ACTIVATION_BUSY: another activation does not end; nothing was done.
     """
     ports = run.ports
     marks = ports.marks.read()
@@ -250,7 +250,7 @@ async def _stage_back(run: Run, back: _Back) -> bool:
         ended = await _switch(run, back.failed, back.target, Action.BOOT)
         await ports.loader.forget_choices()
         if back.special != back.target:
-            # Where the loader cannot be told, its base is booted, and switched from afterwards.
+            # Where the loader cannot do that, its base is booted, and switched from afterwards.
             await ports.loader.make_default(back.special)
     defaults = (None, back.target, back.special)
     return ended.returncode == 0 and ports.loader.default() in defaults
@@ -360,7 +360,7 @@ async def _make_room(run: Run, failed: StorePath) -> None:
 
 
 async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action) -> ActivationExit:
-    """Activate `target`; where somebody else is first, wait for that to end."""
+    """Activate `target`; if another activation is first, wait for it to end."""
     ended = await _switch_now(run, target, action)
     for _ in range(_ATTEMPTS - 1):
         if not is_busy(ended.returncode, ended.tail):

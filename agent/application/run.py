@@ -55,7 +55,7 @@ class RunSettings:
     by: str = "agent"
     """Who asked for it, where that was a person."""
     is_patient: bool = False
-    """Whether it waits while somebody else is at work, in the place of ending as held."""
+    """Whether it waits while others are at work, instead of ending as held."""
 
 
 @dataclass

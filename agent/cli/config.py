@@ -26,8 +26,8 @@ def check(config_file: Path | None, *, flake_update: bool) -> None:
 
     load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
     if config_file is None and not DEFAULT_FILE.exists():
-        told = f"there is no {DEFAULT_FILE}; what variables and defaults say can be used"
-        click.echo(told, err=True)
+        note = f"there is no {DEFAULT_FILE}; the defaults and the variables can be used as they are"
+        click.echo(note, err=True)
         return
     click.echo(f"{config_file or DEFAULT_FILE}: the settings are valid")
 

@@ -30,7 +30,7 @@ def length_option(told: str) -> Callable[[FC], FC]:
 
 def _told_why(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.strip():
-        raise click.BadParameter("say why, for whoever reads the history", ctx, param)
+        raise click.BadParameter("say why, for those who read the history", ctx, param)
     return value
 
 

@@ -62,11 +62,11 @@ def variable_at_fault(
 ) -> str | None:
     """Return the variable that has the value of an error of pydantic's; None where none has.
 
-    What two settings do not agree about is told for one of them: a variable with the other counts.
+    A conflict of two settings is reported for one of them: a variable with the other counts.
     """
     named = (tuple(name.split(".")) for name in _NAMED.findall(wrong))
     told = details["loc"]
-    # What a list's item lacks is for whoever has written the item to add.
+    # What a list's item lacks is missing where the item was written.
     is_of_an_item = details["type"] == "missing" and any(isinstance(part, int) for part in told)
     for location in (told[:-1] if is_of_an_item else told, *named):
         if found := _variable_of(location, overrides):

@@ -105,7 +105,7 @@ class Ended:
 
     @property
     def profile_of_another(self) -> StorePath | None:
-        """What somebody else has set the profile to while the candidate was activated, if so."""
+        """What another hand has set the profile to while the candidate was activated."""
         now = self.after.profile
         is_ours = now in (None, self.before.profile, self.toplevel)
         return None if is_ours or not self.action.moves_profile else now
@@ -114,7 +114,7 @@ class Ended:
 def judge_activation(ended: Ended) -> Outcome:
     """Return what was reached.
 
-    What somebody else has brought here meanwhile is no fault of the candidate.
+    What another hand has brought here meanwhile is no fault of the candidate.
 
     Raises:
         ActivationError: the action was not completed; the message says what the host shows.
@@ -148,7 +148,7 @@ def _is_excused(ended: Ended) -> bool:
 
 
 def _is_superseded(ended: Ended) -> bool:
-    """Whether what the host shows in the candidate's place is somebody else's."""
+    """Whether the host shows another hand's work in the candidate's place."""
     is_staged_over = ended.action is Action.BOOT and ended.profile_of_another is not None
     return ended.is_overtaken or is_staged_over
 
@@ -172,8 +172,8 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
 def _check_against(ended: Ended) -> tuple[Kind, str]:
     name = failed_check(ended.tail)
     if name == OF_INHIBITORS:
-        told = f"the pre-switch check {name!r} refused it: only a reboot can start this system"
-        return Kind.SWITCH_INHIBITED, told
+        what = f"the pre-switch check {name!r} refused it: only a reboot can start this system"
+        return Kind.SWITCH_INHIBITED, what
     which = f"the pre-switch check {name!r}" if name else "a pre-switch check"
     return Kind.PRE_SWITCH_CHECK_FAILED, f"{which} refused it before anything had begun"
 

@@ -1,4 +1,4 @@
-"""Tells whose activation it is that is at work: ours, or what somebody else has started."""
+"""Tells whose activation is at work: ours, or one that another hand has started."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class UnitCheck:
 
     That includes a unit that reloads, and a oneshot that has ended well and remains after exit;
     one that is still starting is not well. A oneshot that a timer starts is well while it rests or
-    runs, unless it ended badly when it did last.
+    runs, unless its last run failed.
     """
 
     name: str

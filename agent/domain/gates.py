@@ -136,7 +136,7 @@ NOTHING_TO_FETCH: Final = FetchPlan(paths=0, download_bytes=0, unpacked_bytes=0)
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A system that somebody else has brought here: which, and since when as far as is known."""
+    """A system that the agent has not brought here: which, and since when, as far as is known."""
 
     what: str
     path: StorePath | None
@@ -265,7 +265,7 @@ def judge_downgrade(candidate: Candidate, taken: TakenBuild | None) -> Judgement
 
     Hydra's `latest` can go backwards when an administrator restarts a build (recorded
     `restart-4-latest-regressed.json`). A Hydra whose numbers begin anew, or that has named one of
-    far too high a number once, is a person's affair: who passes the gate sets a new measure.
+    far too high a number once, is a person's affair: passing the gate sets a new measure.
     """
     if taken is not None and candidate.build_id < taken.build_id:
         when = f" on {_instant(taken.taken_at)}" if taken.taken_at else ""

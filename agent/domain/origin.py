@@ -1,7 +1,7 @@
 """Where nix would fetch a source from, and whether it may.
 
 Locked is not harmless: nix copies a `path:` into the store, which everybody can read, before it
-compares its hash, and a URL of this host lets whoever names it make root ask the host's services.
+compares its hash, and a URL of this host makes root ask the host's own services.
 So only remote sources over TLS or ssh are fetched; what else is meant is named in the settings.
 
 The forms are those of nix: flake references (src/libflake/flakeref.cc), the attributes of a lock

@@ -30,7 +30,7 @@ _PLAINLY_TELLING: Final = re.compile(
     r"(?:tokens?|secrets?|passwords?|passwd|passphrase|credentials?|authorization|cookie"
     r"|(?:api|access|private|secret|shared)key)$"
 )
-# A file's name and a fault's kind are told; so is what is public.
+# The names of files and the kinds of faults may be shown, and so may what is public.
 _HARMLESS: Final = re.compile(
     r"(?:files?|path|dir(?:ectory)?|missing|exposed|unusable|errors?|exception|kind|count|limit)$"
     r"|public"

@@ -14,7 +14,7 @@ _NOTHING: Final = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When somebody looked, by the wall clock and by the time since the boot.
+    """The instant of a look, by the wall clock and by the time since the boot.
 
     `now` is aware, in UTC; `uptime` goes only forward within a boot (CLOCK_BOOTTIME). `boot_id` is
     empty where it is unknown.
@@ -29,7 +29,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What was there when somebody looked last, and how long it had been there by then."""
+    """What was there at the last look, and how long it had been there by then."""
 
     about: str
     age: timedelta

@@ -103,7 +103,7 @@ def exit_code(returncode: int, tail: str) -> int:
 def refusal(code: int, tail: str) -> Refusal | None:
     """Return why it has not begun; None where it has, or may have.
 
-    `code` is that of `exit_code`. A held lock is told by the code and the sentence together.
+    `code` is that of `exit_code`. A held lock is known by the code and the sentence together.
     """
     lines = _lines(tail)
     if code == 0 or has_begun(tail):

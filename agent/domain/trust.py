@@ -104,7 +104,7 @@ def refusals_of_update(
 ) -> tuple[Refused, ...]:
     """Return what an update of a lock file brings that may not be fetched, by its URL alone.
 
-    What the lock file had before somebody has committed, and its later versions with it.
+    What the lock file had before was committed, and later versions of it are meant, too.
 
     Raises:
         NixError: FLAKE_INSECURE: a lock file cannot be read.
@@ -214,7 +214,7 @@ def _unknown(name: str, error: Exception) -> NixError:
     why = str(error) if type(error) is ValueError else type(error).__name__
     return NixError(
         Kind.FLAKE_INSECURE,
-        f"refusing to fetch {name}: what it names cannot be told: {why[:300]}",
+        f"refusing to fetch {name}: it is not clear what it names: {why[:300]}",
         hint="look at flake.nix and flake.lock",
     )
 

@@ -426,7 +426,7 @@ def test_a_lock_file_that_cannot_be_read_lets_nothing_be_fetched(text):
 
     assert fault is not None
     assert fault.kind is Kind.FLAKE_INSECURE
-    assert "cannot be told" in fault.message
+    assert "it is not clear what it names" in fault.message
 
 
 def test_every_refused_input_is_named_and_allowed_by_one_line():

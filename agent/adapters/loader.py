@@ -83,6 +83,21 @@ class BootLoader:
         await self.forget_choices()
         return await self._run("bootctl", "set-oneshot", entry)
 
+    async def forget_once(self) -> None:
+        """Let the next boot be of the default again; never raises.
+
+        An empty word removes systemd-boot's variable (bootctl(1)); grub-reboot(8) writes
+        `next_entry` into the environment block.
+        """
+        entries = self._entries()
+        if entries is None:
+            return
+        if entries.name == "grub":
+            block = f"{self._boot}/grub/grubenv"
+            await self._run("grub-editenv", block, "unset", "next_entry")
+        else:
+            await self._run("bootctl", "set-oneshot", "")
+
     async def forget_choices(self) -> None:
         """Remove the default that somebody has chosen in systemd-boot's menu; never raises."""
         entries = self._entries()
@@ -132,6 +147,9 @@ class NoLoader:
     async def boot_once(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
         """Return False."""
         return False
+
+    async def forget_once(self) -> None:
+        """Do nothing."""
 
     async def forget_choices(self) -> None:
         """Do nothing."""

@@ -485,6 +485,10 @@ class Loader(Protocol):
         """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
         ...
 
+    async def forget_once(self) -> None:
+        """Take back what `boot_once` has set: the next boot is of the default."""
+        ...
+
     async def forget_choices(self) -> None:
         """Remove what stands above the default of the loader's files."""
         ...

@@ -13,7 +13,7 @@ from agent.application.lasting import ask_clock
 from agent.application.report import error_fields
 from agent.application.specialisation import start_by_default, wanted_specialisation
 from agent.application.try_boot import try_once
-from agent.domain.errors import HostError, JournalError
+from agent.domain.errors import AgentError, HostError, JournalError
 from agent.domain.gates import Gate, Judgement, Stage
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -147,13 +147,19 @@ async def reboot(
     if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
         run.report.reasons = (("reboot", reason), (lost.name, lost.reason))
         return lost
-    way = await _in_the_way(run, toplevel, reason, candidate, seen)
-    if not isinstance(way, Go):
-        return way
-    # After the loader knows: a power failure in between is no reboot that did not help.
-    run.note(Outcome.REBOOTING)
-    await _ask_for_it(run, reason, way)
-    return None
+    try:
+        way = await _in_the_way(run, toplevel, reason, candidate, seen)
+        if isinstance(way, Go):
+            # After the loader knows: a power failure in between is no reboot that did not help.
+            run.note(Outcome.REBOOTING)
+            await _ask_for_it(run, reason, way)
+            return None
+    except AgentError:
+        await run.ports.loader.forget_once()
+        raise
+    # Whoever reboots the host now, for other reasons, gets what has proved healthy.
+    await run.ports.loader.forget_once()
+    return way
 
 
 async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:

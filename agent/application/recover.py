@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.confirm import action_back
 from agent.application.report import Report, error_fields
+from agent.application.rival_activation import give_back
 from agent.application.roll_back import close, held_as, roll_back
 from agent.application.specialisation import what_is_noted
 from agent.application.try_boot import keep_by_default
@@ -80,16 +81,6 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
     confirmed = run.ports.marks.read().confirmed
     previous = confirmed and what_is_noted(run.ports, confirmed)
     return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
-
-
-async def give_back(ports: Ports, toplevel: StorePath) -> None:
-    """Undo what a lost race has done: the profile becomes what it was before `toplevel`."""
-    if ports.host.systems().profile == toplevel:
-        before = ports.profile.generation_before()
-        if before is not None:
-            await ports.profile.set(before)
-            ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=toplevel, profile=before)
-    await forget(ports)
 
 
 async def forget(ports: Ports) -> None:
@@ -167,6 +158,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
             return _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
             await give_back(run.ports, marks.pending)
+            await forget(run.ports)
             return _close_forgotten(run, marks.pending, row)
         case Step.FORGET if marks.pending:
             await forget(run.ports)

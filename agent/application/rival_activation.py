@@ -48,7 +48,10 @@ async def give_profile_back(run: Run, ended: Ended) -> bool:
     is_ours = ended.action.moves_profile and systems.profile == ended.toplevel
     was_so = ended.before.profile == ended.toplevel
     is_anothers = systems.running in ended.equivalents and not ended.was_running
-    back = _profile_before(ports, ended)
+    # A system that the other has brought wholly may be a generation from before ours.
+    default = ports.loader.default()
+    is_whole = ended.is_overtaken and systems.running == default
+    back = default if is_whole else _profile_before(ports, ended.before.profile)
     if is_ours and not (was_so or is_anothers) and back is not None:
         return await _set(ports, ended.toplevel, back)
     return True
@@ -81,28 +84,51 @@ async def keep_profile(ports: Ports, target: StorePath) -> None:
         await _set(ports, target, target)
 
 
-def spared(ports: Ports, failed: StorePath, target: StorePath, action: Action) -> Action:
+async def spare(run: Run, failed: StorePath, target: StorePath, action: Action) -> Action:
     """Return how to roll back from `failed` and leave a person's finished `nixos-rebuild boot`.
 
     Where profile and boot default are the same system, and neither of those that the roll-back is
-    about, only the services go back.
+    about, only the services go back. Where the agent's own nixos-rebuild has moved the profile past
+    such a system, and was cut short, it gets that back first.
     """
-    systems = ports.host.systems()
-    is_running = systems.running in ports.host.equivalents(failed)
-    is_anothers = systems.profile not in (None, failed, target)
-    is_default = systems.profile == ports.loader.default()
-    is_left = action is Action.SWITCH and is_running and is_anothers and is_default
-    return Action.TEST if is_left else action
+    ports = run.ports
+    if action is not Action.SWITCH:
+        return action
+    systems, default = ports.host.systems(), ports.loader.default()
+    known = ports.host.equivalents(failed) | ports.host.equivalents(target) | {run.record.previous}
+    if default is None or default in known:
+        return action
+    is_moved_past = systems.running not in ports.host.equivalents(failed)
+    if is_moved_past and systems.profile == failed and ports.profile.generation_before() == default:
+        await _set(ports, failed, default)
+    return Action.TEST if ports.host.systems().profile == default else action
 
 
-def _profile_before(ports: Ports, ended: Ended) -> StorePath | None:
+async def give_back(ports: Ports, toplevel: StorePath) -> None:
+    """Undo what a lost race has done, of which only the marks are left.
+
+    The profile becomes what somebody else has brought here wholly, and else what it was before. One
+    without an earlier generation has never been another.
+    """
+    systems, default = ports.host.systems(), ports.loader.default()
+    if systems.profile != toplevel or ports.profile.generation_before() is None:
+        return
+    is_whole = default is not None and systems.running == default != toplevel
+    confirmed = ports.marks.read().confirmed
+    back = default if is_whole else _profile_before(ports, confirmed)
+    assert back is not None  # noqa: S101 - there is an earlier generation
+    await ports.profile.set(back)
+    ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=toplevel, profile=back)
+
+
+def _profile_before(ports: Ports, looked: StorePath | None) -> StorePath | None:
     """Return what the profile was just before ours: what the other has set, or what we have found.
 
     The generation before may be one that a person has rolled back from long ago.
     """
     earlier, default = ports.profile.generation_before(), ports.loader.default()
     is_the_others = earlier in (ports.host.systems().running, default) or default is None
-    return earlier if earlier is not None and is_the_others else ended.before.profile or earlier
+    return earlier if earlier is not None and is_the_others else looked or earlier
 
 
 async def _set(ports: Ports, candidate: StorePath, path: StorePath) -> bool:

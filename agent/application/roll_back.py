@@ -10,7 +10,7 @@ from agent.application import events
 from agent.application.observe import find_inhibitors
 from agent.application.own_activation import invocation_noted, make_way
 from agent.application.report import error_fields
-from agent.application.rival_activation import keep_profile, spared
+from agent.application.rival_activation import keep_profile, spare
 from agent.application.specialisation import what_ran
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import HostError, JournalError, Kind
@@ -81,7 +81,7 @@ async def roll_back(
     special = what_ran(run, target)
     _write_down(run, failed, cause, reasons, target)
     await make_way(run, earlier, failed)
-    action = spared(ports, failed, target, action)
+    action = await spare(run.of(earlier), failed, target, action)
     if await _bring_back(run, _Back(failed, target, action, reasons, special)):
         return True
     is_leaving = ports.marks.read().rebooting_back == failed

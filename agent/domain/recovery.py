@@ -39,7 +39,7 @@ class Step(StrEnum):
     CLOSE_ROLL_BACK = "close-roll-back"
     """The roll-back is done: write it into the history, then remove its mark."""
     REPAIR = "repair"
-    """Somebody else's system runs: give back the generation before, then as FORGET."""
+    """Another system runs, which is not ours: give the profile back, then as FORGET."""
     FORGET = "forget"
     """Nothing to undo: remove the mark `pending`, disarm, close the row as failed."""
     UNSTAGE = "unstage"

@@ -439,3 +439,25 @@ def test_a_loader_whose_command_is_missing_has_no_way_back(machine):
     machine.grub(GRUB)
     assert machine.loader.fallback() is None
     assert not asyncio.run(machine.loader.boot_once(name("a")))
+
+
+def test_what_was_to_be_started_once_is_taken_back(machine):
+    machine.has("bootctl")
+    asyncio.run(machine.loader.forget_once())
+    assert machine.called() == []
+    special(machine)
+    asyncio.run(machine.loader.boot_once(name("b")))
+    asyncio.run(machine.loader.forget_once())
+    assert machine.called()[-1] == "bootctl set-oneshot "
+
+
+def test_what_grub_was_to_start_once_is_taken_back(machine):
+    machine.has("grub-editenv")
+    machine.grub('set default="0"\n')
+    asyncio.run(machine.loader.forget_once())
+    block = machine.boot / "grub/grubenv"
+    assert machine.called() == [f"grub-editenv {block} unset next_entry"]
+
+
+def test_without_a_loader_nothing_is_taken_back():
+    asyncio.run(NoLoader().forget_once())

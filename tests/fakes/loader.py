@@ -59,6 +59,11 @@ class FakeLoader(Loader):
         return True
 
     @override
+    async def forget_once(self) -> None:
+        if not self.is_broken:
+            self.once = None
+
+    @override
     async def forget_choices(self) -> None:
         self.choices_forgotten += 1
 

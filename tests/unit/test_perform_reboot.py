@@ -117,3 +117,40 @@ def test_no_reboot_is_asked_for_that_could_not_be_recorded_first(world):
     world.steps.at("journal rebooting", JournalError(Kind.STATE_FULL, "full"))
     assert world.run(REBOOTS).error.kind is Kind.STATE_FULL
     assert "reboot" not in world.steps
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        HostError(Kind.REBOOT_FAILED, "an inhibitor"),
+        JournalError(Kind.STATE_FULL, "full"),
+    ],
+)
+def test_a_reboot_that_does_not_come_about_leaves_nothing_to_be_started_once(world, happening):
+    world.publish(1, NEW, kernel="k2")
+    step = "reboot" if isinstance(happening, HostError) else "journal rebooting"
+    world.steps.at(step, happening)
+    assert world.run(REBOOTS).outcome is Outcome.FAILED
+    assert world.told.fields_of(events.TRY_BOOT_SET)["toplevel"] == NEW
+    assert (world.host.loader.once, world.host.loader.installed) == (None, OLD)
+
+
+def test_a_reboot_that_is_held_late_leaves_nothing_to_be_started_once(world):
+    world.publish(1, NEW, kernel="k2")
+    world.host.loader.boot_once = _with(world.host.loader.boot_once, world.canary_dies)
+    assert world.run(REBOOTS).outcome is Outcome.STAGED
+    assert world.told.fields_of(events.TRY_BOOT_SET)["toplevel"] == NEW
+    assert (world.host.loader.once, world.host.loader.installed) == (None, OLD)
+    world.host.boot()
+    assert world.host.running == OLD
+
+
+def _with(method, happening):
+    """Return a method of a port after which something happens."""
+
+    async def both(*given):
+        told = await method(*given)
+        happening()
+        return told
+
+    return both

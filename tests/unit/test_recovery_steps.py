@@ -14,7 +14,7 @@ from agent.domain.policy import Action
 from fakes.runs import an_arrival
 from fakes.samples import NEW, OLD, OTHER
 from fakes.stepwise import system_with
-from fakes.world import World
+from fakes.world import World, system
 
 
 @pytest.fixture
@@ -73,3 +73,72 @@ def test_a_lost_race_for_a_system_in_the_profile_leaves_the_profile(world):
     assert world.summary()["error.kind"] == Kind.ACTIVATION_BUSY
     assert world.host.profile == NEW
     assert world.marks.read() == Marks(confirmed=OLD, staged=NEW)
+
+
+# Cut short while another activation was waited for
+
+
+@pytest.mark.parametrize("who_is_last", ["the person", "the agent"])
+def test_a_boot_that_a_person_has_finished_stays_where_the_run_was_killed(world, who_is_last):
+    order = (OTHER, NEW) if who_is_last == "the agent" else (NEW, OTHER)
+    for path in order:
+        world.host.profile = path
+    world.host.loader.installed = OTHER
+    world.marks.set(Mark.PENDING, NEW)
+    cut_short(world, Outcome.ACTIVATING)
+    world.carry_out(partial(dead_man, toplevel=NEW))
+    assert world.links() == (OLD, OLD, OTHER)
+    assert world.host.loader.installed == OTHER
+    assert world.marks.read() == Marks(confirmed=OLD)
+
+
+def test_a_default_that_was_left_on_an_older_generation_is_no_persons(world):
+    """As after an installer that could not write: it is neither in the profile nor just before it."""
+    for path in (OTHER, OLD, NEW):
+        world.host.profile = path
+    world.host.loader.installed = OTHER
+    world.marks.set(Mark.PENDING, NEW)
+    cut_short(world, Outcome.ACTIVATING)
+    world.carry_out(partial(dead_man, toplevel=NEW))
+    assert world.links() == (OLD, OLD, OLD)
+    assert world.host.loader.installed == OLD
+
+
+def test_what_ran_before_the_upgrade_was_not_brought_meanwhile(world):
+    """A foreign system that a person has let go runs, is in the profile and the default."""
+    world.somebody_switches(OTHER)
+    world.host.profile = NEW
+    world.marks.set(Mark.PENDING, NEW)
+    cut_short(world, Outcome.ACTIVATING, previous=OTHER)
+    world.carry_out(partial(dead_man, toplevel=NEW))
+    assert world.links() == (OLD, OLD, OLD)
+
+
+def test_a_generation_that_the_person_has_rolled_back_from_does_not_come_back(world):
+    world.host.generations = {1: OTHER, 2: OLD, 3: NEW}
+    world.host.generation = 3  # ours, in a race that was lost to `switch --rollback`
+    world.host.running = world.host.loader.installed = OTHER
+    world.marks.set(Mark.PENDING, NEW)
+    cut_short(world, Outcome.ACTIVATING)
+    world.carry_out(by_hand.confirm)
+    assert world.links() == (OTHER, OLD, OTHER)
+
+
+def test_where_no_mark_and_no_link_says_what_was_before_it_is_the_generation_before(world):
+    world.host.generations = {1: system(5), 2: NEW}
+    world.host.generation = 2
+    world.host.running = OTHER
+    world.marks.links = {Mark.PENDING: NEW}
+    world.marks.times = {Mark.PENDING: 0.0}
+    world.carry_out(by_hand.confirm)
+    assert world.links() == (OTHER, OLD, system(5))
+
+
+def test_a_system_that_was_only_tested_leaves_the_profile_what_it_was(world):
+    world.host.generations = {1: OLD, 2: system(5), 3: NEW}
+    world.host.generation = 3  # number 2 was rolled back from long ago
+    world.host.running = OTHER
+    world.marks.set(Mark.PENDING, NEW)
+    cut_short(world, Outcome.ACTIVATING)
+    world.carry_out(by_hand.confirm)
+    assert world.links() == (OTHER, OLD, OLD)

@@ -151,20 +151,19 @@ GATE_IGNORED = Event(
 CANARY_DROPPED = Event(
     "health.canary_dropped",
     "warning",
-    "A canary is not asked: the settings of the system that is to come name it no more.",
+    "A canary is not asked: the candidate's settings no longer name it.",
     {"check": "its name", "target": "what would have been probed"},
 )
 CLOCK_OVERDUE = Event(
     "clock.overdue",
     "error",
-    "The clock has not been synchronised for longer than `clock.patience`; a person has to help.",
+    "The clock has not been synchronised for longer than `clock.patience`: the run fails.",
     {"seconds": "for how long, as far as is known"},
 )
 SILENCE_OVERDUE = Event(
     "hydra.overdue",
     "error",
-    "Hydra, or what has its builds, has been out of reach for longer than `hydra.patience`: the run"
-    " counts as failed.",
+    "Hydra or its cache has been out of reach for longer than `hydra.patience`: the run fails.",
     {
         "about": "`hydra` or `cache`",
         "seconds": "for how long, as far as is known",
@@ -263,7 +262,7 @@ DEAD_MAN_FIRED = Event(
 BOOT_DEADLINE_IN_VAIN = Event(
     "boot_deadline.in_vain",
     "error",
-    "A booted system could not be judged or left, and a reboot has not helped: it needs a person.",
+    "A booted system could not be judged or left, and a reboot has not helped; a person must look.",
     {"toplevel": "the system that runs unconfirmed", "exit_code": "how the attempt ended"},
 )
 ACTIVATION_AWAITED = Event(
@@ -274,7 +273,7 @@ ACTIVATION_AWAITED = Event(
 RIVAL_AWAITED = Event(
     "activation.rival_awaited",
     "warning",
-    "Another activation was first: it is waited for, and what it brings stays.",
+    "Another activation was first: the run waits for it to end, and keeps what it brings.",
     {"toplevel": "the candidate, which was not activated"},
 )
 ACTIVATION_STOPPED = Event(
@@ -383,9 +382,9 @@ ROLL_BACK_REBOOTS = Event(
 ROLL_BACK_NEEDS_REBOOT = Event(
     "rollback.reboot_needed",
     "error",
-    "Only a reboot can start the confirmed system again, and the agent may do none: a person must.",
+    "Only a reboot can start the confirmed system again, and that is left to a person.",
     {
-        "toplevel": "the system that is to be left, and still runs",
+        "toplevel": "the failed system, which still runs",
         "target": "the confirmed system",
         "reason": "what differs",
         "command": "what a person has to run",
@@ -400,8 +399,8 @@ ROLL_BACK_FINISHED = Event(
 ROLL_BACK_LEFT = Event(
     "rollback.left",
     "warning",
-    "Another system runs by now, which the agent has not brought: it stays; only a profile that is"
-    " still the failed system's is set back.",
+    "By now a system runs that the agent has not activated: it stays. The profile is set back if it"
+    " is still the failed system's.",
     {
         "toplevel": "what is rolled back from",
         "running": "running system",
@@ -451,7 +450,7 @@ DENIAL_LIFTED = Event(
 DOWNGRADE_ALLOWED = Event(
     "downgrade.allowed",
     "info",
-    "The builds that were taken before count no more: the next one is taken whatever its number.",
+    "The builds taken so far no longer count: the next one is taken whatever its number.",
     {"build_id": "the newest of them", "reason": "why", "by": "the person"},
 )
 RECOVERY_STEP = Event(
@@ -467,14 +466,13 @@ RECOVERY_STEP = Event(
 PROFILE_GIVEN_BACK = Event(
     "recovery.profile_given_back",
     "warning",
-    "The profile was moved for an activation that was refused, since another one was at work or"
-    " something was against it: it is what it was before.",
+    "The profile was moved for an activation that was then refused; it is set back.",
     {"toplevel": "the candidate", "profile": "the profile's system now"},
 )
 CONFIRMATION_WAITS = Event(
     "confirmation.waits",
     "info",
-    "Another agent or an activation is at work: the system is judged once that has ended.",
+    "Another agent or an activation is at work; the system is judged once that has ended.",
     _ERROR,
 )
 LOCK_IGNORED = Event(
@@ -586,7 +584,7 @@ JOURNAL_SET_ASIDE = Event(
 JOURNAL_ROW_UNREADABLE = Event(
     "journal.row_unreadable",
     "warning",
-    "A row of the history could not be read whole; what can be read of it still counts.",
+    "Part of a row of the history cannot be read; the rest of it still counts.",
     {"table": "where it is", "row": "its number", "columns": "what was dropped"},
 )
 RECORD_FAILED = Event(

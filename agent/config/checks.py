@@ -207,7 +207,7 @@ class DnsCheckSection(Section):
 
 
 class UnitCheckSection(Section):
-    """Is a unit of systemd active, or a timer's job in order? One that is still starting is not."""
+    """Is a unit active, or has a timer's job ended well? One that is still starting is not."""
 
     type: Literal["unit"]
     """`unit`."""

@@ -203,7 +203,7 @@ class HydraSection(Section):
     refresh: Duration = timedelta(hours=1)
     """How often at least everything is asked, even if the newest build is still the same."""
     patience: Duration = timedelta(days=3)
-    """How long Hydra, or a cache, may be out of reach before a run counts as failed for it."""
+    """How long Hydra or a cache may be out of reach before runs fail."""
 
     @field_validator("deadline")
     @classmethod
@@ -227,7 +227,7 @@ class FetchSection(Section):
 
 
 class TrustSection(Section):
-    """What is trusted."""
+    """What may be fetched although nothing protects it."""
 
     allow_insecure: tuple[InsecurePrefix, ...] = ()
     """URL prefixes, such as `git+file:///srv/hosts`, that nix may fetch without TLS or ssh."""
@@ -251,7 +251,7 @@ class ClockSection(Section):
     """The clock that windows rely on."""
 
     patience: Duration = timedelta(days=1)
-    """How long a clock that is not synchronised holds; then each run fails until a person helps."""
+    """How long an unsynchronised clock holds runs; after that they fail."""
 
 
 class DiskSection(Section):
@@ -295,7 +295,7 @@ class ConfirmSection(Section):
     deadline: Duration = timedelta(minutes=10)
     """How long the checks are repeated until they are well."""
     patience: Duration = timedelta(days=1)
-    """How long, while the host is up, an unjudged system is tried before a person is asked."""
+    """How long, while the host is up, a system may stay unjudged before a person is asked."""
     hydra: StrictBool = True
     """Whether Hydra must be reachable afterwards if it was before; false for laptops."""
     gateway: StrictBool = True
@@ -403,7 +403,7 @@ class Settings(BaseSettings):
     strategy: Strategy = Strategy.FLAKE
     """`flake`: evaluate and compare; `store-path` (NixOS 26.05): activate what Hydra built."""
     specialisation: Specialisation | None = None
-    """Name of the specialisation to run; `""`: none of them. By default the one that runs stays."""
+    """Name of the specialisation to run, `""` for none. By default the one that runs is kept."""
     verify: bool = True
     """Whether the candidate is proven to be of this configuration before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()

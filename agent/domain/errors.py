@@ -237,7 +237,7 @@ class KindFacts:
     meaning: str
     retryable: bool = False
     passes: bool = False
-    """Whether the cause passes by itself, so that a later run is worth its while soon."""
+    """Whether the cause passes by itself, so that a run soon may do better."""
 
 
 def _facts(
@@ -331,7 +331,7 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     ),
     Kind.FLAKE_INSECURE: _facts(
         _C.BAD_ANSWER,
-        "the flake, or an input of it, is on this host or comes over an unprotected connection, and"
+        "the flake or one of its inputs is on this host or comes without TLS and ssh, and"
         " `trust.allow_insecure` does not name it",
     ),
     Kind.FLAKE_HAS_LOGIN: _facts(
@@ -390,7 +390,7 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.NIXOS_REBUILD_OPTIONS: _facts(_C.FAILED, "nixos-rebuild does not know an option"),
     Kind.ACTIVATION_FAILED: _facts(_C.FAILED, "switch-to-configuration refused or broke off"),
     Kind.ACTIVATION_REFUSED: _facts(
-        _C.FAILED, "systemd, or the file of the lock, kept an activation from beginning"
+        _C.FAILED, "an activation could not be started, or could not open its lock"
     ),
     Kind.HOST_NOT_NIXOS: _facts(
         _C.FAILED, "switch-to-configuration does not take this host for NixOS (`/etc/NIXOS`)"
@@ -425,7 +425,8 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.NOTHING_HELD: _facts(_C.FAILED, "there is nothing pending, denied or to roll back"),
     Kind.ROLL_BACK_FAILED: _facts(_C.FAILED, "the confirmed system could not be activated again"),
     Kind.ROLL_BACK_NEEDS_REBOOT: _facts(
-        _C.FAILED, "only a reboot can start the confirmed system again, and the agent may do none"
+        _C.FAILED,
+        "only a reboot can start the confirmed system again, and a person must do it",
     ),
     Kind.NO_CONFIRMED_SYSTEM: _facts(_C.FAILED, "there is no confirmed system to roll back to"),
     Kind.CLOCK_UNSYNCHRONISED: _facts(
@@ -435,12 +436,12 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.HOST_WITHOUT_STORE: _facts(_C.FAILED, "this host has no nix store"),
     Kind.STATE_READ_ONLY: _facts(_C.FAILED, "the state directory cannot be written"),
     Kind.STATE_PRIVATE: _facts(
-        _C.UNAUTHORISED, "the state directory is another user's, and open to that user alone"
+        _C.UNAUTHORISED, "the state directory belongs to another user, who alone may read it"
     ),
     Kind.NEEDS_ROOT: _facts(
-        _C.UNAUTHORISED, "the command changes what belongs to root, or to another user"
+        _C.UNAUTHORISED, "the command changes what belongs to root or another user"
     ),
-    Kind.STATE_IO_ERROR: _facts(_C.FAILED, "the disk below the state directory fails"),
+    Kind.STATE_IO_ERROR: _facts(_C.FAILED, "the disk with the state directory returns I/O errors"),
     Kind.STATE_FULL: _facts(_C.FAILED, "the state directory's file system is full"),
     Kind.STATE_UNUSABLE: _facts(_C.FAILED, "the state directory cannot be used"),
     Kind.MARKS_UNUSABLE: _facts(_C.FAILED, "the marks in `paths.marks_dir` cannot be used"),
@@ -515,7 +516,7 @@ class AgentError(Exception):
 
     @property
     def passes(self) -> bool:
-        """Whether the cause passes by itself: a later run is worth its while soon."""
+        """Whether the cause passes by itself, so that a run soon may do better."""
         return KINDS[self.kind].passes
 
     @override

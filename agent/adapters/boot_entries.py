@@ -9,12 +9,11 @@ system by the `init=` of its kernel's command line.
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.whole_file import replace_file
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -76,16 +75,9 @@ class SystemdBootEntries:
             return False
         word = "preferred" if wanted is _PREFERRED else "default"
         changed = wanted.sub(lambda _: f"{word} {entry}", text)
-        new = file.with_suffix(".agent.tmp")
         try:
-            with new.open("w") as stream:
-                stream.write(changed)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(file)
+            replace_file(file, changed)
         except OSError:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
             return False
         return True
 

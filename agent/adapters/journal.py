@@ -19,7 +19,7 @@ from agent.adapters.journal_rows import (
     store_path,
 )
 from agent.adapters.journal_salvage import insert_denial
-from agent.adapters.kept_runs import KeptRuns, phase_of
+from agent.adapters.kept_runs import PHASES, KeptRuns, phase_of
 from agent.application import events
 from agent.application.report import error_fields
 from agent.domain.decide import History
@@ -79,9 +79,6 @@ _MAX_STAMP: Final = 64
 _FOREIGN: Final = ("flake", "reasons", "error_message")
 """What may quote an URL of somebody else's, with a password in it."""
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
-_BEFORE_EFFECTS: Final = frozenset(
-    {Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK}
-)
 _OUTLIVES: Final = frozenset(
     {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
 )
@@ -137,7 +134,7 @@ class SqliteJournal:
         Once the host has been touched, a run is in the file beside the history as well; what
         follows an activation is not lost where only that can be written.
         """
-        is_kept = run.outcome in _BEFORE_EFFECTS and self._keep(run)
+        is_kept = run.outcome in PHASES and self._keep(run)
         try:
             ended = self._record(run)
         except JournalError as error:
@@ -145,7 +142,7 @@ class SqliteJournal:
                 raise
             self._sink.emit(events.RECORD_FAILED, **error_fields(error))
             return
-        self._kept.forget(ended if run.outcome in _BEFORE_EFFECTS else [*ended, run.run_id])
+        self._kept.forget(ended if run.outcome in PHASES else [*ended, run.run_id])
 
     def _record(self, run: RunRecord) -> list[str]:
         with self._file.write() as db:
@@ -168,7 +165,7 @@ class SqliteJournal:
 
     def _keep(self, run: RunRecord, denial: Denial | None = None) -> bool:
         """Write a run into the file beside the history; False if it is not for that, or cannot."""
-        if run.previous is None or run.outcome not in _BEFORE_EFFECTS | _OUTLIVES:
+        if run.previous is None or run.outcome not in {*PHASES, *_OUTLIVES}:
             return False
         try:
             self._kept.put(dict(zip(RUN_COLUMNS, _row(run), strict=True)), denial)

@@ -36,7 +36,8 @@ _MAX_TEXT: Final = 1 << 16
 _BLOCK: Final = 1 << 16
 """Bytes of the file where it is written without any room; twice that is kept for it."""
 _SAFELY: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_PHASES: Final = (Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK)
+PHASES: Final = (Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK)
+"""What a run that touches the host goes through before it ends, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,15 @@ class Kept:
     @property
     def has_ended(self) -> bool:
         """Whether it only waits to be written into the history."""
-        return self.run.outcome not in _PHASES
+        return self.run.outcome not in PHASES
 
 
 def phase_of(run: RunRecord) -> int:
     """Return how far a run has got, among the rows that may be had of it."""
     try:
-        return [str(phase) for phase in _PHASES].index(run.outcome)
+        return [str(phase) for phase in PHASES].index(run.outcome)
     except ValueError:
-        return len(_PHASES)
+        return len(PHASES)
 
 
 class KeptRuns:

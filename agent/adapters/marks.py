@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.stopwatch import UPTIME, Stopwatch, Uptime
+from agent.adapters.whole_file import replace_file
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import parse_store_path
@@ -86,12 +87,7 @@ class MarkLinks:
                 file.unlink(missing_ok=True)
             else:
                 self._dir.mkdir(parents=True, exist_ok=True)
-                new = file.with_name(f"{file.name}.new")
-                with new.open("w") as stream:
-                    stream.write(f"{name}\n")
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                new.replace(file)
+                replace_file(file, f"{name}\n")
             self._sync()
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.stopwatch import UPTIME, Uptime
+from agent.adapters.whole_file import replace_file
 from agent.domain.sighting import Moment, Sighting
 
 if TYPE_CHECKING:
@@ -47,14 +48,9 @@ class SightingFiles:
     def keep(self, name: str, sighting: Sighting) -> None:
         """Write down what is seen, in one step."""
         file = self._file(name)
-        new = file.with_name(f".{file.name}.new")
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("w", encoding="utf-8") as stream:
-                stream.write(_serialise(sighting))
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(file)
+            replace_file(file, _serialise(sighting))
 
     def forget(self, name: str) -> None:
         """Note that it is gone: the next sighting is the first."""

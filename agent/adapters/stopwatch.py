@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.whole_file import replace_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -95,18 +97,11 @@ class Stopwatch:
         return _Reading(words[0], words[1], int(words[2]), int(words[3]))
 
     def _write(self, reading: _Reading) -> None:
-        text = f"{reading.about} {reading.boot_id} {reading.at} {reading.total}\n".encode()
-        new = self._file.with_name(f"{self._file.name}.new")
+        text = f"{reading.about} {reading.boot_id} {reading.at} {reading.total}\n"
         try:
-            with new.open("wb") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(self._file)
+            replace_file(self._file, text)
         except OSError:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            self._overwrite(text)
+            self._overwrite(text.encode())
 
     def _overwrite(self, text: bytes) -> None:
         """Write into the block that the file has already: a full disk allows that."""

@@ -106,7 +106,7 @@ def test_what_has_no_entry_or_no_default_beside_it_is_not_made_one(machine, line
 
 def test_a_default_that_cannot_be_written_stays(machine):
     special(machine)
-    (machine.boot / "loader/loader.agent.tmp").mkdir()
+    (machine.boot / "loader/.loader.conf.new").mkdir()
     assert not asyncio.run(machine.loader.make_default(name("s")))
     assert machine.loader.default() == name("b")
 

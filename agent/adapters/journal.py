@@ -198,7 +198,8 @@ class SqliteJournal:
     def _runs(self, which: str, *values: object) -> list[tuple[int, RunRecord]]:
         """Return runs with the numbers of their rows, the newest first; some may be others.
 
-        Those in the file beside the history are always among them.
+        Those in the file beside the history are always among them. What has not ended there is what
+        happens to the host now: no row, whatever its number, is newer than that.
         """
         kept = self._kept.read()
         try:
@@ -216,7 +217,12 @@ class SqliteJournal:
                 raise
             self._sink.emit(events.RECORD_FAILED, **error_fields(error))
             found = {one.run.run_id: (place, one.run) for place, one in enumerate(kept)}
-        return sorted(found.values(), key=lambda each: -each[0])
+        now = {one.run.run_id for one in kept if not one.has_ended}
+        return sorted(
+            found.values(),
+            key=lambda each: (each[1].run_id in now and each[1].outcome in UNDER_WAY, each[0]),
+            reverse=True,
+        )
 
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
         """Return the newest rows, the newest first."""

@@ -165,7 +165,11 @@ class JournalFile:
         """Return rows of a table with their numbers; `which` is the end of a SELECT statement."""
         names = _TABLES[table]
         found = db.execute(f"SELECT rowid, {', '.join(names)} FROM {table} {which}", values)  # noqa: S608 - our own
-        return [(number, Row(dict(zip(names, row, strict=True)))) for number, *row in found]
+        return [
+            (number, Row(dict(zip(names, row, strict=True))))
+            for number, *row in found
+            if isinstance(number, int)  # a view in the table's place has no numbers
+        ]
 
     def name_unreadable(self, table: str, number: int, columns: Sequence[str]) -> None:
         """Tell, once in a process, that a row could not be read whole."""
@@ -387,10 +391,19 @@ def _examine(db: sqlite3.Connection) -> None:
     (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if said != "ok":
         raise _DamagedError(said)
+    # What takes a table's place, or changes what is written into one, is nobody's of ours.
+    for kind, name in db.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    ):
+        raise _DamagedError(f"it has a {kind} {name}")
     for table, wanted in _TABLES.items():
-        columns = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+        found = db.execute(f"PRAGMA table_info({table})").fetchall()
+        columns = {name for _, name, *_ in found}
         if missing := set(wanted) - columns:
             raise _DamagedError(f"{table} has no column {', '.join(sorted(missing))}")
+        keys = [name for _, name, *_, key in found if key]
+        if table == "runs" and keys != ["id"]:
+            raise _DamagedError("runs are not numbered")
     (newest,) = db.execute("SELECT max(id) FROM runs").fetchone()
     if newest is not None and newest > LARGEST_NUMBER:
         raise _DamagedError("a run has a number that none can have, and none can follow")
@@ -399,7 +412,7 @@ def _examine(db: sqlite3.Connection) -> None:
 def _is_damage(error: BaseException) -> bool:
     """Whether a file cannot be opened for what is in it: all that is asked of it is our own."""
     name = _name(error)
-    return isinstance(error, _GARBLED) or name.startswith(_DAMAGED) or name in _NOT_OURS
+    return isinstance(error, _GARBLED) or name.startswith((*_DAMAGED, *_NOT_OURS))
 
 
 def _check_header(file: Path) -> None:

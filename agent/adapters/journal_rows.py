@@ -30,6 +30,7 @@ UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 """Stands where a time is needed and cannot be read."""
 LARGEST_NUMBER: Final = 2**53
 """No build, evaluation or row has a higher number: a damaged one would count as the newest."""
+_BASELINE: Final = frozenset({"checks", "failed_units", "hydra", "control", "clock"})
 _LAST_YEAR: Final = 9998
 """Times after it cannot be counted on from."""
 _UNREADABLE: Final = "what was written here cannot be read"
@@ -104,7 +105,7 @@ class Row:
         """Return the JSON of a baseline; without one it is unknown how things were."""
         value = self.text(name)
         try:
-            if value is None or isinstance(json.loads(value), dict):
+            if value is None or _is_baseline(json.loads(value)):
                 return value
         except (ValueError, RecursionError):
             pass
@@ -205,6 +206,23 @@ def plan_of(row: Row, toplevel: StorePath) -> RebootPlan:
 def allowance_of(row: Row) -> int:
     """Return the number of the run up to which all is forgiven; 0, nothing, where it is unread."""
     return row.count("after_run") or 0
+
+
+def _is_baseline(value: object) -> bool:
+    """Whether it has the shape of one, of which a version may lack a part."""
+    if not isinstance(value, dict) or not value.keys() & _BASELINE:
+        return False
+    checks, units = value.get("checks", {}), value.get("failed_units")
+    return (
+        isinstance(checks, dict)
+        and all(isinstance(well, bool) for well in checks.values())
+        and (units is None or _is_list_of_text(units))
+        and all(value.get(name) in (None, True, False) for name in ("hydra", "control", "clock"))
+    )
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _is_pair(value: object) -> bool:

@@ -20,14 +20,19 @@ _TIMEOUT: Final = 20.0
 _FIELDS: Final = 14
 """Of `chronyc -c tracking` (client.c, process_cmd_tracking): reference id, its name, stratum,
 reference time, offset of the system's time, …, update interval, leap status."""
-_LOCAL: Final = ("7F7F0101", "4D414E55")
-"""Reference ids of a chronyd that follows its own clock (`local`), or what a person has typed."""
+_LOCAL: Final = ("7F7F0101", "4D414E55", "00000000")
+"""Reference ids of a chronyd that follows its own clock (`local`), what a person has typed, or
+nothing."""
+_STRATA: Final = range(1, 16)
+"""Of a clock that is synchronised (chronyc(1))."""
 _NORMAL: Final = "Normal"
 _LARGEST_OFFSET: Final = 16.0
 """Seconds that the clock may be wrong, as the kernel has it (NTP_PHASE_LIMIT)."""
 _LEAST_AGE: Final = 3600.0
+_MOST_AGE: Final = 86400.0
 _UPDATES: Final = 4
-"""How many updates may be missing before a reference that is older than that is an old one."""
+"""How many updates may be missing before a reference that is older than that is an old one; one
+of yesterday is old however seldom there are any."""
 
 
 async def is_synchronised(runner: Runner) -> bool | None:
@@ -46,9 +51,10 @@ async def is_synchronised(runner: Runner) -> bool | None:
 def _is_tracking(text: str, now: float) -> bool | None:
     """Return whether chronyd follows a reference, recently; None if it does not say."""
     fields = text.strip().split(",")
-    if len(fields) != _FIELDS:
+    if len(fields) != _FIELDS or len(text.strip().splitlines()) != 1:
         return None
     try:
+        stratum = int(fields[2])
         reference, offset, interval = (float(fields[index]) for index in (3, 4, 12))
     except ValueError:
         return None
@@ -57,9 +63,10 @@ def _is_tracking(text: str, now: float) -> bool | None:
     age = now - reference
     return (
         fields[0].upper() not in _LOCAL
+        and stratum in _STRATA
         and fields[13] == _NORMAL
         and abs(offset) <= _LARGEST_OFFSET
-        and -_LARGEST_OFFSET <= age <= max(_LEAST_AGE, _UPDATES * interval)
+        and -_LARGEST_OFFSET <= age <= min(max(_LEAST_AGE, _UPDATES * interval), _MOST_AGE)
     )
 
 

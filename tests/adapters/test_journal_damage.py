@@ -333,9 +333,28 @@ def of_an_earlier_version(file):
         db.execute("PRAGMA user_version = 1")
 
 
+def with_a_trigger(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("CREATE TRIGGER t BEFORE INSERT ON runs BEGIN SELECT RAISE(IGNORE); END")
+
+
+def with_a_view_for_a_table(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("ALTER TABLE runs RENAME TO others")
+        db.execute("CREATE VIEW runs AS SELECT * FROM others")
+
+
+def without_numbers(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("ALTER TABLE runs RENAME TO others")
+        db.execute("CREATE TABLE runs AS SELECT * FROM others")
+        db.execute("DROP TABLE others")
+
+
 DAMAGES = (
     *(with_a_null, with_a_number_of_no_run, without_a_column),
     *(of_no_version, of_an_earlier_version),
+    *(with_a_trigger, with_a_view_for_a_table, without_numbers),
 )
 
 
@@ -434,6 +453,38 @@ def test_a_pipe_in_the_place_of_the_last_contact_keeps_nobody_waiting(journal, t
     os.mkfifo(tmp_path / "last-contact")
     with pytest.raises(JournalError):
         journal.note_contact(NOW)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("damage", [with_a_trigger, with_a_view_for_a_table, without_numbers])
+def test_a_schema_of_somebody_elses_stops_no_verdict(world, file, damage, end):
+    damage(file)
+    ENDS[end](world)
+
+
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        "{}",
+        '{"checks": null, "failed_units": []}',
+        '{"checks": {"service": 1}}',
+        '{"checks": {}, "failed_units": 3}',
+        '{"checks": {}, "failed_units": [null]}',
+        '{"checks": {}, "hydra": "yes"}',
+    ],
+)
+def test_a_baseline_of_another_shape_is_taken_from_what_is_kept(world, file, baseline):
+    put(file, "runs", "baseline", baseline)
+    assert_it_is_rolled_back_from(world)
+
+
+@pytest.mark.parametrize("run_id", ["upper(run_id)", "run_id || ' '"])
+def test_a_row_that_only_looks_like_the_one_under_way_is_not_taken_for_it(world, file, run_id):
+    columns = "started_at, host, job, outcome, toplevel, previous"
+    which = f"INSERT INTO runs (run_id, {columns}) SELECT {run_id}, {columns} FROM runs"  # noqa: S608
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute(f"{which} WHERE outcome = 'pending'")
+    assert_it_is_rolled_back_from(world)
 
 
 def of_a_newer_agent(file):

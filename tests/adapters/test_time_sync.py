@@ -90,6 +90,10 @@ def test_chronyd_keeps_the_time_without_telling_the_kernel(machine, said):
         (0, {"reference_id": "7F7F0101", "name": "", "stratum": "10"}),
         (30, {"reference_id": "4D414E55"}),
         (30, {"reference_time": "0.000000000", "reference_id": "00000000"}),
+        (30, {"reference_id": "00000000"}),
+        (30, {"stratum": "0"}),
+        (30, {"stratum": "16"}),
+        (200_000, {"update_interval": "1e12"}),
     ],
 )
 def test_what_chronyd_does_not_track_or_not_any_more_proves_nothing(machine, age, changed):
@@ -107,6 +111,8 @@ def test_a_reference_of_rare_updates_is_recent_for_longer(machine):
     [
         "",
         "garbage\n",
+        f"506 Cannot talk to daemon\n{tracking()}",
+        tracking(stratum="two"),
         tracking(system_time="much"),
         tracking(system_time="nan"),
         tracking(reference_time="inf"),

@@ -121,8 +121,8 @@ JOBSET_IS_DISABLED = Event(
 EVALUATION_BROKEN = Event(
     "hydra.evaluation_failed",
     "warning",
-    "Hydra cannot evaluate the jobset at present: no new build will come.",
-    {"message": "first line of Hydra's error"},
+    "Hydra cannot evaluate the job at present: no new build will come until it can.",
+    {"message": "the innermost error of the job's own evaluation, or of the whole jobset's"},
 )
 OUTLOOK_UNKNOWN = Event(
     "hydra.outlook_unknown",

@@ -72,7 +72,10 @@ class Outlook:
     """The newest finished eval, when it has no such job any more."""
     is_jobset_disabled: bool | None = None
     evaluation_error: str | None = None
-    """First line of the jobset's evaluation error; empty when there is none."""
+    """What keeps the job from being evaluated; empty where nothing does.
+
+    It is the job's own error or one of the whole evaluation, not one of another job.
+    """
     fault: AgentError | None = None
     """Why not everything could be asked."""
 
@@ -84,8 +87,8 @@ class Hydra(Protocol):
         """Return the id of the job's newest good build.
 
         Where there is none, the error's kind says why as far as Hydra tells: JOBSET_MISSING,
-        JOBSET_RENAMED, JOBSET_DISABLED, JOBSET_NEVER_EVALUATED, JOB_MISSING, JOB_NEVER_GOOD,
-        JOB_NOT_BUILT_YET.
+        JOBSET_RENAMED, JOBSET_DISABLED, JOBSET_NEVER_EVALUATED, JOB_MISSING, JOB_NOT_EVALUATED,
+        JOB_NEVER_GOOD, JOB_NOT_BUILT_YET, BUILD_UNFINISHED.
         """
         ...
 

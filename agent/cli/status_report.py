@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.domain.decide import Hold
+from agent.domain.errors import ExitCode
 from agent.domain.reboot import Wait
 from agent.domain.recovery import Step
 from agent.domain.target import NIXOS
@@ -90,7 +91,8 @@ def _outlook(status: Status) -> list[str]:
 
 def _verdict(status: Status) -> str:
     if status.error is not None:
-        return f"fail: {status.error} [{status.error.kind}]"
+        verb = "hold" if status.error.exit_code is ExitCode.HELD else "fail"
+        return f"{verb}: {status.error} [{status.error.kind}]"
     said = _VERDICTS.get(status.verdict or "", "fail")
     why = getattr(status.decision, "reason", "")
     if isinstance(status.decision, Hold):

@@ -86,6 +86,7 @@ class Kind(StrEnum):
     JOBSET_DISABLED = "jobset-disabled"
     JOBSET_NEVER_EVALUATED = "jobset-never-evaluated"
     JOB_MISSING = "job-missing"
+    JOB_NOT_EVALUATED = "job-not-evaluated"
     JOB_NEVER_GOOD = "job-never-good"
     JOB_NOT_BUILT_YET = "job-not-built-yet"
     JOB_WITHOUT_GOOD_BUILD = "job-without-good-build"
@@ -297,13 +298,20 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.HYDRA_REDIRECT_ORIGIN: _facts(_C.BAD_ANSWER, "a redirect to another origin"),
     Kind.JOBSET_MISSING: _facts(_C.NOT_FOUND, "no such project or jobset"),
     Kind.JOBSET_RENAMED: _facts(_C.NOT_FOUND, "the jobset has another name now"),
-    Kind.JOBSET_DISABLED: _facts(_C.NOT_FOUND, "the jobset is disabled and has no good build"),
+    Kind.JOBSET_DISABLED: _facts(
+        _C.NOT_FOUND, "the jobset, or its project, is disabled and has no good build"
+    ),
     Kind.JOBSET_NEVER_EVALUATED: _facts(
         _C.NOT_FOUND, "the jobset has never been evaluated successfully"
     ),
     Kind.JOB_MISSING: _facts(_C.NOT_FOUND, "the newest eval has no such job"),
     Kind.JOB_NEVER_GOOD: _facts(_C.NOT_FOUND, "the job has been built, but never successfully"),
-    Kind.JOB_NOT_BUILT_YET: _facts(_C.NOT_FOUND, "the job exists and waits for its first build"),
+    Kind.JOB_NOT_EVALUATED: _facts(
+        _C.NOT_FOUND, "the job has no good build, and Hydra cannot evaluate it"
+    ),
+    Kind.JOB_NOT_BUILT_YET: _facts(
+        _C.HELD, "the job waits for its first good build, or for the rest of its eval", passes=True
+    ),
     Kind.JOB_WITHOUT_GOOD_BUILD: _facts(
         _C.NOT_FOUND, "the job has no good build, and Hydra did not tell why"
     ),

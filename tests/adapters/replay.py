@@ -58,6 +58,9 @@ class Replay(httpx.AsyncBaseTransport):
         self._put(path, status, text, {k.replace("_", "-"): v for k, v in headers.items()})
         return self
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._answers
+
     @property
     def paths(self) -> list[str]:
         return [request.url.raw_path.decode() for request in self.asked]

@@ -97,6 +97,7 @@ def _as_embedded(hydra: FakeHydra) -> embedded.World:
             world.put_eval(embedded.Eval(number, row, text, 1795214700, members))
         if jobset.renamed_to:
             world.rename_jobset(project, name, jobset.renamed_to)
+    world.disabled_projects = set(hydra.disabled_projects)
     for known in hydra.builds.values():
         world.put_build(
             embedded.Build(
@@ -178,6 +179,37 @@ def test_a_removed_job_still_has_its_last_good_build(scene):
 )
 def test_the_reason_for_having_no_build_is_told(scene, asked, select, kind):
     assert kind_of(scene, newest(asked, select)) is kind
+
+
+def test_the_only_good_build_that_is_built_again_is_unfinished(scene):
+    scene.hydra.add(build(6, 3, job='"web-1.example.org"', is_finished=False, finished_at=None))
+    assert kind_of(scene, newest(job('"web-1.example.org"'))) is Kind.BUILD_UNFINISHED
+
+
+def test_a_good_build_of_an_older_eval_that_is_built_again_is_unfinished(scene):
+    scene.hydra.add(
+        build(1, 1, is_finished=False, finished_at=None),
+        build(3, 2, status=1),
+        build(4, 3, status=1),
+    )
+    assert kind_of(scene, newest(job())) is Kind.BUILD_UNFINISHED
+
+
+def test_a_new_build_of_what_has_only_failed_is_waited_for(scene):
+    scene.hydra.jobsets["p", "j"].evals[4] = flake(4)
+    scene.hydra.add(build(8, 4, job="failing", status=None))
+    assert kind_of(scene, newest(job("failing"))) is Kind.JOB_NOT_BUILT_YET
+
+
+def test_a_job_that_does_not_evaluate_is_told_from_one_that_is_not_there(scene):
+    scene.hydra.jobsets["p", "j"].error = "in job 'nosuch':\nerror: x\nin job 'alpha':\nerror: y"
+    assert kind_of(scene, newest(job("nosuch"))) is Kind.JOB_NOT_EVALUATED
+    assert kind_of(scene, newest(job("absent"))) is Kind.JOB_MISSING
+
+
+def test_a_disabled_project_is_the_reason_where_it_has_no_good_build(scene):
+    scene.hydra.disabled_projects.add("p")
+    assert kind_of(scene, newest(job("failing"))) is Kind.JOBSET_DISABLED
 
 
 def test_a_disabled_jobset_is_the_reason_where_it_has_no_good_build(scene):
@@ -275,6 +307,15 @@ def test_a_disabled_jobset_and_a_broken_evaluation_are_in_the_outlook(scene):
     told = outlook(scene, job(), scene.hydra.builds[3])
     assert told.is_jobset_disabled is True
     assert told.evaluation_error == "error: attribute 'alpha' missing"
+
+
+def test_the_failed_evaluation_of_another_job_is_not_in_the_outlook(scene):
+    jobset = scene.hydra.jobsets["p", "j"]
+    jobset.error = "in job 'beta':\nerror: of beta\n"
+    assert outlook(scene, job(), scene.hydra.builds[3]).evaluation_error == ""
+    scene.hydra.add(build(5, 2, 3, job="gamma"))
+    told = outlook(scene, job("beta"), scene.hydra.builds[2])
+    assert (told.gone_since_eval, told.evaluation_error) == (None, "error: of beta")
 
 
 def test_the_outlook_of_a_jobset_that_is_no_more_is_a_fault_and_raises_nothing(scene):

@@ -169,13 +169,37 @@ def test_every_kind_of_locked_flake_comes_through_unchanged(name, eval_id, end):
 # Why there is no build
 
 
-def absence(replay, asked, select=LATEST):
+def absence(replay, asked, select=LATEST, code=ExitCode.NOT_FOUND):
+    if QUEUE not in replay:
+        replay.set(QUEUE, 200, "[]")
+    if PROJECT not in replay:
+        replay.set(PROJECT, 200, {"enabled": True})
     with pytest.raises(HydraError) as caught:
         ask(replay, lambda hydra: hydra.newest_good_build(asked, select))
-    assert caught.value.exit_code is ExitCode.NOT_FOUND
+    assert caught.value.exit_code is code
     return caught.value
 
 
+def a_build(number, job="alpha", *, status, finished=1):
+    known = {"id": number, "project": "nix-config", "jobset": "main", "job": job, "system": "s"}
+    return {
+        **known,
+        "finished": finished,
+        "buildstatus": status,
+        "buildoutputs": {},
+        "jobsetevals": [],
+    }
+
+
+def queued(number, job="alpha", jobset="main"):
+    return {"id": number, "project": "nix-config", "jobset": jobset, "job": job, "priority": 100}
+
+
+HELD = ExitCode.HELD
+QUEUE = "/api/queue?nr=200"
+PROJECT = "/project/nix-config"
+NO_BUILD = {"error": "There is no successful build to redirect to."}
+NO_JOB = {"error": "This evaluation has no job with the specified name."}
 EVALS = "/jobset/nix-config/main/evals"
 LATEST_BUILDS = "/api/latestbuilds?nr=1&project=nix-config&jobset=main&job="
 HEALTHY = {"enabled": 1, "errormsg": "", "fetcherrormsg": ""}
@@ -199,13 +223,13 @@ def test_a_disabled_jobset_without_a_good_build_is_told():
     replay = Replay("job-latest-disabled-jobset").set(
         "/jobset/nix-config/disabled/errors", 200, {**HEALTHY, "enabled": 0}
     )
+    replay.set("/jobset/nix-config/disabled/evals", 200, {"evals": []})
     assert absence(replay, job(jobset="disabled")).kind is Kind.JOBSET_DISABLED
 
 
 def test_a_jobset_enabled_in_a_special_way_is_not_disabled():
     replay = Replay("job-latest-empty-jobset")
     replay.set("/jobset/nix-config/empty/errors", 200, {**HEALTHY, "enabled": 3})
-    replay.set("/api/latestbuilds?nr=1&project=nix-config&jobset=empty&job=alpha", 200, "[]")
     replay.set("/jobset/nix-config/empty/evals", 200, {"evals": []})
     assert absence(replay, job(jobset="empty")).kind is Kind.JOBSET_NEVER_EVALUATED
 
@@ -217,7 +241,6 @@ def test_a_jobset_that_never_evaluated_tells_the_first_line_of_hydras_error():
         404,
         {"error": "There is no successful build to redirect to."},
     )
-    replay.set("/api/latestbuilds?nr=1&project=nix-config&jobset=broken&job=alpha", 200, "[]")
     replay.set("/jobset/nix-config/broken/evals", 200, {"evals": []})
     error = absence(replay, job(jobset="broken"))
     assert error.kind is Kind.JOBSET_NEVER_EVALUATED
@@ -226,61 +249,112 @@ def test_a_jobset_that_never_evaluated_tells_the_first_line_of_hydras_error():
     )
 
 
-def test_a_misspelt_job_is_missing_from_the_newest_eval():
+def without_job(errormsg):
     replay = Replay("job-nosuchjob-latest", "jobset-main-evals")
-    replay.set(ERRORS, 200, {**HEALTHY, "errormsg": "\n in job 'nosuchjob':\nerror: x"})
-    replay.set(f"{LATEST_BUILDS}nosuchjob", 200, "[]")
-    replay.set(
-        "/eval/18/job/nosuchjob",
-        404,
-        {"error": "This evaluation has no job with the specified name."},
-    )
-    error = absence(replay, job("nosuchjob"))
+    replay.set(ERRORS, 200, {**HEALTHY, "errormsg": errormsg})
+    return replay.set("/eval/18/job/nosuchjob", 404, NO_JOB)
+
+
+def test_a_misspelt_job_is_missing_from_the_newest_eval():
+    error = absence(without_job("\n in job 'alpha':\nerror: of alpha"), job("nosuchjob"))
     assert error.kind is Kind.JOB_MISSING
-    assert "in job 'nosuchjob':" in error.message
+    assert "of alpha" not in error.message
+
+
+def test_where_the_whole_evaluation_fails_that_is_told_beside_the_missing_job():
+    error = absence(without_job("nix-eval-jobs returned exit code 1"), job("nosuchjob"))
+    assert error.kind is Kind.JOB_MISSING
+    assert error.message.endswith("at present: nix-eval-jobs returned exit code 1")
+
+
+def test_a_job_that_does_not_evaluate_is_not_missing():
+    text = "in job 'alpha':\nerror: of alpha\n\nin job 'nosuchjob':\nerror:\n  error: no 'x'"
+    error = absence(without_job(text), job("nosuchjob"))
+    assert error.kind is Kind.JOB_NOT_EVALUATED
+    assert error.message.endswith("cannot evaluate it: error: no 'x'")
+
+
+def delta(answer, number=33):
+    replay = Replay("job-delta-latest", "jobset-main-evals").set(ERRORS, 200, HEALTHY)
+    replay.set("/eval/18/job/delta", 302, Location=f"{INSTANCE}/build/{number}")
+    return replay.set(f"/build/{number}", 200, answer)
 
 
 def test_a_job_whose_first_build_is_queued_in_an_unfinished_eval_is_not_built_yet():
-    replay = Replay("job-delta-latest", "jobset-main-evals").set(ERRORS, 200, HEALTHY)
-    replay.set(f"{LATEST_BUILDS}delta", 200, "[]")
-    replay.set("/eval/18/job/delta", 302, Location=f"{INSTANCE}/build/33")
-    error = absence(replay, job("delta"))
+    replay = delta(a_build(33, "delta", status=None, finished=0))
+    error = absence(replay, job("delta"), code=HELD)
     assert error.kind is Kind.JOB_NOT_BUILT_YET
+    assert error.passes
     assert "33 in eval 18" in error.message
 
 
+def test_the_only_good_build_that_is_built_again_is_unfinished():
+    replay = delta(a_build(33, "delta", status=0, finished=0)).set(ERRORS, 500)
+    error = absence(replay, job("delta"), code=HELD)
+    assert error.kind is Kind.BUILD_UNFINISHED
+    assert "is being built again" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(0, Kind.BUILD_UNFINISHED), (None, Kind.JOB_NOT_BUILT_YET)]
+)
+def test_a_build_of_an_older_eval_that_is_built_again_is_found_in_the_queue(status, kind):
+    replay = delta(a_build(33, "delta", status=1))
+    replay.set(QUEUE, 200, [queued(1), queued(20, "delta", "other"), queued(21, "delta")])
+    replay.set("/build/21", 200, a_build(21, "delta", status=status, finished=0))
+    assert absence(replay, job("delta"), code=HELD).kind is kind
+
+
+def test_of_several_in_the_queue_the_one_that_was_good_is_told():
+    replay = without_job("").set(QUEUE, 200, [queued(n, "nosuchjob") for n in (4, 5, 6)])
+    replay.set("/build/4", 200, a_build(4, "nosuchjob", status=None, finished=0))
+    replay.set("/build/5", 200, a_build(5, "nosuchjob", status=1))
+    replay.set("/build/6", 200, a_build(6, "nosuchjob", status=0, finished=0))
+    error = absence(replay, job("nosuchjob"), code=HELD)
+    assert (error.kind, "build 6" in error.message) == (Kind.BUILD_UNFINISHED, True)
+
+
 def test_a_job_that_always_failed_tells_what_its_newest_build_did():
-    replay = Replay().set(ERRORS, 200, HEALTHY)
-    replay.set(
-        "/job/nix-config/main/timeouty/latest",
-        404,
-        {"error": "There is no successful build to redirect to."},
-    )
-    replay.set(f"{LATEST_BUILDS}timeouty", 200, [{"id": 24, "buildstatus": 7, "finished": 1}])
-    error = absence(replay, job("timeouty"))
+    error = absence(delta(a_build(33, "delta", status=7)), job("delta"))
     assert error.kind is Kind.JOB_NEVER_GOOD
-    assert "24, timed out" in error.message
-    assert error.hint == f"see {INSTANCE}/build/24"
+    assert "33, timed out" in error.message
+    assert error.hint == f"see {INSTANCE}/build/33"
 
 
 def test_a_newest_build_that_has_become_good_in_the_meantime_is_not_called_a_failure():
-    replay = Replay("job-delta-latest", "jobset-main-evals").set(ERRORS, 200, HEALTHY)
-    replay.set(f"{LATEST_BUILDS}delta", 200, [{"id": 33, "buildstatus": 0}])
-    replay.set("/eval/18/job/delta", 302, Location=f"{INSTANCE}/build/33")
-    assert absence(replay, job("delta")).kind is Kind.JOB_NOT_BUILT_YET
+    error = absence(delta(a_build(33, "delta", status=0)), job("delta"), code=HELD)
+    assert error.kind is Kind.BUILD_UNFINISHED
+    assert "has just become good" in error.message
+
+
+def test_where_the_evals_are_too_many_to_be_listed_the_newest_build_says_why():
+    replay = Replay("job-delta-latest").set(ERRORS, 200, HEALTHY).set(EVALS, 200, "{}")
+    replay.set(f"{LATEST_BUILDS}delta", 200, [{"id": 24, "buildstatus": 7}])
+    assert "24, timed out" in absence(replay, job("delta")).message
 
 
 def test_a_job_that_is_good_only_in_unfinished_evals_is_told_from_one_that_never_was():
     replay = Replay("job-alpha-latest").set(ERRORS, 200, HEALTHY)
-    replay.set(
-        "/job/nix-config/main/alpha/latest-finished",
-        404,
-        {"error": "There is no successful build to redirect to."},
-    )
-    replay.set(f"{LATEST_BUILDS}alpha", 200, [{"id": 36, "buildstatus": 1}])
-    error = absence(replay, job(), FINISHED)
+    replay.set("/job/nix-config/main/alpha/latest-finished", 404, NO_BUILD)
+    error = absence(replay, job(), FINISHED, code=HELD)
     assert error.kind is Kind.JOB_NOT_BUILT_YET
     assert "hydra.select" in error.hint
+
+
+def test_a_disabled_project_is_the_reason_where_its_jobset_seems_enabled():
+    replay = without_job("").set(PROJECT, 200, {"enabled": False})
+    error = absence(replay, job("nosuchjob"))
+    assert error.kind is Kind.JOBSET_DISABLED
+    assert "the project of" in error.message
+
+
+@pytest.mark.parametrize("what", ["starttime", "triggertime"])
+def test_a_first_evaluation_that_is_under_way_is_waited_for(what):
+    replay = Replay("job-delta-latest").set(ERRORS, 200, {**HEALTHY, what: 1})
+    replay.set(EVALS, 200, {"evals": []})
+    error = absence(replay, job("delta"), code=HELD)
+    assert error.kind is Kind.JOB_NOT_BUILT_YET
+    assert "for the first time" in error.message
 
 
 def test_a_renamed_jobset_is_named_and_not_followed():
@@ -292,22 +366,26 @@ def test_a_renamed_jobset_is_named_and_not_followed():
 
 
 def test_when_hydra_does_not_say_why_the_kind_admits_it():
-    replay = Replay("job-nosuchjob-latest").set(ERRORS, 500, "SQL")
+    replay = Replay("job-nosuchjob-latest").set(ERRORS, 200, "SQL")
     replay.set(f"{LATEST_BUILDS}nosuchjob", 200, "null").set(EVALS, 200, "{}")
     assert absence(replay, job("nosuchjob")).kind is Kind.JOB_WITHOUT_GOOD_BUILD
 
 
+@pytest.mark.parametrize("path", [ERRORS, EVALS, QUEUE, "/eval/18/job/nosuchjob"])
+@pytest.mark.parametrize("status", [500, 429])
+def test_what_hydra_cannot_say_now_decides_nothing(path, status):
+    replay = without_job("").set(path, status).set(f"{LATEST_BUILDS}nosuchjob", 200, "[]")
+    error = absence(replay, job("nosuchjob"), code=ExitCode.UNREACHABLE)
+    assert error.kind in (Kind.HYDRA_SERVER_ERROR, Kind.HYDRA_RATE_LIMITED)
+
+
 def test_one_answer_of_many_may_be_enough_to_say_why():
-    replay = Replay("job-nosuchjob-latest", "jobset-main-evals").set(ERRORS, 500)
-    replay.set(f"{LATEST_BUILDS}nosuchjob", 500)
-    replay.set("/eval/18/job/nosuchjob", 404, {"error": "This evaluation has no job …"})
-    assert absence(replay, job("nosuchjob")).kind is Kind.JOB_MISSING
+    replay = delta(a_build(33, "delta", status=7)).set(ERRORS, 500).set(PROJECT, 500)
+    assert absence(replay, job("delta")).kind is Kind.JOB_NEVER_GOOD
 
 
 def test_a_404_of_the_newest_eval_that_is_not_hydras_proves_nothing():
-    replay = Replay("job-nosuchjob-latest", "jobset-main-evals").set(ERRORS, 200, HEALTHY)
-    replay.set(f"{LATEST_BUILDS}nosuchjob", 200, "[]")
-    replay.set("/eval/18/job/nosuchjob", 404, "<html>")
+    replay = without_job("").set("/eval/18/job/nosuchjob", 404, "<html>")
     assert absence(replay, job("nosuchjob")).kind is Kind.JOB_WITHOUT_GOOD_BUILD
 
 
@@ -406,6 +484,7 @@ def test_names_cannot_add_parameters_to_a_query():
     replay = Replay("job-nosuchjob-latest")
     replay.set("/job/a%26b/c%3Dd/e%23f/latest", 404, {"error": "There is no successful build …"})
     replay.set("/jobset/a%26b/c%3Dd/errors", 200, HEALTHY)
+    replay.set("/jobset/a%26b/c%3Dd/evals", 200, "{}").set("/project/a%26b", 404, "{}")
     path = "/api/latestbuilds?nr=1&project=a%26b&jobset=c%3Dd&job=e%23f"
     replay.set(path, 200, [{"id": 3, "buildstatus": None}])
     error = absence(replay, job("e#f", "c=d", "a&b"))
@@ -495,6 +574,21 @@ def test_broken_evaluation_and_a_disabled_jobset_are_told():
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.is_jobset_disabled is True
     assert outlook.evaluation_error == "error: one"
+
+
+def test_a_job_that_does_not_evaluate_is_not_called_gone():
+    replay = Replay("job-alpha-prometheus")
+    replay.set(ERRORS, 200, {"enabled": 1, "errormsg": "in job ‘alpha’:\nerror: own"})  # noqa: RUF001
+    replay.set("/jobset/nix-config/main/latest-eval", 302, Location=f"{INSTANCE}/eval/18?name=main")
+    replay.set("/eval/18/job/alpha", 404, NO_JOB)
+    outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
+    assert (outlook.gone_since_eval, outlook.evaluation_error) == (None, "error: own")
+    replay.set(ERRORS, 200, {"enabled": 1, "errormsg": "in job ‘beta’:\nerror: other"})  # noqa: RUF001
+    outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
+    assert (outlook.gone_since_eval, outlook.evaluation_error) == (18, "")
+    replay.set(ERRORS, 500)
+    outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
+    assert (outlook.gone_since_eval, outlook.evaluation_error) == (None, None)
 
 
 def test_an_error_of_fetching_the_flake_comes_first():

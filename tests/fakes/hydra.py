@@ -10,6 +10,7 @@ from typing_extensions import override
 from agent.application.ports import Hydra, Outlook
 from agent.domain.build import BUILD_STATUS
 from agent.domain.errors import HydraError, Kind
+from agent.domain.evaluation import parse_evaluation_errors
 from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.job import Select
 
@@ -39,6 +40,7 @@ class FakeHydra(Hydra):
     def __init__(self) -> None:
         self.builds: dict[int, Build] = {}
         self.jobsets: dict[tuple[str, str], FakeJobset] = {}
+        self.disabled_projects: set[str] = set()
         self.fault: HydraError | None = None
         self.asked: list[str] = []
 
@@ -86,6 +88,7 @@ class FakeHydra(Hydra):
         if (job.project, job.jobset) not in self.jobsets:
             return Outlook(fault=self._no_jobset(job))
         jobset = self._jobset(job)
+        errors = parse_evaluation_errors(jobset.error)
         finished = [known for known in self._builds_of(job) if known.is_finished]
         newest = max(finished, key=lambda known: known.id, default=None)
         whole = max(filter(self._is_whole, jobset.evals), default=0)
@@ -93,12 +96,13 @@ class FakeHydra(Hydra):
             build is not None
             and whole > max(build.evals, default=whole)
             and not any(whole in known.evals for known in self._builds_of(job))
+            and not errors.of_job(job.name)
         )
         return Outlook(
             newer_build_failed=None if newest is None else newest.status != 0,
             gone_since_eval=whole if is_gone else None,
             is_jobset_disabled=not jobset.is_enabled,
-            evaluation_error=jobset.error,
+            evaluation_error=errors.concerning(job.name),
         )
 
     def _hear(self, question: str) -> None:
@@ -127,20 +131,25 @@ class FakeHydra(Hydra):
             return HydraError(Kind.JOBSET_RENAMED, f"the jobset is called {known.renamed_to!r} now")
         return HydraError(Kind.JOBSET_MISSING, f"no jobset of {job}")
 
-    def _absence(self, job: Job, select: Select) -> HydraError:
+    def _absence(self, job: Job, select: Select) -> HydraError:  # noqa: PLR0911 - one per reason
         jobset, builds = self._jobset(job), self._builds_of(job)
-        finished = [build for build in builds if build.is_finished]
-        newest_eval = max(jobset.evals, default=None)
-        if not jobset.is_enabled:
-            return HydraError(Kind.JOBSET_DISABLED, f"the jobset of {job} is disabled")
+        errors = parse_evaluation_errors(jobset.error)
         if select is Select.LATEST_FINISHED and any(build.is_good for build in builds):
             return HydraError(Kind.JOB_NOT_BUILT_YET, f"{job} is good in no finished eval")
-        if finished:
-            newest = max(finished, key=lambda build: build.id)
-            how = BUILD_STATUS.get(-1 if newest.status is None else newest.status, "failed")
-            return HydraError(Kind.JOB_NEVER_GOOD, f"build {newest.id} of {job} {how}")
+        for build in sorted(builds, key=lambda build: build.status != 0):
+            if not build.is_finished and build.status == 0:
+                return HydraError(Kind.BUILD_UNFINISHED, f"{job} is being built again")
+            if not build.is_finished:
+                return HydraError(Kind.JOB_NOT_BUILT_YET, f"{job} waits for its first good build")
+        if not jobset.is_enabled or job.project in self.disabled_projects:
+            return HydraError(Kind.JOBSET_DISABLED, f"the jobset of {job} is disabled")
+        newest_eval = max(jobset.evals, default=None)
         if newest_eval is None:
-            return HydraError(Kind.JOBSET_NEVER_EVALUATED, f"{job}: {jobset.error}")
-        if any(newest_eval in build.evals for build in builds):
-            return HydraError(Kind.JOB_NOT_BUILT_YET, f"{job} waits for its first build")
+            return HydraError(Kind.JOBSET_NEVER_EVALUATED, f"{job}: {errors.first}")
+        for build in builds:
+            if newest_eval in build.evals:
+                how = BUILD_STATUS.get(-1 if build.status is None else build.status, "failed")
+                return HydraError(Kind.JOB_NEVER_GOOD, f"build {build.id} of {job} {how}")
+        if own := errors.of_job(job.name):
+            return HydraError(Kind.JOB_NOT_EVALUATED, f"{job}: {own}")
         return HydraError(Kind.JOB_MISSING, f"no job {job} in eval {newest_eval}")

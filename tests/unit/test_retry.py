@@ -65,7 +65,7 @@ def test_what_cannot_be_reached_passes_and_what_is_wrong_does_not():
     passing = {kind for kind, facts in KINDS.items() if facts.passes}
     assert passing >= {kind for kind, facts in KINDS.items() if facts.exit_code == 69}
     assert {kind for kind in passing if KINDS[kind].exit_code != ExitCode.UNREACHABLE} == {
-        Kind.PATH_NOT_CACHED, Kind.BUILD_UNFINISHED, Kind.ACTIVATION_BUSY
+        Kind.PATH_NOT_CACHED, Kind.BUILD_UNFINISHED, Kind.JOB_NOT_BUILT_YET, Kind.ACTIVATION_BUSY
     }  # fmt: skip
 
 

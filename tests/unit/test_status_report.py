@@ -108,6 +108,11 @@ def test_a_fault_is_the_verdict_and_the_rest_is_left_out():
     assert told["a run would"].endswith("[hydra-refused]")
 
 
+def test_a_fault_that_passes_by_itself_is_a_hold():
+    told = rows(Status(error=HydraError(Kind.BUILD_UNFINISHED, "being built again")))
+    assert told["a run would"] == "hold: being built again [build-unfinished]"
+
+
 def test_what_hydra_says_of_builds_to_come_is_told():
     told = rows(
         Status(

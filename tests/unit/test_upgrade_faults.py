@@ -57,7 +57,7 @@ def test_the_steps_of_an_upgrade_with_a_reboot_are_known(world):
         (Kind.HYDRA_UNAUTHORISED, ExitCode.UNAUTHORISED),
         (Kind.HYDRA_NOT_JSON, ExitCode.BAD_ANSWER),
         (Kind.JOB_MISSING, ExitCode.NOT_FOUND),
-        (Kind.JOB_NOT_BUILT_YET, ExitCode.NOT_FOUND),
+        (Kind.JOB_NOT_EVALUATED, ExitCode.NOT_FOUND),
     ],
 )
 def test_a_fault_of_hydra_ends_the_run_with_its_own_code_and_changes_nothing(world, kind, code):
@@ -81,6 +81,13 @@ def test_a_build_that_is_being_built_again_is_waited_for(world):
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert (report.decision, report.reasons[0][0]) == ("hold", "build-unfinished")
     assert world.last_row().outcome == "held"
+
+
+def test_a_job_that_waits_for_its_first_good_build_is_waited_for(world):
+    world.hydra.fault = HydraError(Kind.JOB_NOT_BUILT_YET, "queued")
+    report = world.run()
+    assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
+    assert report.reasons == (("job-not-built-yet", "queued"),)
 
 
 def test_a_host_whose_links_cannot_be_read_is_a_failure(world):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from agent.domain.build import Build
 from agent.domain.errors import HydraError, Kind
+from agent.domain.evaluation import EvaluationErrors, parse_evaluation_errors
 
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer
@@ -108,13 +109,20 @@ class FlakeEvalsAnswer(_Answer):
 
 
 class JobsetAnswer(_Answer):
-    """`/jobset/P/J/errors`: the only page that carries the text of an evaluation's error."""
+    """`/jobset/P/J/errors`: the only page that carries the text of an evaluation's error.
+
+    A jobset is checked `checkinterval` seconds after its last check, or never by itself (0). While
+    `triggertime` or `starttime` is set, it is about to be evaluated, or is being evaluated.
+    """
 
     enabled: bool | int
     errormsg: str | None = None
     errortime: int | None = None
     lastcheckedtime: int | None = None
     fetcherrormsg: str | None = None
+    checkinterval: int | None = None
+    triggertime: int | None = None
+    starttime: int | None = None
 
     @property
     def is_disabled(self) -> bool:
@@ -122,11 +130,37 @@ class JobsetAnswer(_Answer):
         return self.enabled == 0
 
     @property
-    def first_error_line(self) -> str:
-        """The first line that says something, at most 500 characters; empty without an error."""
-        text = f"{self.fetcherrormsg or ''}\n{self.errormsg or ''}"
-        lines = (line.strip() for line in text.splitlines())
-        return next((line[:500] for line in lines if line), "")
+    def is_under_way(self) -> bool:
+        """Whether an evaluation has begun, or has been asked for."""
+        return self.starttime is not None or self.triggertime is not None
+
+    @property
+    def errors(self) -> EvaluationErrors:
+        """What its last evaluation failed at."""
+        return parse_evaluation_errors(self.errormsg or "", self.fetcherrormsg or "")
+
+
+class DeclarationAnswer(_Answer):
+    """Where the jobsets of a project are declared."""
+
+    file: str | None = None
+
+
+class ProjectAnswer(_Answer):
+    """`/project/P`; a disabled project leaves the jobsets in it enabled."""
+
+    enabled: bool | int
+    declarative: DeclarationAnswer | None = None
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether Hydra evaluates none of its jobsets any more."""
+        return self.enabled == 0
+
+    @property
+    def declares_jobsets(self) -> bool:
+        """Whether jobsets come and go by a file in a repository."""
+        return self.declarative is not None and bool(self.declarative.file)
 
 
 class LatestBuildAnswer(_Answer):
@@ -134,6 +168,21 @@ class LatestBuildAnswer(_Answer):
 
     id: _Id
     buildstatus: int | None
+
+
+class QueuedBuildAnswer(_Answer):
+    """One entry of `/api/queue`: a build that is not finished."""
+
+    id: _Id
+    project: str
+    jobset: str
+    job: str
+
+
+class QueueAnswer(RootModel[list[QueuedBuildAnswer]]):
+    """`/api/queue`, by priority and then by id."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
 class LatestBuildsAnswer(RootModel[list[LatestBuildAnswer]]):

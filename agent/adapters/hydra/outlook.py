@@ -30,11 +30,16 @@ async def look(conversation: Conversation, job: Job, build: Build | None) -> Out
     )
     answers = (newer_failed, gone_since, jobset)
     known = jobset if isinstance(jobset, models.JobsetAnswer) else None
+    errors = None if known is None else known.errors
+    # A job that does not evaluate is in no new eval either, and comes again when it is corrected.
+    may_be_gone = errors is not None and not errors.of_job(job.name)
     return Outlook(
         newer_build_failed=None if isinstance(newer_failed, AgentError) else newer_failed,
-        gone_since_eval=None if isinstance(gone_since, AgentError) else gone_since,
+        gone_since_eval=(
+            gone_since if may_be_gone and not isinstance(gone_since, AgentError) else None
+        ),
         is_jobset_disabled=None if known is None else known.is_disabled,
-        evaluation_error=None if known is None else known.first_error_line,
+        evaluation_error=None if errors is None else errors.concerning(job.name),
         fault=next((answer for answer in answers if isinstance(answer, AgentError)), None),
     )
 

@@ -30,6 +30,16 @@ def jobset_path(job: Job, page: str) -> str:
     return f"/jobset/{segment(job.project)}/{segment(job.jobset)}/{page}"
 
 
+def project_path(job: Job) -> str:
+    """Return the path of the job's project."""
+    return f"/project/{segment(job.project)}"
+
+
+def queue_path(count: int) -> str:
+    """Return the path that lists the first builds that are not finished, of whatever jobset."""
+    return f"/api/queue?nr={count}"
+
+
 def eval_job_path(eval_id: int, job: Job) -> str:
     """Return the path that redirects to the job's build in one eval."""
     return f"/eval/{eval_id}/job/{segment(job.name)}"

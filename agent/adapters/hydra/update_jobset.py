@@ -61,7 +61,7 @@ class HydraUpdateJobset(UpdateJobset):
             models.parse(models.ErrorAnswer, answer)
             return None
         found = models.parse(models.JobsetAnswer, _direct(answer))
-        return JobsetState(found.first_error_line, found.errortime, found.lastcheckedtime)
+        return JobsetState(found.errors.first, found.errortime, found.lastcheckedtime)
 
     @override
     async def find_eval(self, revision: str) -> int | None:

@@ -88,11 +88,13 @@ class Answers:
             return Plain(_BROKE_OFF, status=400)
         return reply
 
-    def _reply(self) -> Reply:
+    def _reply(self) -> Reply:  # noqa: C901 - one table of all paths
         reply: Reply
         match self.request.segments:
             case ["job", project, jobset, job, *what]:
                 reply = self._job(project, jobset, job, what)
+            case ["project", project]:
+                reply = self._project(project)
             case ["jobset", project, jobset, *what]:
                 reply = self._jobset(project, jobset, what)
             case ["eval", number, *what]:
@@ -138,9 +140,16 @@ class Answers:
             case _:
                 raise RefusalError(404, "Page not found.")
 
+    def _project(self, name: str) -> Reply:
+        self._require_project(name)
+        return Entity(shapes.project(name, self.world), f"Project {name}")
+
+    def _require_project(self, name: str) -> None:
+        if name not in self.world.projects:
+            raise RefusalError(404, f"Project {_quoted(name)} doesn't exist.")
+
     def _jobset(self, project: str, name: str, what: list[str]) -> Reply:
-        if project not in self.world.projects:
-            raise RefusalError(404, f"Project {_quoted(project)} doesn't exist.")
+        self._require_project(project)
         found = self._named(project, name)
         if isinstance(found, Redirect):
             return found

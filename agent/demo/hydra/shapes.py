@@ -107,14 +107,30 @@ def jobset(row: Jobset, *, with_error: bool = False) -> dict[str, Any]:
         "fetcherrormsg": row.fetcherrormsg,
         "errortime": row.errortime,
         "lastcheckedtime": row.lastcheckedtime,
-        "starttime": None,
-        "triggertime": None,
-        "checkinterval": 0,
+        "starttime": row.starttime,
+        "triggertime": row.triggertime,
+        "checkinterval": row.checkinterval,
         "schedulingshares": 100,
         "keepnr": 3,
         "enableemail": False,
         "emailoverride": "",
         "enable_dynamic_run_command": False,
+    }
+
+
+def project(name: str, world: World) -> dict[str, Any]:
+    """Return a project as `/project/P` shows it (Project.pm, `as_json`)."""
+    is_declarative = name in world.declarative_projects
+    return {
+        "name": name,
+        "displayname": name,
+        "description": "",
+        "homepage": "",
+        "owner": "admin",
+        "enabled": name not in world.disabled_projects,
+        "hidden": False,
+        "jobsets": sorted(jobset for project, jobset in world.jobsets if project == name),
+        **({"declarative": {"file": "spec.json", "type": "git"}} if is_declarative else {}),
     }
 
 

@@ -35,6 +35,11 @@ class Jobset:
     """1 for a flake, 0 for a legacy expression."""
     nixexprinput: str = ""
     nixexprpath: str = ""
+    checkinterval: int = 0
+    """Seconds between two checks; 0: it is checked when something triggers it."""
+    triggertime: int | None = None
+    starttime: int | None = None
+    """When the evaluation that is under way began."""
 
 
 @dataclass(slots=True)
@@ -97,6 +102,9 @@ class World:
         self.breaks_off = 0
         """How many of the next JSON answers lose the database while they are written."""
         self.projects: set[str] = set()
+        self.disabled_projects: set[str] = set()
+        self.declarative_projects: set[str] = set()
+        """Those whose jobsets are declared by a file in a repository."""
         self.jobsets: dict[tuple[str, str], Jobset] = {}
         self.renames: dict[tuple[str, str], str] = {}
         self.evals: dict[int, Eval] = {}
@@ -126,6 +134,11 @@ class World:
         """Disable a jobset: its builds stay, and `latest` goes on answering the last good one."""
         with self.lock:
             self.jobsets[project, name].enabled = 0
+
+    def disable_project(self, project: str) -> None:
+        """Disable a project: nothing in it is evaluated, though its jobsets stay enabled."""
+        with self.lock:
+            self.disabled_projects.add(project)
 
     def rename_jobset(self, project: str, old: str, new: str) -> None:
         """Rename a jobset; requests for the old name are redirected from now on."""

@@ -248,6 +248,40 @@ async def _do(
     if action is Action.BOOT and not _can_boot(run, name):
         return False
     before = ports.host.systems()
+    if not await _has_announced(run, request, toplevel, action, before=before, baseline=baseline):
+        return False
+    run.note(Outcome.ACTIVATING)
+    exited, after = await _run_activation(run, request, toplevel, action, name)
+    ended = Ended(
+        action=action,
+        toplevel=toplevel,
+        equivalents=ports.host.equivalents(toplevel) if name is None else frozenset({special}),
+        before=before,
+        after=after,
+        returncode=exited.returncode,
+        tail=exited.tail,
+        timed_out=exited.timed_out,
+        refused=exited.refused,
+        new_failures=await _newly_failed(run, exited, baseline, before, special),
+        script_failed=exited.script_failed,
+    )
+    reached = await _judge_or_undo(run, ended)
+    if name is not None and action.moves_profile:
+        await _keep_by_default(run, toplevel, name, reached)
+    await _arrive(run, toplevel, reached)
+    return True
+
+
+async def _has_announced(
+    run: Run,
+    request: Request,
+    toplevel: StorePath,
+    action: Action,
+    *,
+    before: Systems,
+    baseline: Baseline,
+) -> bool:
+    """Announce the activation and look once more; False, with nothing left, if it is held."""
     unannounced = run.record
     await _announce(run, toplevel, action, before, baseline)
     # Programs were started since all that was asked: anybody who has come meanwhile goes first.
@@ -256,11 +290,16 @@ async def _do(
         is_left_alone = await _is_left_alone(run, request)
     finally:
         if not is_left_alone:
-            await forget(ports)
+            await forget(run.ports)
             run.record = replace(unannounced, outcome=Outcome.FAILED)
-    if not is_left_alone:
-        return False
-    run.note(Outcome.ACTIVATING)
+    return is_left_alone
+
+
+async def _run_activation(
+    run: Run, request: Request, toplevel: StorePath, action: Action, name: str | None
+) -> tuple[ActivationExit, Systems]:
+    """Run nixos-rebuild and wait for what outlives it; return how the host is then, too."""
+    ports = run.ports
     ports.sink.emit(
         events.ACTIVATION_STARTED,
         action=action,
@@ -269,43 +308,35 @@ async def _do(
     )
     with run.report.step("activate", ports.clock):
         async with invocation_noted(run, toplevel):
-            ended = await _start(run, action, request.candidate, toplevel, name)
-        if ended.timed_out:
+            exited = await _start(run, action, request.candidate, toplevel, name)
+        if exited.timed_out:
             await _await_activation(run, toplevel)
-        await take_losers_profile_back(run, action, toplevel, ended)
+        await take_losers_profile_back(run, action, toplevel, exited)
     after = ports.host.systems()
     ports.sink.emit(
         events.ACTIVATION_FINISHED,
         action=action,
-        returncode=ended.returncode,
+        returncode=exited.returncode,
         running=after.running,
         profile=after.profile,
     )
-    told = Ended(
-        action=action,
-        toplevel=toplevel,
-        equivalents=ports.host.equivalents(toplevel) if name is None else frozenset({special}),
-        before=before,
-        after=after,
-        returncode=ended.returncode,
-        tail=ended.tail,
-        timed_out=ended.timed_out,
-        refused=ended.refused,
-        new_failures=await _newly_failed(run, ended, baseline, before, special),
-        script_failed=ended.script_failed,
-    )
+    return exited, after
+
+
+async def _judge_or_undo(run: Run, ended: Ended) -> Outcome:
+    """Return what was reached.
+
+    Raises:
+        ActivationError: not what was wanted; a lasting action was undone.
+    """
     try:
-        reached = judge_activation(told)
+        return judge_activation(ended)
     except ActivationError as error:
-        if action is not Action.DRY_ACTIVATE:
-            await _undo(run, told, error)
+        if ended.action is not Action.DRY_ACTIVATE:
+            await _undo(run, ended, error)
         elif error.kind is Kind.SWITCH_INHIBITED:
             run.record = replace(run.record, outcome=Outcome.FAILED, previous=None)
         raise
-    if name is not None and action.moves_profile:
-        await _keep_by_default(run, toplevel, name, reached)
-    await _arrive(run, toplevel, reached)
-    return True
 
 
 def _specialisation(run: Run, toplevel: StorePath) -> str | None:

@@ -35,6 +35,7 @@ python3Packages.buildPythonApplication {
     pydantic
     pydantic-settings
     rich
+    socksio
     structlog
     tenacity
     typing-extensions

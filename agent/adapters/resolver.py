@@ -6,12 +6,13 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.proxies import ProxyError, proxy_for
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIMEOUT: Final = 20.0
 _NO_ADDRESS: Final = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAMILY)
-_PROXIES: Final = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 class SystemResolver:
@@ -22,21 +23,30 @@ class SystemResolver:
     """
 
     def __init__(self, environment: Mapping[str, str], *, timeout: float = _TIMEOUT) -> None:
-        self._is_behind_proxy = any(environment.get(name) for name in _PROXIES)
+        self._environment = environment
         self._timeout = timeout
 
     async def addresses(self, host: str) -> tuple[str, ...] | None:
         """Return the addresses of a host: () where it has none, None where nobody can tell now."""
         loop = asyncio.get_running_loop()
+        is_behind_proxy = self._is_behind_proxy(host)
         try:
             async with asyncio.timeout(self._timeout):
                 found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            return () if self._is_behind_proxy or error.errno in _NO_ADDRESS else None
+            return () if is_behind_proxy or error.errno in _NO_ADDRESS else None
         except TimeoutError:
-            return () if self._is_behind_proxy else None
+            return () if is_behind_proxy else None
         except UnicodeError:  # a label that no name can have
             return ()
         except OSError:
             return None
         return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+    def _is_behind_proxy(self, host: str) -> bool:
+        try:
+            return proxy_for(f"https://{host}", self._environment) is not None
+        except ProxyError:
+            return True
+        except ValueError:  # what is no host's name has no proxy
+            return False

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.options import config_option
+from agent.domain.errors import ConfigError, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.config.settings import Settings
 
 
 @click.group("config")
@@ -24,12 +28,38 @@ def check(config_file: Path | None, *, flake_update: bool) -> None:
     """Validate the settings: every problem with its key, exit code 78."""
     from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings  # noqa: PLC0415
 
-    load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
+    settings = load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
+    _refuse_unusable_proxies(settings, is_of_host=not flake_update)
     if config_file is None and not DEFAULT_FILE.exists():
         note = f"there is no {DEFAULT_FILE}; the defaults and the variables can be used as they are"
         click.echo(note, err=True)
         return
     click.echo(f"{config_file or DEFAULT_FILE}: the settings are valid")
+
+
+def _refuse_unusable_proxies(settings: Settings, *, is_of_host: bool) -> None:
+    """Refuse proxy variables of this environment that cannot be used for what is configured."""
+    from agent.adapters.proxies import ProxyError, proxy_for  # noqa: PLC0415
+
+    update = settings.flake_update
+    asked = {
+        "hydra.instance": settings.hydra.instance if is_of_host else None,
+        "flake_update.hydra.instance": update.hydra.instance,
+        "flake_update.forge.url": update.forge.url if update.forge.type else None,
+    }
+    problems: dict[str, str] = {}
+    for key, url in asked.items():
+        try:
+            _ = url and proxy_for(url, os.environ)
+        except ProxyError as error:
+            problems[key] = str(error)
+    if problems:
+        raise ConfigError(
+            Kind.CONFIG_INVALID,
+            "the proxy variables of the environment cannot be used",
+            problems=tuple(problems.items()),
+            source="the environment's proxy variables",
+        )
 
 
 @command.command("show")

@@ -23,6 +23,8 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\.?\Z){_LABEL}\.?")
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 _MAX_HOST: Final = 253
+_MAX_URL: Final = 8192
+"""No server takes a longer one."""
 # unit_name_is_valid() of systemd: a plain unit, or an instance of a template.
 _UNIT: Final = re.compile(
     r"[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?"
@@ -116,9 +118,13 @@ def parse_http_url(value: str) -> str:
         raise ValueError("a URL here must not hold a user name or password: it would be logged")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("a URL has no spaces and only ASCII characters")
+    if len(value) > _MAX_URL:
+        raise ValueError(f"a URL is at most {_MAX_URL} characters long")
     url = urlsplit(value)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(f"{value[:100]!r} is no http or https URL")
+    if "[" in url.netloc and ":" not in url.hostname:
+        raise ValueError("only an IPv6 address is in brackets")
     parse_host(url.hostname)
     _ = url.port  # raises ValueError when it is none
     return value

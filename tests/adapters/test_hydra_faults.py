@@ -616,7 +616,7 @@ def test_a_proxy_that_refuses_to_connect_is_named_as_the_cause(monkeypatch):
     assert "proxy" in error.message
 
 
-@pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "nonsense://127.0.0.1:1", "http://[::1"])
+@pytest.mark.parametrize("value", ["socks4://127.0.0.1:1", "nonsense://127.0.0.1:1", "http://[::1"])
 def test_proxy_variables_that_cannot_be_used_are_named(monkeypatch, value):
     monkeypatch.setenv("http_proxy", value)
     error = fault("http://hydra.invalid")

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
 import pytest
 
+from agent.adapters.clock import SystemClock
+from agent.adapters.hydra.client import HydraClient
 from agent.cli.main import run
+from agent.domain.errors import HydraError, Kind
+from agent.domain.job import Job, Select
 from end_to_end.command_line import HYDRA, agent
+from fakes.telling import RememberedEvents
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +32,40 @@ def config(tmp_path):
 def test_valid_settings_are_told_so(capsys, config):
     assert run(["config", "check", "--config", str(config)]) == 0
     assert capsys.readouterr().out == f"{config}: the settings are valid\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"http_proxy": "socks4://127.0.0.1:1"}, 78),
+        ({"all_proxy": "nonsense"}, 0),
+        ({"ALL_PROXY": "http://[::1"}, 78),
+        ({"ALL_PROXY": "http://[::1", "no_proxy": "hydra.example.org"}, 0),
+        ({"all_proxy": "socks5h://127.0.0.1:1"}, 0),
+        ({"all_proxy": "http://p", "NO_PROXY": "[::1],fd00::/8,10.0.0.0/8,x:1"}, 0),
+        ({"https_proxy": "nonsense://p"}, 0),
+    ],
+)
+def test_valid_settings_do_not_fail_by_a_proxy_later(capsys, config, monkeypatch, variables, code):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config.write_text(config.read_text().replace("127.0.0.1:1", "hydra.example.org"))
+    assert run(["config", "check", "--config", str(config)]) == code
+    client = HydraClient(
+        "http://hydra.example.org",
+        timeout=0.01,
+        deadline=0.01,
+        sink=RememberedEvents(),
+        clock=SystemClock(),
+    )
+    with pytest.raises(HydraError) as caught:
+        asyncio.run(client.newest_good_build(Job("", "p", "j", "a"), Select.LATEST))
+    assert (caught.value.kind is Kind.CONFIG_INVALID) == (code == 78)
+    if code:
+        assert f"hydra.instance: {next(iter(variables))}: " in capsys.readouterr().err
 
 
 def test_updates_of_a_flake_need_no_hydra(capsys, config):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.http_client import location_of
 from agent.adapters.web import named_cause, reason_of, refusal_of
 from agent.domain.errors import ForgeError, Kind
 from agent.domain.secrets import hide_secrets
@@ -122,7 +123,7 @@ def _is_too_much(response: httpx.Response, said: str, wait: float | None) -> boo
 
 
 def _elsewhere(told: str, response: httpx.Response) -> ForgeError:
-    target = str(hide_secrets(response.headers.get("location", "")))
+    target = str(hide_secrets(location_of(response) or ""))
     shown = "".join(char for char in target if char.isprintable())[:_MAX_WORDS]
     return ForgeError(
         Kind.FORGE_REDIRECT,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent import __version__
 from agent.adapters.forge import faults
+from agent.adapters.http_client import host_header, transport_for
 from agent.adapters.net import system_trust
 from agent.adapters.web import Watch, is_encoded, read_bounded, seconds_to_wait
 from agent.domain.errors import ForgeError, Kind
@@ -101,20 +102,27 @@ class Transport:
         """Return the client, made at the first request: the trust store is not free to load."""
         if self._client is not None:
             return self._client
+        trust = self._trust()
         try:
             self._client = httpx.AsyncClient(
-                headers={**_HEADERS, "authorization": f"token {self._token}", **self._headers},
+                headers={**self._usual_headers(), **self._headers},
                 timeout=None,  # noqa: S113 - each request has one limit for all of it
                 follow_redirects=False,
-                verify=self._trust(),
+                trust_env=False,
+                verify=trust,
+                transport=transport_for(self._base, trust),
             )
-        except (ValueError, ImportError) as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise ForgeError(
                 Kind.CONFIG_INVALID,
                 f"the proxy variables of the environment cannot be used: {error}",
                 hint="look at http_proxy, https_proxy and all_proxy",
             ) from error
         return self._client
+
+    def _usual_headers(self) -> dict[str, str]:
+        authorization = {"authorization": f"token {self._token}"}
+        return {**host_header(self._base), **_HEADERS, **authorization}
 
     def _trust(self) -> ssl.SSLContext:
         if not self._base.lower().startswith("https:"):

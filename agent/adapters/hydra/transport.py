@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
+from agent.adapters.http_client import host_header, location_of, transport_for
 from agent.adapters.hydra import faults
 from agent.adapters.net import system_trust
 from agent.adapters.web import (
@@ -131,22 +132,24 @@ class Transport:
                 path=path,
                 status=status,
                 body=body,
-                location=response.headers.get("location"),
+                location=location_of(response),
             )
 
     def _open(self, url: str) -> httpx.AsyncClient:
         """Return the client, made at the first request: the trust store is not free to load."""
         if self._client is not None:
             return self._client
+        trust = self._trust(url)
         try:
             self._client = httpx.AsyncClient(
-                headers=_HEADERS,
+                headers={**host_header(self._base), **_HEADERS},
                 timeout=None,  # noqa: S113 - each request has one limit for all of it
                 follow_redirects=False,
-                verify=self._trust(url),
-                transport=self._transport,
+                trust_env=False,
+                verify=trust,
+                transport=self._transport or transport_for(self._base, trust),
             )
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise HydraError(
                 Kind.CONFIG_INVALID,
                 f"{url}: the proxy variables of the environment cannot be used: {error}",

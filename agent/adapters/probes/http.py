@@ -18,6 +18,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
+from agent.adapters.http_client import Transport, host_header
 from agent.adapters.net import system_trust
 from agent.adapters.probes.expression import ExpressionError, is_found
 from agent.adapters.probes.faults import is_about_target
@@ -110,7 +111,8 @@ class _Visit:
         check = self._check
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with client.stream(check.method, check.url) as response:
+        headers = host_header(check.url)
+        async with client.stream(check.method, check.url, headers=headers) as response:
             self.latency = timedelta(seconds=loop.time() - began)
             if not any(response.status_code in expected for expected in check.status):
                 expected = ", ".join(str(expected) for expected in check.status)
@@ -161,13 +163,15 @@ async def _why_body_wrong(check: HttpCheck, text: str) -> str:
 
 
 def _client(ca_file: str | None) -> httpx.AsyncClient:
+    trust = _trust(ca_file)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(
-        verify=_trust(ca_file),
+        verify=trust,
         headers=_HEADERS,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=None,  # noqa: S113 - the check's timeout bounds everything
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         trust_env=False,
+        transport=Transport(trust, proxy=None, limits=limits),
     )
 
 

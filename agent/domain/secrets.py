@@ -22,13 +22,27 @@ _HIDDEN: Final = "***"
 _TELLING: Final = (
     *("token", "secret", "passw", "passphrase", "credential", "authorization", "cookie"),
     *("signature", "apikey", "accesskey", "privatekey", "sharedkey", "jsessionid"),
+    *("encryptionkey", "decryptionkey", "subscriptionkey", "secretkey"),
 )
 _TELLING_PARTS: Final = frozenset(
-    {"auth", "sig", "pwd", "pass", "session", "sessionid", "sid", "jwt", "bearer"}
+    {
+        "auth",
+        "sig",
+        "pwd",
+        "pass",
+        "session",
+        "sessionid",
+        "sid",
+        "jwt",
+        "bearer",
+        "psk",
+        "hmac",
+        "otp",
+    }
 )
 _PLAINLY_TELLING: Final = re.compile(
     r"(?:tokens?|secrets?|passwords?|passwd|passphrase|credentials?|authorization|cookie"
-    r"|(?:api|access|private|secret|shared)key)$"
+    r"|(?:api|access|private|secret|shared|encryption|decryption|subscription)key)$"
 )
 # The names of files and the kinds of faults may be shown, and so may what is public.
 _HARMLESS: Final = re.compile(
@@ -40,7 +54,8 @@ _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 # Repetitions are bounded: these look at whatever a program prints, in linear time.
 _WORDS: Final = (
     r"(?:token|secret|passw|passphrase|credential|auth|cookie|signature|sig|session|sid|pwd|pass"
-    r"|jwt|bearer|(?:api|access|private|shared)(?:[._-]|%5F|%2D)?key)"
+    r"|jwt|bearer|psk|hmac|otp"
+    r"|(?:api|access|private|shared|encryption|decryption|subscription)(?:[._-]|%5F|%2D)?key)"
 )
 _NAME: Final = (
     rf"(?<![\w.%-])(?P<name>[\w.%-]{{0,200}}?{_WORDS}[\w.%-]{{0,60}})(?P<quote>\\{{0,3}}[\"']?)"
@@ -54,6 +69,23 @@ _ASSIGNED: Final = re.compile(
 _ASSIGNED_BARE: Final = re.compile(
     _NAME + r"""(?P<between>[ \t]{0,8}(?:=>|[=:])[ \t]{0,8})(?P<value>[^\s,;&"'<>)\]}\\]+)""",
     re.IGNORECASE,
+)
+# As JSON, HTML and URLs have it when they quote each other.
+_ASSIGNED_ENCODED: Final = re.compile(
+    rf"(?:(?<![\w.%-])(?<!%[0-9A-F])|(?<=%[0-9A-F][0-9A-F]))(?P<name>[\w.-]{{0,200}}?{_WORDS}[\w.-]{{0,60}})"
+    r"""(?P<between>(?:&(?:quot|\#34|\#39|\#x27|apos);|%22|%27)?[ \t]{0,8}"""
+    r"""(?:[=:][ \t]{0,8}(?=&|%2[27])|%3D|%3A)(?:%20|\+)?"""
+    r"""(?P<mark>&(?:quot|\#34|\#39|\#x27|apos);|%22|%27)?)"""
+    r"""(?P<value>(?(mark)(?:(?!(?P=mark))[^\r\n]){1,2000}|(?:(?!%26)[^\s&"'<>]){1,2000}))""",
+    re.IGNORECASE,
+)
+_WITHIN: Final = re.compile(
+    _NAME + r"""(?P<between>\s{0,80}:\s{0,80})(?P<value>"""
+    r"""\{(?:[^{}]|\{[^{}]{0,8000}\}?){0,8000}\}?|\[(?:[^\[\]]|\[[^\[\]]{0,8000}\]?){0,8000}\]?)""",
+    re.IGNORECASE,
+)
+_ELEMENT: Final = re.compile(
+    r"(?P<before><(?P<name>[\w.:-]{1,80})(?:\s[^<>]{0,200})?>)[^<]{1,2000}(?=</(?P=name)>)",
 )
 _PROSE: Final = re.compile(r"[a-z]+,? [a-z]|(?:∅|ε|[0-9][\w.+-]*)(?:, [\w.+-]+)* →")
 """What may follow a name and a colon, too: a sentence, or a package's versions."""
@@ -85,7 +117,7 @@ _NETRC: Final = re.compile(
     r"|(?P<before2>(?:^|\n)[ \t]{0,8}(?:password|passwd)[ \t]{1,8})\S+(?=[ \t]*(?:\n|\Z))"
     r"|(?P<before3>\b(?:password|passwd|passphrase)[ \t]{1,8})"
     r"(?:(?=[^\s]{0,200}[A-Z0-9_!$%&*+^#~])(?![\"'(/=:])[^\s,;]+|([\"'])[^\"'/@:\s]{1,200}\4)"
-    r"|(?P<before4>\btoken[ \t]{1,8})(?=\S{0,200}[0-9])[A-Za-z0-9_.~+=-]{8,}"
+    r"|(?P<before4>\b[Tt]oken[ \t]{1,8})(?=\S{0,200}[0-9])[A-Za-z0-9_.~+=-]{8,}"
 )
 _USER: Final = re.compile(
     r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}:)?(?P<slashes>\\{0,3}/\\{0,3}/)"
@@ -95,7 +127,9 @@ _ENCODED_USER: Final = re.compile(
     r"(?P<before>%2F%2F)(?:(?!%2F)[^\s/&@]){1,2000}?(?P<after>%40)", re.IGNORECASE
 )
 _FORMS: Final = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_\w{16,255}|glpat-[\w-]{16,255}"
+    r"\b(?:AGE-SECRET-KEY-(?:PQ-)?1[A-Z0-9]{30,2000}"
+    r"|sk_(?:live|test)_[A-Za-z0-9]{16,255}|(?:npm|hf)_[A-Za-z0-9]{30,255}|ya29\.[\w-]{20,2000}"
+    r"|gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_\w{16,255}|glpat-[\w-]{16,255}"
     r"|xox[abprs]-[\w-]{10,255}|AKIA[0-9A-Z]{16}|tk_[a-z0-9]{29}"
     r"|eyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{0,4000})"
     r"|(?<=:)[A-Za-z0-9+/]{86}=="  # the secret half of nix's own signing keys
@@ -205,6 +239,9 @@ def _without_secrets(text: str) -> str:
     text = _USER.sub(_without_user, text)
     text = _QUERY.sub(_without_parameter, text)
     text = _FLAG.sub(_without_flag, text)
+    text = _ELEMENT.sub(_without_content, text)
+    text = _WITHIN.sub(_without_members, text)
+    text = _ASSIGNED_ENCODED.sub(_without_encoded, text)
     text = _ASSIGNED.sub(_without_quoted, text)
     return _ASSIGNED_BARE.sub(_without_bare, text)
 
@@ -232,6 +269,23 @@ def _without_parameter(found: re.Match[str]) -> str:
 
 def _without_flag(found: re.Match[str]) -> str:
     return f"{found['before']}{_HIDDEN}" if is_secret_name(found["name"]) else found[0]
+
+
+def _without_content(found: re.Match[str]) -> str:
+    return f"{found['before']}{_HIDDEN}" if is_secret_name(found["name"]) else found[0]
+
+
+def _without_members(found: re.Match[str]) -> str:
+    """Hide an object or a list whose quoted name tells; what has no quotes is code, or prose."""
+    if not found["quote"] or not is_secret_name(found["name"]):
+        return found[0]
+    return f"{found['name']}{found['quote']}{found['between']}{_HIDDEN}"
+
+
+def _without_encoded(found: re.Match[str]) -> str:
+    if not is_secret_name(found["name"]):
+        return found[0]
+    return f"{found['name']}{found['between']}{_HIDDEN}"
 
 
 def _without_quoted(found: re.Match[str]) -> str:

@@ -45,6 +45,28 @@ def test_what_looks_like_a_credential_is_hidden(value, shown):
 @pytest.mark.parametrize(
     "text",
     [
+        # As one form quotes another
+        f'{{"token": {{"value": "{S}"}}}}',
+        f'{{"auth": {{"a": {{"b": "{S}"}}}}, "c": 1}}',
+        f'{{"X-Auth-Token": ["{S}", "{S}"]}}',
+        f"password=&quot;{S} x&quot;",
+        f"token&#34;:&#34;{S}&#34;",
+        f"token%22%3A%22{S}%22",
+        f"https%3A%2F%2Fh%2Fx%3Fauth%3D{S}%26b%3Dc",
+        f"<password>{S}</password>",
+        f'<a:Password xml:lang="x">{S}</a:Password>',
+        # Other names of keys
+        f"psk={S}",
+        f"hmac={S}",
+        f"encryption_key={S}",
+        f"Ocp-Apim-Subscription-Key: {S}",
+        f"decryption-key: {S}",
+        f"Token {S}789",
+        # Forms that only keys have
+        f"AGE-SECRET-KEY-1{S.upper() * 8}",
+        f"sk_live_{S * 4}",
+        f"npm_{S * 6}",
+        f"ya29.{S * 4}",
         # URLs
         f"Location: http://u:{S}/x@h/",
         f"http://u:{S}#x@h/",
@@ -166,6 +188,9 @@ def test_whatever_stands_before_a_credential_it_is_not_shown(text):
         "started session-c1.scope",
         "compass=3 passed=4 assigned=5 bypass=1 design: 2",
         "--no-update-lock-file --option substitute true",
+        "github:o/sk-learning-with-nix-2/main",
+        "hmac-sha2-256, laptop: ok, otp-service.service failed",
+        "syntax error: <token> expected, <session> seen</p>",
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA me@host",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.stopwatch import UPTIME, Stopwatch, Uptime
 from agent.adapters.whole_file import replace_file
 from agent.domain.errors import HostError, Kind
-from agent.domain.marks import Mark, Marks
+from agent.domain.marks import UNREADABLE_HINT, Mark, Marks
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _WATCH: Final = ".pending-for"
 """A file beside the marks, which the garbage collector takes for no root."""
 
 
+class _UnreadableError(HostError):
+    """What stands in a mark's place is no link to a store path."""
+
+
 class MarkLinks:
     """Keeps the marks in `marks_dir`, which is made where it is missing.
 
@@ -41,13 +46,19 @@ class MarkLinks:
         self._watch = Stopwatch(marks_dir / _WATCH, uptime)
 
     def read(self) -> Marks:
-        """Return where the marks point.
+        """Return where the marks point, and which of them say nothing.
 
         Raises:
-            HostError: MARKS_UNUSABLE, when one is no link to a store path.
+            HostError: MARKS_UNUSABLE, when the directory cannot be read.
         """
-        found = {mark.replace("-", "_"): self._read(mark) for mark in Mark}
-        return Marks(**found)
+        found: dict[str, StorePath | None] = {}
+        unreadable: list[tuple[Mark, str]] = []
+        for mark in Mark:
+            try:
+                found[mark.replace("-", "_")] = self._read(mark)
+            except _UnreadableError as error:
+                unreadable.append((mark, error.message))
+        return Marks(**found, unreadable=tuple(unreadable))
 
     def pending_for(self) -> timedelta | None:
         """Return how long the host was up with the present `pending` or `rolling-back`.
@@ -97,6 +108,7 @@ class MarkLinks:
             self._dir.mkdir(parents=True, exist_ok=True)
             new.unlink(missing_ok=True)
             new.symlink_to(toplevel)
+            self._make_way(mark)
             new.replace(self._dir / mark)
             self._sync()
         if mark is Mark.PENDING:
@@ -116,6 +128,7 @@ class MarkLinks:
         if self._read(mark) != toplevel:
             return False
         with self._faults_told():
+            self._make_way(to)
             try:
                 (self._dir / mark).rename(self._dir / to)
             except FileNotFoundError:
@@ -126,20 +139,27 @@ class MarkLinks:
         return True
 
     def _read(self, mark: Mark) -> StorePath | None:
+        link = self._dir / mark
         with self._faults_told():
             try:
-                target = str((self._dir / mark).readlink())
+                target = str(link.readlink())
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise _unreadable(f"the mark {link} is no link") from error
         path = parse_store_path(target, self._store_dir)
         if path is None:
-            raise HostError(
-                Kind.MARKS_UNUSABLE,
-                f"the mark {self._dir / mark} leads to {target[:200]!r}, which is no path of"
-                f" {self._store_dir}",
-                hint="remove it: the next run finds out where the host is",
-            )
+            where = f"{target[:200]!r}, which is no path of {self._store_dir}"
+            raise _unreadable(f"the mark {link} leads to {where}")
         return path
+
+    def _make_way(self, mark: Mark) -> None:
+        """Move a directory out of a mark's place; a link or a file is replaced by the rename."""
+        place = self._dir / mark
+        if place.is_dir() and not place.is_symlink():
+            place.rename(self._dir / f".{mark}.unreadable")
 
     def _try_sync(self) -> None:
         """The same for a change that has been made already, and that everybody sees by now.
@@ -168,3 +188,7 @@ class MarkLinks:
                 f" ({error.filename or self._dir})",
                 hint="the agent needs links there, and to write them, to keep the host safe",
             ) from error
+
+
+def _unreadable(what: str) -> _UnreadableError:
+    return _UnreadableError(Kind.MARKS_UNUSABLE, what, hint=UNREADABLE_HINT)

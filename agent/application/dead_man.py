@@ -9,9 +9,10 @@ from agent.application.confirm import is_overdue, tell_decided
 from agent.application.hand_over import lock_if_free, see_through
 from agent.application.judged_by import judged_by_its_own
 from agent.application.own_activation import stop_own
-from agent.application.recover import record_of, recover_all
+from agent.application.recover import record_of, recover_all, require_readable
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
+from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.recovery import Step
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from agent.application.ports import Ports
     from agent.application.report import Report
     from agent.application.run import Run, RunSettings
+    from agent.domain.marks import Marks
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
+_UNDECIDED = (Mark.PENDING, Mark.ROLLING_BACK, Mark.STAGED)
 
 
 async def dead_man(
@@ -36,9 +39,11 @@ async def dead_man(
     """
 
     async def body(run: Run) -> None:
-        marks = ports.marks.read()
+        marks = await _legible(run)
         path = _booted_into(ports) if toplevel is None else toplevel
         if path is None or (toplevel and toplevel not in (marks.pending, marks.rolling_back)):
+            if marks.may_be(*_UNDECIDED):
+                require_readable(marks)
             run.report.outcome = Outcome.NOTHING_TO_DO
             return
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
@@ -46,6 +51,15 @@ async def dead_man(
             await _end_or_arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _legible(run: Run) -> Marks:
+    """Return the marks; the history may have what one of them does not say any more."""
+    marks = run.ports.marks.read()
+    if marks.may_be(*_UNDECIDED) and marks.pending is None and marks.rolling_back is None:
+        with lock_if_free(run, waits=False):
+            await recover_all(run)
+    return run.ports.marks.read()
 
 
 async def _end_or_arm_again(run: Run, path: StorePath) -> None:

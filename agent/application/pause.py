@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.observe import find_inhibitors
 from agent.application.reboot import cancel_announced, reboot
-from agent.application.recover import recover_all
+from agent.application.recover import recover_all, require_readable
 from agent.application.run import begin, carry_out
 from agent.domain.decide import reboot_reason
 from agent.domain.errors import HostError, Kind
@@ -73,6 +73,7 @@ async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) ->
                 run.report.outcome = Outcome.HELD
                 run.report.reasons = (("recovery", f"first the upgrade under way: {step}"),)
                 return
+            require_readable(ports.marks.read())
             await _reboot(run)
 
     return await carry_out(begin(ports, policy, settings), body)

@@ -533,7 +533,7 @@ class MarkKeeper(Protocol):
     """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
 
     def read(self) -> Marks:
-        """Return where the marks point."""
+        """Return where the marks point; what is no mark in a mark's place is named, not raised."""
         ...
 
     def pending_for(self) -> timedelta | None:

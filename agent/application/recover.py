@@ -12,8 +12,8 @@ from agent.application.rival_activation import give_back
 from agent.application.roll_back import close, held_as, roll_back
 from agent.application.specialisation import what_is_noted
 from agent.application.try_boot import keep_by_default
-from agent.domain.errors import JournalError, Kind
-from agent.domain.marks import Mark
+from agent.domain.errors import HostError, JournalError, Kind
+from agent.domain.marks import UNREADABLE_HINT, Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Memory, Step, UnderWay, recover
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _MOST_STEPS = 12
 _LOOKED_THROUGH = 50
 _LEFT_TO_OTHERS = (Step.NOTHING, Step.WAIT, Step.CONFIRM)
+_BY_WHAT_IS_READ = frozenset(
+    {Step.PROMOTE, Step.RESTORE, Step.ROLL_BACK, Step.CLOSE_ROLL_BACK, Step.REMARK}
+)
+"""Steps that follow from what is there; all others follow from a mark that is not."""
 
 
 async def recover_all(run: Run) -> Step:
@@ -46,12 +50,23 @@ async def recover_all(run: Run) -> Step:
             step = recover(memory)
             if step in _LEFT_TO_OTHERS:
                 break
+            if step not in _BY_WHAT_IS_READ:
+                require_readable(memory.marks)
             _tell(run.ports, step, memory)
             # What cannot be written stays for the next run; all else is as without a history.
             is_writable = await _take(run, step, memory.marks, row) and is_writable
         else:
             raise AssertionError(f"recovery does not end, with {step} again and again")
     return step
+
+
+def require_readable(marks: Marks) -> None:
+    """Raise HostError (MARKS_UNUSABLE) if something in a mark's place says nothing.
+
+    What was under way is ended by the other marks; nothing new is begun.
+    """
+    for _, what in marks.unreadable:
+        raise HostError(Kind.MARKS_UNUSABLE, what, hint=UNREADABLE_HINT)
 
 
 async def next_step(run: Run) -> Step:

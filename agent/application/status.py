@@ -10,7 +10,7 @@ from agent.application.history import run_fields
 from agent.application.observe import find_candidate, look_at_host
 from agent.application.ports import Outlook
 from agent.application.reboot import ask_reboot
-from agent.application.recover import next_step
+from agent.application.recover import next_step, require_readable
 from agent.application.report import candidate_fields, error_fields
 from agent.application.run import begin
 from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
@@ -118,6 +118,7 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
     try:
         status.systems = ports.host.systems()
         status.marks = ports.marks.read()
+        require_readable(status.marks)
         status.last_run = next(iter(ports.journal.runs(1)), None)
         status.recovery = await next_step(run)
         if policy.reboot.tries_boot and status.systems.running is not None:

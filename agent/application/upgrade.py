@@ -24,7 +24,7 @@ from agent.application.observe import (
 )
 from agent.application.perform import perform, verify
 from agent.application.reboot import Held, cancel_announced, reboot, wake
-from agent.application.recover import recover_all
+from agent.application.recover import recover_all, require_readable
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
@@ -171,6 +171,7 @@ async def _take_turn(run: Run) -> tuple[StorePath | None, StorePath | None]:
             return ports.marks.read().pending, None
         if fault is not None:
             raise fault
+        require_readable(ports.marks.read())
         return None, await _act(run)
 
 
@@ -341,6 +342,7 @@ async def _come_again(run: Run, gate: str) -> None:
 async def _rehearse(run: Run) -> None:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     ports, report = run.ports, run.report
+    require_readable(ports.marks.read())
     found, _, decision = await _observe_and_decide(run)
     with report.step("gates", ports.clock):
         report.gates = await ask_gates(run, found.candidate, every=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
+
+UNREADABLE_HINT: Final = "remove it: the next run finds out where the host is"
 
 
 class Mark(StrEnum):
@@ -31,7 +33,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Where the marks point; None for one that is not there."""
+    """Where the marks point; None for one that is not there, or that is `unreadable`."""
 
     confirmed: StorePath | None = None
     pending: StorePath | None = None
@@ -40,6 +42,12 @@ class Marks:
     rolling_back: StorePath | None = None
     rebooting_back: StorePath | None = None
     rolled_back: StorePath | None = None
+    unreadable: tuple[tuple[Mark, str], ...] = ()
+    """What stands in a mark's place and is no link to a store path, and what it is instead."""
+
+    def may_be(self, *marks: Mark) -> bool:
+        """Whether one of `marks` is there, and nobody knows where it points."""
+        return any(mark in marks for mark, _ in self.unreadable)
 
     @property
     def left(self) -> StorePath | None:

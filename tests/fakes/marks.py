@@ -24,12 +24,14 @@ class FakeMarks(MarkKeeper):
 
     While `fault` is set, every call ends in it; with `write_fault`, every change. `before_move` is
     called once, when a mark is about to be moved: a rival may be quicker there. `on_look` is called
-    whenever the time that a mark was pending is asked for.
+    whenever the time that a mark was pending is asked for. In the place of `unreadable` ones stands
+    what is no mark.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.links: dict[Mark, StorePath] = {}
         self.times: dict[Mark, float] = {}
+        self.unreadable: set[Mark] = set()
         self.special: str | None = None
         self.fault: HostError | None = None
         self.write_fault: HostError | None = None
@@ -40,7 +42,13 @@ class FakeMarks(MarkKeeper):
     @override
     def read(self) -> Marks:
         self._refuse(self.fault)
-        return Marks(**{mark.replace("-", "_"): path for mark, path in self.links.items()})
+        links = {
+            mark.replace("-", "_"): path
+            for mark, path in self.links.items()
+            if mark not in self.unreadable
+        }
+        told = tuple((mark, f"the mark {mark} is no link") for mark in sorted(self.unreadable))
+        return Marks(**links, unreadable=told)
 
     @override
     def pending_for(self) -> timedelta | None:
@@ -63,6 +71,7 @@ class FakeMarks(MarkKeeper):
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         self._refuse(self.fault, self.write_fault)
+        self.unreadable.discard(mark)
         self.links[mark] = toplevel
         self.times[mark] = self._clock.elapsed()
 
@@ -82,6 +91,7 @@ class FakeMarks(MarkKeeper):
         if self.links.get(mark) != toplevel:
             return False
         self._refuse(self.write_fault)
+        self.unreadable.discard(to)
         self.links[to] = self.links.pop(mark)
         self.times[to] = self.times.pop(mark)
         return True

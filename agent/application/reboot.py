@@ -157,7 +157,7 @@ async def reboot(
     except AgentError:
         await run.ports.loader.forget_once()
         raise
-    # Whoever reboots the host now, for other reasons, gets what has proved healthy.
+    # A reboot for any other reason now brings up what has proved healthy.
     await run.ports.loader.forget_once()
     return way
 

@@ -107,7 +107,7 @@ async def spare(run: Run, failed: StorePath, target: StorePath, action: Action) 
 async def give_back(ports: Ports, toplevel: StorePath) -> None:
     """Undo what a lost race has done, of which only the marks are left.
 
-    The profile becomes what somebody else has brought here wholly, and else what it was before. One
+    The profile becomes what another activation has brought here wholly, or what it was before. One
     without an earlier generation has never been another.
     """
     systems, default = ports.host.systems(), ports.loader.default()

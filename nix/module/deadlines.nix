@@ -36,7 +36,7 @@ let
 in
 {
   # In seconds: what is asked and fetched, an activation that is undone and what the loader is told,
-  # somebody else's that is waited for before each, a confirmation that is begun twice and may have to
+  # another activation that is waited for before each, a confirmation that is begun twice and may have to
   # wait for its turn, and some for all that has no limit of its own.
   ofARun = builtins.ceil (
     2 * deadline "hydra" "deadline"

@@ -109,9 +109,9 @@ in
     description = "Confirm the system that the last upgrade has activated";
     wantedBy = [ "multi-user.target" ];
     serviceConfig = outgoing.serviceConfig // {
-      # Not oneshot: switch-to-configuration starts it, and would wait for its end. While somebody
-      # else is at work, or the system cannot be judged, it waits inside its process: as a unit that
-      # is to be restarted it would be a failed one to every switch meanwhile.
+      # Not oneshot: switch-to-configuration starts it, and would wait for its end. While
+      # another agent or an activation is at work, or the system cannot be judged, it waits inside its
+      # process: a unit that waits to be restarted is a failed one to every switch meanwhile.
       Type = "exec";
       ExecStart = "${agent} confirm";
       # It ended as held all the same.

@@ -261,7 +261,7 @@ def test_a_misspelt_job_is_missing_from_the_newest_eval():
     assert "of alpha" not in error.message
 
 
-def test_where_the_whole_evaluation_fails_that_is_told_beside_the_missing_job():
+def test_where_the_whole_evaluation_fails_that_is_reported_beside_the_missing_job():
     error = absence(without_job("nix-eval-jobs returned exit code 1"), job("nosuchjob"))
     assert error.kind is Kind.JOB_MISSING
     assert error.message.endswith("at present: nix-eval-jobs returned exit code 1")

@@ -78,7 +78,7 @@ def test_when_hydra_last_answered_is_remembered(journal):
 
 
 @pytest.mark.parametrize("content", [b"", b"soon\n", b"\xff" * 20, b"2026-11-21T04:40:00Z" * 9])
-def test_what_is_no_time_is_none(tmp_path, sink, content):
+def test_a_last_contact_that_is_no_time_is_unknown(tmp_path, sink, content):
     (tmp_path / "last-contact").write_bytes(content)
     assert SqliteJournal(tmp_path, sink).last_contact() is None
     (tmp_path / "last-contact").unlink()
@@ -900,7 +900,7 @@ def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, 
 
 
 @as_root
-def test_who_may_not_change_the_host_is_told_before_anything_is_asked(open_to_all):
+def test_a_user_who_may_not_change_the_host_hears_so_before_anything_is_asked(open_to_all):
     private = open_to_all / "private"
     private.mkdir(mode=0o700)
     (private / "state").mkdir()
@@ -909,6 +909,6 @@ def test_who_may_not_change_the_host_is_told_before_anything_is_asked(open_to_al
     assert as_nobody("tell_whether_it_may_change", open_to_all / "not/there") == "needs-root 77"
     os.chown(private, 65534, 65534)
     assert as_nobody("tell_whether_it_may_change", private / "not/there") == "nothing"
-    private.chmod(0o500)  # its own, and read-only: that is told when it is written to
+    private.chmod(0o500)  # its own, and read-only: a write reports that
     assert as_nobody("tell_whether_it_may_change", private) == "nothing"
     check_owner(private)

@@ -427,7 +427,7 @@ def test_a_denial_is_saved_by_its_path_alone(journal, file):
     }
 
 
-def test_whoever_is_killed_while_a_file_is_set_aside_has_lost_no_denial(journal, file, tmp_path):
+def test_a_kill_while_a_file_is_set_aside_loses_no_denial(journal, file, tmp_path):
     journal.deny(Denial(DENIED, "why", NOW, "me"))
     file.rename(tmp_path / "journal.sqlite.new")  # complete, and not yet in its place
     journal.prepare()
@@ -544,7 +544,7 @@ def test_a_lock_is_waited_for_only_once(file, journal, monkeypatch):
         ("SQLITE_ERROR", Kind.STATE_UNUSABLE),
     ],
 )
-def test_what_sqlite_says_is_told_by_its_own_kind(journal, name, kind):
+def test_each_error_of_sqlite_has_its_own_kind(journal, name, kind):
     class Said(sqlite3.OperationalError):
         sqlite_errorname = name
 
@@ -553,7 +553,7 @@ def test_what_sqlite_says_is_told_by_its_own_kind(journal, name, kind):
     assert caught.value.kind is kind
 
 
-def test_a_write_that_fails_for_want_of_room_is_told_as_that(journal, monkeypatch):
+def test_a_write_that_fails_for_want_of_room_is_reported_as_that(journal, monkeypatch):
     """SQLite says the same of a quota, and of a disk that fails."""
     monkeypatch.setattr("agent.adapters.journal_file.is_without_room", lambda _: True)
 

@@ -103,7 +103,7 @@ def test_the_cause_is_written_before_the_effects(world, kept):
 
 
 @pytest.mark.parametrize("damage", [lose, block])
-def test_whoever_is_cut_short_in_a_roll_back_denies_all_the_same(world, tmp_path, damage):
+def test_a_roll_back_that_is_cut_short_denies_all_the_same(world, tmp_path, damage):
     journal = world.journal
     record = an_arrival(7, NEW, "rolling-back", fault="broken", reasons=(("check", "no reply"),))
     denial = Denial(NEW, "no reply", NOW, "agent", 7)

@@ -78,7 +78,7 @@ def test_a_confirmation_that_waits_can_be_seen_to_wait(lock, wait):
     assert lock.is_waiting(wait) is False
 
 
-def test_who_waits_where_nothing_can_be_written_waits_unseen(tmp_path):
+def test_where_nothing_can_be_written_a_confirmation_waits_unseen(tmp_path):
     (tmp_path / "state").write_text("")
     lock = FileLock(tmp_path / "state")
     with lock.waiting(Wait.TURN):

@@ -264,9 +264,7 @@ def the_fake(machine, *, inhibitors, people):
 @pytest.mark.parametrize("made", [the_real_one, the_fake])
 @pytest.mark.parametrize("people", [None, (), ("ann",), ("ann", "ben")])
 @pytest.mark.parametrize("inhibitors", [None, (), (Inhibitor("backup", "a dump"),)])
-def test_who_is_there_who_is_not_and_what_is_unknown_are_three_answers(
-    machine, made, inhibitors, people
-):
+def test_people_nobody_and_unknown_are_three_answers(machine, made, inhibitors, people):
     logind = made(machine, inhibitors=inhibitors, people=people)
     assert asyncio.run(logind.inhibitors()) == inhibitors
     assert asyncio.run(logind.people()) == people

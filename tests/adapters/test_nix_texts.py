@@ -201,7 +201,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text", FAR)
-def test_a_flake_that_cannot_be_reached_is_told_from_one_that_is_wrong(nix_that_says, text):
+def test_a_flake_that_cannot_be_reached_is_another_fault_than_one_that_is_wrong(
+    nix_that_says, text
+):
     with pytest.raises(NixError) as caught:
         asyncio.run(nix_that_says(text).evaluate_toplevel("git+https://forge/r", "h"))
     assert caught.value.kind is Kind.FLAKE_UNREACHABLE

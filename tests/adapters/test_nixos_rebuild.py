@@ -373,7 +373,7 @@ def test_an_activation_that_is_killed_is_seen(fetched, farm):
     assert fetched.systems().running == farm.first
 
 
-def test_what_kept_an_activation_from_beginning_is_told_with_its_code(fetched, farm):
+def test_what_kept_an_activation_from_beginning_is_reported_with_its_code(fetched, farm):
     fetched.host.inject("stc-exit", "1")
     ended = activate(fetched, Action.SWITCH)
     words = ended.tail.splitlines()[-3:-1]

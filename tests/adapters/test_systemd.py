@@ -219,7 +219,7 @@ def test_where_systemd_does_not_tell_who_has_started_a_unit_it_is_unknown(
 
 
 @pytest.mark.parametrize("program", ["systemctl show", "busctl"])
-def test_a_question_about_timers_that_fails_tells_nothing(all_commands, program):
+def test_a_question_about_timers_that_fails_proves_nothing(all_commands, program):
     all_commands.answer(program, code=1, out=job(), err="Connection timed out")
     assert by_timers(all_commands, job(), BY_TIMER) is None
 

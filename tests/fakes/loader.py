@@ -8,14 +8,18 @@ from typing_extensions import override
 
 from agent.application.ports import Loader
 
+from .samples import OLD
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.domain.store_path import StorePath
 
 
 class FakeLoader(Loader):
     """Starts `once` at the next boot, if it is set, and `installed` otherwise.
 
-    With `name` None it is none that could be told; `is_broken`: it cannot be told just now. What is
+    With `name` None it is none that could be set; `is_broken`: it cannot be set just now. What is
     `without_entry` cannot be fallen back to.
 
     Of specialisations, those in `entries` can be made the default.
@@ -75,3 +79,17 @@ class FakeLoader(Loader):
         """Boot: return what is started, once or by default."""
         started, self.once = self.once or self.installed, None
         return started
+
+
+class SlowLoader(FakeLoader):
+    """Lets something happen while it is set to start a system once; `OLD` is its default."""
+
+    def __init__(self, happening: Callable[[], object]) -> None:
+        super().__init__()
+        self.installed = OLD
+        self.happening = happening
+
+    @override
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        self.happening()
+        return await super().boot_once(toplevel)

@@ -48,7 +48,7 @@ class FakeSystemd(Systemd):
     when `moves_before_failing` says so. `refuses` is what a switch-to-configuration says that will not
     begin. With `is_stubborn` no activation can be stopped.
 
-    `is_at_work` alone is somebody else's activation, past the unit; `works_on` is one in the unit,
+    `is_at_work` alone is another hand's activation, past the unit; `works_on` is one in the unit,
     with an InvocationID: whose it is, the test says by both. With `is_silent` nothing is answered,
     and of `lost_answers` questions the answers get lost.
     """

@@ -237,7 +237,7 @@ def test_a_job_that_fails_when_its_timer_starts_it_is_not_the_upgrade_unless_it_
     assert run_upgrade(host) == 1
     assert_wholly_on(host, fails)
     (reason,) = summaries(host, UPGRADE)[-1]["reasons"]
-    assert reason["name"] in ("unit-failed", "units-failed")  # whoever has seen it first
+    assert reason["name"] in ("unit-failed", "units-failed")  # by which agent has seen it first
 
 
 def test_a_build_brings_the_setting_that_its_own_confirmation_needs(site, new_host, outside):

@@ -77,7 +77,7 @@ class Fate:
             self.host.run("dd", "if=/dev/zero", f"of={_FILLING}", "bs=64K")
 
     def _assert_its_variables_are_its_own(self) -> None:
-        """What the timer's service will be given is a file of root's, and told to nobody else."""
+        """What the timer's service will be given is in a file of root's, and shown to nobody else."""
         (timer,) = timers(self.host)
         service = timer.replace(".timer", ".service")
         asked = ("show", "--property=Environment,EnvironmentFiles", service)

@@ -253,7 +253,7 @@ def test_a_run_that_can_remember_nothing_says_so_and_leaves_the_history_to_the_n
 
     victim.host.ok("sh", "-euc", mends)
     assert (failed["exit_code"], failed["error.kind"]) == (1, kind), failed
-    if fault == "full":  # the host goes back all the same, and the history is told later
+    if fault == "full":  # the host goes back all the same, and the history has it later
         assert "rolled-back" in victim.look().marks
     else:
         assert victim.look() == left

@@ -161,7 +161,7 @@ def test_an_agent_and_a_person(host, outside, systems):
         assert host.systems().profile == fix
         gate.open()
         code, *said = finish(agent)
-    # Whoever was refused has moved the profile for nothing: nobody is to blame, and that goes back.
+    # The refused one has moved the profile for nothing: nobody is to blame, and that goes back.
     assert (lost.rc, "was already loaded" in lost.stderr) == (1, True), lost
     assert code == 0, said
     assert places(host) == (systems[3].toplevel,) * 2

@@ -173,7 +173,7 @@ def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
         ({"code": 1}, ""),
     ],
 )
-def test_what_to_do_is_told_where_it_is_known(facts, hint):
+def test_the_error_says_what_to_do_where_that_is_known(facts, hint):
     with pytest.raises(ActivationError) as caught:
         judge_activation(ended(running=OLD, profile=OLD, **facts))
     assert hint in caught.value.hint
@@ -189,7 +189,7 @@ def test_an_activation_is_busy_only_if_it_was_refused_for_that(tail):
     assert not is_busy(1, f"activating the configuration...\n{tail}")
 
 
-def test_a_lock_that_is_held_is_told_by_code_and_sentence_together():
+def test_a_lock_that_is_held_is_known_by_code_and_sentence_together():
     assert is_busy(11, "Could not acquire lock")
     assert not is_busy(11, "")
     assert not is_busy(11, "Nov 30 10:00:00 h apt[7]: Could not acquire lock")

@@ -106,7 +106,7 @@ def test_a_person_who_ignores_the_gate_needs_no_cleaning(world):
 # Whose partition it is
 
 
-def test_another_default_is_somebodys_choice(world):
+def test_another_default_is_a_persons_choice(world):
     world.host.loader.installed = OTHER
     assert_left_alone(world)
 
@@ -136,13 +136,13 @@ def test_a_running_specialisation_keeps_the_default(specialised, default):
     assert not clean(specialised)
 
 
-def test_a_default_that_could_not_be_had_back_is_not_touched(specialised):
+def test_a_default_that_could_not_be_restored_is_not_touched(specialised):
     specialised.host.loader.installed = OTHER
     specialised.host.loader.entries = {OLD}
     assert_left_alone(specialised)
 
 
-def test_a_default_that_is_not_had_back_holds(specialised):
+def test_a_default_that_is_not_restored_holds(specialised):
     specialised.host.loader.installed = OTHER
     specialised.steps.at(INSTALL, lambda: setattr(specialised.host.loader, "is_broken", True))
     assert not clean(specialised)
@@ -225,7 +225,7 @@ def test_an_installer_that_fails_is_told_and_not_run_again(world, exit_code):
     assert installs(world) == 1
 
 
-def test_one_that_cannot_be_started_is_told(world):
+def test_one_that_cannot_be_started_is_reported(world):
     world.systemd.activate_fault = HostError(Kind.ROLL_BACK_FAILED, "no systemd-run")
     assert world.run().reasons[0][0] == "boot-space"
     assert world.told.fields_of(events.BOOT_NOT_CLEANED)["error.kind"] == "roll-back-failed"

@@ -199,7 +199,7 @@ def test_a_list_that_cannot_be_read_is_begun_anew(boot, content):
 
 
 @pytest.mark.parametrize("obstacle", ["directory", "pipe", "link"])
-def test_a_reboot_that_cannot_be_counted_is_none(boot, obstacle, tmp_path):
+def test_a_reboot_that_cannot_be_counted_is_not_done(boot, obstacle, tmp_path):
     file = boot.marks / COUNTED
     if obstacle == "directory":
         file.mkdir()
@@ -226,7 +226,7 @@ sys.exit(end_boot(["--booted", "--config", {config!r}], act))
 
 
 @pytest.mark.parametrize("number", [int(signal.SIGTERM), int(signal.SIGINT)])
-def test_who_is_asked_to_end_passes_it_on(boot, number):
+def test_a_signal_to_end_is_passed_on_to_the_child(boot, number):
     boot.up(boot.new, pending=boot.new)
     # In a process with one thread, as the command is: another one could be given the signal.
     script = ASKED_TO_END.format(number=number, config=str(boot.config))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, time, timedelta
 
 import pytest
-from typing_extensions import override
 
 from agent.application import events
 from agent.application.gatekeeper import QUESTIONS, ask_again, find_intervention
@@ -23,7 +22,7 @@ from agent.domain.standing import Denial
 from agent.domain.systems import Systems
 from agent.domain.units import CONFIRM_UNIT
 from agent.domain.window import Schedule, Window
-from fakes.loader import FakeLoader
+from fakes.loader import FakeLoader, SlowLoader
 from fakes.runs import a_run, an_arrival
 from fakes.samples import OLD
 from fakes.stepwise import system_with
@@ -266,7 +265,7 @@ def test_a_hot_fix_during_the_fetch_is_left_alone(world):
 
 @pytest.mark.parametrize("action", [Action.SWITCH, Action.BOOT, Action.TEST])
 @pytest.mark.parametrize("moment", ["substitute", "journal armed", "mark pending", "arm"])
-def test_what_somebody_brings_here_until_the_very_end_is_left_alone(world, action, moment):
+def test_a_system_that_a_person_brings_until_the_very_end_is_left_alone(world, action, moment):
     world.host.contents[HOTFIX] = system_with("k1")
     world.steps.at(moment, lambda: world.host.activate(action, HOTFIX))
     report = world.run()
@@ -278,7 +277,7 @@ def test_what_somebody_brings_here_until_the_very_end_is_left_alone(world, actio
     assert (world.last_row().outcome, world.last_row().previous) == ("held", None)
 
 
-def test_a_switch_to_a_system_that_the_agent_knows_is_somebodys_too(world):
+def test_a_switch_to_a_system_that_the_agent_knows_is_a_persons_too(world):
     world.host.contents[HOTFIX] = system_with("k1")
     world.marks.links[Mark.TESTED] = HOTFIX
     world.steps.at("substitute", lambda: world.somebody_switches(HOTFIX))
@@ -349,20 +348,6 @@ def test_a_denied_build_is_not_activated_as_another_path(world):
 
 
 # While a reboot is prepared
-
-
-class SlowLoader(FakeLoader):
-    """Lets something happen while it is told what to start."""
-
-    def __init__(self, happening):
-        super().__init__()
-        self.installed = OLD
-        self.happening = happening
-
-    @override
-    async def boot_once(self, toplevel):
-        self.happening()
-        return await super().boot_once(toplevel)
 
 
 LATE = [

@@ -118,7 +118,7 @@ def test_another_fault_is_a_failure_at_once(world):
     assert world.sightings.seen == {}
 
 
-def test_a_cache_that_is_out_of_reach_has_the_same_time_for_each_candidate(world):
+def test_the_patience_with_a_cache_begins_anew_for_each_candidate(world):
     world.publish(2, NEW)
 
     def run_without_cache():

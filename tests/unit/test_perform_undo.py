@@ -323,7 +323,7 @@ def loses(world, returncode=11, tail="Could not acquire lock"):
 
 
 def assert_held(world, report):
-    """Assert that somebody else was first, and that nobody is to blame for that."""
+    """Assert that another hand was first, and that nobody is to blame for that."""
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
     assert (world.systemd.activated, world.systemd.stops) == ([], 0)
@@ -432,7 +432,7 @@ def test_where_the_loader_is_unknown_the_generation_before_may_be_the_winners(wo
     assert world.host.profile == OTHER
 
 
-def test_a_system_that_somebody_has_switched_to_meanwhile_is_not_rolled_back_over(world):
+def test_a_system_that_a_person_has_switched_to_meanwhile_is_not_rolled_back_over(world):
     world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)
     world.steps.at("switch", lambda: world.somebody_switches(OTHER))
     report = world.run()
@@ -448,7 +448,7 @@ def test_a_system_that_somebody_has_switched_to_meanwhile_is_not_rolled_back_ove
     assert (world.last_row().outcome, world.last_row().fault) == ("failed", None)
 
 
-# The agent was first, and somebody else's nixos-rebuild has lost
+# The agent was first, and another hand's nixos-rebuild has lost
 
 
 def moves_the_profile(world, *, boots=False):

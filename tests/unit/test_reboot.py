@@ -74,7 +74,7 @@ def test_without_windows_the_clock_does_not_matter():
     assert judge_reboot(PLAN, replace(CALM, is_clock_synchronised=False), POLICY) == Go()
 
 
-def test_who_cannot_be_asked_about_is_respected_as_those_who_are_known():
+def test_unknown_people_are_respected_as_known_ones_are():
     dumb = replace(CALM, inhibitors=None, people=None)
     first = judge_reboot(PLAN, dumb, POLICY)
     assert "logind does not say by whom" in first.reason

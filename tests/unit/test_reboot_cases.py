@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, time, timedelta
 
 import pytest
-from typing_extensions import override
 
 from agent.application import events
 from agent.application.dead_man import dead_man
@@ -23,7 +22,7 @@ from agent.domain.policy import Action, RebootMode
 from agent.domain.reboot import Inhibitor, RebootPlan
 from agent.domain.standing import Denial
 from agent.domain.window import Schedule, Window
-from fakes.loader import FakeLoader
+from fakes.loader import FakeLoader, SlowLoader
 from fakes.runs import a_run
 from fakes.samples import OLD
 from fakes.stepwise import system_with
@@ -120,7 +119,7 @@ def test_whoever_blocks_a_shutdown_is_respected_for_its_time_and_then_passed(wor
     ]
 
 
-def test_who_begins_to_block_a_shutdown_in_the_last_moment_is_not_passed(world):
+def test_an_inhibitor_of_the_last_moment_is_respected(world):
     refused = HostError(Kind.REBOOT_FAILED, "inhibited")
 
     def come():
@@ -640,20 +639,6 @@ def test_a_plan_is_of_one_system_only(world):
 
 
 # What comes in its way late
-
-
-class SlowLoader(FakeLoader):
-    """Lets something happen while it is told what to start."""
-
-    def __init__(self, happening):
-        super().__init__()
-        self.installed = OLD
-        self.happening = happening
-
-    @override
-    async def boot_once(self, toplevel):
-        self.happening()
-        return await super().boot_once(toplevel)
 
 
 def pausing(world):

@@ -202,7 +202,7 @@ def test_an_activation_that_hangs_is_stopped_first(world):
 
 
 def goes_on_for(world, seconds, then=lambda: None):
-    """Let somebody else's activation be at work for a while."""
+    """Let another hand's activation be at work for a while."""
     world.systemd.works_on(STRANGE, "f" * 32)
 
     def on_sleep():
@@ -234,7 +234,7 @@ def test_an_activation_of_somebody_else_that_does_not_end_is_come_back_to(world)
     assert (world.systemd.stops, world.systemd.activated) == (0, [])
     assert world.clock.seconds == WATCHFUL.activate_deadline.total_seconds()
     assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
-    assert world.host.profile == NEW, "nor is a profile moved below somebody else's activation"
+    assert world.host.profile == NEW, "nor is a profile moved below another hand's activation"
 
 
 @pytest.mark.parametrize("is_booted", [False, True])

@@ -245,7 +245,7 @@ def test_a_switch_goes_on_where_the_loader_has_no_entry(world):
     assert events.DEFAULT_LEFT.name in world.told.names()
 
 
-def test_what_somebody_else_has_decided_meanwhile_is_only_told(world):
+def test_a_decision_that_another_process_has_taken_is_only_reported(world):
     world.host.loader.entries.remove(NEW_QUIET)
 
     def decides():

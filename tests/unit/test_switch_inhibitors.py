@@ -359,7 +359,7 @@ def assert_left_to_a_person(world, report, command="systemctl reboot"):
 
 
 @pytest.mark.parametrize("is_foreseen", [True, False])
-def test_in_a_container_a_person_is_told_what_to_run(broken, is_foreseen):
+def test_in_a_container_the_error_says_what_to_run(broken, is_foreseen):
     broken.host.is_container = True
     broken.host.illegible = set() if is_foreseen else {OLD}
     assert_left_to_a_person(broken, go_back(broken))

@@ -181,7 +181,7 @@ def test_a_name_without_an_address_is_left_to_nix():
     assert fault_of(f"git+ssh://alias/o/r?rev={REV}", alias=()) is None
 
 
-def test_of_a_name_that_nobody_can_tell_nothing_is_fetched_now():
+def test_a_name_that_cannot_be_resolved_now_holds_the_fetch():
     fault = fault_of(f"git+https://h/o/r?rev={REV}", h=None)
 
     assert fault is not None

@@ -1,5 +1,5 @@
-"""The confirm unit waits inside its process while somebody else is at work, and those who await its
-verdict know that it does."""
+"""The confirm unit waits inside its process while others are at work, and a run that awaits its verdict
+knows that it does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def confirm(world, **asked):
 
 
 def when_asleep(world, times, act):
-    """Let something happen once somebody has slept `times`; until then, see who waits."""
+    """Let something happen after `times` sleeps; until then, see who waits."""
     seen = []
 
     def on_sleep():
@@ -94,7 +94,7 @@ def test_the_unit_looks_again_inside_its_process_at_what_it_could_not_judge(worl
     assert not world.lock.waits
 
 
-def test_a_person_is_told_at_once_who_is_at_work(world):
+def test_by_hand_the_answer_comes_at_once(world):
     world.lock.is_taken_by_another()
     report = world.carry_out(by_hand.confirm)
     assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.LOCKED)

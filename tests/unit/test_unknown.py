@@ -125,7 +125,7 @@ def test_a_system_that_fails_its_checks_is_rolled_back_from_all_the_same(world):
     assert (world.host.running, world.systemd.stops) == (OLD, 0)
 
 
-def test_a_roll_back_that_the_marks_tell_of_is_ended_all_the_same(world):
+def test_a_roll_back_that_the_marks_show_is_ended_all_the_same(world):
     world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
     world.systemd.is_silent = True
     assert fire(world).outcome is Outcome.ROLLED_BACK
@@ -139,7 +139,7 @@ def test_a_roll_back_that_begins_meanwhile_is_ended_all_the_same(world):
     assert world.host.running == OLD
 
 
-def test_what_is_decided_while_it_asks_is_told(world):
+def test_a_decision_that_is_taken_while_it_asks_is_reported(world):
     world.systemd.is_silent = True
     judges_for(world, 5)
     assert fire(world).outcome is Outcome.CONFIRMED
@@ -192,7 +192,7 @@ def test_a_run_waits_for_an_answer_before_it_ends_the_new_systems_agent(world):
     assert report.outcome is Outcome.CONFIRMED
 
 
-def test_what_is_decided_before_it_looks_itself_is_told(world):
+def test_a_decision_that_is_taken_before_it_looks_itself_is_reported(world):
     world.systemd.is_silent = True
     world.steps.at("lock", partial(_decides_at, world, 2))
     assert fire(world).outcome is Outcome.CONFIRMED

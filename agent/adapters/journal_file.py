@@ -120,11 +120,16 @@ _MIGRATIONS: Final = (
     ) STRICT
     """,
     ),
-    (
-        "ALTER TABLE runs ADD COLUMN invocation TEXT",
-        "CREATE TABLE boot_cleanings (toplevel TEXT PRIMARY KEY) STRICT",
-        "ALTER TABLE runs ADD COLUMN sets_measure INTEGER",
-        """
+)
+# What has been added since. An older agent that a host is rolled back to refuses a higher
+# `user_version`, and reads past columns and tables that it does not know: such additions leave the
+# version as it is. They hold nothing that may not be missing.
+_ADDED_COLUMNS: Final = {
+    "runs": {"invocation": "TEXT", "sets_measure": "INTEGER"},
+}
+_ADDED_TABLES: Final = {
+    "boot_cleanings": "CREATE TABLE boot_cleanings (toplevel TEXT PRIMARY KEY) STRICT",
+    "forgotten_builds": """
     CREATE TABLE forgotten_builds (
         job TEXT NOT NULL,
         reason TEXT NOT NULL,
@@ -133,8 +138,7 @@ _MIGRATIONS: Final = (
         after_run INTEGER NOT NULL
     ) STRICT
     """,
-    ),
-)
+}
 
 _TABLES: Final = {
     "runs": RUN_COLUMNS,
@@ -189,7 +193,7 @@ class JournalFile:
                 return
             with closing(self._connect_reader()) as db:
                 version = self._check_version(db)
-                if 0 < version < len(_MIGRATIONS):
+                if version and _missing(db, version):
                     with closing(self._migrated_copy(db)) as copy:
                         yield copy
                 else:
@@ -296,15 +300,13 @@ class JournalFile:
         return db
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        if self._check_version(db) == len(_MIGRATIONS):
+        if not _missing(db, self._check_version(db)):
             return
         with db:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have been here first.
-            for number in range(self._check_version(db), len(_MIGRATIONS)):
-                for statement in _MIGRATIONS[number]:
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {number + 1}")
+            for statement in _missing(db, self._check_version(db)):
+                db.execute(statement)
 
     def _check_version(self, db: sqlite3.Connection) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -380,6 +382,26 @@ class _DamagedError(sqlite3.DatabaseError):
     """SQLite opens the file, but what it holds is not whole."""
 
     sqlite_errorname = "SQLITE_CORRUPT"
+
+
+def _missing(db: sqlite3.Connection, version: int) -> list[str]:
+    """Return the statements that make a file of `version` one of this agent's."""
+    statements: list[str] = []
+    for number in range(version, len(_MIGRATIONS)):
+        statements += [*_MIGRATIONS[number], f"PRAGMA user_version = {number + 1}"]
+    for table, added in _ADDED_COLUMNS.items():
+        present = _columns(db, table)
+        statements += [
+            f"ALTER TABLE {table} ADD COLUMN {column} {type_}"
+            for column, type_ in added.items()
+            if column not in present
+        ]
+    statements += [text for table, text in _ADDED_TABLES.items() if not _columns(db, table)]
+    return statements
+
+
+def _columns(db: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
 
 
 def _examine(db: sqlite3.Connection) -> None:

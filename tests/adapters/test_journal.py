@@ -100,7 +100,7 @@ def test_what_is_recorded_is_read_back_whole(journal):
         eval_id=18,
         flake="github:o/r/abc",
         reasons=(("health", "a: no answer; b: 500"), ("x", "“é”\0\n")),
-        baseline="{}",
+        baseline='{"hydra": true}',
         invocation="1f2e3d4c5b6a79881f2e3d4c5b6a7988",
         fault=Fault.SUSPECT,
         sets_measure=True,
@@ -550,6 +550,45 @@ def test_a_history_of_the_first_version_is_carried_over_whole(real, file, sink):
         journal.deny(a_denial())
         journal.record(an_arrival(4, baseline="{}", fault="suspect"))
         assert len(journal.runs(9)) == 4
+
+
+# As the agents of before have it, whose columns these are, too.
+OLDER_VERSION = 3
+OLDER_COLUMNS = (
+    "run_id, started_at, host, job, outcome, finished_at, decision, action, build_id, eval_id,"
+    " flake, toplevel, boot_id, previous, reasons, baseline, fault, error_kind, error_message,"
+    " exit_code, repeats"
+)
+
+
+def as_an_older_agent_left_it(file):
+    """Take away all that has been added since."""
+    with closing(sqlite3.connect(file)) as db, db:
+        for column in ("invocation", "sets_measure"):
+            db.execute(f"ALTER TABLE runs DROP COLUMN {column}")
+        for table in ("boot_cleanings", "forgotten_builds"):
+            db.execute(f"DROP TABLE {table}")
+
+
+def test_what_an_older_agent_left_is_read_and_added_to(real, file, sink):
+    real.record(an_arrival(1))
+    as_an_older_agent_left_it(file)
+    assert real.runs(9) == (an_arrival(1),)
+    real.record(an_arrival(2, invocation="1f"))
+    assert real.runs(9) == (an_arrival(2, invocation="1f"), an_arrival(1))
+    assert sink.said == []
+
+
+def test_an_older_agent_can_go_on_with_what_this_one_wrote(real, file):
+    real.record(an_arrival(1, invocation="1f"))
+    with closing(sqlite3.connect(file)) as db, db:
+        assert db.execute("PRAGMA user_version").fetchone() == (OLDER_VERSION,)
+        db.execute(
+            f"INSERT INTO runs ({OLDER_COLUMNS}) SELECT 'older', {OLDER_COLUMNS[8:]} FROM runs"  # noqa: S608 - names of our own
+        )
+    older, first = real.runs(9)
+    assert (older.run_id, older.invocation) == ("older", None)
+    assert first == an_arrival(1, invocation="1f")
 
 
 def vars_of(number, outcome):

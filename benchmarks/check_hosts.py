@@ -45,13 +45,18 @@ class Silence:
 
 def main() -> None:
     if "--inside" not in sys.argv:
-        as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
-        command = ["unshare", *as_root, "--net", "--", sys.executable, __file__, "--inside"]
-        root = str(Path(__file__).parents[1])
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": root})
+        in_namespace(__file__)
         return
     prepare_network()
     asyncio.run(measure_all())
+
+
+def in_namespace(script: str) -> None:
+    """Run a benchmark again, with `--inside`, where it may make networks."""
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    command = ["unshare", *as_root, "--net", "--", sys.executable, script, "--inside"]
+    root = str(Path(__file__).parents[1])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": root})
 
 
 def prepare_network() -> None:

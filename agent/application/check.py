@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ async def run_checks(
     What a probe does cannot reach beyond its check: one that raises, or that overstays its
     timeout, is a failed check with a reason, and so is whatever has not finished when `deadline`
     (for all of them together) ends. Only a timeout that is over proves something of the target.
-    A check's own timeout begins once there is room to run it. What `deadline` leaves no time for
+    A check's own timeout begins once there is room to run it, and all that the checks need is
+    loaded; it counts while the loop is at work. What `deadline` leaves no time for
     is inconclusive, and cut short: its reason says whether there ever was room for it.
     Each result is logged, and given to `on_result`, as soon as it is known.
     """
@@ -49,6 +52,7 @@ async def run_checks(
     async def ask(index: int, check: Check) -> None:
         conclude(index, await _ask(prober, check, lambda: begun.add(index)))
 
+    _load(prober, checks)
     tasks = [asyncio.create_task(ask(index, check)) for index, check in enumerate(checks)]
     try:
         if tasks:
@@ -66,6 +70,13 @@ async def run_checks(
     return tuple(results[index] for index in range(len(checks)))
 
 
+def _load(prober: Prober, checks: Sequence[Check]) -> None:
+    """Let all that the checks need be loaded before the time of any begins."""
+    for check in checks:
+        with suppress(Exception):  # it is told once the check has its turn
+            prober.room_for(check)
+
+
 def _cut_short(check: Check, deadline: timedelta, *, has_begun: bool) -> CheckResult:
     what = "not finished" if has_begun else "not asked: there was no room for it"
     reason = f"{what} within the time of all checks ({in_seconds(deadline)})"
@@ -77,7 +88,7 @@ async def _ask(prober: Prober, check: Check, on_begun: Callable[[], None]) -> Ch
     try:
         async with prober.room_for(check):
             on_begun()
-            async with asyncio.timeout((check.timeout + _GRACE).total_seconds()):
+            async with WorkingTime(check.timeout.total_seconds(), _GRACE.total_seconds()):
                 return await prober.probe(check)
     except TimeoutError:
         reason = f"no answer within {in_seconds(check.timeout)}"

@@ -21,10 +21,11 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from agent.adapters import net
-from agent.adapters.probes import Probes
+from agent.adapters.probes import Probes, echo
 from agent.adapters.probes.icmp import IcmpProbe
 from agent.adapters.probes.names import Address
 from agent.application.check import run_checks
@@ -252,6 +253,81 @@ async def no_descriptor_left():
 async def loop_held_up():
     asyncio.get_running_loop().call_later(0, time.sleep, 2 * BRIEFLY.total_seconds())
     return await reasons_of(ping("127.0.0.1", BRIEFLY, count=1))
+
+
+def once_they_are_out(act: Callable[..., object], *values: object) -> None:
+    """Let the loop do something between the first requests and the reading of their replies."""
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, act, *values)
+
+
+def hold_up(seconds: float) -> None:
+    once_they_are_out(time.sleep, seconds)
+
+
+@contextlib.contextmanager
+def stamping() -> Iterator[None]:
+    """Let the kernel stamp packets; that begins a moment after the first socket has asked for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, echo._STAMPED, 1)
+        receiver.bind(("127.0.0.1", 0))
+        is_stamped = False
+        while not is_stamped:
+            receiver.sendto(b"", receiver.getsockname())
+            asked = time.time_ns()
+            is_stamped = echo._stamp(receiver.recvmsg(1, 512)[1]) < asked
+        yield
+
+
+async def loop_held_up_for_longer_than_any_patience():
+    checks = [ping("127.0.0.1", BRIEFLY, count=n, required=n) for n in (1, 2)]
+    hold_up(BRIEFLY.total_seconds() + 0.7)
+    with stamping():
+        return await reasons_of(*checks, ping("::1", BRIEFLY, count=1))
+
+
+async def reply_that_comes_too_late_while_the_loop_is_held_up():
+    answered = threading.Event()
+
+    def answer(_sequence, request):
+        time.sleep(BRIEFLY.total_seconds() + 0.1)
+        threading.Timer(0.1, answered.set).start()  # once it is sent
+        return [reply_to(request)]
+
+    once_they_are_out(answered.wait)
+    with stamping(), answering(answer):
+        return await reasons_of(ping("127.0.0.1", BRIEFLY, count=1))
+
+
+async def reply_that_lay_unread():
+    hold_up(1)
+    with stamping():
+        result = await IcmpProbe().probe(ping("127.0.0.1", count=1))
+    assert result.latency < timedelta(seconds=1), result
+    return [result.reason]
+
+
+async def kernel_that_stamps_nothing():
+    echo._STAMPED = 0x7FFF
+    hold_up(2 * BRIEFLY.total_seconds())
+    return await reasons_of(ping("127.0.0.1", BRIEFLY, count=1))
+
+
+async def clock_set_meanwhile():
+    """The clock is an hour behind when the request is sent, and right when the reply comes."""
+    shifted = -int(3600e9)
+
+    def set_clock() -> None:
+        nonlocal shifted
+        shifted = 0
+
+    echo.time = SimpleNamespace(
+        time_ns=lambda: time.time_ns() + shifted, monotonic_ns=time.monotonic_ns
+    )
+    once_they_are_out(set_clock)
+    hold_up(2 * BRIEFLY.total_seconds())
+    with stamping():
+        return await reasons_of(ping("127.0.0.1", BRIEFLY, count=1))
 
 
 async def other_family_when_the_first_is_unrouted():

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import resource
 import socket
+import subprocess
+import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 
 from agent.adapters.probes import Probes
+from agent.application.check import run_checks
 from agent.domain.check import (
     CommandCheck,
     DnsCheck,
@@ -21,6 +25,7 @@ from agent.domain.check import (
     UnitCheck,
 )
 from fakes.prober import FakeProber
+from fakes.telling import RememberedEvents
 
 LONG = timedelta(seconds=30)
 
@@ -106,6 +111,55 @@ def test_a_unit_is_asked_for_where_there_is_no_systemd_either(monkeypatch):
     assert (result.is_well, result.is_conclusive) == (False, False)
 
 
+@pytest.mark.parametrize("kind", ["tcp", "dns", "command"])
+def test_an_answer_that_came_in_time_counts_however_late_it_is_read(kind, service):
+    soon, port = timedelta(seconds=0.2), int(service.rstrip("/").rpartition(":")[2])
+    check = {
+        "tcp": TcpCheck("n", "127.0.0.1", port, soon),
+        "dns": DnsCheck("n", "localhost", soon),
+        "command": CommandCheck("n", ("true",), soon),
+    }[kind]
+
+    async def play():
+        async with Probes() as prober:
+            checks = run_checks(prober, [check], LONG, RememberedEvents())
+            running = asyncio.create_task(checks)
+            for _ in range(2):  # the probe has its first turn
+                await asyncio.sleep(0)
+            time.sleep(1)  # noqa: ASYNC251 - the loop is held up
+            return await running
+
+    assert [result.reason for result in asyncio.run(play())] == [""]
+
+
+def test_nothing_is_loaded_in_the_time_of_a_request():
+    code = """
+import asyncio, sys, socket
+from datetime import timedelta
+from agent.adapters.probes import Probes
+from agent.domain.check import HttpCheck
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
+    writer.close()
+async def play():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    check = HttpCheck("n", f"http://localhost:{port}/", timedelta(seconds=30))
+    async with Probes() as prober:
+        prober.room_for(check)
+        before = set(sys.modules)
+        assert (await prober.probe(check)).is_well
+    server.close()
+    print(*(set(sys.modules) - before))
+asyncio.run(play())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert told == "\n"
+
+
 def test_the_result_is_of_the_check_that_was_asked(prober, service):
     check = HttpCheck("service", service, LONG, is_wanted=True)
     assert probe(prober, check).check is check
@@ -172,9 +226,6 @@ def test_there_is_room_for_a_ping_even_where_descriptors_are_scarce():
     ],
 )
 def test_only_the_library_that_a_check_needs_is_loaded(check, library, other):
-    import subprocess
-    import sys
-
     code = f"""
 import asyncio, sys
 from datetime import timedelta

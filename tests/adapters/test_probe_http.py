@@ -9,6 +9,7 @@ import socketserver
 import ssl
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +101,33 @@ def never(_connection, server):
 
 def check(url, timeout=LONG, name="wiki", **expected):
     return HttpCheck(name, url, timeout, **expected)
+
+
+def test_an_answer_that_came_in_time_counts_however_late_it_is_read(serve):
+    holding, answered = threading.Event(), threading.Event()
+    began = time.monotonic()
+    loops = []
+
+    def hold_up():
+        holding.set()
+        answered.wait()
+        time.sleep(BRIEFLY.total_seconds() + 0.7)  # longer than the check's time and any grace
+
+    def answer(connection, server):
+        loops[0].call_soon_threadsafe(hold_up)
+        holding.wait()
+        says(body=b"ok")(connection, server)
+        answered.set()
+
+    async def play():
+        loops.append(asyncio.get_running_loop())
+        async with Probes() as prober:
+            return await run_checks(prober, [asked], LONG, RememberedEvents())
+
+    asked = check(serve(answer).url, BRIEFLY, body="ok")
+    (result,) = asyncio.run(play())
+    assert result.reason == WELL
+    assert result.latency.total_seconds() < time.monotonic() - began - 0.7
 
 
 def results_of(*checks):

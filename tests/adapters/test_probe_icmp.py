@@ -131,6 +131,26 @@ def test_a_reply_that_came_while_the_agent_was_held_up_counts(permitted):
     assert play("loop_held_up", **permitted) == [WELL]
 
 
+@either_kind_of_socket
+def test_a_reply_that_came_in_time_counts_however_late_it_is_read(permitted):
+    assert play("loop_held_up_for_longer_than_any_patience", **permitted) == [WELL] * 3
+
+
+def test_a_reply_that_came_too_late_does_not_count_though_it_is_read_with_others():
+    assert play("reply_that_comes_too_late_while_the_loop_is_held_up", **BOTH) == [
+        "no reply (0 of 1)"
+    ]
+
+
+def test_the_latency_is_that_of_the_reply_and_not_of_who_reads_it():
+    assert play("reply_that_lay_unread", **DATAGRAM) == [WELL]
+
+
+@pytest.mark.parametrize("scene", ["kernel_that_stamps_nothing", "clock_set_meanwhile"])
+def test_a_reply_counts_where_it_cannot_be_known_when_it_came(scene):
+    assert play(scene, **DATAGRAM) == [WELL]
+
+
 def test_the_other_family_is_asked_where_the_first_has_no_route():
     assert play("other_family_when_the_first_is_unrouted", **DATAGRAM) == [WELL]
 

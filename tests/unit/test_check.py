@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
@@ -170,6 +171,51 @@ def test_waiting_for_room_takes_nothing_from_a_checks_own_time():
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         assert [result.is_well for result in runner.run(play())] == [True, True]
+
+
+def test_a_probe_is_not_cut_off_because_the_loop_was_held_up():
+    async def play():
+        async def is_held_up():
+            asyncio.get_running_loop().skipped += 3600
+            await asyncio.sleep(0.001)
+            return CheckResult(check, is_well=True)
+
+        check = ping("held up", SOON)
+        return await run_checks(
+            RogueProber({"held up": is_held_up}), [check], timedelta(days=1), RememberedEvents()
+        )
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        assert [result.reason for result in runner.run(play())] == [""]
+
+
+def test_room_is_asked_for_all_before_any_begins():
+    class Noting(FakeProber):
+        told: ClassVar[list[str]] = []
+
+        def room_for(self, check):
+            self.told.append(f"room for {check.name}")
+            return super().room_for(check)
+
+        async def probe(self, check):
+            self.told.append(f"probe {check.name}")
+            return await super().probe(check)
+
+    run(Noting(), [ping("a"), ping("b")])
+    assert Noting.told[:2] == ["room for a", "room for b"]
+
+
+def test_a_check_that_cannot_be_loaded_fails_alone():
+    class Without(FakeProber):
+        def room_for(self, check):
+            if check.name == "b":
+                raise ImportError("no library for it")
+            return super().room_for(check)
+
+    alive, broken = run(Without(), [ping("a"), ping("b")])
+    assert alive.is_well
+    assert broken.reason == "could not be probed: ImportError: no library for it"
+    assert not broken.is_conclusive
 
 
 def test_a_caller_that_is_cancelled_leaves_no_probe_behind():

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from agent.adapters.probes.unit import UnitProbe
     from agent.domain.check import Check, CheckResult
 
+_SOCKET_ROOM: Final = 512
+"""Pings and connections at once, however many descriptors there are: neighbours that have yet to be
+found are not without number either (1,024: net.ipv4.neigh.default.gc_thresh3)."""
 _HTTP_ROOM: Final = 100
 """HTTP checks at once; with many more, connections time out in their own crowd."""
 _LOOKUP_ROOM: Final = 32
@@ -67,15 +70,28 @@ class Probes:
                 assert_never(check)
 
     def room_for(self, check: Check) -> AbstractAsyncContextManager[None]:
-        """Wait for room to run `check`: sockets, threads and programs are not without number."""
+        """Wait for room to run `check`: sockets, threads and programs are not without number.
+
+        The probe is loaded at once, before the time of this or any other check begins.
+        """
         match check:
-            case IcmpCheck() | TcpCheck():
+            case IcmpCheck():
+                _ = self._icmp
+                return self._socket_room
+            case TcpCheck():
+                _ = self._tcp
                 return self._socket_room
             case HttpCheck():
+                self._http.prepare(check)
                 return self._http_room
             case DnsCheck():
+                _ = self._dns
                 return self._lookup_room
-            case UnitCheck() | CommandCheck():
+            case UnitCheck():
+                _ = self._unit
+                return self._program_room
+            case CommandCheck():
+                _ = self._command
                 return self._program_room
             case _:
                 assert_never(check)
@@ -134,10 +150,10 @@ class Probes:
 
 
 def _free_descriptors() -> int:
-    """Return how many more sockets may be open.
+    """Return how many more sockets may be open at once.
 
     The limit is not raised: children inherit it, and not every program can live with a high one.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone, no paths
-    return max(16, soft - taken - _FILES_KEPT)
+    return min(_SOCKET_ROOM, max(16, soft - taken - _FILES_KEPT))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.probes.spoken import last_line
 from agent.adapters.process import ProgramMissingError, hear
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class CommandProbe:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(check.timeout.total_seconds()):
+            async with WorkingTime(check.timeout.total_seconds()):
                 said = await hear(check.command)
         except TimeoutError:
             reason = f"not finished within {in_seconds(check.timeout)}"

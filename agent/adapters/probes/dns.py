@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.names import Address, resolve_all, why_unresolved
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class DnsProbe:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(check.timeout.total_seconds()):
+            async with WorkingTime(check.timeout.total_seconds()):
                 answers = await self._resolve(check.host)
         except TimeoutError:
             reason = f"name does not resolve within {in_seconds(check.timeout)}"

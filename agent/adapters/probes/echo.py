@@ -9,6 +9,10 @@ used, since (icmplib 3.0.4) they
     socket every ICMP packet of the host: a thousand sockets make a million packets of a thousand
     replies, buffers overflow, and live hosts are called dead.
 A connected socket gets its own peer's packets alone, and the errors that routers report.
+
+When a reply came is the kernel's word (SO_TIMESTAMPNS, Documentation/networking/timestamping.rst):
+on a busy machine it may be read long after that. It is a time of the wall clock, and holds only
+where that was not set between the request and the reading.
 """
 
 from __future__ import annotations
@@ -17,13 +21,18 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import icmplib  # type: ignore[import-untyped]
 from icmplib.utils import unique_identifier  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -39,10 +48,34 @@ _TELL_ERRORS: Final = {  # IP_RECVERR and IPV6_RECVERR, which Python's socket mo
     socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
 }
 _ECHO_REPLY: Final = {socket.AF_INET: 0, socket.AF_INET6: 129}
+_STAMPED: Final = 64
+"""SO_TIMESTAMPNS_NEW, the option and the type of its message (asm-generic/socket.h)."""
+_STAMP: Final = struct.Struct("=qq")
+"""Seconds and nanoseconds: `struct __kernel_timespec`."""
+_ONLY_REPLIES: Final = {  # ICMP_FILTER and ICMPV6_FILTER: a bit that is set drops a type
+    socket.AF_INET: (255, 1, struct.pack("=I", 0xFFFFFFFF ^ 1)),
+    socket.AF_INET6: (
+        *(socket.IPPROTO_ICMPV6, 1),
+        struct.pack("=8I", *(0xFFFFFFFF ^ 2 * (word == 129 // 32) for word in range(8))),
+    ),
+}
+_BUFFER: Final = 212_992
+"""Bytes for what lies unread, Linux's own default: a hundred replies take some 77,000."""
+_CLOCK_SET: Final = 5_000_000
+"""Nanoseconds by which the wall clock may differ from the monotonic one, and was not set."""
 
 
 class SocketRefusedError(OSError):
     """The process may open no ICMP socket of either kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """When a request was sent, by two clocks in nanoseconds, and how many seconds its reply has."""
+
+    wall: int
+    monotonic: int
+    allowed: float
 
 
 class Echo:
@@ -62,19 +95,18 @@ class Echo:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._identifier = unique_identifier()
-        self._sent_at: dict[int, float] = {}
+        self._sent: dict[int, _Sent] = {}
         self._unanswered: set[int] = set()
         self._lost = 0
         self.replies = 0
         self.latency: float | None = None
-        """Seconds from the newest answered request to its reply, as far as the loop had time."""
+        """Seconds from the newest answered request to its reply."""
         self.fault: OSError | None = None
         """Why requests could not be sent, or what a router said of them; the newest."""
         self._icmp = _open(address.family)
         try:
             self._icmp.blocking = False
-            self._icmp.sock.setsockopt(*_TELL_ERRORS[address.family], 1)
-            self._icmp.sock.connect(address.sockaddr)
+            self._prepare(self._icmp.sock)
         except OSError:
             self._icmp.close()
             raise
@@ -101,35 +133,52 @@ class Echo:
     def _is_decided(self) -> bool:
         return self.has_enough or self._count - self._lost < self._required
 
-    async def converse(self, until: float) -> None:
-        """Ask and listen until it is decided, or until this instant of the loop's clock.
+    async def converse(self, within: float) -> None:
+        """Ask and listen until it is decided, or for so many seconds.
 
         The next request goes out as soon as one is answered, or after a while without an answer.
-        A late reply counts as much as a quick one; what a router objects to is lost.
+        A late reply counts as much as a quick one; what a router objects to is lost. Each request
+        is sent with the time that is left for its reply. How long the loop is held up takes no
+        more of the time than was to be waited for.
         """
-        interval = min(_MAX_INTERVAL, (until - self._loop.time()) / self._count)
-        while not self._is_decided and self._loop.time() < until:
+        interval = min(_MAX_INTERVAL, within / self._count)
+        left = within
+        while not self._is_decided and left > 0:
             self._news.clear()
-            if len(self._sent_at) < self._count:
-                self._send()
-                await self._hear(min(until, self._loop.time() + interval))
-            else:
-                await self._hear(until)
+            is_asking = len(self._sent) < self._count
+            if is_asking:
+                self._send(left)
+            left -= await self._hear(min(left, interval) if is_asking else left)
+        self._read()
 
-    async def _hear(self, until: float) -> None:
+    async def _hear(self, seconds: float) -> float:
+        """Wait for news, and return how many of the seconds that took."""
+        began = self._loop.time()
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            return
+            return seconds
+        return min(self._loop.time() - began, seconds)
 
-    def _send(self) -> None:
+    def _prepare(self, sock: socket.socket) -> None:
+        family = self._address.family
+        sock.setsockopt(*_TELL_ERRORS[family], 1)
+        with suppress(OSError):  # an older kernel: when a reply came is unknown then
+            sock.setsockopt(socket.SOL_SOCKET, _STAMPED, 1)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < _BUFFER:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        if self._icmp.is_privileged:
+            sock.setsockopt(*_ONLY_REPLIES[family])
+        sock.connect(self._address.sockaddr)
+
+    def _send(self, allowed: float) -> None:
         self._read()  # a router's objection that waits in the socket would keep it from sending
-        sequence = len(self._sent_at)
+        sequence = len(self._sent)
         request = icmplib.ICMPRequest(
             self._address.text, self._identifier, sequence, payload=_PAYLOAD
         )
-        self._sent_at[sequence] = self._loop.time()
+        self._sent[sequence] = _Sent(time.time_ns(), time.monotonic_ns(), allowed)
         try:
             self._icmp.send(request)
         except icmplib.ICMPLibError as error:
@@ -142,21 +191,27 @@ class Echo:
         """Take all that the socket has."""
         while True:
             try:
-                packet = self._icmp.sock.recv(_MAX_PACKET)
+                asked = time.time_ns()
+                packet, details, _, _ = self._icmp.sock.recvmsg(_MAX_PACKET, 512)
             except OSError:  # nothing more, or an objection: the queue of those has each one
                 break
-            self._take(packet)
+            stamp = _stamp(details)
+            # The kernel begins to stamp a moment after it was asked to; until then, it gives the
+            # time of the reading in place of the time that it does not know.
+            self._take(packet, stamp if stamp is not None and stamp < asked else None)
         while True:
             try:
                 _, details, _, _ = self._icmp.sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
             except BlockingIOError:
                 return
-            # struct sock_extended_err begins with the error's number (linux/errqueue.h).
-            number = int.from_bytes(details[0][2][:4], sys.byteorder)
-            self._note_loss(OSError(number, os.strerror(number)))
+            for level, kind, told in details:
+                if (level, kind) != _TELL_ERRORS[self._address.family]:
+                    continue
+                # struct sock_extended_err begins with the error's number (linux/errqueue.h).
+                number = int.from_bytes(told[:4], sys.byteorder)
+                self._note_loss(OSError(number, os.strerror(number)))
 
-    def _take(self, packet: bytes) -> None:
-        now = self._loop.time()
+    def _take(self, packet: bytes, stamp: int | None) -> None:
         if self._icmp.is_privileged and self._address.family is socket.AF_INET:
             packet = packet[(packet[0] & 0x0F) * 4 :]  # a raw IPv4 socket gives the IP header, too
         if len(packet) < _HEADER or packet[0] != _ECHO_REPLY[self._address.family]:
@@ -166,8 +221,13 @@ class Echo:
         if identifier != self._identifier or sequence not in self._unanswered:
             return
         self._unanswered.remove(sequence)
+        sent = self._sent[sequence]
+        took = _seconds_by_stamp(sent, stamp)
+        if took is not None and took > sent.allowed:
+            return
         self.replies += 1
-        self.latency = now - self._sent_at[sequence]
+        # That it was late is known of none that is here without a stamp.
+        self.latency = (time.monotonic_ns() - sent.monotonic) / 1e9 if took is None else took
         self._news.set()
 
     def _note_loss(self, fault: OSError) -> None:
@@ -175,6 +235,23 @@ class Echo:
         self._lost += 1
         if self._is_decided:
             self._news.set()
+
+
+def _stamp(details: Sequence[tuple[int, int, bytes]]) -> int | None:
+    """Return when a packet came, in nanoseconds of the wall clock."""
+    for level, kind, told in details:
+        if (level, kind, len(told)) == (socket.SOL_SOCKET, _STAMPED, _STAMP.size):
+            seconds, nanoseconds = _STAMP.unpack(told)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return None
+
+
+def _seconds_by_stamp(sent: _Sent, stamp: int | None) -> float | None:
+    """Return how long a reply took by the kernel's word; None where that cannot be used."""
+    by_wall, by_monotonic = time.time_ns() - sent.wall, time.monotonic_ns() - sent.monotonic
+    if stamp is None or abs(by_wall - by_monotonic) > _CLOCK_SET:
+        return None
+    return max(stamp - sent.wall, 0) / 1e9
 
 
 def _open(family: socket.AddressFamily) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:

@@ -13,6 +13,8 @@ import errno
 import os
 import socket
 import ssl
+import struct
+from contextlib import suppress
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
@@ -24,11 +26,16 @@ from agent.adapters.probes.expression import ExpressionError, is_found
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.names import why_unresolved
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 from agent.slim import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx
+with suppress(ImportError):
+    # What httpx loads with its first request, and would count to that one's time.
+    import anyio._backends._asyncio
+    import anyio.streams.tls  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +48,10 @@ _HEADERS: Final = {
     # A compressed MiB can be a decompressed GiB.
     "accept-encoding": "identity",
 }
+_TCP_INFO: Final = struct.Struct("=52xI")
+"""The beginning of `struct tcp_info` (linux/tcp.h), to tcpi_last_data_recv in milliseconds."""
+_TICK: Final = 10
+"""Milliseconds by which a time of the kernel's ticks may be too long."""
 _UNASKABLE: Final = (
     *(httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError),
     OverflowError,
@@ -67,13 +78,18 @@ class HttpProbe:
             await client.aclose()
         self._clients.clear()
 
+    def prepare(self, check: HttpCheck) -> None:
+        """Make the client that a check needs, before its time begins; never raises."""
+        with suppress(_UnusableError, ValueError):  # the check's reason, once that is made
+            self._client_for(check)
+
     async def probe(self, check: HttpCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
         visit = _Visit(check)
         is_conclusive = True
         try:
             client = self._client_for(check)
-            async with asyncio.timeout(check.timeout.total_seconds()):
+            async with WorkingTime(check.timeout.total_seconds()):
                 reason = await visit.make(client)
         except TimeoutError:
             reason, is_conclusive = visit.why_late(), not visit.has_text
@@ -104,7 +120,10 @@ class _Visit:
         self.has_text = False
         """Whether the body is there: only whether it matches is not known then."""
         self.latency: timedelta | None = None
-        """From the beginning, name and connection included, to the end of the headers."""
+        """From the request's beginning, name and connection included, to the end of the headers.
+
+        As they came: on a busy machine they may be read long after that.
+        """
 
     async def make(self, client: httpx.AsyncClient) -> str:
         """Return why the answer is not as it should be; empty if it is."""
@@ -113,7 +132,8 @@ class _Visit:
         began = loop.time()
         headers = host_header(check.url)
         async with client.stream(check.method, check.url, headers=headers) as response:
-            self.latency = timedelta(seconds=loop.time() - began)
+            unread = _seconds_unread(response)
+            self.latency = timedelta(seconds=max(loop.time() - began - unread, 0))
             if not any(response.status_code in expected for expected in check.status):
                 expected = ", ".join(str(expected) for expected in check.status)
                 return f"status {response.status_code}, expected {expected}"
@@ -135,6 +155,17 @@ class _Visit:
         else:
             late = "body not complete"
         return f"{late} within {in_seconds(self._check.timeout)}"
+
+
+def _seconds_unread(response: httpx.Response) -> float:
+    """Return how long ago the newest bytes of an answer came; 0 where nobody knows."""
+    try:
+        connection = response.extensions["network_stream"].get_extra_info("socket")
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        (milliseconds,) = _TCP_INFO.unpack(told)
+    except (AttributeError, KeyError, OSError, struct.error):
+        return 0
+    return max(float(milliseconds) - _TICK, 0) / 1000
 
 
 async def _text(response: httpx.Response) -> str:

@@ -29,17 +29,17 @@ class IcmpProbe:
     async def probe(self, check: IcmpCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
 
-        async def ask(address: Address, until: float) -> tuple[CheckResult, bool]:
-            return await _ask(check, address, until)
+        async def ask(address: Address, within: float) -> tuple[CheckResult, bool]:
+            return await _ask(check, address, within)
 
         return await ask_in_turn(check, self._resolve, ask)
 
 
-async def _ask(check: IcmpCheck, address: Address, until: float) -> tuple[CheckResult, bool]:
+async def _ask(check: IcmpCheck, address: Address, within: float) -> tuple[CheckResult, bool]:
     """Return what one address says, and whether it said anything."""
     try:
         with Echo(address, count=check.count, required=check.required_replies) as echo:
-            await echo.converse(until)
+            await echo.converse(within)
     except OSError as error:
         return _unsent(check, error), False
     latency = None if echo.latency is None else timedelta(seconds=echo.latency)

@@ -13,6 +13,7 @@ from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.names import Address, resolve
 from agent.adapters.probes.turns import ask_in_turn
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -33,18 +34,18 @@ class TcpProbe:
     async def probe(self, check: TcpCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
 
-        async def ask(address: Address, until: float) -> tuple[CheckResult, bool]:
-            result = await _ask(check, address, until)
+        async def ask(address: Address, within: float) -> tuple[CheckResult, bool]:
+            result = await _ask(check, address, within)
             return result, result.is_well
 
         return await ask_in_turn(check, self._resolve, ask)
 
 
-async def _ask(check: TcpCheck, address: Address, until: float) -> CheckResult:
+async def _ask(check: TcpCheck, address: Address, within: float) -> CheckResult:
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
-        async with asyncio.timeout_at(until):
+        async with WorkingTime(within):
             await _connect(address, check.port)
     except TimeoutError:  # ours, or the kernel's (ETIMEDOUT), which may give up earlier
         reason = f"no answer within {in_seconds(check.timeout)}"

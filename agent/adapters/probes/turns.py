@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.names import Address, why_unresolved
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str], Awaitable[tuple[Address, ...]]]
     Ask = Callable[[Address, float], Awaitable[tuple[CheckResult, bool]]]
-    """What one address says until an instant of the loop's clock, and whether it is the answer."""
+    """What one address says within so many seconds, and whether it is the answer."""
 
 
 async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -> CheckResult:
@@ -26,10 +27,11 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
     It is inconclusive only where none of them could be asked. Never raises.
     """
     loop = asyncio.get_running_loop()
-    ends = loop.time() + check.timeout.total_seconds()
+    left = check.timeout.total_seconds()
     try:
-        async with asyncio.timeout_at(ends):
+        async with WorkingTime(left) as time:
             addresses = await resolve(check.host)
+            left -= time.used
     except TimeoutError:
         reason = f"name does not resolve within {in_seconds(check.timeout)}"
         return CheckResult(check, is_well=False, reason=reason)
@@ -42,8 +44,10 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
         )
     said: dict[str, CheckResult] = {}
     for turn, address in enumerate(addresses):
-        now = loop.time()
-        result, is_answer = await ask(address, now + (ends - now) / (len(addresses) - turn))
+        share = left / (len(addresses) - turn)
+        began = loop.time()
+        result, is_answer = await ask(address, share)
+        left -= min(loop.time() - began, share)
         if is_answer:
             return result
         said[address.text] = result

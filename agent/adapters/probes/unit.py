@@ -9,6 +9,7 @@ from typing import Final
 from agent.adapters.probes.spoken import last_line
 from agent.adapters.process import ProgramMissingError, hear
 from agent.application.check import in_seconds
+from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult, UnitCheck
 
 # What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
@@ -28,7 +29,7 @@ class UnitProbe:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(check.timeout.total_seconds()):
+            async with WorkingTime(check.timeout.total_seconds()):
                 said = await hear(argv)
         except TimeoutError:
             return _unknown(check, f"no answer within {in_seconds(check.timeout)}")

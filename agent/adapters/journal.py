@@ -237,7 +237,7 @@ class SqliteJournal:
         """Return what a path has earned since it was last confirmed, or allowed by a person."""
         found = self._runs("WHERE toplevel = ?", toplevel)
         runs = [(number, run) for number, run in found if run.toplevel == toplevel]
-        denials = [told for told in self.denials(now) if told.toplevel == toplevel]
+        denials = [denial for denial in self.denials(now) if denial.toplevel == toplevel]
         confirmed = (number for number, run in runs if run.outcome == Outcome.CONFIRMED)
         since = max(self._forgiven(toplevel), *confirmed, -1)
         later = [run for number, run in runs if number > since]
@@ -293,8 +293,8 @@ class SqliteJournal:
             if not kept:
                 raise
             found = []
-        known = {told.toplevel for told in found}
-        return (*(told for told in kept[::-1] if told.toplevel not in known), *found)
+        known = {denial.toplevel for denial in found}
+        return (*(denial for denial in kept[::-1] if denial.toplevel not in known), *found)
 
     def toplevel_of(self, build_id: int) -> StorePath | None:
         """Return the path of a build that the history knows."""

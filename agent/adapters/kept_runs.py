@@ -211,9 +211,10 @@ def _parse(row: object) -> Kept | None:
     if said is None:
         return Kept(run)
     # A denial that cannot be read is one all the same, of the path that is named with it.
-    told = said if isinstance(said, dict) else {}
+    given = said if isinstance(said, dict) else {}
     return Kept(
-        run, denial_of(Row({**told, "toplevel": store_path(told.get("toplevel")) or run.toplevel}))
+        run,
+        denial_of(Row({**given, "toplevel": store_path(given.get("toplevel")) or run.toplevel})),
     )
 
 

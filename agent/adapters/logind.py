@@ -69,15 +69,15 @@ class LogindCommands:
         sessions = await self._sessions()
         if sessions is None:
             return None
-        told = await self._describe(sessions) if sessions else {}
+        known = await self._describe(sessions) if sessions else {}
         for session in sessions:
-            if session not in told:
-                told |= await self._describe((session,))
-        silent = [session for session in sessions if session not in told]
+            if session not in known:
+                known |= await self._describe((session,))
+        silent = [session for session in sessions if session not in known]
         if silent:
             now = await self._sessions()
             silent = silent if now is None else [session for session in silent if session in now]
-        names = {about["Name"][:_MOST_TEXT] for about in told.values() if _is_person(about)}
+        names = {about["Name"][:_MOST_TEXT] for about in known.values() if _is_person(about)}
         return None if silent and not names else tuple(sorted(names))
 
     async def tell_people(self, text: str) -> None:

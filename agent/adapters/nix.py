@@ -167,10 +167,10 @@ class NixCommand:
 
     def _prefetched(self, text: str) -> StorePath:
         try:
-            told = json.loads(text)["storePath"]
+            named = json.loads(text)["storePath"]
         except (ValueError, LookupError, TypeError):
-            told = None
-        path = parse_store_path(told, self._store_dir)
+            named = None
+        path = parse_store_path(named, self._store_dir)
         if path is None:
             raise NixError(
                 Kind.NIX_NONSENSE,

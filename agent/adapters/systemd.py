@@ -111,17 +111,17 @@ class SystemdCommands:
         return await self._status_by(self._systemctl, unit)
 
     async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus | None:
-        told = await self._show(systemctl, unit, STATE, _END)
-        if told is None:
+        shown = await self._show(systemctl, unit, STATE, _END)
+        if shown is None:
             return None
-        status = told.get("ExecMainStatus", "0")
+        status = shown.get("ExecMainStatus", "0")
         if not status.isdecimal():
             return None
         return UnitStatus(
-            load_state=told["LoadState"],
-            active_state=told["ActiveState"],
-            sub_state=told["SubState"],
-            result=told.get("Result", "success"),
+            load_state=shown["LoadState"],
+            active_state=shown["ActiveState"],
+            sub_state=shown["SubState"],
+            result=shown.get("Result", "success"),
             exit_status=int(status),
         )
 
@@ -137,8 +137,8 @@ class SystemdCommands:
         done = await self._try(*systemctl, "show", f"--property={names}", unit)
         if done is None or done.returncode != 0:
             return None
-        told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-        return told if all(told.get(name) for name in needed) else None
+        shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        return shown if all(shown.get(name) for name in needed) else None
 
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
         """Start a unit again; returns once its program runs.
@@ -184,8 +184,8 @@ class SystemdCommands:
         name = f"{DEAD_MAN_UNIT}-{run_id}"
         environment = self._environment_of(f"{name}.env", self._inherited())
         if environment is None:
-            told = f"cannot set the dead-man's timer: {self._run_dir} cannot be written"
-            raise HostError(Kind.DEAD_MAN_UNARMED, told)
+            what = f"cannot set the dead-man's timer: {self._run_dir} cannot be written"
+            raise HostError(Kind.DEAD_MAN_UNARMED, what)
         done = await self._try(
             *(*self._systemd_run, f"--unit={name}", f"--on-active={delay.total_seconds():g}s"),
             *("--timer-property=AccuracySec=1s", "--timer-property=RemainAfterElapse=no"),
@@ -194,15 +194,15 @@ class SystemdCommands:
             *("--", *self._dead_man, "--run-id", run_id, "--toplevel", toplevel),
         )
         if done is None or done.returncode != 0:
-            told = f"cannot set the dead-man's timer: {_said(done)}"
-            raise HostError(Kind.DEAD_MAN_UNARMED, told)
+            what = f"cannot set the dead-man's timer: {_said(done)}"
+            raise HostError(Kind.DEAD_MAN_UNARMED, what)
         state = await self._state_of(f"{name}.timer")
         if state is None:
-            told = f"systemd does not say whether the dead-man's timer {name}.timer runs"
-            raise HostError(Kind.SYSTEMD_SILENT, told, hint="the next run tries again")
+            what = f"systemd does not say whether the dead-man's timer {name}.timer runs"
+            raise HostError(Kind.SYSTEMD_SILENT, what, hint="the next run tries again")
         if state != "active":
-            told = f"the dead-man's timer {name}.timer is {state} after it was set"
-            raise HostError(Kind.DEAD_MAN_UNARMED, told)
+            what = f"the dead-man's timer {name}.timer is {state} after it was set"
+            raise HostError(Kind.DEAD_MAN_UNARMED, what)
 
     async def _state_of(self, unit: str) -> str | None:
         """Return a unit's ActiveState; None if systemd does not say, asked more than once."""
@@ -244,19 +244,21 @@ class SystemdCommands:
     async def activation(self) -> ActivationSeen:
         """Return what the transient unit and switch-to-configuration's lock show."""
         unit = self._activation_unit
-        told = await self._show(self._systemctl, unit, STATE, _WHOSE)
+        shown = await self._show(self._systemctl, unit, STATE, _WHOSE)
         if (
-            told is not None
-            and UnitStatus(told["LoadState"], told["ActiveState"], told["SubState"]).is_at_work
+            shown is not None
+            and UnitStatus(shown["LoadState"], shown["ActiveState"], shown["SubState"]).is_at_work
         ):
-            found = _ARGV.search(told.get("ExecStart", ""))
+            found = _ARGV.search(shown.get("ExecStart", ""))
             return ActivationSeen(
                 is_at_work=True,
                 command=tuple(found[1].split()) if found else (),
-                invocation=told.get("InvocationID", ""),
+                invocation=shown.get("InvocationID", ""),
             )
         is_locked = self._is_locked()
-        return ActivationSeen(is_at_work=None if told is None and is_locked is False else is_locked)
+        return ActivationSeen(
+            is_at_work=None if shown is None and is_locked is False else is_locked
+        )
 
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`.
@@ -367,8 +369,8 @@ class SystemdCommands:
         try:
             written = self._files.write(file, others)
         except OSError as error:
-            told = f"{error.filename}: {error.strerror}"
-            self._runner.say("systemd-run", f"no file for the environment of a unit: {told}")
+            why = f"{error.filename}: {error.strerror}"
+            self._runner.say("systemd-run", f"no file for the environment of a unit: {why}")
             return None
         return (*options, f"--property=EnvironmentFile=-{written}")
 

@@ -85,10 +85,10 @@ class TimerJobs:
         if done is None or done.returncode != 0:
             return None
         try:
-            told = json.loads(done.stdout)
+            answer = json.loads(done.stdout)
         except (ValueError, RecursionError):
             return None
-        return told.get("data") if isinstance(told, dict) else None
+        return answer.get("data") if isinstance(answer, dict) else None
 
 
 def _blocks(output: str) -> list[dict[str, str]]:

@@ -82,12 +82,12 @@ class UserSystemd(SystemdCommands):
         """Return whether the system's agent, or any nixos-rebuild, is at work; None: unknown."""
         is_unknown = False
         for unit in (UPGRADE_UNIT, CONFIRM_UNIT, ACTIVATION_UNIT):
-            told = await self._show(("systemctl",), unit, STATE, (_SINCE,))
-            if told is None:
+            shown = await self._show(("systemctl",), unit, STATE, (_SINCE,))
+            if shown is None:
                 is_unknown = True
             elif UnitStatus(
-                told["LoadState"], told["ActiveState"], told["SubState"]
-            ).is_at_work and not (unit == CONFIRM_UNIT and _is_long_since(told.get(_SINCE, ""))):
+                shown["LoadState"], shown["ActiveState"], shown["SubState"]
+            ).is_at_work and not (unit == CONFIRM_UNIT and _is_long_since(shown.get(_SINCE, ""))):
                 return True
         return None if is_unknown else False
 

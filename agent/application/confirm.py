@@ -255,8 +255,8 @@ def why_held(run: Run, toplevel: StorePath) -> str:
 def _way_back(run: Run) -> str:
     """Return how a person goes back, where that is more than to switch; empty elsewhere."""
     inhibited = inhibitor_reason(find_inhibitors(run.ports.host, run.ports.marks.read().confirmed))
-    told = f"; `agent rollback --reason TEXT` goes back, by a reboot ({inhibited})"
-    return told if inhibited else ""
+    way = f"; `agent rollback --reason TEXT` goes back, by a reboot ({inhibited})"
+    return way if inhibited else ""
 
 
 def _denial(run: Run, toplevel: StorePath) -> Denial | None:

@@ -39,9 +39,9 @@ async def take_baseline(ports: Ports, policy: Policy, own: ConfirmPolicy | None 
     known = {check.name for check in (policy.confirm if own is None else own).checks}
     baseline = Baseline(
         checks={
-            told.check.name: told.is_well
-            for told in seen.checks
-            if told.is_conclusive and (told.is_well or told.check.name in known)
+            result.check.name: result.is_well
+            for result in seen.checks
+            if result.is_conclusive and (result.is_well or result.check.name in known)
         },
         failed_units=seen.failed_units,
         hydra=seen.hydra,
@@ -143,8 +143,10 @@ async def _look_outside(
             for address in ports.host.default_gateways()
         ]
     answered, *others = await _run(ports, (hydra, *controls), within)
-    is_sure = all(told.is_well or told.is_conclusive for told in (answered, *others))
-    return answered.is_well, any(told.is_well for told in others) or (False if is_sure else None)
+    is_sure = all(result.is_well or result.is_conclusive for result in (answered, *others))
+    return answered.is_well, any(result.is_well for result in others) or (
+        False if is_sure else None
+    )
 
 
 def _is_same_server(url: str, other: str) -> bool:

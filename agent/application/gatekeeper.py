@@ -175,8 +175,8 @@ def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
     )
     if judgement.gate is Gate.DOWNGRADE:
         run.record = replace(run.record, sets_measure=True)
-    told = f"ignored by {settings.by} ({settings.ignored_because}): {judgement.reason}"
-    return Judgement(judgement.gate, is_open=True, reason=told)
+    reason = f"ignored by {settings.by} ({settings.ignored_because}): {judgement.reason}"
+    return Judgement(judgement.gate, is_open=True, reason=reason)
 
 
 async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
@@ -284,7 +284,7 @@ async def ask_health(
     kept = tuple(check for check in policy.checks if check.name not in dropped)
     others = tuple(check for check in policy.checks if check.name in dropped)
     results = await run_checks(ports.prober, kept, policy.health_deadline, ports.sink)
-    if others and not any(told.is_well for told in results):
+    if others and not any(result.is_well for result in results):
         asked = await run_checks(ports.prober, others, policy.health_deadline, ports.sink)
         return judge_health((*results, *asked))
     for check in others:
@@ -332,13 +332,13 @@ async def _aged(asked: Question, gate: Gate, found: Foreign | None) -> Foreign |
 
 async def _denied(asked: Question) -> Judgement:
     judgements = [judge_denied(standing) for standing in _standings(asked)]
-    return next((told for told in judgements if not told.is_open), judgements[0])
+    return next((judgement for judgement in judgements if not judgement.is_open), judgements[0])
 
 
 async def _suspect(asked: Question) -> Judgement:
     now = asked.ports.clock.now()
     judgements = [judge_suspect(standing, now) for standing in _standings(asked)]
-    return next((told for told in judgements if not told.is_open), judgements[0])
+    return next((judgement for judgement in judgements if not judgement.is_open), judgements[0])
 
 
 def _standings(asked: Question) -> list[Standing]:

@@ -118,9 +118,9 @@ async def _is_let_on(run: Run, request: Request, toplevel: StorePath) -> bool:
     Otherwise the run is held, and the report says why.
     """
     with run.report.step("recheck", run.ports.clock):
-        told = await ask_again(run, Stage.BEFORE_ACTIVATION, toplevel, request.candidate)
-    if told is not None:
-        _hold(run, (told.gate, told.reason))
+        judgement = await ask_again(run, Stage.BEFORE_ACTIVATION, toplevel, request.candidate)
+    if judgement is not None:
+        _hold(run, (judgement.gate, judgement.reason))
         return False
     return await _is_left_alone(run, request)
 
@@ -361,8 +361,8 @@ def _can_boot(run: Run, name: str | None) -> bool:
         return True
     if ports.loader.can_be_default(running):
         return True
-    told = f"the boot loader cannot be made to start the specialisation {name!r} by default"
-    judgement = pass_by_hand(run, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=told))
+    reason = f"the boot loader cannot be made to start the specialisation {name!r} by default"
+    judgement = pass_by_hand(run, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=reason))
     if not judgement.is_open:
         _hold(run, (judgement.gate, judgement.reason))
     return judgement.is_open
@@ -380,13 +380,13 @@ async def _keep_by_default(run: Run, toplevel: StorePath, name: str, reached: Ou
     ports.sink.emit(events.DEFAULT_LEFT, toplevel=toplevel, default=ports.loader.default())
     if reached is not Outcome.STAGED or Gate.SPECIALISATION_LOST in run.settings.ignored_gates:
         return
-    told = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
-    reasons = ((Gate.SPECIALISATION_LOST, told),)
+    reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
+    reasons = ((Gate.SPECIALISATION_LOST, reason),)
     if not await roll_back(run, toplevel, Action.BOOT, Fault.SUSPECT, reasons):
         tell_decided(run, toplevel)
     raise ActivationError(
         Kind.ACTIVATION_INEFFECTIVE,
-        f"{told}; it was staged, and is not any more",
+        f"{reason}; it was staged, and is not any more",
         hint="has the boot partition an entry of it? `--ignore-gate specialisation-lost` goes on",
     )
 

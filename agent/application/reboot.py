@@ -89,8 +89,8 @@ async def _in_the_way(
     if isinstance(verdict, Wait):
         await _postpone(run, verdict, toplevel, reason)
         return verdict
-    told = await ask_again(run, Stage.BEFORE_REBOOT, toplevel, candidate)
-    held = (told.gate, told.reason) if told else await find_intervention(ports, seen)
+    judgement = await ask_again(run, Stage.BEFORE_REBOOT, toplevel, candidate)
+    held = (judgement.gate, judgement.reason) if judgement else await find_intervention(ports, seen)
     if held is None:
         return verdict
     name, sentence = held

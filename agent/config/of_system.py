@@ -109,7 +109,7 @@ def _lenient(
         try:
             return ConfirmSection.model_validate({**used, **ours})
         except ValidationError as error:
-            wrong = {str(told["loc"][0]) for told in error.errors() if told["loc"]} - replaced
+            wrong = {str(one["loc"][0]) for one in error.errors() if one["loc"]} - replaced
         if not wrong:
             return None
         replaced |= wrong

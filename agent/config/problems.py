@@ -65,10 +65,10 @@ def variable_at_fault(
     A conflict of two settings is reported for one of them: a variable with the other counts.
     """
     named = (tuple(name.split(".")) for name in _NAMED.findall(wrong))
-    told = details["loc"]
+    place = details["loc"]
     # What a list's item lacks is missing where the item was written.
-    is_of_an_item = details["type"] == "missing" and any(isinstance(part, int) for part in told)
-    for location in (told[:-1] if is_of_an_item else told, *named):
+    is_of_an_item = details["type"] == "missing" and any(isinstance(part, int) for part in place)
+    for location in (place[:-1] if is_of_an_item else place, *named):
         if found := _variable_of(location, overrides):
             return found
     return None

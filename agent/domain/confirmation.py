@@ -137,8 +137,10 @@ def last_known(
     earlier: tuple[CheckResult, ...], now: tuple[CheckResult, ...]
 ) -> tuple[CheckResult, ...]:
     """Return `now`, and in place of what was cut short what came of that check earlier."""
-    before = {told.check.name: told for told in earlier}
-    return tuple(before.get(told.check.name, told) if told.is_cut_short else told for told in now)
+    before = {result.check.name: result for result in earlier}
+    return tuple(
+        before.get(result.check.name, result) if result.is_cut_short else result for result in now
+    )
 
 
 def new_failures(
@@ -194,8 +196,8 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
     else:
         newly = new_failures(baseline, seen.failed_units, ignored)
         for unit in sorted(touched_among(newly, seen.touched_units) & seen.unclear_units):
-            told = "whether its timer or the switch has started it is unknown"
-            yield "units-unknown", f"{unit} has failed; {told}"
+            what = "whether its timer or the switch has started it is unknown"
+            yield "units-unknown", f"{unit} has failed; {what}"
     if seen.hydra is False and not list(_cut_off(baseline, seen)):
         yield "hydra-unreachable", "Hydra gives no answer, which proves nothing about this host"
 

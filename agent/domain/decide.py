@@ -182,8 +182,8 @@ def reboot_reason(need: tuple[str, ...], inhibitors: tuple[str, ...], *, is_runn
     """
     inhibited = "" if is_running else inhibitor_reason(inhibitors)
     if need:
-        told = f"{', '.join(need)} differ between the booted system and the profile"
-        return f"{told}; {inhibited}" if inhibited else told
+        differing = f"{', '.join(need)} differ between the booted system and the profile"
+        return f"{differing}; {inhibited}" if inhibited else differing
     if inhibited:
         return f"{inhibited}, between the running system and the profile"
     return "" if is_running else "the running system is not the profile's"
@@ -191,12 +191,14 @@ def reboot_reason(need: tuple[str, ...], inhibitors: tuple[str, ...], *, is_runn
 
 def held_by(decision: Decision, judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
     """Return the closed gates that bear on `decision`: on an upgrade any, on a reboot its own."""
-    closed = tuple(told for told in judgements if not told.is_open)
+    closed = tuple(judgement for judgement in judgements if not judgement.is_open)
     match decision:
         case Upgrade():
             return closed
         case Reboot():
-            return tuple(told for told in closed if Stage.BEFORE_REBOOT in told.gate.stages)
+            return tuple(
+                judgement for judgement in closed if Stage.BEFORE_REBOOT in judgement.gate.stages
+            )
         case Done() | Hold() | AwaitReboot():
             return ()
         case _:
@@ -222,23 +224,23 @@ def plan(
     service runs against another kernel's modules (as `system.autoUpgrade` does). One that
     `inhibitors` would refuse becomes `boot` even where nothing may reboot.
     """
-    told = "; ".join(
+    reason = "; ".join(
         part
         for part in (f"{', '.join(need)} differ" if need else "", inhibitor_reason(inhibitors))
         if part
     )
     if inhibitors and policy.action is Action.SWITCH:
         may_reboot = policy.reboot_mode is not RebootMode.NEVER and not is_container
-        return Plan(Action.BOOT, reboots=may_reboot, reason=told)
+        return Plan(Action.BOOT, reboots=may_reboot, reason=reason)
     if not policy.action.moves_profile or is_container:
         return Plan(policy.action, reboots=False, reason="")
     match policy.reboot_mode:
         case RebootMode.NEVER:
-            return Plan(policy.action, reboots=False, reason=told)
+            return Plan(policy.action, reboots=False, reason=reason)
         case RebootMode.ALWAYS:
-            return Plan(Action.BOOT, reboots=True, reason=told or "reboot.mode is 'always'")
+            return Plan(Action.BOOT, reboots=True, reason=reason or "reboot.mode is 'always'")
         case RebootMode.WHEN_NEEDED if need or policy.action is Action.BOOT:
-            reason = told or "the running system changes only with a reboot"
+            reason = reason or "the running system changes only with a reboot"
             return Plan(Action.BOOT, reboots=True, reason=reason)
         case RebootMode.WHEN_NEEDED:
             return Plan(policy.action, reboots=False, reason="")

@@ -138,21 +138,21 @@ def refusals_by_address(
             continue
         why = next(filter(None, map(leads_here_by, found)), "")
         if why:
-            told = f"{origin.host} leads to this host: {why}"
-            yield Refused(one.name, str(origin), told, _prefix(origin))
+            reason = f"{origin.host} leads to this host: {why}"
+            yield Refused(one.name, str(origin), reason, _prefix(origin))
 
 
 def fault_of(refused: Sequence[Refused], allowed: Sequence[UrlPrefix]) -> NixError:
     """Return the fault of what may not be fetched, with the line that would allow it."""
-    told = [f"{one.name} ({one.what}): {one.why}" for one in refused[:_MAX_TOLD]]
+    items = [f"{one.name} ({one.what}): {one.why}" for one in refused[:_MAX_TOLD]]
     if len(refused) > _MAX_TOLD:
-        told.append(f"and {len(refused) - _MAX_TOLD} more")
+        items.append(f"and {len(refused) - _MAX_TOLD} more")
     new = dict.fromkeys(one.prefix for one in refused if one.prefix)
     prefixes = json.dumps([*allowed, *(prefix for prefix in new if prefix not in allowed)])
     is_passing = all(one.prefix is None for one in refused)
     return NixError(
         Kind.FLAKE_INSECURE,
-        f"refusing to fetch {'; '.join(told)}",
+        f"refusing to fetch {'; '.join(items)}",
         hint="nothing was fetched" if is_passing else _HINT.format(prefixes=prefixes),
     )
 
@@ -235,8 +235,8 @@ def _locked(text: str, directory: str) -> Iterator[Wanted]:
     """Yield what the nodes of a lock file lock, whether or not anything leads to them."""
     if len(text) > MAX_LOCK:
         raise ValueError("flake.lock is larger than 4 MiB")
-    told = _json(text)
-    nodes, root = told["nodes"], told["root"]
+    lock = _json(text)
+    nodes, root = lock["nodes"], lock["root"]
     for key, node in sorted(nodes.items()):
         # Before version 6 nix laid `info` over `locked`; its evaluator does the reverse.
         locked, info = node.get("locked"), node.get("info", {})

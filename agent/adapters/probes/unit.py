@@ -35,14 +35,14 @@ class UnitProbe:
             return _unknown(check, f"no answer within {in_seconds(check.timeout)}")
         except ProgramMissingError as error:
             return _unknown(check, str(error))
-        told = properties(said.output)
+        shown = properties(said.output)
         if said.returncode != 0:
             return _unknown(check, last_line(said.output) or f"exit code {said.returncode}")
-        if not all(told.get(name) for name in _NEEDED):
+        if not all(shown.get(name) for name in _NEEDED):
             return _unknown(check, "systemctl tells no state")
         latency = timedelta(seconds=loop.time() - began)
-        is_well = told["ActiveState"] in _ACTIVE or _is_job_in_order(told)
-        reason = "" if is_well else _why_inactive(told)
+        is_well = shown["ActiveState"] in _ACTIVE or _is_job_in_order(shown)
+        reason = "" if is_well else _why_inactive(shown)
         return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
 
 
@@ -52,19 +52,19 @@ def properties(output: str) -> dict[str, str]:
     return {name: value for name, _, value in lines if name in _ASKED}
 
 
-def _is_job_in_order(told: dict[str, str]) -> bool:
+def _is_job_in_order(shown: dict[str, str]) -> bool:
     """Whether a unit is a oneshot that timers start, and has ended well when it did last."""
-    timers = [name for name in told.get("TriggeredBy", "").split() if name.endswith(".timer")]
-    is_job = told.get("Type") == "oneshot" and bool(timers) and told.get("LoadState") == "loaded"
-    return is_job and told["ActiveState"] in _OF_JOBS and told.get("Result") == "success"
+    timers = [name for name in shown.get("TriggeredBy", "").split() if name.endswith(".timer")]
+    is_job = shown.get("Type") == "oneshot" and bool(timers) and shown.get("LoadState") == "loaded"
+    return is_job and shown["ActiveState"] in _OF_JOBS and shown.get("Result") == "success"
 
 
-def _why_inactive(told: dict[str, str]) -> str:
-    load, active = told.get("LoadState"), told["ActiveState"]
+def _why_inactive(shown: dict[str, str]) -> str:
+    load, active = shown.get("LoadState"), shown["ActiveState"]
     if load == "not-found":
         return "there is no such unit"
-    reason = f"{active} ({told.get('SubState', '')})"
-    if (result := told.get("Result", "")) not in ("", "success"):
+    reason = f"{active} ({shown.get('SubState', '')})"
+    if (result := shown.get("Result", "")) not in ("", "success"):
         reason += f", result {result}"
     return reason if load in (None, "loaded") else f"{reason}, {load}"
 

@@ -36,7 +36,7 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes | None:
         return None
     size = 0
     chunks: list[bytes] = []
-    async with contextlib.aclosing(_raw(response)) as stream:
+    async with contextlib.aclosing(raw_chunks(response)) as stream:
         async for chunk in stream:
             size += len(chunk)
             if size > limit:
@@ -45,7 +45,8 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes | None:
     return b"".join(chunks)
 
 
-def _raw(response: httpx.Response) -> AsyncGenerator[bytes]:
+def raw_chunks(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """Return the body as it comes from the wire, to be closed by who leaves it early."""
     # httpx's own iterators would decode, or refuse what a test made. It is a generator, which
     # wants to be closed when it is left early.
     return cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))

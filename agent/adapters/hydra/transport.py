@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__
 from agent.adapters.http_client import host_header, location_of, transport_for
 from agent.adapters.hydra import faults
+from agent.adapters.hydra.long_text import LongTextCutter
 from agent.adapters.net import system_trust
 from agent.adapters.web import (
     Watch,
     is_encoded,
+    raw_chunks,
     read_bounded,
     seconds_to_wait,
     without_credentials,
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: an eval of 60,000 builds takes half a megabyte."""
+
+LONGEST_TEXT: Final = 1536 * 1024
+"""Bytes that are read of the log of an evaluation, which has no limit of Hydra's."""
+_LOG: Final = "/errors"
+"""How the path ends of the only page with such a log."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 304, 305 and the like are no redirects, and Hydra never sends them.
@@ -121,7 +129,7 @@ class Transport:
                     raise faults.server_trouble(url, status, retry_after)
                 raise faults.refused_status(url, status, retry_after)
             _refuse_encoding(url, response)
-            body = await _read(url, response)
+            body = await (_read_log if path.endswith(_LOG) else _read)(url, response)
             if status not in _REDIRECTS:
                 if faults.is_servers_trouble(status, body):
                     raise faults.server_trouble(url, status, retry_after)
@@ -182,12 +190,28 @@ async def _read(url: str, response: httpx.Response) -> bytes:
     """Return the body; what is announced or turns out too large is not read on."""
     body = await read_bounded(response, MAX_BODY)
     if body is None:
-        raise HydraError(
-            Kind.HYDRA_TOO_LARGE,
-            f"{url}: the answer is larger than {MAX_BODY} bytes",
-            hint="is hydra.instance the URL of a Hydra?",
-        )
+        raise _too_large(url)
     return body
+
+
+async def _read_log(url: str, response: httpx.Response) -> bytes:
+    """Return the body with the log in it cut: of an evaluation it may be of any length."""
+    cutter = LongTextCutter(LONGEST_TEXT)
+    kept = bytearray()
+    async with contextlib.aclosing(raw_chunks(response)) as stream:
+        async for chunk in stream:
+            kept += cutter.feed(chunk)
+            if len(kept) > MAX_BODY:
+                raise _too_large(url)
+    return bytes(kept) + cutter.rest
+
+
+def _too_large(url: str) -> HydraError:
+    return HydraError(
+        Kind.HYDRA_TOO_LARGE,
+        f"{url}: the answer is larger than {MAX_BODY} bytes",
+        hint="is hydra.instance the URL of a Hydra?",
+    )
 
 
 def _refuse_encoding(url: str, response: httpx.Response) -> None:

@@ -15,6 +15,7 @@ from agent.domain.flake_update.hydra_proof import HostJob, JobState
 from agent.domain.job import Job
 from fakes.telling import RememberedEvents, SteppedClock
 
+HOSTS = ("web-1", "db.example.org")
 REVISION = "1" * 40
 PATH = "/nix/store/0000000000000000000000000000000a-nixos-system"
 
@@ -43,22 +44,24 @@ def evaluate(hydra, revision=REVISION, form="git+file:///srv/nix?ref=flake-updat
 
 
 def test_a_jobset_that_was_never_evaluated_has_no_error(hydra):
-    assert asyncio.run(jobset(hydra).state()) == JobsetState("", None)
+    assert asyncio.run(jobset(hydra).state(HOSTS)) == JobsetState("", None, check_interval=0)
 
 
 def test_a_jobset_that_is_not_there_yet_has_no_state_and_no_evals(hydra):
     missing = jobset(hydra, "flake-update-20261219")
-    assert asyncio.run(missing.state()) is None
+    assert asyncio.run(missing.state(HOSTS)) is None
     with pytest.raises(HydraError) as caught:
         asyncio.run(missing.find_eval(REVISION))
     assert caught.value.kind is Kind.JOBSET_MISSING
 
 
-def test_an_evaluation_error_has_its_first_line_and_its_time(hydra):
+def test_an_evaluation_error_has_its_innermost_line_and_its_time(hydra):
     hydra.world.now = lambda: 1_795_000_000
-    hydra.world.fail_evaluation("nix-config", "flake-update", "\nerror: no such option\n at x")
-    assert asyncio.run(jobset(hydra).state()) == JobsetState(
-        "error: no such option", 1_795_000_000, 1_795_000_000
+    hydra.world.fail_evaluation(
+        "nix-config", "flake-update", "\nerror:\n  … while\n  error: no such option\n at x"
+    )
+    assert asyncio.run(jobset(hydra).state(HOSTS)) == JobsetState(
+        "error: no such option", 1_795_000_000, 1_795_000_000, check_interval=0
     )
 
 
@@ -86,7 +89,7 @@ def test_what_changes_nothing_is_seen_by_the_check_and_not_among_the_evals(hydra
     hydra.world.now = lambda: 1_795_000_300
     evaluate(hydra, is_cached=True)
     asked = jobset(hydra)
-    assert asyncio.run(asked.state()).checked_at == 1_795_000_300
+    assert asyncio.run(asked.state(HOSTS)).checked_at == 1_795_000_300
     assert asyncio.run(asked.find_eval(REVISION)) is None
     assert asyncio.run(asked.newest_eval()) == known
     assert asyncio.run(asked.job_of(known, "web-1")) == HostJob(
@@ -135,10 +138,80 @@ def test_a_host_without_a_job_in_the_eval_is_red(hydra):
     assert found == HostJob("web-1", JobState.RED, link, "has no job web-1")
 
 
+def test_a_host_whose_job_does_not_evaluate_says_so(hydra):
+    eval_id = evaluate(hydra)
+    text = "in job 'db':\nerror: of db\n\nin job 'web-1':\nerror:\n  … while\n  error: of web\n"
+    hydra.world.fail_evaluation("nix-config", "flake-update", text)
+    found = asyncio.run(jobset(hydra).job_of(eval_id, "web-1"))
+    assert found.reason == "does not evaluate: error: of web"
+    found = asyncio.run(jobset(hydra).job_of(eval_id, "mail"))
+    assert found.reason == "has no job mail"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("in job 'nixos.web-1':\nerror: x", "web-1 does not evaluate: error: x"),
+        ("in job 'nixos.\"db.example.org\"':\nerror: x", "db.example.org does not evaluate: error: x"),
+        ("in job 'nixos.mail':\nerror: x", ""),
+        ("nix-eval-jobs returned exit code 1", "nix-eval-jobs returned exit code 1"),
+    ],
+)  # fmt: skip
+def test_only_errors_of_the_hosts_or_of_the_whole_evaluation_count(hydra, text, error):
+    hydra.world.fail_evaluation("nix-config", "flake-update", text)
+    assert asyncio.run(jobset(hydra, job="nixos.{host}").state(HOSTS)).error == error
+
+
+def test_when_a_jobset_is_evaluated_again_is_in_its_state(hydra):
+    row = hydra.world.jobset("nix-config", "flake-update")
+    row.checkinterval, row.enabled = 300, 0
+    state = asyncio.run(jobset(hydra).state(HOSTS))
+    assert (state.check_interval, state.is_under_way, state.is_enabled) == (300, False, False)
+    row.triggertime = 1
+    assert asyncio.run(jobset(hydra).state(HOSTS)).is_under_way
+
+
+def refusal(hydra, name="flake-update"):
+    with pytest.raises(HydraError) as caught:
+        asyncio.run(jobset(hydra, name).require())
+    return caught.value
+
+
+def test_a_jobset_that_is_evaluated_is_not_refused(hydra):
+    asyncio.run(jobset(hydra).require())
+
+
+def test_a_missing_jobset_is_refused_unless_it_may_be_declared(hydra):
+    error = refusal(hydra, "other")
+    assert error.kind is Kind.JOBSET_MISSING
+    assert "'other' of the project 'nix-config'" in error.message
+    hydra.world.declarative_projects.add("nix-config")
+    asyncio.run(jobset(hydra, "other").require())
+    hydra.world.disable_project("nix-config")
+    assert refusal(hydra, "other").kind is Kind.JOBSET_DISABLED
+
+
+def test_a_missing_project_is_refused(hydra):
+    hydra.world.projects.clear()
+    hydra.world.jobsets.clear()
+    assert refusal(hydra).kind is Kind.JOBSET_MISSING
+
+
+@pytest.mark.parametrize("what", ["jobset", "project"])
+def test_a_disabled_jobset_or_project_is_refused(hydra, what):
+    if what == "jobset":
+        hydra.world.disable_jobset("nix-config", "flake-update")
+    else:
+        hydra.world.disable_project("nix-config")
+    error = refusal(hydra)
+    assert error.kind is Kind.JOBSET_DISABLED
+    assert f"the {what} is disabled" in error.message
+
+
 def test_a_renamed_jobset_is_told(hydra):
     hydra.world.rename_jobset("nix-config", "flake-update", "updates")
     with pytest.raises(HydraError) as caught:
-        asyncio.run(jobset(hydra).state())
+        asyncio.run(jobset(hydra).state(HOSTS))
     assert caught.value.kind is Kind.HYDRA_REDIRECT
 
 

@@ -37,7 +37,6 @@ class Evaluator(threading.Thread):
         self.revision = revision
         flake = f"git+file://{self.site.checkout.remote}?ref={CANDIDATE}&rev={revision}"
         with self.world.lock:
-            self.world.add_jobset(PROJECT, CANDIDATE)
             eval_id = self.world.add_eval(PROJECT, CANDIDATE, flake=flake)
             self.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
             self.build_id = self.world.add_build(
@@ -57,7 +56,7 @@ def hydra(desk):
         desk.set(
             "flake_update.hydra", instance=server.url, project=PROJECT, poll="50ms", deadline="30s"
         )
-        server.world.add_project(PROJECT)
+        server.world.add_jobset(PROJECT, CANDIDATE)
         yield server
 
 
@@ -87,6 +86,20 @@ def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra
     told, evaluator = run(desk, hydra, 1)
     assert (told.code, told.json["error.kind"]) == (1, "jobs-red")
     assert f"web failed: {hydra.url}/build/{evaluator.build_id}" in told.json["error.message"]
+    assert (told.json["broken"], told.json["branch"]) == (["web"], None)
+    assert set(desk.site.checkout.tips()) == {"main"}
+
+
+def test_a_jobset_that_is_missing_or_disabled_is_told_before_anything_is_pushed(desk, hydra):
+    desk.site.release(linux="6.94")
+    hydra.world.disable_project(PROJECT)
+    told = desk("run", "--json")
+    assert (told.code, told.json["error.kind"]) == (66, "jobset-disabled")
+    hydra.world.jobsets.clear()
+    hydra.world.disabled_projects.clear()
+    told = desk("run", "--json")
+    assert (told.code, told.json["error.kind"], told.json["branch"]) == (66, "jobset-missing", None)
+    assert "flake_update.branch_pushed" not in told.err
     assert set(desk.site.checkout.tips()) == {"main"}
 
 

@@ -26,7 +26,7 @@ from agent.domain.flake_update.package_change import PackageChange
 from agent.domain.store_path import StorePath
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
 _T = TypeVar("_T")
 CHECKOUT = Path("/checkout")
@@ -256,6 +256,7 @@ class FakeJobset(UpdateJobset):
     """A jobset of which each question is answered by the next of its answers, the last for ever."""
 
     def __init__(self) -> None:
+        self.refusal: AgentError | None = None
         self.states: list[JobsetState | AgentError | None] = [JobsetState("", None)]
         self.evals: list[int | AgentError | None] = [7]
         self.jobs: dict[str, list[JobState | AgentError]] = {}
@@ -264,7 +265,12 @@ class FakeJobset(UpdateJobset):
         self.asked: list[str] = []
 
     @override
-    async def state(self) -> JobsetState | None:
+    async def require(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    @override
+    async def state(self, hosts: Collection[str]) -> JobsetState | None:
         return _next(self.states)
 
     @override

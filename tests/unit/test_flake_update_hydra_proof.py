@@ -179,7 +179,7 @@ def test_a_hydra_that_is_away_for_a_while_is_asked_again(world):
     world.jobset.evals = [UNREACHABLE, HydraError(Kind.JOBSET_MISSING, "not yet"), 9]
     world.jobset.states = [None, UNREACHABLE, BEFORE]
     world.jobset.jobs = {"web": [UNREACHABLE, HydraError(Kind.HYDRA_DEADLINE, "late"), GREEN]}
-    assert len(wait(world)) == 2
+    assert len(wait(world, None)) == 2
     kinds = [f["error.kind"] for e, f in world.sink.said if e.name.endswith("unanswered")]
     assert kinds == [
         "hydra-refused",
@@ -201,3 +201,94 @@ def test_what_waiting_does_not_help_against_ends_it_at_once(world):
         wait(world)
     assert caught.value.kind is Kind.HYDRA_UNAUTHORISED
     assert world.clock.seconds == 0
+
+
+def test_a_jobset_that_is_removed_meanwhile_ends_the_wait(world):
+    world.jobset.evals = [HydraError(Kind.JOBSET_MISSING, "removed")]
+    with pytest.raises(HydraError) as caught:
+        wait(world)
+    assert (caught.value.kind, world.clock.seconds) == (Kind.JOBSET_MISSING, 0)
+
+
+# What is never looked at again
+
+
+def failed(**more):
+    return JobsetState("no such option", 200, 200, **more)
+
+
+def checked(world, seconds):
+    """A time of a check, so many seconds after now."""
+    return int(world.clock.now().timestamp()) + seconds
+
+
+def test_a_failed_check_that_is_the_last_one_ends_the_wait(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [failed(check_interval=0)]
+    with pytest.raises(FlakeError, match="cannot evaluate dddddddddddd: no such option") as caught:
+        wait(world)
+    assert (caught.value.kind, world.clock.seconds) == (Kind.EVALUATION_RED, 30)
+
+
+@pytest.mark.parametrize("state", [failed(check_interval=0, is_under_way=True), failed()])
+def test_a_check_that_comes_or_may_come_is_waited_for(world, state):
+    world.jobset.evals = [None]
+    world.jobset.states = [state]
+    with pytest.raises(FlakeError) as caught:
+        wait(world)
+    assert caught.value.kind is Kind.PROOF_OVERDUE
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(590, 600), (610, 30)])
+def test_a_check_that_is_due_after_the_deadline_is_none(world, interval, seconds):
+    world.jobset.evals = [None]
+    at = checked(world, 0)
+    world.jobset.states = [JobsetState("no such option", at, at, check_interval=interval)]
+    with pytest.raises(FlakeError) as caught:
+        wait(world)
+    assert world.clock.seconds == seconds
+    is_overdue = seconds == 600
+    assert caught.value.kind is (Kind.PROOF_OVERDUE if is_overdue else Kind.EVALUATION_RED)
+
+
+def test_an_eval_that_comes_of_a_late_trigger_is_found(world):
+    world.jobset.evals = [None, None, None, 9]
+    world.jobset.states = [failed(check_interval=0), failed(check_interval=0, is_under_way=True)]
+    assert len(wait(world)) == 2
+
+
+def test_a_jobset_that_is_never_looked_at_is_named_as_such_in_the_end(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [JobsetState("", 100, 100, check_interval=0)]
+    with pytest.raises(FlakeError) as caught:
+        wait(world)
+    assert caught.value.kind is Kind.PROOF_OVERDUE
+    assert "check interval" in caught.value.hint
+
+
+# A disabled jobset
+
+DISABLED = JobsetState("", 100, 100, is_enabled=False)
+
+
+def test_a_jobset_that_is_disabled_meanwhile_ends_the_wait(world):
+    world.jobset.evals = [None]
+    world.jobset.states = [BEFORE, DISABLED]
+    with pytest.raises(HydraError, match="disabled before it evaluated dddddddddddd") as caught:
+        wait(world)
+    assert (caught.value.kind, world.clock.seconds) == (Kind.JOBSET_DISABLED, 30)
+
+
+def test_a_jobset_that_is_disabled_once_it_has_evaluated_has_its_eval(world):
+    world.jobset.evals = [None, UNREACHABLE, None, 9]
+    world.jobset.states = [DISABLED]
+    assert len(wait(world)) == 2
+
+
+def test_the_red_jobs_are_known_when_it_has_failed(world):
+    world.jobset.jobs = {"db": [RED], "web": [GREEN]}
+    proof = HydraProof(world.ports, world.policy, BEFORE, world.evaluated)
+    assert proof.red == ()
+    with pytest.raises(FlakeError):
+        asyncio.run(proof.wait(REVISION))
+    assert [one.host for one in proof.red] == ["db"]

@@ -9,7 +9,7 @@ from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import MergeMethod
 from agent.application.flake_update.result import Outcome, headline
 from agent.application.flake_update.run import Audience, run
-from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, Kind
+from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, HydraError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import CHECKOUT, lock_text, system
@@ -503,7 +503,17 @@ def test_a_branch_that_hydra_cannot_build_is_taken_back(world):
     assert result.error.kind is Kind.JOBS_RED
     assert "web failed: https://hydra.test/web" in result.error.message
     assert set(world.repository.remote) == {"main"}
+    assert (result.branch, result.fields()["broken"]) == (None, ["web"])
+    assert "web" not in result.fields()["changed"]
     assert messages(world) == [("❌ Flake Update Build Failed", "high")]
+
+
+def test_where_hydra_will_evaluate_nothing_nothing_is_pushed(world):
+    world.asks_hydra()
+    world.jobset.refusal = HydraError(Kind.JOBSET_DISABLED, "disabled")
+    result = world.run()
+    assert (result.error.kind, result.exit_code) == (Kind.JOBSET_DISABLED, 66)
+    assert "flake_update.branch_pushed" not in world.sink.names()
 
 
 def test_a_proposal_never_shows_what_hydra_has_not_built(world):

@@ -7,6 +7,8 @@ page of its evals, and each unfinished build. Sources: field by field the record
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,11 +23,14 @@ from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_buil
 from agent.domain.job import Job, default_job_name
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from agent.adapters.hydra.transport import Answer
     from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink
 
 _NOT_FOUND: Final = 404
+_CHECK_NAMES: Final = "check flake_update.hydra.project and flake_update.hydra.jobset"
 HOST: Final = "{host}"
 """What the template of a job's name has in place of the host."""
 
@@ -55,13 +60,53 @@ class HydraUpdateJobset(UpdateJobset):
         self._retries = retries or RETRIES
 
     @override
-    async def state(self) -> JobsetState | None:
+    async def require(self) -> None:
+        found = await self._page()
+        project = await self._project()
+        where = f"the jobset {self._jobset.jobset!r} of the project {self._jobset.project!r}"
+        if found is None and not (project and project.declares_jobsets):
+            raise HydraError(
+                Kind.JOBSET_MISSING,
+                f"Hydra at {self._jobset.instance} does not have {where}",
+                hint=_CHECK_NAMES,
+            )
+        disabled = "jobset" if found and found.is_disabled else "project"
+        if (found and found.is_disabled) or (project and project.is_disabled):
+            raise HydraError(
+                Kind.JOBSET_DISABLED,
+                f"of {where}, the {disabled} is disabled: Hydra evaluates nothing of it",
+                hint=f"enable the {disabled} in Hydra, or {_CHECK_NAMES}",
+            )
+
+    @override
+    async def state(self, hosts: Collection[str]) -> JobsetState | None:
+        found = await self._page()
+        if found is None:
+            return None
+        own = ((host, found.errors.of_job(self._job_of(host).name)) for host in hosts)
+        of_host = next((f"{host} does not evaluate: {error}" for host, error in own if error), "")
+        return JobsetState(
+            found.errors.general or of_host,
+            found.errortime,
+            found.lastcheckedtime,
+            check_interval=found.checkinterval,
+            is_under_way=found.is_under_way,
+            is_enabled=not found.is_disabled,
+        )
+
+    async def _page(self) -> models.JobsetAnswer | None:
         answer = await self._ask(paths.jobset_path(self._jobset, "errors"))
         if answer.status == _NOT_FOUND:
             models.parse(models.ErrorAnswer, answer)
             return None
-        found = models.parse(models.JobsetAnswer, _direct(answer))
-        return JobsetState(found.errors.first, found.errortime, found.lastcheckedtime)
+        return models.parse(models.JobsetAnswer, _direct(answer))
+
+    async def _project(self) -> models.ProjectAnswer | None:
+        """Return what is known of the project; without it nothing is held against the jobset."""
+        answer = await self._ask(paths.project_path(self._jobset))
+        with suppress(HydraError):
+            return models.parse(models.ProjectAnswer, _direct(answer))
+        return None
 
     @override
     async def find_eval(self, revision: str) -> int | None:
@@ -78,22 +123,28 @@ class HydraUpdateJobset(UpdateJobset):
             raise HydraError(
                 Kind.JOBSET_MISSING,
                 f"{answer.url}: there is no such jobset",
-                hint="see flake_update.hydra.project and flake_update.hydra.jobset",
+                hint=_CHECK_NAMES,
             )
         return models.parse(models.FlakeEvalsAnswer, _direct(answer)).evals
 
     @override
     async def job_of(self, eval_id: int, host: str) -> HostJob:
-        name = self._jobset.name.replace(HOST, default_job_name(host))
-        job = Job(self._jobset.instance, self._jobset.project, self._jobset.jobset, name)
+        job = self._job_of(host)
         answer = await self._ask(paths.eval_job_path(eval_id, job))
         if answer.status == _NOT_FOUND:
             models.parse(models.ErrorAnswer, answer)
             link = f"{self._jobset.instance}/eval/{eval_id}"
-            return HostJob(host, JobState.RED, link, f"has no job {name}")
+            page = await self._page()
+            error = page.errors.of_job(job.name) if page else ""
+            reason = f"does not evaluate: {error}" if error else f"has no job {job.name}"
+            return HostJob(host, JobState.RED, link, reason)
         build_id = paths.build_id_of(answer)
         build = models.parse(models.BuildAnswer, _direct(await self._ask(f"/build/{build_id}")))
         return job_of_build(host, build.to_build(), f"{self._jobset.instance}/build/{build_id}")
+
+    def _job_of(self, host: str) -> Job:
+        name = self._jobset.name.replace(HOST, default_job_name(host))
+        return replace(self._jobset, name=name)
 
     async def _ask(self, path: str) -> Answer:
         """Return one answer; each question has a conversation, and so a deadline, of its own."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.application.flake_update import events
 from agent.application.report import error_fields
-from agent.domain.errors import AgentError, FlakeError, Kind
+from agent.domain.errors import AgentError, FlakeError, HydraError, Kind
 from agent.domain.flake_update.comparison import System
 from agent.domain.flake_update.hydra_proof import JobState, tell_red
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from agent.domain.flake_update.hydra_proof import HostJob
 
 _T = TypeVar("_T")
-_CAN_COME: Final = frozenset({Kind.HYDRA_DEADLINE, Kind.JOBSET_MISSING})
-"""Faults that end by themselves, besides those that are tried again: a jobset may be declared by
-the very branch that is to be built."""
+_NEVER_CHECKED: Final = (
+    " Hydra does not look at it by itself before the deadline: give it a check interval, or have"
+    " the forge trigger it"
+)
 
 
 class HydraProof:
@@ -41,6 +42,10 @@ class HydraProof:
         self._ports = ports
         self._jobset = ports.jobset
         self._before = before
+        self._jobs: dict[str, HostJob] = {}
+        # Faults that end by themselves, besides those that are tried again: a jobset that was not
+        # there yet may be declared by the very branch that is to be built.
+        self._can_come = {Kind.HYDRA_DEADLINE, *([] if before else [Kind.JOBSET_MISSING])}
         self._evaluated = evaluated
         self._checks = {before.checked_at if before else None}
         self._failed_checks: set[int | None] = set()
@@ -48,18 +53,23 @@ class HydraProof:
         self._deadline = policy.hydra_deadline.total_seconds()
         self._ends = ports.clock.elapsed() + self._deadline
 
+    @property
+    def red(self) -> tuple[HostJob, ...]:
+        """The hosts' jobs that have failed so far."""
+        return tuple(one for one in self._jobs.values() if one.state is JobState.RED)
+
     async def wait(self, revision: str) -> tuple[HostJob, ...]:
         """Return the hosts' jobs, all green.
 
         Raises:
             FlakeError: EVALUATION_RED, JOBS_RED, PROOF_OVERDUE.
-            HydraError: what waiting does not help against.
+            HydraError: what waiting does not help against, such as JOBSET_DISABLED.
         """
         hosts = tuple(self._evaluated)
         eval_id = await self._wait_for_eval(revision)
         self._ports.sink.emit(events.EVAL_FOUND, eval_id=eval_id, revision=revision)
         told: tuple[int, ...] = ()
-        jobs: dict[str, HostJob] = {}
+        jobs = self._jobs
         while True:
             for host in hosts:
                 if host not in jobs or jobs[host].state is JobState.WAITING:
@@ -85,18 +95,45 @@ class HydraProof:
             eval_id = await self._ask(self._jobset.find_eval(revision))
             if eval_id is not None:
                 return eval_id
-            state = await self._ask(self._jobset.state())
-            if state is not None and state.checked_at not in self._checks:
+            state = await self._ask(self._jobset.state(self._evaluated))
+            is_certain = False
+            if state is not None and not state.is_enabled:
+                eval_id = await self._last_look(revision)
+            elif state is not None and state.checked_at not in self._checks:
                 eval_id = await self._look_again(revision, state)
-                if eval_id is not None:
-                    return eval_id
                 error = self._new_error(state)
-                if error and len(self._failed_checks) > 1:
-                    raise FlakeError(
-                        Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {error}"
-                    )
+                is_certain = len(self._failed_checks) > 1
+            else:
+                # This check is known, and was the last one: what it says is all there will be.
+                is_certain = state is not None and not self._is_checked_again(state)
+            if eval_id is not None:
+                return eval_id
+            if error and is_certain:
+                raise FlakeError(
+                    Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {error}"
+                )
             told = f": {error}" if error else ""
-            await self._sleep(f"the jobset has not evaluated {revision[:12]}{told}", {})
+            await self._sleep(f"the jobset has not evaluated {revision[:12]}{told}", {}, state)
+
+    def _is_checked_again(self, state: JobsetState) -> bool:
+        clock = self._ports.clock
+        left = self._ends - clock.elapsed()
+        return state.is_checked_before(clock.now().timestamp() + left)
+
+    async def _last_look(self, revision: str) -> int | None:
+        """Return the eval that a jobset came to before it was disabled, as one-shot ones are."""
+        try:
+            found = await self._jobset.find_eval(revision) or await self._same_eval()
+        except AgentError as error:
+            self._bear(error)
+            return None
+        if found is None:
+            raise HydraError(
+                Kind.JOBSET_DISABLED,
+                f"the jobset was disabled before it evaluated {revision[:12]}",
+                hint="enable it in Hydra",
+            )
+        return found
 
     async def _look_again(self, revision: str, state: JobsetState) -> int | None:
         """Return the eval that a new check has come to, perhaps just after it was asked for."""
@@ -150,18 +187,21 @@ class HydraProof:
 
     def _bear(self, error: AgentError) -> None:
         """Raise a fault that does not end by itself."""
-        if not error.is_retryable and error.kind not in _CAN_COME:
+        if not error.is_retryable and error.kind not in self._can_come:
             raise error
         self._ports.sink.emit(events.HYDRA_UNANSWERED, **error_fields(error))
 
-    async def _sleep(self, open_question: str, jobs: dict[str, HostJob]) -> None:
+    async def _sleep(
+        self, open_question: str, jobs: dict[str, HostJob], state: JobsetState | None = None
+    ) -> None:
         left = self._ends - self._ports.clock.elapsed()
         if left <= 0:
             red = tell_red(jobs.values())
             raise FlakeError(
                 Kind.PROOF_OVERDUE,
                 f"after {self._deadline:g} s {open_question}{f'; red: {red}' if red else ''}",
-                hint="does the jobset follow flake_update.hydra.branch, and are there builders?",
+                hint="does the jobset follow flake_update.hydra.branch, and are there builders?"
+                + ("" if state is None or self._is_checked_again(state) else _NEVER_CHECKED),
             )
         await self._ports.clock.sleep(min(self._poll, left))
 

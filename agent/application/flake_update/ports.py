@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -224,19 +224,40 @@ class Repository(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobsetState:
-    """What a jobset's last evaluation has come to; two are equal when there was none between."""
+    """What a jobset's last evaluation has come to, and when the next one is."""
 
     error: str
-    """First line of its error, empty where it had none."""
+    """The innermost error of it that is of all jobs, or of a host's; empty where it had none."""
     error_time: int | None
     checked_at: int | None = None
     """When Hydra has last looked for something new, in seconds since 1970."""
+    check_interval: int | None = None
+    """The seconds until Hydra looks again, 0 if only a trigger makes it; None: unknown."""
+    is_under_way: bool = False
+    """Whether an evaluation has begun, or has been triggered."""
+    is_enabled: bool = True
+
+    def is_checked_before(self, instant: float) -> bool:
+        """Whether Hydra looks again before an instant, in seconds since 1970, as far as it says."""
+        if self.is_under_way or self.check_interval is None:
+            return True
+        if self.check_interval == 0:
+            return False
+        return (self.checked_at or 0) + self.check_interval < instant
 
 
 class UpdateJobset(Protocol):
     """The jobset in Hydra that proves updates. Everything raises HydraError."""
 
-    async def state(self) -> JobsetState | None:
+    async def require(self) -> None:
+        """Refuse a jobset that will evaluate nothing: JOBSET_MISSING, JOBSET_DISABLED.
+
+        One that is missing is no fault where the project's jobsets are declared by a repository:
+        it may come with the update's branch.
+        """
+        ...
+
+    async def state(self, hosts: Collection[str]) -> JobsetState | None:
         """Return what its last evaluation has come to; None where there is no such jobset yet."""
         ...
 

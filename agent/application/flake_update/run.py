@@ -35,6 +35,7 @@ from agent.domain.flake_update.branch import (
     choose_branch,
 )
 from agent.domain.flake_update.comparison import Broken, Comparison
+from agent.domain.flake_update.hydra_proof import mark_red
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
 from agent.domain.flake_update.report import commit_message, mark_of
 
@@ -211,16 +212,18 @@ class _Run:
         _refuse_broken(comparison)
         if not comparison.changed:
             return RunResult(Outcome.HOSTS_UNCHANGED, comparison)
-        self.branch = target.name
         if self.dry_run:
             return RunResult(Outcome.DRY_RUN, comparison, target.name)
+        # Until Hydra has built it, it is on no branch of this name, unless on one from before.
+        self.branch = target.name if target.replaces else None
         day = self.ports.clock.now().date()
         with step(self.ports.sink, "Committing"):
             message = commit_message(comparison, day, (TRAILER,))
             revision = await self.ports.repository.commit(trees.after, message)
         if self._asks_hydra:
-            await self._let_hydra_build(revision, evaluated)
+            await self._let_hydra_build(revision, evaluated, comparison)
             self.comparison = comparison = await self._compare_as_built(trees, comparison)
+        self.branch = target.name
         proposal = self._proposal_of(target.name)
         older = next((one for one in self.proposals if one.head != target.name), None)
         update = Update(revision, trees.updated, target, day, proposal, older, self.look_at)
@@ -228,7 +231,9 @@ class _Run:
         outcome = Outcome.PROPOSED if found else Outcome.PUSHED
         return RunResult(outcome, comparison, target.name, revision, found)
 
-    async def _let_hydra_build(self, revision: str, evaluated: Evaluated) -> None:
+    async def _let_hydra_build(
+        self, revision: str, evaluated: Evaluated, comparison: Comparison
+    ) -> None:
         """Have the revision where Hydra looks until it has built every host of it.
 
         That is no branch of what is proposed: nobody shall see, or merge, what is not proven.
@@ -238,10 +243,15 @@ class _Run:
         left = self.tips.get(name)
         if left is not None and not (await self._look_at(name)).is_own:
             raise _diverged(name)
-        proof = HydraProof(ports, self.policy, await ports.jobset.state(), evaluated.after)
-        async with on_branch(ports, revision, Target(name, left), self.look_at):
-            with step(ports.sink, "Waiting for Hydra"):
-                await proof.wait(revision)
+        await ports.jobset.require()
+        before = await ports.jobset.state(evaluated.after)
+        proof = HydraProof(ports, self.policy, before, evaluated.after)
+        try:
+            async with on_branch(ports, revision, Target(name, left), self.look_at):
+                with step(ports.sink, "Waiting for Hydra"):
+                    await proof.wait(revision)
+        finally:
+            self.comparison = mark_red(comparison, proof.red)
 
     async def _compare_as_built(self, trees: Trees, comparison: Comparison) -> Comparison:
         """Return the report with the packages of what Hydra has built: of trees without changes."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.domain.build import BUILD_STATUS
+from agent.domain.flake_update.comparison import Broken, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.domain.build import Build
+    from agent.domain.flake_update.comparison import Comparison
 
 
 class JobState(StrEnum):
@@ -45,6 +47,13 @@ def job_of_build(host: str, build: Build, link: str) -> HostJob:
         return HostJob(host, JobState.GREEN, link, output=output)
     how = BUILD_STATUS.get(-1 if build.status is None else build.status, "failed")
     return HostJob(host, JobState.RED, link, how, output)
+
+
+def mark_red(comparison: Comparison, red: Iterable[HostJob]) -> Comparison:
+    """Return a comparison in which the hosts that Hydra could not build are broken."""
+    reasons = {one.host: Broken(Stage.BUILD, f"{one.reason}: {one.link}") for one in red}
+    hosts = (replace(one, after=reasons.get(one.host, one.after)) for one in comparison.hosts)
+    return replace(comparison, hosts=tuple(hosts))
 
 
 def tell_red(jobs: Iterable[HostJob]) -> str:

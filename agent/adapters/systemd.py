@@ -20,7 +20,7 @@ from agent.domain.switch_output import is_telling, with_what_counts
 from agent.domain.units import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from agent.adapters.process import Runner
@@ -34,6 +34,8 @@ _PING: Final = (
     *("--timeout=20", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
     *("org.freedesktop.DBus.Peer", "Ping"),
 )
+_LATE: Final = "timed out"
+"""busctl's own timeout ends with "Connection timed out": a bus that is slow is one."""
 _POLL: Final = 0.2
 _LONGEST_POLL: Final = 2.0
 _ASKED: Final = 3
@@ -137,7 +139,7 @@ class SystemdCommands:
         done = await self._try(*systemctl, "show", f"--property={names}", unit)
         if done is None or done.returncode != 0:
             return None
-        shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        shown = _properties(done.stdout)
         return shown if all(shown.get(name) for name in needed) else None
 
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
@@ -245,20 +247,30 @@ class SystemdCommands:
         """Return what the transient unit and switch-to-configuration's lock show."""
         unit = self._activation_unit
         shown = await self._show(self._systemctl, unit, STATE, _WHOSE)
-        if (
-            shown is not None
-            and UnitStatus(shown["LoadState"], shown["ActiveState"], shown["SubState"]).is_at_work
-        ):
-            found = _ARGV.search(shown.get("ExecStart", ""))
-            return ActivationSeen(
-                is_at_work=True,
-                command=tuple(found[1].split()) if found else (),
-                invocation=shown.get("InvocationID", ""),
-            )
+        if shown is not None and _is_at_work(shown):
+            return _seen(unit, shown)
         is_locked = self._is_locked()
+        if is_locked and (seen := await self._under_another_name()):
+            return seen
         return ActivationSeen(
             is_at_work=None if shown is None and is_locked is False else is_locked
         )
+
+    async def _under_another_name(self) -> ActivationSeen | None:
+        """Return the one transient unit at work that has more than the usual name.
+
+        A nixos-rebuild of NixOS 26.05's time of development added eight hexadecimal digits to it.
+        """
+        names = ",".join(("Id", *STATE, *_WHOSE))
+        pattern = f"{self._activation_unit.removesuffix('.service')}-*.service"
+        done = await self._try(*self._systemctl, "show", f"--property={names}", pattern)
+        if done is None or done.returncode != 0:
+            return None
+        blocks = map(_properties, done.stdout.split("\n\n"))
+        found = [
+            shown for shown in blocks if all(map(shown.get, ("Id", *STATE))) and _is_at_work(shown)
+        ]
+        return _seen(found[0]["Id"], found[0]) if len(found) == 1 else None
 
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`.
@@ -278,11 +290,10 @@ class SystemdCommands:
 
         It is looked at again just before each blow: another one may have the name by now.
         """
-        unit = self._activation_unit
-        if (await self.activation()).invocation == invocation:
-            await self._try(*self._systemctl, "stop", unit)
-        if (await self.activation()).invocation == invocation:
-            await self._try(*self._systemctl, "kill", "--signal=SIGKILL", unit)
+        if (seen := await self.activation()).invocation == invocation:
+            await self._try(*self._systemctl, "stop", seen.unit)
+        if (seen := await self.activation()).invocation == invocation:
+            await self._try(*self._systemctl, "kill", "--signal=SIGKILL", seen.unit)
         for _ in range(round(_TIMEOUT / _POLL)):
             seen = await self.activation()
             if seen.is_at_work is False or seen.invocation not in ("", invocation):
@@ -316,7 +327,8 @@ class SystemdCommands:
 
         Without a manager that can be asked for one it runs by itself. It is never begun twice: what
         went wrong with an activation that has begun looks just as what kept one from beginning.
-        `spent` are the seconds of the activation's deadline that are gone already.
+        `spent` are the seconds of the activation's deadline that are gone already. systemd itself
+        ends what takes longer: of an installer's run that hangs no row says that it is the agent's.
         """
         timeout = max(self._activate_deadline - spent, 1.0)
         file = f"{self._activation_unit.removesuffix('.service')}.env"
@@ -324,6 +336,7 @@ class SystemdCommands:
             *self._systemd_run,
             *(self._environment_of(file, variables) or ()),
             *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec"),
+            f"--property=RuntimeMaxSec={timeout:.0f}s",
             *(f"--unit={self._activation_unit.removesuffix('.service')}", *script),
         )
         has_units = self._is_managed() and not await self._has_no_bus()
@@ -346,7 +359,9 @@ class SystemdCommands:
         if not (self._run_dir / "systemd/private").is_socket():
             return False
         done = await self._try(*self._busctl, *_PING)
-        return done is not None and done.returncode != 0 and not done.timed_out
+        if done is None or done.returncode == 0 or done.timed_out:
+            return False
+        return _LATE not in done.tail
 
     def _inherited(self) -> list[tuple[str, str]]:
         return [
@@ -403,6 +418,24 @@ class SystemdCommands:
             return await self._runner.run(argv, timeout=timeout)
         except ProgramMissingError:
             return None
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _is_at_work(shown: Mapping[str, str]) -> bool:
+    return UnitStatus(shown["LoadState"], shown["ActiveState"], shown["SubState"]).is_at_work
+
+
+def _seen(unit: str, shown: Mapping[str, str]) -> ActivationSeen:
+    found = _ARGV.search(shown.get("ExecStart", ""))
+    return ActivationSeen(
+        is_at_work=True,
+        command=tuple(found[1].split()) if found else (),
+        invocation=shown.get("InvocationID", ""),
+        unit=unit,
+    )
 
 
 def _said(done: Completed | None) -> str:

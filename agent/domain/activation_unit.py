@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class ActivationSeen:
     """The words of the unit's ExecStart; empty without a unit at work, or where that is unknown."""
     invocation: str = ""
     """The unit's InvocationID; empty as the command is."""
+    unit: str = field(default="", compare=False)
+    """The unit's name, which is not nixos-rebuild's usual one in some of its releases."""
 
 
 def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | None) -> bool:

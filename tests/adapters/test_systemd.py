@@ -723,6 +723,62 @@ def test_the_next_one_in_the_unit_is_not_killed_in_the_place_of_the_one_that_was
     assert verbs() == ["stop"]
 
 
+OF_ITS_OWN = "nixos-rebuild-switch-to-configuration-9767bc07.service"
+
+
+def other_name(commands, invocation="11", *, units=1):
+    """Let a nixos-rebuild be at work in a unit whose name is a new one each time."""
+    program = f"{NEW}/bin/switch-to-configuration"
+    block = shown(
+        Id=OF_ITS_OWN,
+        LoadState="loaded",
+        ActiveState="active",
+        SubState="running",
+        ExecStart=f"{{ path={program} ; argv[]={program} switch ; ignore_errors=no ; pid=1 }}",
+        InvocationID=invocation,
+    )
+    ended = block.replace("=active", "=inactive").replace("=running", "=dead")
+    commands.answer(
+        "systemctl show",
+        "nixos-rebuild-switch-to-configuration-*.service",
+        out="\n".join([ended, *[block] * units]),
+    )
+
+
+def test_an_activation_in_a_unit_of_another_name_is_seen_by_its_lock(commands):
+    kernels(commands)
+    other_name(commands)
+    assert play(commands.systemd.is_activating()) is False
+    with locked(commands):
+        seen = play(commands.systemd.activation())
+        assert (seen.unit, seen.invocation) == (OF_ITS_OWN, "11")
+        assert is_ours(seen, {NEW}, "11")
+        assert play(commands.systemd.begun(frozenset({NEW}))) == "11"
+
+
+def test_it_is_stopped_by_that_name(commands, monkeypatch):
+    kernels(commands)
+    other_name(commands)
+    monkeypatch.setattr("agent.adapters.systemd._TIMEOUT", 0.1)
+    with locked(commands):
+        play(commands.systemd.stop_activation("11"))
+    done = [words for words in commands.asked_briefly() if words.split()[1] in ("stop", "kill")]
+    assert done == [f"systemctl stop {OF_ITS_OWN}", f"systemctl kill {OF_ITS_OWN}"]
+
+
+@pytest.mark.parametrize("doubt", ["two of them", "no answer", "none"])
+def test_of_what_holds_the_lock_without_a_name_nobody_knows_whose_it_is(commands, doubt):
+    kernels(commands)
+    if doubt == "two of them":
+        other_name(commands, units=2)
+    elif doubt == "no answer":
+        commands.answer("systemctl show", "-*.service", code=1)
+    with locked(commands):
+        seen = play(commands.systemd.activation())
+    assert seen == ActivationSeen(is_at_work=True)
+    assert not is_ours(seen, {NEW}, None)
+
+
 # --- switch-to-configuration
 
 
@@ -743,6 +799,7 @@ def test_it_runs_in_the_transient_unit_that_nixos_rebuild_uses(tmp_path):
     assert argv[-2:] == [f"{NEW}/bin/switch-to-configuration", "test"]
     assert f"--unit={TRANSIENT.removesuffix('.service')}" in argv
     assert {"--collect", "--pipe", "--service-type=exec", "--no-ask-password"} <= set(argv)
+    assert "--property=RuntimeMaxSec=60s" in argv  # of what hangs nobody may know whose it is
     passed = {argv[at + 1] for at, word in enumerate(argv) if word == "-E"}
     assert set(by_unit) <= passed
     assert "HOME" not in passed
@@ -815,12 +872,12 @@ def test_without_a_bus_it_runs_by_itself(tmp_path, commands):
     assert programs_run(commands) == ["busctl"]
 
 
-@pytest.mark.parametrize("why", ["the socket is missing", "busctl is missing"])
+@pytest.mark.parametrize("why", ["the socket is missing", "busctl is missing", "it is slow"])
 def test_a_bus_of_which_nothing_is_known_is_taken_for_one(tmp_path, commands, why):
     managed(commands, listens=why != "the socket is missing")
     if why == "busctl is missing":
         (commands.directory / "bin/busctl").unlink()
-    commands.answer("busctl", code=1)
+    commands.answer("busctl", code=1, err="Call failed: Connection timed out\n")
     commands.answer("systemd-run", code=1)
     assert activate(commands, toplevel=system_with(tmp_path, "exit 0")).returncode == 1
     assert programs_run(commands)[-1] == "systemd-run"

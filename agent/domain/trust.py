@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from agent.domain.errors import Kind, NixError
+from agent.domain.loose_inputs import LooseInput, loose_inputs
 from agent.domain.origin import (
     ByName,
     Origin,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 MAX_LOCK: Final = 4 * 1024 * 1024
 _MAX_TOLD: Final = 5
 _MAX_DEPTH: Final = 32
+_WITH_URL: Final = ("git", "hg", "tarball", "file")
 _MAX_STEPS: Final = 1000
 _HINT: Final = "if that is meant, set trust.allow_insecure = {prefixes}"
 
@@ -87,6 +90,18 @@ def wanted_of_source(source: FlakeSource) -> tuple[Wanted, ...]:
         declared = _json(source.inputs)
         locked = () if source.lock is None else _locked(source.lock, source.directory)
         return (*_declared(declared, source.directory, ""), *locked)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _unknown("an input of the flake", error) from error
+
+
+def loose_inputs_of(one: LooseInput, source: FlakeSource) -> tuple[LooseInput, ...]:
+    """Return the inputs of a flake that nix would look into for what they want in turn.
+
+    Raises:
+        NixError: FLAKE_INSECURE: nobody can tell.
+    """
+    try:
+        return tuple(loose_inputs(one.reference, source, one.locked))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _unknown("an input of the flake", error) from error
 
@@ -243,12 +258,14 @@ def _locked(text: str, directory: str) -> Iterator[Wanted]:
         if locked is None and key == root:
             continue
         parent = node.get("parent")
-        base = _directory_of(nodes, root, parent) if parent else directory
+        base = _directory_of(nodes, root, parent, directory) if parent else directory
         for attributes in (locked, {**locked, **info}, {**info, **locked})[: 3 if info else 1]:
             yield Wanted(f"the input {key!r}", source_of_attributes(attributes), base)
 
 
-def _directory_of(nodes: Mapping[str, Any], root: str, path: Sequence[str]) -> str:
+def _directory_of(
+    nodes: Mapping[str, Any], root: str, path: Sequence[str], directory: str, depth: int = 0
+) -> str:
     """Return the directory, in its tree, of the flake that a path of inputs leads to."""
     key, left, steps = root, list(path), 0
     while left:
@@ -260,9 +277,21 @@ def _directory_of(nodes: Mapping[str, Any], root: str, path: Sequence[str]) -> s
             key = target
         else:  # another input's path, from the root on
             key, left = root, [*target, *left]
-    locked = nodes[key]["locked"]
-    inside = locked["path"] if locked["type"] == "path" else ""
-    return str(locked.get("dir") or ("" if inside.startswith("/") else inside))
+    return _directory_of_node(nodes, root, nodes[key], directory, depth)
+
+
+def _directory_of_node(
+    nodes: Mapping[str, Any], root: str, node: Mapping[str, Any], directory: str, depth: int
+) -> str:
+    locked, parent = node["locked"], node.get("parent")
+    if locked["type"] != "path" or locked["path"].startswith("/"):
+        return str(locked.get("dir", ""))
+    if depth > _MAX_DEPTH:
+        raise ValueError("paths are nested too deeply")
+    above = _directory_of(nodes, root, parent, directory, depth + 1) if parent else directory
+    return posixpath.normpath(
+        posixpath.join(above, str(locked["path"]), str(locked.get("dir", "")))
+    )
 
 
 def _declared(inputs: Any, directory: str, path: str, depth: int = 0) -> Iterator[Wanted]:
@@ -272,7 +301,9 @@ def _declared(inputs: Any, directory: str, path: str, depth: int = 0) -> Iterato
     for name, declared in sorted(inputs.items()):
         here = f"{path}/{name}" if path else name
         label = f"the input {here!r} of flake.nix"
-        if isinstance(declared.get("url"), str):
+        # With a type the URL is one of its attributes, as of git the repository's own.
+        is_attribute = declared.get("type") in _WITH_URL
+        if isinstance(declared.get("url"), str) and not is_attribute:
             yield Wanted(label, source_of_reference(declared["url"]), directory, is_locked=False)
         if "type" in declared:
             yield Wanted(label, source_of_attributes(declared), directory, is_locked=False)

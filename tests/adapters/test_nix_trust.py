@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.adapters.nix_environment import confinement
 from agent.adapters.resolver import SystemResolver
+from agent.application.fetchable import require_fetchable
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import UrlPrefix
 from agent.domain.trust import fault_of, refusals, wanted_of_source
+from fakes.world import World
 from farm import HOST
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ class Repository:
 
     def __init__(self, root: Path) -> None:
         self.root = root / "flake"
-        self.root.mkdir()
+        self.root.mkdir(parents=True)
         self.secret = root / "secret"
         self.secret.mkdir()
         (self.secret / "key").write_text(SECRET)
@@ -51,8 +54,11 @@ class Repository:
     def commit(self) -> LockedFlakeReference:
         self._git("add", "--all")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "x")
-        revision = self._git("rev-parse", "HEAD").strip()
-        return LockedFlakeReference(f"git+file://{self.root}?ref=main&rev={revision}")
+        return LockedFlakeReference(f"git+file://{self.root}?ref=main&rev={self.revision}")
+
+    @property
+    def revision(self) -> str:
+        return self._git("rev-parse", "HEAD").strip()
 
     def _git(self, *arguments: str) -> str:
         argv = ("git", "-C", str(self.root), *arguments)
@@ -170,6 +176,61 @@ def test_a_flakes_code_cannot_make_nix_ask_this_host(nix_on_host, repository):
 
     with pytest.raises(NixError, match="forbidden in restricted mode"):
         asyncio.run(nix.evaluate_toplevel(flake, HOST))
+
+
+@pytest.fixture
+def dependency(tmp_path, repository):
+    """Another flake, which wants what is private on this host."""
+    other = Repository(tmp_path / "other")
+    path = repository.secret
+    other.flake(f'{{ inputs.y = {{ url = "path:{path}"; flake = false; }}; outputs = _: {{ }}; }}')
+    return other
+
+
+def look_and_evaluate(on, flake, *repositories):
+    """Do what a run does: judge what a flake would bring, and evaluate it."""
+    allowed = tuple(each.prefix for each in repositories)
+    nix = on.nix(allow_insecure=allowed)
+
+    async def go() -> None:
+        await require_fetchable(replace(World().ports, nix=nix), allowed, flake)
+        await nix.evaluate_toplevel(flake, HOST)
+
+    asyncio.run(go())
+
+
+def test_what_an_input_wants_that_the_lock_file_lacks_is_not_fetched(
+    nix_on_host, repository, dependency
+):
+    wants = f'{{ inputs.x.url = "{dependency.prefix}"; outputs = _: {{ }}; }}'
+    flake = repository.flake(wants, '{"nodes":{"root":{}},"root":"root","version":7}')
+
+    with pytest.raises(NixError, match=f"path:{repository.secret}") as caught:
+        look_and_evaluate(nix_on_host, flake, repository, dependency)
+
+    assert caught.value.kind is Kind.FLAKE_INSECURE
+    assert not is_in_store(nix_on_host, SECRET)
+
+
+def test_what_an_input_wants_that_another_is_said_to_be_is_not_fetched(
+    nix_on_host, repository, dependency
+):
+    place = {"type": "git", "url": dependency.prefix.removeprefix("git+"), "ref": "main"}
+    node = {"locked": {**place, "rev": dependency.revision}, "original": place}
+    nodes = {
+        "root": {"inputs": {"x": "x", "z": "z"}},
+        "x": {**node, "inputs": {"y": ["z"]}},
+        "z": {**node, "flake": False},
+    }
+    wants = f'{{ inputs.x.url = "{dependency.prefix}?ref=main"; outputs = _: {{ }}; }}'
+    lock = json.dumps({"nodes": nodes, "root": "root", "version": 7})
+    flake = repository.flake(wants, lock)
+
+    with pytest.raises(NixError, match=f"path:{repository.secret}") as caught:
+        look_and_evaluate(nix_on_host, flake, repository, dependency)
+
+    assert caught.value.kind is Kind.FLAKE_INSECURE
+    assert not is_in_store(nix_on_host, SECRET)
 
 
 def test_git_is_kept_to_what_the_settings_allow():

@@ -188,6 +188,7 @@ def test_whatever_stands_before_a_credential_it_is_not_shown(text):
         "started session-c1.scope",
         "compass=3 passed=4 assigned=5 bypass=1 design: 2",
         "--no-update-lock-file --option substitute true",
+        '"token_file": ["/run/x"], token_file%3D/run/x, <b>fine</b>',
         "github:o/sk-learning-with-nix-2/main",
         "hmac-sha2-256, laptop: ok, otp-service.service failed",
         "syntax error: <token> expected, <session> seen</p>",

@@ -395,6 +395,25 @@ def test_a_relative_path_is_seen_from_the_flake_that_names_it():
     assert fault_of(GOOD, inside) is None
 
 
+def test_relative_paths_are_seen_one_from_the_other():
+    common = {"locked": {"type": "path", "path": "../common"}, "parent": []}
+    within = {"locked": {"type": "path", "path": "./lib"}, "parent": ["n0"]}
+    above = {"locked": {"type": "path", "path": "../../hosts"}, "parent": ["n0", "n1"]}
+    outside = {"locked": {"type": "path", "path": "../../../etc"}, "parent": ["n1"]}
+
+    def judged(*nodes: dict) -> NixError | None:
+        return fault_of(GOOD, FlakeSource(lock(*nodes), "{}", "hosts"))
+
+    named = {**common, "inputs": {"n1": "n1"}}
+    assert judged(named, within, above) is None
+    assert judged(named, within, outside) is not None
+
+    rings = [{"locked": {"type": "path", "path": "."}, "parent": ["n0"]} for _ in range(2)]
+    fault = judged(*rings)
+    assert fault is not None
+    assert "nested too deeply" in fault.message
+
+
 def test_a_relative_path_is_found_along_inputs_that_follow_others():
     nodes = {
         "root": {"inputs": {"a": "a", "b": ["a", "deep"]}},
@@ -478,6 +497,8 @@ def test_an_update_may_go_on_with_what_was_committed_and_bring_nothing_else():
         {"x": {"type": "path", "path": "/root/.ssh"}},
         {"x": {"url": "github:o/r", "inputs": {"y": {"url": "path:/root/.ssh"}}}},
         {"x": {"url": "github:o/r", "type": "path", "path": "/root/.ssh"}},
+        {"x": {"url": "path:/root/.ssh", "type": "github", "owner": "o", "repo": "r"}},
+        {"x": {"url": "file:///root/r", "type": "git"}},
         {"x": "path:/root/.ssh"},
         ["path:/root/.ssh"],
     ],
@@ -498,6 +519,8 @@ def test_what_the_lock_file_lacks_is_judged_as_it_is_declared(declared):
         {"x": {"url": "github:o/r", "flake": False, "inputs": {"y": {"follows": "z"}}}},
         {"x": {"url": "git+ssh://git@h.example/r?ref=main"}, "self": {"submodules": True}},
         {"x": {"url": "https://h.example/latest.tar.gz"}},
+        {"x": {"type": "git", "url": "ssh://git@h.example/r", "ref": "main"}},
+        {"x": {"type": "git", "url": "git@h.example:r"}},
     ],
 )
 def test_what_is_declared_may_be_unlocked_for_the_lock_file_locks_it(declared):

@@ -126,11 +126,11 @@ class Fate:
         return fired - self.armed_at, moment(self.host, ended) - fired
 
     def _assert_written_down_once_there_is_room(self) -> None:
-        assert set(marks(self.host)) == {"confirmed", "rolled-back"}
+        # It is beside the history by now, where some room was kept.
+        assert set(marks(self.host)) == {"confirmed"}
         self.host.ok("rm", _FILLING)
         assert self.host.run("systemctl", "start", UPGRADE).rc == 0
-        # What could not be written down when it was known is not known any more.
-        assert summaries(self.host, UPGRADE)[-1]["reasons"][0]["name"] == "suspect"
+        assert summaries(self.host, UPGRADE)[-1]["reasons"][0]["name"] == "denied"
 
 
 def fates() -> dict[str, Fate]:
@@ -142,7 +142,7 @@ def fates() -> dict[str, Fate]:
             described("26.05.4", agent_units=cannot), reason="confirm-unit-failed"
         ),
         "nor is there room": Fate(
-            described("26.05.5", agent_units=cannot), reason="cut-short", fills_disk=True
+            described("26.05.5", agent_units=cannot), reason="confirm-unit-failed", fills_disk=True
         ),
     }
 

@@ -21,9 +21,9 @@ _DOWNGRADE: Final = "downgrade"
 def command(config_file: Path | None, what: str, reason: str) -> None:
     """Lift a denial: the next run may activate the path again.
 
-    With `downgrade` instead of a path or a build, the builds that this host has taken before count
-    no more, and the next one is taken whatever its number: after Hydra's database was reset, or
-    when one build had a number that was far too high.
+    With `downgrade` instead of a path or a build, forget which builds this host has taken: the next
+    one is then taken whatever its number. That is for a Hydra whose database was reset, or after
+    one build with a number that was far too high.
     """
     from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
     from agent.cli.quietly import with_policy, with_ports  # noqa: PLC0415
@@ -33,7 +33,7 @@ def command(config_file: Path | None, what: str, reason: str) -> None:
             config_file,
             lambda ports, policy, run: by_hand.allow_downgrade(ports, policy, run, reason),
         )
-        click.echo(f"builds older than {taken.build_id} are no downgrade any more")
+        click.echo(f"builds older than {taken.build_id} no longer count as downgrades")
         return
     toplevel = with_ports(config_file, lambda ports, run: by_hand.allow(ports, run, what, reason))
     click.echo(f"{toplevel} is allowed again")

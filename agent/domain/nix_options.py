@@ -51,8 +51,8 @@ def refuse_open_secrets(flags: Sequence[str]) -> None:
     if hide_secrets(words) != words or has_secret(" ".join(words)):
         raise ValueError(
             "a flag has a password or a token in it, which everybody on this host could read among"
-            " the arguments of nix: an option of nix goes as '--option', NAME, VALUE, and is passed"
-            " on by the environment; passwords belong in nix's netrc-file"
+            " the arguments of nix: write an option of nix as '--option', NAME, VALUE, which goes"
+            " by the environment; passwords belong in nix's netrc-file"
         )
     if any("#" in line for line in split.lines):
         raise ValueError(

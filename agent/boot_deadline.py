@@ -77,7 +77,11 @@ def _place(name: str, arguments: Sequence[str]) -> str:
 
 def _unconfirmed(places: dict[str, str]) -> str | None:
     """Return the system that was booted and is still to be confirmed, None if there is none."""
-    running, booted = (_resolved(places[name]) for name in ("current_system", "booted_system"))
+    # A setting, or a variable, that leads nowhere makes no host an unconfirmed one.
+    running, booted = (
+        _resolved(places[name]) or _resolved(_LINKS[name])
+        for name in ("current_system", "booted_system")
+    )
     marks_dir = places["marks_dir"]
     if running is not None and running in _family(marks_dir, "confirmed"):
         return None

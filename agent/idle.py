@@ -261,8 +261,13 @@ def _connection(note: dict[str, object]) -> HTTPConnection:
 def _touch(state_dir: str, note: dict[str, object], cookie: str) -> None:
     """Leave the time of this contact, and the cookie if it is a new one."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime())
-    with open(os.path.join(state_dir, LAST_CONTACT), "w") as stream:  # noqa: PTH118, PTH123
-        stream.write(stamp)
+    # Not blocking: in its place may be a pipe that nobody reads.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    handle = os.open(os.path.join(state_dir, LAST_CONTACT), flags, 0o600)  # noqa: PTH118
+    try:
+        os.write(handle, stamp.encode())
+    finally:
+        os.close(handle)
     if cookie != note.get("cookie"):
         write_note(state_dir, {**note, "cookie": cookie})
 

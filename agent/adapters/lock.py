@@ -22,6 +22,9 @@ _MAX_NOTE: Final = 200
 _MODE: Final = 0o600
 """Whoever may open the file may hold the lock, and keep the agent from its work."""
 
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+"""What a link leads to is nobody's lock, and is not to be written to."""
+
 
 class FileLock:
     """`flock` on `agent.lock`; the kernel lets go of it however the process ends."""
@@ -39,7 +42,7 @@ class FileLock:
         """
         try:
             make_private(self._file.parent)
-            handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            handle = os.open(self._file, _OPEN | os.O_CREAT, _MODE)
             os.fchmod(handle, _MODE)
         except OSError as error:
             raise state_fault(self._file, error) from error
@@ -112,6 +115,6 @@ def _note(handle: int, text: bytes) -> None:
 
 def _opened(file: Path, flags: int = 0) -> int | None:
     try:
-        return os.open(file, os.O_RDWR | os.O_CLOEXEC | flags, _MODE)
+        return os.open(file, _OPEN | flags, _MODE)
     except OSError:
         return None

@@ -25,15 +25,18 @@ _PROBE: Final = 1 << 16
 def make_private(directory: Path) -> None:
     """Make the state directory, and close it and its files to everybody but their owner.
 
-    Who can open the history can hold its locks. Links are not followed, and what is another
-    user's is left alone.
+    Who can open the history can hold its locks. What is another user's is left alone; so is what a
+    link of another user's leads to, and every link within the directory.
 
     Raises:
         OSError: there is no directory, and none can be made.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    with suppress(OSError):  # a link, or a directory that only its owner may look into
+    with suppress(OSError):  # of another user's, who alone may look into it
+        is_link = stat.S_ISLNK(directory.lstat().st_mode)
+        if is_link and directory.lstat().st_uid == os.geteuid():
+            directory = directory.resolve(strict=True)
         handle = os.open(directory, flags | os.O_DIRECTORY)
         try:
             if not _tighten(handle):

@@ -204,6 +204,13 @@ def test_the_last_contact_is_noted_each_time(idling):
     assert datetime.fromisoformat(contact.read_text().strip()) >= before
 
 
+def test_a_pipe_in_its_place_keeps_no_idle_run_waiting(idling):
+    contact = idling.state_dir / "last-contact"
+    contact.unlink(missing_ok=True)
+    os.mkfifo(contact)
+    assert idling.attempt() is None
+
+
 def test_the_note_is_not_for_everybody(idling):
     assert (idling.state_dir / "idle.json").stat().st_mode & 0o777 == 0o600
     assert idling.attempt() == 0

@@ -192,3 +192,36 @@ def test_nobody_else_may_open_the_file_and_so_hold_the_lock(tmp_path, before):
         file.chmod(before)
     with FileLock(tmp_path).hold():
         assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_in_the_place_of_the_lock_is_no_lock(tmp_path):
+    other, state = tmp_path / "other", tmp_path / "state"
+    other.write_text("another's")
+    other.chmod(0o644)
+    state.mkdir()
+    (state / "agent.lock").symlink_to(other)
+    with pytest.raises(HostError) as caught, FileLock(state).hold():
+        pytest.fail("it was held")
+    assert caught.value.kind is Kind.STATE_UNUSABLE
+    assert other.read_text() == "another's"
+    assert other.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_state_directory_behind_a_link_of_ones_own_is_closed_too(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "state"
+    real.mkdir()
+    for name in ("journal.sqlite", "agent.lock"):
+        (real / name).touch()
+        (real / name).chmod(0o644)
+    real.chmod(0o1777)
+    link.symlink_to("real")
+    with FileLock(link).hold():
+        pass
+    assert real.stat().st_mode & 0o077 == 0
+    assert {file.stat().st_mode & 0o077 for file in real.iterdir()} == {0}
+
+
+def test_a_link_that_leads_to_no_directory_is_a_fault(tmp_path):
+    (tmp_path / "state").symlink_to("nowhere")
+    with pytest.raises(HostError), FileLock(tmp_path / "state").hold():
+        pytest.fail("it was held")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import boot_deadline
 from agent.boot_deadline import COUNTED, end_boot
 
 # The runner of the tests has threads, and the command has none.
@@ -133,6 +134,14 @@ def test_a_host_that_runs_its_confirmed_system_has_nothing_to_end(boot, marks):
     assert boot.end(failing) == 0
     assert not boot.acted.exists()
     assert boot.counted() is None
+
+
+def test_a_setting_that_leads_nowhere_makes_no_host_an_unconfirmed_one(boot, monkeypatch):
+    monkeypatch.setitem(boot_deadline._LINKS, "current_system", str(boot.root / "current-system"))
+    boot.up(boot.old, confirmed=boot.old, staged=boot.old)
+    boot.config.write_text(boot.config.read_text().replace("current-system", "nowhere"))
+    assert boot.end(failing) == 0
+    assert not boot.acted.exists()
 
 
 def test_so_has_one_that_runs_a_specialisation_of_it_or_was_switched_to_it(boot):

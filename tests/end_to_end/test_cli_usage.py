@@ -54,7 +54,7 @@ def test_the_version_is_told(capsys):
         (["rollback", "--reason", "\n"], "say why"),
         (["deny", "--reason", "x"], "Missing argument 'PATH|BUILD'"),
         (["deny", "1", "--reason", "x", "--for", "soon"], "--for"),
-        (["allow"], "Missing argument 'PATH|BUILD'"),
+        (["allow"], "Missing argument 'PATH|BUILD|downgrade'"),
         (["rollback"], "Missing option '--reason'"),
         (["confirm", "now"], "now"),
         (["history", "--limit", "0"], "--limit"),

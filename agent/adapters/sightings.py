@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_FILE: Final = 4096
+_LONGEST: Final = timedelta(days=36_500)
+"""No host is older: that is damage, and could not be counted on from."""
 _PREFIX: Final = "seen-"
 """The garbage collector takes a file of such a name for no root."""
 
@@ -85,7 +87,7 @@ def _parse(text: bytes) -> Sighting:
     now = datetime.fromisoformat(said["now"])
     age, uptime = (timedelta(seconds=said[name]) for name in ("age", "uptime"))
     about, boot_id = said["about"], said["boot_id"]
-    if now.tzinfo is None or min(age, uptime) < timedelta(0):
+    if now.tzinfo is None or min(age, uptime) < timedelta(0) or max(age, uptime) > _LONGEST:
         raise ValueError("no sighting")
     if not isinstance(about, str) or not isinstance(boot_id, str):
         raise TypeError("no sighting")

@@ -109,6 +109,8 @@ async def is_overdue(
     if isinstance(error, HydraError):
         name, about = _HYDRA, "unreachable"
         contact = ports.journal.last_contact()
+        if contact is not None and contact > now:
+            contact = None  # by a clock that was set back since
     else:
         name, about, contact = _CACHE, candidate.toplevel if candidate else "unknown", None
     last = ports.sightings.last(name)

@@ -234,9 +234,13 @@ def judge_denied(standing: Standing) -> Judgement:
 
 
 def judge_suspect(standing: Standing, now: datetime) -> Judgement:
-    """Hold what has failed for a reason that may pass, longer each time."""
+    """Hold what has failed for a reason that may pass, longer each time.
+
+    A failure that is still to come is of a clock that was set back since: nobody knows when it was.
+    """
     until = suspect_until(standing)
-    if until is not None and now < until:
+    is_known = standing.suspected_at is not None and standing.suspected_at <= now
+    if is_known and until is not None and now < until:
         reason = f"failed here {standing.suspicions} times: tried again from {_instant(until)} on"
         return Judgement(Gate.SUSPECT, is_open=False, reason=reason)
     return Judgement(Gate.SUSPECT, is_open=True, reason="not suspect")

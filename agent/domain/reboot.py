@@ -101,6 +101,7 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
     Who cannot be asked about may be there: they are respected and warned as those who are known.
     """
     now, schedule = seen.now, policy.schedule
+    plan = _as_of_now(plan, now, policy)
     is_free = seen.inhibitors == ()
     if is_free:
         plan = replace(plan, inhibited_since=None)
@@ -124,6 +125,16 @@ def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> 
     if seen.people != () and not is_due:
         return _warned(plan, seen, policy)
     return Go(forced=not is_free)
+
+
+def _as_of_now(plan: RebootPlan, now: datetime, policy: RebootPolicy) -> RebootPlan:
+    """Return a plan without times of a clock that was set back since: nothing waits for those."""
+    since, at = plan.inhibited_since, plan.announced_for
+    return replace(
+        plan,
+        inhibited_since=None if since is not None and since > now else since,
+        announced_for=None if at is not None and at > now + policy.user_notice else at,
+    )
 
 
 def _limit(plan: RebootPlan, now: datetime, policy: RebootPolicy) -> datetime:

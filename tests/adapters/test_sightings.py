@@ -87,6 +87,8 @@ DAMAGED = [
     b'{"about": "", "age": 1, "now": "2026-11-21T04:40:00", "boot_id": "", "uptime": 1}',
     b'{"about": "", "age": -1, "now": "2026-11-21T04:40:00+00:00", "boot_id": "", "uptime": 1}',
     b'{"about": "", "age": 1e300, "now": "2026-11-21T04:40:00+00:00", "boot_id": "", "uptime": 1}',
+    b'{"about": "", "age": 8e13, "now": "2026-11-21T04:40:00+00:00", "boot_id": "", "uptime": 1}',
+    b'{"about": "", "age": 1, "now": "2026-11-21T04:40:00+00:00", "boot_id": "", "uptime": 8e13}',
     b'{"about": "", "age": NaN, "now": "2026-11-21T04:40:00+00:00", "boot_id": "", "uptime": 1}',
     b'{"about": "", "age": 1, "now": "once", "boot_id": "", "uptime": 1}',
     b'{"about": "", "age": 1, "now": "2026-11-21T04:40:00+00:00", "boot_id": null, "uptime": 1}',

@@ -125,6 +125,12 @@ def test_what_is_suspect_is_left_alone_longer_each_time_up_to_a_day(suspicions, 
     assert judge_suspect(suspect, end).is_open
 
 
+def test_a_failure_that_is_still_to_come_holds_nothing():
+    """The clock was set back since: nobody knows when it was."""
+    later = NOW + timedelta(days=3000)
+    assert judge_suspect(Standing(suspicions=1, suspected_at=later), NOW).is_open
+
+
 def test_what_never_failed_is_not_suspect():
     assert judge_suspect(Standing(), NOW).is_open
 

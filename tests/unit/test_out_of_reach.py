@@ -53,6 +53,15 @@ def test_an_outage_is_a_failure_only_after_its_time(world):
     assert (told["about"], told["seconds"]) == ("hydra", (3 * DAY).total_seconds())
 
 
+def test_an_answer_that_is_still_to_come_is_of_a_clock_that_was_set_back(world):
+    world.journal.note_contact(world.clock.now() + 3650 * DAY)
+    refuse(world)
+    for _ in range(6):
+        assert world.run(POLICY).exit_code is ExitCode.UNREACHABLE
+        go(world, timedelta(hours=12))
+    assert world.run(POLICY).exit_code is ExitCode.FAILED
+
+
 def test_it_counts_from_the_last_answer_and_not_from_the_first_run_without(world):
     refuse(world)
     go(world, 3 * DAY)

@@ -146,6 +146,20 @@ def test_a_word_that_was_given_long_ago_is_given_again():
     assert verdict.plan.announced_for == NOW + 10 * MINUTE
 
 
+def test_times_of_a_clock_that_was_set_back_keep_nothing_waiting():
+    later = datetime(9998, 12, 31, tzinfo=UTC)
+    inhibited = judge_reboot(
+        replace(PLAN, inhibited_since=later), replace(CALM, inhibitors=(BACKUP,)), POLICY
+    )
+    assert isinstance(inhibited, Wait)
+    assert inhibited.plan.inhibited_since == NOW
+    warned = judge_reboot(
+        replace(PLAN, announced_for=later), replace(CALM, people=("ann",)), POLICY
+    )
+    assert isinstance(warned, Wait)
+    assert (warned.announces, warned.until) == (True, NOW + 10 * MINUTE)
+
+
 def test_an_announced_reboot_may_use_the_windows_margin():
     policy = nightly(time(4, 0), 50 * MINUTE)  # until 4:50, with a margin from 4:35 on
     announced = replace(PLAN, announced_for=NOW)

@@ -17,10 +17,11 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    busy: list[float] = []
     if arguments[:1] == ["upgrade"]:
         from agent.idle import attempt  # noqa: PLC0415 - each path loads only what it needs
 
-        code = attempt(arguments[1:])
+        code = attempt(arguments[1:], busy.append)
         if code is not None:
             sys.exit(code)
     if arguments[:1] == ["confirm"]:
@@ -32,13 +33,13 @@ def _run(arguments: list[str]) -> None:
         from agent.boot_deadline import end_boot  # noqa: PLC0415
 
         sys.exit(end_boot(arguments[1:], lambda: _whole(arguments)))
-    sys.exit(_whole(arguments))
+    sys.exit(_whole(arguments, busy[0] if busy else None))
 
 
-def _whole(arguments: list[str]) -> int:
+def _whole(arguments: list[str], hydra_wait: float | None = None) -> int:
     from agent.cli.main import run  # noqa: PLC0415
 
-    return run(arguments)
+    return run(arguments, hydra_wait)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from agent.config.load import DEFAULT_FILE
 from agent.config.of_system import SystemSettings
 from agent.config.policy import policy_of
 from agent.domain.target import TARGETS
+from agent.hydra_session import FILE as SESSION_FILE
+from agent.hydra_session import Session
 from agent.target_wiring import PARTS, Site, runtime_directory
 
 if TYPE_CHECKING:
@@ -78,6 +80,11 @@ async def open_ports(
             deadline=settings.hydra.deadline.total_seconds(),
             sink=sink,
             clock=clock,
+            session=Session(
+                settings.hydra.instance,
+                str(paths.state_dir / SESSION_FILE),
+                is_kept=fingerprint is not None,
+            ),
         ) as hydra,
         Probes() as prober,
     ):

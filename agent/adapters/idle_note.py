@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from agent import __version__, idle
 from agent.adapters.state import state_fault
+from agent.hydra_urls import job_page
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -66,9 +67,14 @@ class IdleNote:
             links[str(self.booted_system)] = systems.booted
         if self.fingerprint is None or None in links.values():
             return
-        url = urlsplit(self.job.instance)
-        parts = ("job", self.job.project, self.job.jobset, self.job.name, self.select)
-        path = "/".join([url.path.rstrip("/"), *(quote(part, safe="") for part in parts)])
+        try:
+            marks = idle.find_marks(str(self.marks_dir))
+        except OSError:
+            marks = {}  # the next run is a full one, and tells what is wrong with them
+        instance = self.job.instance.rstrip("/")
+        url = urlsplit(instance)
+        names = (self.job.project, self.job.jobset, self.job.name)
+        path = f"{url.path}{job_page(names, self.select)}"
         try:
             idle.write_note(
                 str(self.state_dir),
@@ -77,6 +83,8 @@ class IdleNote:
                     "fingerprint": self.fingerprint,
                     "state_dir": str(self.state_dir),
                     "marks_dir": str(self.marks_dir),
+                    "marks": marks,
+                    "instance": instance,
                     "scheme": url.scheme,
                     "authority": url.netloc,
                     "path": path,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from typing_extensions import override
 
+from agent.trust_store import system_trust
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+__all__ = ["DaemonThreads", "install", "system_trust"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -87,33 +88,3 @@ class DaemonThreads(ThreadPoolExecutor):
             if cancel_futures:
                 for future, _ in self._waiting:
                     future.cancel()
-
-
-def system_trust() -> ssl.SSLContext:
-    """Return TLS settings that trust what this system trusts.
-
-    `SSL_CERT_FILE`, or else `NIX_SSL_CERT_FILE`, names the bundle; without them it is OpenSSL's own
-    choice of file and directory (`SSL_CERT_DIR`). The certifi package serves only where all of
-    that holds nothing. Loading a bundle takes some 10 ms: share the result.
-
-    Raises:
-        OSError: the named bundle cannot be read (`ssl.SSLError` where it holds no certificate).
-    """
-    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("NIX_SSL_CERT_FILE")
-    if named:
-        return ssl.create_default_context(
-            cafile=named, capath=os.environ.get("SSL_CERT_DIR") or None
-        )
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not _has_files(
-        ssl.get_default_verify_paths().capath
-    ):
-        import certifi  # noqa: PLC0415 - rarely needed
-
-        context.load_verify_locations(cafile=certifi.where())
-    return context
-
-
-def _has_files(directory: str | None) -> bool:
-    """Whether a directory of certificates, which OpenSSL reads only when asked, holds anything."""
-    return directory is not None and any(Path(directory).iterdir())

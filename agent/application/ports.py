@@ -83,6 +83,14 @@ class Outlook:
 class Hydra(Protocol):
     """A Hydra instance. Everything raises HydraError."""
 
+    def spare(self, wait: float | None) -> None:
+        """Ask for as little as possible from now on, and nothing twice: Hydra was too busy.
+
+        `wait`: the seconds that it asks to be left alone, where it was asked a moment ago; None
+        where that is longer ago.
+        """
+        ...
+
     async def newest_good_build(self, job: Job, select: Select) -> int:
         """Return the id of the job's newest good build.
 
@@ -101,7 +109,7 @@ class Hydra(Protocol):
         ...
 
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
-        """Return what can be known about builds to come; never raises."""
+        """Return what can be known about builds to come: nothing if Hydra is spared; no fault."""
         ...
 
 

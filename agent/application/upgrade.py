@@ -65,6 +65,13 @@ _LOOKED_THROUGH = 50
 _LONGEST_WISH = 86400.0
 """Seconds for which a server that asks to be left alone is."""
 _PASSING = frozenset(kind for kind, facts in KINDS.items() if facts.passes)
+_BUSY = frozenset(
+    {
+        *(Kind.HYDRA_TIMEOUT, Kind.HYDRA_DEADLINE),
+        *(Kind.HYDRA_RATE_LIMITED, Kind.HYDRA_SERVER_ERROR),
+    }
+)
+"""Ends of a run for which Hydra had too much to do."""
 _STARTS = 2
 """How often the new system's agent may try to confirm, before it counts as unable."""
 
@@ -134,6 +141,21 @@ def _failed_before(run: Run, now: datetime) -> int:
     return failures
 
 
+def _was_hydra_busy(run: Run) -> bool:
+    """Whether the run before this one has failed, not long ago, because Hydra was too busy."""
+    try:
+        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+    except JournalError:
+        return False
+    last = next((row for row in rows if row.run_id != run.settings.run_id), None)
+    return (
+        last is not None
+        and last.finished_at is not None
+        and abs(run.ports.clock.now() - last.finished_at) <= MEMORY
+        and last.error_kind in _BUSY
+    )
+
+
 async def _take_turns(run: Run) -> None:
     for _ in range(_TURNS):
         left, pending = await _take_turn(run)
@@ -193,6 +215,8 @@ def _make_ready(ports: Ports) -> AgentError | None:
 async def _act(run: Run) -> StorePath | None:
     """Bring the candidate here if that is to be done; return the system that is pending then."""
     ports, report = run.ports, run.report
+    if run.settings.hydra_wait is not None or _was_hydra_busy(run):
+        ports.hydra.spare(run.settings.hydra_wait)
     found, seen, decision = await _observe_and_decide(run)
     await forget_what_is_gone(ports)
     match decision:

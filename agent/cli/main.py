@@ -70,11 +70,16 @@ def agent() -> None:
     """Upgrade this NixOS host, or a user's home, to the newest good build of its own Hydra job."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code."""
+def run(arguments: Sequence[str], hydra_wait: float | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    `hydra_wait`: Hydra was found too busy by now, and asks to be left alone for so many seconds.
+    """
     try:
         _check_streams()
-        code = agent.main(args=list(arguments), prog_name="agent", standalone_mode=False)
+        code = agent.main(
+            args=list(arguments), prog_name="agent", standalone_mode=False, obj=hydra_wait
+        )
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last boundary
         return _end_with(error)

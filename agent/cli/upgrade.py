@@ -58,6 +58,7 @@ def command(
         ignored_because=reason,
         leaves_idle_note=True,
         is_unattended=True,
+        hydra_wait=click.get_current_context().find_object(float),
     )
     return carry_out(asked, upgrade)
 

@@ -40,12 +40,13 @@ class Asked:
     ignored_because: str = ""
     is_patient: bool = False
     leaves_idle_note: bool = False
+    hydra_wait: float | None = None
+    """See `RunSettings`."""
 
 
 def carry_out(asked: Asked, use_case: UseCase) -> int:
     """Run a use case to its end and return the exit code; its events go to standard output."""
-    from agent import idle  # noqa: PLC0415 - `--help` needs none of it
-    from agent.telemetry.log import (  # noqa: PLC0415
+    from agent.telemetry.log import (  # noqa: PLC0415 - `--help` needs none of it
         StructlogSink,
         resolve_format,
         standard_output,
@@ -56,7 +57,7 @@ def carry_out(asked: Asked, use_case: UseCase) -> int:
         stream, level="info", format="json" if asked.as_json else resolve_format("auto", stream)
     )
     # Before they are read: what changes later must be seen to differ.
-    fingerprint = idle.fingerprint_now(sys.argv[2:]) if asked.leaves_idle_note else None
+    fingerprint = _fingerprint(asked)
     settings = _settings(asked, early)
     if isinstance(settings, int):
         return settings
@@ -66,6 +67,14 @@ def carry_out(asked: Asked, use_case: UseCase) -> int:
         fingerprint = None  # the idle path knows no other format
     code = _run(asked, use_case, settings, sink, fingerprint)
     return code or _told_whole(sink)
+
+
+def _fingerprint(asked: Asked) -> str | None:
+    from agent import idle  # noqa: PLC0415 - `--help` needs none of it
+
+    if asked.dry_run or not asked.leaves_idle_note:
+        return None
+    return idle.fingerprint_now(sys.argv[2:])
 
 
 def person() -> str:
@@ -141,6 +150,7 @@ def _run(
             ignored_because=asked.ignored_because,
             by="agent" if asked.is_unattended else person(),
             is_patient=asked.is_patient,
+            hydra_wait=asked.hydra_wait,
         )
         with progress_for(sink, on_terminal=on_terminal) as progress:
             async with open_ports(

@@ -21,7 +21,9 @@ from agent.adapters.idle_note import IdleNote
 from agent.adapters.lock import FileLock
 from agent.domain.errors import HostError, Kind
 from agent.domain.job import Job, Select
+from agent.domain.marks import Mark
 from agent.domain.systems import Systems
+from agent.hydra_session import FILE
 
 ROOT = Path(__file__).parents[2]
 JOB_PATH = "/job/p/j/h%2B/latest"
@@ -35,6 +37,7 @@ class Hydra:
         self.build_id = 7
         self.location = "{base}/build/{id}"
         self.cookies = ["hydra_session=one; path=/; HttpOnly"]
+        self.more = {}
         self.pause = 0.0
         self.asked = []
         self.meanwhile = lambda: None
@@ -50,6 +53,8 @@ class Hydra:
                 self.send_response(hydra.status)
                 base = f"http://{self.headers['Host']}"
                 self.send_header("Location", hydra.location.format(base=base, id=hydra.build_id))
+                for name, value in hydra.more.items():
+                    self.send_header(name, value)
                 for cookie in hydra.cookies:
                     self.send_header("Set-Cookie", cookie)
                 content = b"".join(self._headers_buffer) + b"\r\n"
@@ -98,10 +103,13 @@ class Settled:
         self.link = root / "current-system"
         self.link.symlink_to(root / "system")
         (root / "system").mkdir()
+        self.marks = root / "marks"
+        self.marks.mkdir()
+        (self.marks / "confirmed").symlink_to(root / "system")
         (self.state_dir / "agent.lock").write_text("")
         for name in list(os.environ):
             if name.upper().startswith(("NIXOS_HYDRA_AGENT_", "SSL_CERT", "NIX_SSL")) or (
-                name.lower() in ("http_proxy", "https_proxy", "all_proxy")
+                name.lower().endswith("_proxy")
             ):
                 monkeypatch.delenv(name)
         self.config.write_text(f'[paths]\nstate_dir = "{self.state_dir}"\n')
@@ -110,7 +118,7 @@ class Settled:
     def note(self, instance, **changes):
         given = {
             "state_dir": self.state_dir,
-            "marks_dir": self.state_dir / "marks",
+            "marks_dir": self.marks,
             "job": Job(instance, "p", "j", "h+"),
             "select": Select.LATEST,
             "host": "h",
@@ -194,7 +202,7 @@ def test_the_session_is_kept_and_used_the_next_time(idling, hydra):
 def test_a_cookie_that_only_a_proxy_sets_is_not_taken_for_the_session(idling, hydra):
     hydra.cookies = ["proxy=x; path=/"]
     assert idling.attempt() == 0
-    assert not idling.kept().get("cookie")
+    assert not (idling.state_dir / FILE).exists()
 
 
 def test_the_last_contact_is_noted_each_time(idling):
@@ -240,6 +248,37 @@ def moved_link(settled):
 
 def missing_link(settled):
     settled.link.unlink()
+
+
+def a_system_that_is_gone(settled):
+    (settled.marks / "confirmed").unlink()
+    (settled.marks / "confirmed").symlink_to(settled.state_dir)
+    settled.change_note(marks={"confirmed": str(settled.state_dir)})
+    (settled.link.parent / "system").rmdir()
+
+
+def no_mark(settled):
+    (settled.marks / "confirmed").unlink()
+
+
+def no_marks_at_all(settled):
+    no_mark(settled)
+    settled.marks.rmdir()
+
+
+def marked(name, where="system"):
+    def mark(settled):
+        (settled.marks / name).unlink(missing_ok=True)
+        (settled.marks / name).symlink_to(settled.link.parent / where)
+
+    return mark
+
+
+def located(location):
+    def locate(settled):
+        settled.hydra.location = location
+
+    return locate
 
 
 def changed_settings(settled):
@@ -304,6 +343,18 @@ DOUBTS = {
     "a redirect to nowhere": no_location,
     "a link that was moved": moved_link,
     "a link that is gone": missing_link,
+    "a link to what is gone": a_system_that_is_gone,
+    "no mark": no_mark,
+    "no marks": no_marks_at_all,
+    "a mark that leads nowhere": marked("confirmed", "gone"),
+    "a mark that leads elsewhere": marked("confirmed", "state"),
+    **{f"a mark {name}": marked(name) for name in idle.MARKS if name != "confirmed"},
+    "a build below another path": located("{base}/elsewhere/build/{id}"),
+    "a build of another origin": located("http://elsewhere.example/build/{id}"),
+    "a build in a fragment": located("{base}/login#/build/{id}"),
+    "a build in a query": located("{base}/login?back=/build/{id}"),
+    "a build with a query": located("{base}/build/{id}?x"),
+    "a build with a password": located("http://u:p@127.0.0.1/build/{id}"),
     "other settings": changed_settings,
     "no settings": missing_settings,
     "huge settings": huge_settings,
@@ -326,9 +377,12 @@ DOUBTS = {
     "a note with another time": noted(until="soon"),
     "a note with endless patience": noted(interval="9"),
     "a note without links": noted(links=None),
+    "a note without marks": noted(marks={}),
+    "a note whose marks are none": noted(marks=None),
+    "a note for no scheme": noted(scheme="ftp"),
+    "a note for a name with odd letters": noted(authority="b\u00fccher.example"),
     "a note for another port": noted(authority="127.0.0.1:1"),
     "a note with another path": noted(path="x\r\nHost: y"),
-    "a note with a broken cookie": noted(cookie="a\r\nb: c"),
     "a note that is a list": written(b"[]"),
     "a note that is no JSON": written(b"{"),
     "an empty note": written(b""),
@@ -352,7 +406,92 @@ def test_a_variable_of_the_agent_is_a_setting(idling, monkeypatch, name):
     assert idling.attempt() is None
 
 
-@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "location", ["/build/{id}", "{base}/build/{id}/", "//127.0.0.1/build/{id}"]
+)
+def test_what_the_full_run_takes_for_the_same_build_is_it(idling, hydra, location):
+    hydra.location = location
+    assert idling.attempt() == 0
+
+
+def test_behind_a_careless_proxy_scheme_and_port_are_others(idling, hydra):
+    hydra.location = "https://127.0.0.1/build/{id}"
+    assert idling.attempt() == 0
+
+
+def test_below_an_instance_with_a_path_a_build_is_below_that_path(settled, hydra):
+    hydra.location = "{base}/hydra/build/{id}"
+    with serving(hydra) as url:
+        settled.settle(f"{url}/hydra/")
+        assert settled.attempt() == 0
+        assert hydra.asked[0][0] == f"/hydra{JOB_PATH}"
+
+
+def test_the_marks_are_all_of_them():
+    assert set(idle.MARKS) == set(Mark)
+
+
+def test_what_else_is_beside_the_marks_is_none(idling):
+    (idling.marks / ".pending-for").write_text("x")
+    (idling.marks / "candidate").symlink_to("/nowhere")
+    assert idling.attempt() == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_hydra_with_too_much_to_do_is_told_of(idling, hydra, status):
+    hydra.status = status
+    busy = []
+    assert idle.attempt(idling.arguments, busy.append) is None
+    assert busy == [0.0]
+    assert len(hydra.asked) == 1
+
+
+def test_a_hydra_that_wants_to_be_left_alone_says_for_how_long(idling, hydra):
+    hydra.status, hydra.more = 429, {"Retry-After": "120"}
+    busy = []
+    assert idle.attempt(idling.arguments, busy.append) is None
+    assert busy == [120.0]
+
+
+@pytest.mark.parametrize("status", [200, 301, 401, 404, 501])
+def test_what_is_no_sign_of_trouble_is_not_told_of(idling, hydra, status):
+    hydra.status = status
+    busy = []
+    assert idle.attempt(idling.arguments, busy.append) is None
+    assert busy == []
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"\xff", b'{"instance": 7}', b"[" * 100_000])
+def test_a_session_that_cannot_be_read_is_begun_anew(idling, hydra, kept):
+    (idling.state_dir / FILE).write_bytes(kept)
+    assert idling.attempt() == 0
+    assert "Cookie" not in hydra.asked[0][1]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: y", "a; b=c", "", 7, None])
+def test_a_session_that_is_no_cookie_is_begun_anew(idling, hydra, value):
+    instance = idling.kept()["instance"]
+    kept = json.dumps({"instance": instance, "cookie": value})
+    (idling.state_dir / FILE).write_text(kept)
+    assert idling.attempt() == 0
+    assert hydra.asked[0][1].get("Cookie") in (None, "hydra_session=a")
+
+
+def test_another_instance_never_sees_the_session(idling, hydra):
+    kept = json.dumps({"instance": "https://elsewhere.example", "cookie": "hydra_session=secret"})
+    (idling.state_dir / FILE).write_text(kept)
+    assert idling.attempt() == 0
+    assert "Cookie" not in hydra.asked[0][1]
+
+
+def test_a_session_that_cannot_be_kept_is_no_doubt(idling):
+    (idling.state_dir / f"{FILE}.new").mkdir()
+    assert idling.attempt() == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["http_proxy", "HTTPS_PROXY", "ALL_PROXY", "Http_Proxy", "aLL_pRoxy", "NO_PROXY"]
+)
 def test_with_a_proxy_the_full_run_asks(idling, hydra, monkeypatch, name):
     monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert idling.attempt() is None
@@ -415,7 +554,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(settled, hydr
     hydra.pause = 0.05  # each byte is in time for a time limit of single reads
     with serving(hydra) as url:
         settled.settle(url, timeout=timedelta(seconds=0.4))
-        assert settled.attempt() is None
+        busy = []
+        assert idle.attempt(settled.arguments, busy.append) is None
+        assert busy == [0.0]
 
 
 def test_a_note_that_says_nothing_is_heeded_in_silence(settled, hydra, capsys):
@@ -439,6 +580,43 @@ def test_a_private_authority_is_trusted_where_it_is_named(
         monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
         assert settled.attempt() == 0
         assert settled.attempt() == 0
+
+
+def another_authority(path):
+    trustme.CA().cert_pem.write_to_path(str(path))
+
+
+TRUST = {
+    "missing": lambda path: path.unlink(missing_ok=True),
+    "empty": lambda path: path.write_text(""),
+    "garbage": lambda path: path.write_text("-----BEGIN CERTIFICATE-----\nx\n"),
+    "a directory": lambda path: path.mkdir(),
+    "another authority's": another_authority,
+}
+
+
+@pytest.fixture(params=["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"])
+def variable(request, monkeypatch):
+    """A variable that names a bundle; the other one counts after it, or is empty."""
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    return request.param
+
+
+@pytest.mark.parametrize("state", TRUST)
+def test_a_bundle_that_the_full_run_refuses_is_a_doubt(settled, monkeypatch, variable, state):
+    """Even where OpenSSL's own choice would do: the named one is the one that counts."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    named = settled.link.parent / "named.pem"
+    authority.cert_pem.write_to_path(str(named))
+    monkeypatch.setenv(variable, str(named))
+    with serving(Hydra(), context) as url:
+        settled.settle(url)
+        assert settled.attempt() == 0
+        named.unlink()
+        TRUST[state](named)
+        assert settled.attempt() is None
 
 
 def test_a_fingerprint_changes_with_whatever_settings_are_made_of():

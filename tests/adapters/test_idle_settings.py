@@ -51,6 +51,8 @@ class Situation:
         settings = load_settings(self.config)
         settings.paths.state_dir.mkdir(parents=True, exist_ok=True)
         (settings.paths.state_dir / "agent.lock").touch()
+        if self.root in settings.paths.marks_dir.parents:
+            mark(settings.paths.marks_dir, "confirmed")
         note = IdleNote(
             state_dir=settings.paths.state_dir,
             marks_dir=settings.paths.marks_dir,
@@ -80,7 +82,7 @@ def mark(directory, *names):
     for name in ("confirmed", "pending"):
         (directory / name).unlink(missing_ok=True)
         if name in names:
-            (directory / name).symlink_to("/nowhere")
+            (directory / name).symlink_to("/dev/null")
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def situation(tmp_path, monkeypatch):
         if name.upper().startswith("NIXOS_HYDRA_AGENT_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "stdout", _Quiet())
-    monkeypatch.setattr(idle, "_ask", lambda note: "")  # noqa: ARG005 - Hydra has nothing new
+    monkeypatch.setattr(idle, "_ask", lambda *_: None)  # Hydra has nothing new
     return Situation(tmp_path)
 
 
@@ -112,7 +114,10 @@ def test_a_home_without_paths_has_its_own_marks(situation, monkeypatch):
 def test_of_two_files_the_last_is_read(situation):
     other = situation.root / "other.toml"
     for file, name in ((other, "first"), (situation.config, "last")):
-        file.write_text(f'{HYDRA}[paths]\nstate_dir = "{situation.root}/{name}"\n')
+        file.write_text(
+            f'{HYDRA}[paths]\nstate_dir = "{situation.root}/{name}"\n'
+            f'marks_dir = "{situation.root}/marks"\n'
+        )
     arguments = ["--config", str(other), "--config", str(situation.config)]
     situation.leave_note(arguments)
     assert idle.attempt(arguments) == 0
@@ -260,7 +265,7 @@ def _check_agreement(changing, before, now, kept):
 def _agree(before, changes, kept):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         patch.setattr(sys, "stdout", _Quiet())
-        patch.setattr(idle, "_ask", lambda note: "")  # noqa: ARG005 - Hydra has nothing new
+        patch.setattr(idle, "_ask", lambda *_: None)  # Hydra has nothing new
         _check_agreement(_Changing(Path(name).resolve(), patch), before, before | changes, kept)
 
 

@@ -43,10 +43,15 @@ class FakeHydra(Hydra):
         self.disabled_projects: set[str] = set()
         self.fault: HydraError | None = None
         self.asked: list[str] = []
+        self.spared: list[float | None] = []
 
     def add(self, *builds: Build) -> None:
         """Add builds, or replace those with the same ids."""
         self.builds |= {build.id: build for build in builds}
+
+    @override
+    def spare(self, wait: float | None) -> None:
+        self.spared.append(wait)
 
     @override
     async def newest_good_build(self, job: Job, select: Select) -> int:
@@ -82,6 +87,8 @@ class FakeHydra(Hydra):
 
     @override
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
+        if self.spared:
+            return Outlook()
         self.asked.append("outlook")
         if self.fault is not None:
             return Outlook(fault=self.fault)

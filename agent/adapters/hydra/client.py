@@ -9,7 +9,7 @@ from typing_extensions import override
 from agent.adapters.hydra import absence, models, outlook, paths
 from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
-from agent.application.ports import Hydra
+from agent.application.ports import Hydra, Outlook
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import parse_locked_flake_reference
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from agent.adapters.hydra.transport import Answer
     from agent.adapters.retries import Retries
-    from agent.application.ports import Clock, EventSink, Outlook
+    from agent.application.ports import Clock, EventSink
     from agent.domain.build import Build
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.job import Job, Select
+    from agent.hydra_session import Session
 
 _NOT_FOUND: Final = 404
 _MAX_EVALS: Final = 5
@@ -35,7 +36,8 @@ class HydraClient(Hydra):
 
     `instance` is its URL, perhaps with a path; `timeout` and `deadline` are the seconds that one
     request and the whole conversation may take, the latter from the first request on. `transport`
-    replaces the network. Every method raises `HydraError`.
+    replaces the network; `session` is the one that earlier runs had. Every method raises
+    `HydraError`.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class HydraClient(Hydra):
         clock: Clock,
         transport: httpx.AsyncBaseTransport | None = None,
         retries: Retries | None = None,
+        session: Session | None = None,
     ) -> None:
-        self._transport = Transport(instance, clock, transport=transport)
+        self._transport = Transport(instance, clock, transport=transport, session=session)
         self._conversation = Conversation(
             self._transport,
             timeout=timeout,
@@ -73,6 +76,10 @@ class HydraClient(Hydra):
     async def aclose(self) -> None:
         """Close all connections."""
         await self._transport.aclose()
+
+    @override
+    def spare(self, wait: float | None) -> None:
+        self._conversation.spare(wait)
 
     @override
     async def newest_good_build(self, job: Job, select: Select) -> int:
@@ -128,6 +135,8 @@ class HydraClient(Hydra):
 
     @override
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
+        if self._conversation.is_spared:
+            return Outlook()
         return await outlook.look(self._conversation, job, build)
 
     @staticmethod

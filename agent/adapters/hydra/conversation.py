@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Final
 
 import tenacity
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 RETRIES: Final = Retries(attempts=2, longest=5.0)
 _UNREACHED: Final = frozenset({Kind.HYDRA_REFUSED, Kind.HYDRA_UNRESOLVABLE})
 """No route, no name, nothing that listens: Hydra has not been asked."""
+_BUSY: Final = frozenset({Kind.HYDRA_TIMEOUT, Kind.HYDRA_DEADLINE, Kind.HYDRA_RATE_LIMITED})
+"""Signs of a Hydra that has too much to do. A 5xx may be of the one page that was asked for."""
 
 
 class Conversation:
@@ -28,7 +31,7 @@ class Conversation:
     A Hydra that is not reached has no trouble with being asked again, and is until the deadline: a
     host's network may take its time after a resume. One that is reached and does not answer well
     may be too busy: of all requests one is made again, and has `retries.attempts` in all. With 1
-    none is ever made again.
+    none is ever made again. Once Hydra has proved too busy for one of them, it is asked no more.
     """
 
     def __init__(
@@ -49,14 +52,37 @@ class Conversation:
         self._retries = retries
         self._began: float | None = None
         self._repeated: str | None = None
+        self._is_spared = False
+        self._pause = 0.0
+        self._gave_up: HydraError | None = None
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether Hydra is asked for nothing that can be done without."""
+        return self._is_spared
+
+    def spare(self, wait: float | None) -> None:
+        """Ask Hydra, which was too busy before, for as little as possible, and nothing twice.
+
+        `wait`: the seconds that it asks to be left alone, if it has been asked a moment ago: then
+        the first request waits for a moment at least, which is not the same for each host.
+        """
+        if self._is_spared:
+            return
+        self._is_spared = True
+        if wait is not None:
+            self._pause = max(wait, self._retries.first * (1 + random.random()))  # noqa: S311
 
     async def ask(self, path: str) -> Answer:
         """Return the answer to a GET, trying again while the fault is one that can pass.
+
+        Without a request it fails as an earlier one did for which Hydra was too busy.
 
         Raises:
             HydraError: the last fault, when it cannot pass, the attempts are used up, or the
                 deadline would end before the next one.
         """
+        await self._let_alone(path)
         earlier: AgentError | None = None
         heard = 0
 
@@ -68,6 +94,8 @@ class Conversation:
             is_too_late = state.upcoming_sleep >= self._left()
             if is_too_late or self._retries.attempts == 1 or not is_heard:
                 return is_too_late or self._retries.attempts == 1
+            if self._is_spared:
+                return True
             self._repeated = self._repeated or path
             return self._repeated != path or heard >= self._retries.attempts
 
@@ -85,8 +113,9 @@ class Conversation:
             reraise=True,
         )
         try:
-            return await retrying(self.ask_once, path)
+            return await retrying(self._ask, path)
         except HydraError as error:
+            self._note(error)
             # What Hydra said says more than that there was no time to ask again.
             if error.kind is Kind.HYDRA_DEADLINE and earlier is not None:
                 raise earlier from error
@@ -94,6 +123,39 @@ class Conversation:
 
     async def ask_once(self, path: str) -> Answer:
         """Return the answer to a GET that is not worth a second attempt; raises as `ask`."""
+        await self._let_alone(path)
+        try:
+            return await self._ask(path)
+        except HydraError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: HydraError) -> None:
+        if error.kind in _BUSY:
+            self._gave_up = error
+
+    async def _let_alone(self, path: str) -> None:
+        """Wait for as long as Hydra has asked for.
+
+        Raises:
+            HydraError: it has failed for good, or there is not so much time.
+        """
+        if self._gave_up is not None:
+            raise self._gave_up
+        pause, self._pause = self._pause, 0.0
+        if pause and pause >= self._left():
+            self._gave_up = HydraError(
+                Kind.HYDRA_RATE_LIMITED,
+                f"{self._transport.instance}{path}: Hydra asks to be left alone for {pause:g} s,"
+                " which is longer than all that is asked of it may take",
+                hint="a later run asks again",
+                retry_after=pause,
+            )
+            raise self._gave_up
+        if pause:
+            await self._retries.sleep(pause)
+
+    async def _ask(self, path: str) -> Answer:
         if self._began is None:
             self._began = self._clock.elapsed()
         left = self._left()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -22,12 +21,13 @@ _T = TypeVar("_T")
 
 
 async def look(conversation: Conversation, job: Job, build: Build | None) -> Outlook:
-    """Ask everything at once, each question one time; what fails becomes the outlook's fault."""
-    newer_failed, gone_since, jobset = await asyncio.gather(
-        _attempt(_newest_failed(conversation, job)),
-        _attempt(_gone_since(conversation, job, build)),
-        _attempt(_jobset(conversation, job)),
-    )
+    """Ask each question one time; what fails becomes the outlook's fault.
+
+    One after the other: a Hydra that is too busy for one is not asked the next.
+    """
+    newer_failed = await _attempt(_newest_failed(conversation, job))
+    gone_since = await _attempt(_gone_since(conversation, job, build))
+    jobset = await _attempt(_jobset(conversation, job))
     answers = (newer_failed, gone_since, jobset)
     known = jobset if isinstance(jobset, models.JobsetAnswer) else None
     errors = None if known is None else known.errors

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agent.domain.errors import HydraError, Kind
+from agent.hydra_urls import build_id_in, job_page, path_below, segment, target_of
 
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer
     from agent.domain.job import Job, Select
 
-_BUILD: Final = re.compile(r"/build/([0-9]{1,18})/?", re.ASCII)
 _EVAL: Final = re.compile(r"/eval/([0-9]{1,18})/?", re.ASCII)
 _JOB: Final = re.compile(r"/job/([^/]+)/([^/]+)/(.+)")
 
 
 def job_path(job: Job, page: Select | str) -> str:
     """Return the path of one page of a job."""
-    return f"/job/{segment(job.project)}/{segment(job.jobset)}/{segment(job.name)}/{page}"
+    return job_page((job.project, job.jobset, job.name), page)
 
 
 def jobset_path(job: Job, page: str) -> str:
@@ -53,32 +53,21 @@ def latest_build_path(job: Job) -> str:
     )
 
 
-def segment(name: str) -> str:
-    """Return a name as one segment of a path: whatever is in it, it stays one segment."""
-    if name in (".", ".."):
-        return name.replace(".", "%2E")
-    return quote(name, safe="")
-
-
 def build_id_of(answer: Answer) -> int:
     """Return the build that a redirect points to.
-
-    Only the path counts: behind a careless proxy the rest of Location names another host or
-    scheme (recorded `location-xff-nonlocal.json`).
 
     Raises:
         HydraError: JOBSET_RENAMED, HYDRA_REDIRECT, HYDRA_REDIRECT_LOOP, HYDRA_REDIRECT_ORIGIN.
     """
-    return _number(answer, _BUILD)
+    found = build_id_in(answer.instance, answer.url, answer.location)
+    if found is None:
+        raise unwanted_redirect(answer)
+    return found
 
 
 def eval_id_of(answer: Answer) -> int:
     """Return the eval that a redirect points to; raises as `build_id_of`."""
-    return _number(answer, _EVAL)
-
-
-def _number(answer: Answer, pattern: re.Pattern[str]) -> int:
-    match = pattern.fullmatch(_path_below_instance(answer))
+    match = _EVAL.fullmatch(_path_below_instance(answer))
     if match is None:
         raise unwanted_redirect(answer)
     return int(match[1])
@@ -86,7 +75,7 @@ def _number(answer: Answer, pattern: re.Pattern[str]) -> int:
 
 def unwanted_redirect(answer: Answer) -> HydraError:
     """Return the fault of a redirect to where nothing of use is."""
-    target = _target(answer)
+    target = target_of(answer.url, answer.location)
     if target is None:
         return HydraError(
             Kind.HYDRA_REDIRECT,
@@ -127,22 +116,8 @@ def unwanted_redirect(answer: Answer) -> HydraError:
     )
 
 
-def _target(answer: Answer) -> str | None:
-    """Return the absolute URL of Location, without its fragment and whatever is unprintable."""
-    if not answer.location or not answer.location.isprintable():
-        return None
-    try:
-        return urljoin(answer.url, answer.location)
-    except ValueError:
-        return None
-
-
 def _path_below_instance(answer: Answer) -> str:
-    target = _target(answer)
-    parts = urlsplit(target or "")
-    if parts.scheme not in ("http", "https"):
-        return ""
-    return parts.path.removeprefix(urlsplit(answer.instance).path)
+    return path_below(answer.instance, answer.url, answer.location)
 
 
 def _new_jobset(answer: Answer) -> str | None:

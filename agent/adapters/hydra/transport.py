@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
@@ -22,6 +23,7 @@ from agent.adapters.web import (
     without_credentials,
 )
 from agent.domain.errors import HydraError, Kind
+from agent.hydra_session import Session
 from agent.slim import without_terminal_libraries
 
 with without_terminal_libraries():
@@ -75,7 +77,7 @@ class Answer:
 
 
 class Transport:
-    """Asks one instance, over as few connections as it can, with one cookie jar.
+    """Asks one instance, over as few connections as it can, in one session.
 
     The instance may have a path prefix. The proxy variables of the environment are honoured;
     `.netrc` is not read. `timeout` is in seconds and bounds a whole request, from the lookup of
@@ -88,11 +90,13 @@ class Transport:
         clock: Clock,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        session: Session | None = None,
     ) -> None:
         self._base = instance.rstrip("/")
         self.instance = without_credentials(self._base)
         self._clock = clock
         self._transport = transport
+        self._session = session or Session(self._base)
         self._client: httpx.AsyncClient | None = None
 
     async def get(self, path: str, *, timeout: float) -> Answer:
@@ -112,16 +116,21 @@ class Transport:
             raise faults.translate(url, watch, error) from error
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, and keep the session for later runs."""
+        self._session.keep()
         if self._client is not None:
             await self._client.aclose()
 
     async def _exchange(self, path: str, url: str, watch: Watch) -> Answer:
         client = self._open(url)
         async with client.stream(
-            "GET", f"{self._base}{path}", extensions={"trace": watch.trace}
+            "GET",
+            f"{self._base}{path}",
+            headers={"Cookie": cookie} if (cookie := self._session.header()) else {},
+            extensions={"trace": watch.trace},
         ) as response:
             watch.has_answer = True
+            self._session.take(response.headers.get_list("set-cookie"))
             status = response.status_code
             retry_after = seconds_to_wait(response.headers.get("retry-after"), self._clock.now())
             if status not in _USABLE:
@@ -151,6 +160,8 @@ class Transport:
         try:
             self._client = httpx.AsyncClient(
                 headers={**host_header(self._base), **_HEADERS},
+                # The session has them all.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 timeout=None,  # noqa: S113 - each request has one limit for all of it
                 follow_redirects=False,
                 trust_env=False,

@@ -21,6 +21,7 @@ from agent.application.flake_update.ports import JobsetState, UpdateJobset
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build
 from agent.domain.job import Job, default_job_name
+from agent.hydra_session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,7 +40,8 @@ class HydraUpdateJobset(UpdateJobset):
     """One jobset of one Hydra.
 
     `job` is the template of the hosts' jobs, such as `nixos.{host}`. `timeout` and `deadline` are
-    the seconds that one request, and each question with its retries, may take.
+    the seconds that one request, and each question with its retries, may take. All questions have
+    one session, since Hydra makes a new one for each request that brings none.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class HydraUpdateJobset(UpdateJobset):
         self._sink = sink
         self._clock = clock
         self._retries = retries or RETRIES
+        self._session = Session(jobset.instance)
 
     @override
     async def require(self) -> None:
@@ -148,7 +151,7 @@ class HydraUpdateJobset(UpdateJobset):
 
     async def _ask(self, path: str) -> Answer:
         """Return one answer; each question has a conversation, and so a deadline, of its own."""
-        transport = Transport(self._jobset.instance, self._clock)
+        transport = Transport(self._jobset.instance, self._clock, session=self._session)
         conversation = Conversation(
             transport,
             timeout=self._timeout,

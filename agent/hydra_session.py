@@ -70,7 +70,9 @@ class Session:
             self._known = cookie
 
     def _read(self, file: str) -> None:
-        with open(file, "rb") as stream:  # noqa: PTH123 - pathlib costs 5 ms
+        # Not blocking: in its place may be a pipe that nobody writes to.
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with open(handle, "rb") as stream:  # noqa: PTH123 - pathlib costs 5 ms
             kept = json.loads(stream.read(_MAX_FILE))
         cookie = kept.get("cookie") if isinstance(kept, dict) else None
         if isinstance(cookie, str) and kept.get("instance") == self._instance:
@@ -80,7 +82,7 @@ class Session:
     def _write(file: str, content: dict[str, str | None]) -> None:
         handle = os.open(
             f"{file}.new",
-            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
+            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
             0o600,
         )
         with open(handle, "w") as stream:  # noqa: PTH123

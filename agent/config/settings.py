@@ -201,7 +201,7 @@ class HydraSection(Section):
     deadline: Duration = Field(default=timedelta(seconds=60), validate_default=True)
     """Time limit of the whole conversation of a run, retries included."""
     refresh: Duration = timedelta(hours=1)
-    """How often at least everything is asked, even if the newest build is still the same."""
+    """How old the last full run may be for a run to ask for the newest build alone."""
     patience: Duration = timedelta(days=3)
     """How long Hydra or a cache may be out of reach before runs fail."""
 

@@ -116,7 +116,8 @@ in
     example = "*:0/15";
     description = ''
       When to look for a new build, as in {manpage}`systemd.time(7)`. Nearly every time there is
-      none, which costs one request. A run waits while the system's own is in progress.
+      none, which costs Hydra one request if the last full run is less than `hydra.refresh` ago,
+      and otherwise six. A run waits while the system's own is in progress.
     '';
   };
 

@@ -15,6 +15,7 @@ import pytest
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.retries import Retries
 from agent.application import events
+from agent.application.ports import Outlook
 from agent.domain.errors import ExitCode, HydraError, Kind
 from agent.domain.job import Job, Select
 from fakes.telling import RememberedEvents, SteppedClock
@@ -331,4 +332,75 @@ def test_a_cancelled_question_is_not_asked_again():
             await task
 
     scene.ask(cancelled)
+    assert len(scene.server.paths) == 1
+
+
+def spared(scene, wait, *, deadline=60.0):
+    """Ask for the newest build, and the outlook if there is one."""
+
+    async def ask(client):
+        client.spare(wait)
+        client.spare(wait)
+        found = await client.newest_good_build(JOB, Select.LATEST)
+        assert await client.outlook(JOB, None) == Outlook()
+        return found
+
+    return lambda: scene.ask(ask, deadline=deadline)
+
+
+def test_a_hydra_that_is_spared_is_asked_once():
+    scene = Scene(GOOD)
+    assert spared(scene, None)() == 7
+    assert scene.server.paths == ["/job/p/j/x/latest"]
+    assert scene.waits == []
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_hydra_that_is_spared_is_not_asked_again(status):
+    scene = Scene(httpx.Response(status), GOOD)
+    with pytest.raises(HydraError):
+        spared(scene, None)()
+    assert len(scene.server.paths) == 1
+
+
+def test_after_an_answer_of_a_moment_ago_it_is_left_alone_for_a_moment():
+    scene = Scene(GOOD)
+    assert spared(scene, 0.0)() == 7
+    (wait,) = scene.waits
+    assert 1 <= wait <= 2
+    others = {spared_wait() for _ in range(5)}
+    assert len(others) > 1, "a fleet would come back all at once"
+
+
+def spared_wait():
+    scene = Scene(GOOD)
+    spared(scene, 0.0)()
+    return scene.waits[0]
+
+
+def test_it_is_left_alone_for_as_long_as_it_asks_for():
+    scene = Scene(GOOD)
+    assert spared(scene, 20.0)() == 7
+    assert scene.waits == [20.0]
+
+
+def test_a_wish_that_is_longer_than_the_deadline_ends_the_run_without_a_request():
+    scene = Scene(GOOD)
+    with pytest.raises(HydraError) as caught:
+        spared(scene, 120.0)()
+    assert (caught.value.kind, caught.value.retry_after) == (Kind.HYDRA_RATE_LIMITED, 120.0)
+    assert scene.server.paths == []
+    assert scene.waits == []
+
+
+def test_a_spared_hydra_that_is_not_reached_is_asked_until_it_is():
+    scene = Scene(*[UNREACHED[0]] * 3, GOOD)
+    assert spared(scene, None)() == 7
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(429), None])
+def test_who_is_too_busy_for_one_question_is_not_asked_the_next(answer):
+    scene = Scene(answer)
+    outlook = scene.ask(lambda client: client.outlook(JOB, None), timeout=0.05)
+    assert outlook.fault is not None
     assert len(scene.server.paths) == 1

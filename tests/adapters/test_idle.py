@@ -438,7 +438,7 @@ def test_what_else_is_beside_the_marks_is_none(idling):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_hydra_with_too_much_to_do_is_told_of(idling, hydra, status):
+def test_a_hydra_with_too_much_to_do_is_reported(idling, hydra, status):
     hydra.status = status
     busy = []
     assert idle.attempt(idling.arguments, busy.append) is None
@@ -454,7 +454,7 @@ def test_a_hydra_that_wants_to_be_left_alone_says_for_how_long(idling, hydra):
 
 
 @pytest.mark.parametrize("status", [200, 301, 401, 404, 501])
-def test_what_is_no_sign_of_trouble_is_not_told_of(idling, hydra, status):
+def test_what_is_no_sign_of_trouble_is_not_reported(idling, hydra, status):
     hydra.status = status
     busy = []
     assert idle.attempt(idling.arguments, busy.append) is None

@@ -119,10 +119,10 @@ class Host:
             boot=None,
         )
         self.keeper = MarkLinks(self.marks, self.store)
-        self.mend()
+        self.reset()
         self.leave_note()
 
-    def mend(self):
+    def reset(self):
         for link in self.links.values():
             point(link, self.paths["ours"])
         for mark in list(self.marks.iterdir()):
@@ -246,7 +246,7 @@ ODD_HEADERS = [
     *(b"Transfer-Encoding: gzip, chunked", b"Content-Encoding: gzip", b"Content-Encoding: br"),
     *(b"Content-Encoding: identity", b"Content-Encoding: ", b"No colon at all", b": no name"),
     *(b"Bad name: x", b"Name : x", b" folded", b"\tfolded", b"X: a\rLocation: /build/8"),
-    *(b"X: a\nLocation: /build/8", b"X: \x00", b"X: \x01", b"X: caf\xe9", b"X: \xff\xfe", b"\r"),
+    *(b"X: a\nLocation: /build/8", b"X: \x00", b"X: \x01", b"X: gr\xfcn", b"X: \xff\xfe", b"\r"),
     *(b"From me", b"X: " + b"y" * 200_000, b"X: " + b"y" * 20_000, b"\xc3\xa9: x", b"X(): y"),
     *(b"Set-Cookie: hydra_session=a\x01b", b"Set-Cookie: hydra_session=" + b"z" * 5000),
     *(b"Upgrade: h2c", b"Trailer: Location", b"Link: </build/8>", b"HTTP/1.1 302 Found"),
@@ -356,7 +356,7 @@ def try_situations(host, server, count, seed):
         choice = random.Random(f"{seed} {number}")
         answer = make_answer(choice, server.port)
         server.to_head, server.to_get = answer.to_head(), answer.to_get()
-        host.mend()
+        host.reset()
         leave(host, choice)
         with pytest.MonkeyPatch.context() as patch:
             set_proxies(patch, choice)

@@ -1,6 +1,7 @@
 """What a failed git command is called: the texts of git and of ssh as kinds.
 
 git fails with 1 or 128 whatever happened, so that its words tell; they are asked for in English.
+What the server and ssh have said is quoted whole: git's own line mostly repeats that it failed.
 Sources: git's builtin/push.c, send-pack.c, transport.c, commit.c, gpg-interface.c, ident.c.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.source_faults import SERVER_ERROR, hint_for, words_of_git
 from agent.domain.errors import GitError, Kind
 
 if TYPE_CHECKING:
@@ -56,34 +58,45 @@ _TEXTS: Final = (
     (
         Kind.REMOTE_UNAUTHORISED,
         re.compile(
-            r"Permission denied \(|Authentication failed|could not read Username"
-            r"|Host key verification failed|terminal prompts disabled|returned error: 40[13]"
+            r"Permission denied \(|Authentication failed|could not read (?:Username|Password)"
+            r"|Host key verification failed|terminal prompts disabled|returned error: 40[137]"
+            r"|Too many authentication failures|could not be found or you don't have permission"
         ),
         "does the remote know this key, and does this user know the remote's?",
     ),
     (
         Kind.REMOTE_MISSING,
-        re.compile(r"No such remote"),
-        "see `git remote`, and flake_update.remote",
+        re.compile(r"No such remote|[Rr]epository not found|repository '[^']*' not found"),
+        "see `git remote --verbose`, and flake_update.remote: is its URL right?",
     ),
     (
         Kind.REMOTE_UNREACHABLE,
         re.compile(
-            r"Could not resolve host|Connection (?:refused|timed out|reset|closed)|unable to access"
+            r"Could not resolve host|Connection (?:refused|timed out|reset|closed)"
+            rf"|unable to access '[^']*': (?!The requested URL returned error: (?!{SERVER_ERROR})4)"
             r"|does not appear to be a git repository|Could not read from remote repository"
+            r"|RPC failed; (?!HTTP 4)|early EOF"
             r"|No route to host|Network is unreachable|remote end hung up unexpectedly"
             r"|remote failed to report status"
         ),
         "is the remote's URL right, and is it up?",
     ),
 )
+_OF_REMOTE: Final = frozenset(
+    {Kind.REMOTE_UNAUTHORISED, Kind.REMOTE_MISSING, Kind.REMOTE_UNREACHABLE}
+)
+"""What the other side, or the way to it, has to say more than a line about."""
 
 
 def fault_of(what: str, text: str) -> GitError:
     """Return why `what` could not be done, by what git and ssh said."""
     for kind, pattern, hint in _TEXTS:
-        if found := pattern.search(text):
+        if not (found := pattern.search(text)):
+            continue
+        if kind not in _OF_REMOTE:
             return GitError(kind, f"cannot {what}: {_line_of(text, found)}", hint=hint)
+        said = words_of_git(text) or _line_of(text, found)
+        return GitError(kind, f"cannot {what}: {said}", hint=hint_for(text) or hint)
     return GitError(Kind.GIT_FAILED, f"cannot {what}: {_last_line(text)}")
 
 

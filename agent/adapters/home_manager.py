@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.adapters.nix import NIX
 from agent.adapters.nix_environment import confinement
 from agent.adapters.process import ProgramMissingError
-from agent.adapters.unreachable import unreachable_source
+from agent.adapters.source_faults import hint_for, unreachable_source
 from agent.application.ports import ActivationExit
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.nix_options import split_flags
@@ -86,6 +86,7 @@ class HomeManagerCommand:
             raise NixError(
                 Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
                 f"nix build of {host} of {flake} ended with {done.returncode}: " + " ".join(said),
+                hint=hint_for(done.tail),
             )
         return self._built(done.stdout)
 

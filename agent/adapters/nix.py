@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
-from agent.adapters.nix_environment import confinement
+from agent.adapters.nix_environment import IN_ENGLISH, confinement
 from agent.adapters.nix_log import NixLog
 from agent.adapters.process import ProgramMissingError
-from agent.adapters.unreachable import unreachable_source
+from agent.adapters.source_faults import (
+    cause_of,
+    complaint,
+    hint_for,
+    is_refused_by_ssh,
+    unreachable_source,
+)
 from agent.application.ports import Fetched
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.lock_file import LOCK_FILE
@@ -77,16 +83,19 @@ _UNTRUSTED: Final = re.compile(
 # A missing narinfo is no failed download to nix; what is reported failed at the transport or on
 # the server. A nar that is gone although its narinfo is there is the cache's fault, not distance.
 _UNREACHABLE: Final = re.compile(
-    r"unable to \w+ '[^']*': (?!HTTP error 4(?:04|10)\b)"
+    r"unable to \w+ '[^']*': (?!HTTP error 4(?:0[1347]|10)\b)"
     r"|disabling binary cache '"
     r"|does not appear to be a binary cache"
+    r"|ssh: (?:connect to|Could not resolve) "
+    r"|cannot (?:connect to '|open connection to remote store)|failed to start SSH connection"
 )
 _NOWHERE: Final = re.compile(
     r"don't know how to build these paths|there is no substituter that can build it"
     r"|some references of path '[^']*' could not be realised"
 )
 _BROKEN: Final = re.compile(
-    r"file 'nar/[^']*' does not exist in binary cache|is incomplete$|hash mismatch|corrupt"
+    r"unable to \w+ '[^']*': HTTP error 40[137]\b"
+    r"|file 'nar/[^']*' does not exist in binary cache|is incomplete$|hash mismatch|corrupt"
 )
 _STALE_LOCK: Final = re.compile(
     r"cannot write modified lock file of flake|requires lock file changes but they're not allowed"
@@ -154,7 +163,8 @@ class NixCommand:
         what is missing before it says so.
 
         Raises:
-            NixError: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+            NixError: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
+                NIX_NONSENSE.
         """
         done = await self._run(("flake", "prefetch", "--json", flake))
         if done.returncode != 0:
@@ -276,7 +286,7 @@ class NixCommand:
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         argv = (*NIX, *arguments)
-        env = {**self._confinement, **(env or {})}
+        env = {**IN_ENGLISH, **self._confinement, **(env or {})}
         try:
             done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line, env=env)
         except ProgramMissingError as error:
@@ -317,25 +327,6 @@ def _size(number: str, unit: str) -> int:
     return round(float(number) * _UNITS.get(unit, 1))
 
 
-def complaint(text: str) -> str:
-    """Return what nix's last error says, without the trace that newer versions put around it."""
-    lines = [line.strip() for line in text.splitlines()]
-    errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
-    if not errors:
-        return next((line for line in reversed(lines) if line), "it said nothing")
-    # git's, of which the last says less than the one before.
-    fatal = [line for line in lines[: errors[-1]] if line.startswith("fatal: ")]
-    said = [line for line in fatal if "Could not read from remote" not in line][-1:]
-    begun = len(said)
-    for line in [lines[errors[-1]].removeprefix("error:").strip(), *lines[errors[-1] + 1 :]]:
-        is_trace = line.startswith(("at ", "(use '--show-trace'", "(stack trace truncated", "…"))
-        if len(said) > begun and (not line or is_trace):
-            break
-        if line and not is_trace:
-            said.append(line)
-    return " ".join(said)[:1000]
-
-
 def _within(tree: Path, name: str) -> Path:
     """Return a path of a source tree; NixError where it leads out of it, by a link or otherwise."""
     path = Path(os.path.realpath(tree / name))
@@ -361,7 +352,7 @@ def _flake_fault(what: str, text: str) -> NixError:
         return _full(text)
     is_far = bool(unreachable_source(text))
     kind = Kind.FLAKE_UNREACHABLE if is_far else Kind.EVALUATION_FAILED
-    return NixError(kind, f"{what}: {complaint(text)}")
+    return NixError(kind, f"{what}: {complaint(text)}", hint=hint_for(text))
 
 
 def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
@@ -369,8 +360,8 @@ def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixE
         return _full(text)
     if unreachable_source(text):
         message = f"cannot evaluate {host} of {flake}: {complaint(text)}"
-        return NixError(Kind.FLAKE_UNREACHABLE, message)
-    hint = ""
+        return NixError(Kind.FLAKE_UNREACHABLE, message, hint=hint_for(text))
+    hint = hint_for(text)
     if _STALE_LOCK.search(text):
         hint = "commit a flake.lock that fits flake.nix"
     return NixError(
@@ -390,11 +381,14 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
             f"{untrusted['path'] or untrusted['added']} is not signed by a trusted key",
             hint="is the cache's key in trusted-public-keys or fetch.trusted_public_keys?",
         )
-    if said := _line(_UNREACHABLE, text):
-        return NixError(Kind.CACHE_UNREACHABLE, f"cannot fetch {path}: {said}")
-    # What nix also says of a path that was in a cache, and yet could not be copied from it.
-    if said := _line(_BROKEN, text):
-        return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {said}")
+    if is_refused_by_ssh(text):
+        message = f"cannot fetch {path}: {complaint(text)}"
+        return NixError(Kind.FETCH_FAILED, message, hint=hint_for(text))
+    # The second is what nix also says of a path that was in a cache, and yet could not be copied.
+    for pattern, kind in ((_UNREACHABLE, Kind.CACHE_UNREACHABLE), (_BROKEN, Kind.FETCH_FAILED)):
+        if said := _line(pattern, text):
+            message = f"cannot fetch {path}: {cause_of(said, text)}"
+            return NixError(kind, message, hint=hint_for(said))
     if _NOWHERE.search(text):
         return NixError(
             Kind.PATH_NOT_CACHED,
@@ -402,6 +396,12 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
             hint="a cache may receive a build some time after Hydra finished it",
         )
     return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {complaint(text)}")
+
+
+def unreachable_cache(text: str) -> str:
+    """Return what nix says of a cache that it cannot reach; empty if it says no such thing."""
+    said = _line(_UNREACHABLE, text)
+    return said and cause_of(said, text)
 
 
 def _full(text: str) -> NixError:

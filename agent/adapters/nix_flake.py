@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.nix import FULL, NIX, complaint
+from agent.adapters.nix import FULL, NIX, unreachable_cache
 from agent.adapters.nix_build_log import BuildLog
+from agent.adapters.nix_environment import IN_ENGLISH
 from agent.adapters.process import ProgramMissingError
+from agent.adapters.source_faults import complaint, hint_for, unreachable_source
 from agent.application.flake_update import events
 from agent.application.flake_update.ports import FlakeBuilds
 from agent.application.report import error_fields
@@ -54,7 +56,10 @@ _SYSTEMS: Final = (
     " toplevel = all.${name}.config.system.build.toplevel; in"
     " { derivation = toplevel.drvPath; toplevel = toplevel.outPath; }; }) [ %s ])"
 )
+_SEE_INPUTS: Final = "see the inputs of flake.nix; --input names those to update"
 _MAX_NAME: Final = 255
+_OF_NO_HOST: Final = frozenset({Kind.STORE_FULL, Kind.FLAKE_UNREACHABLE})
+"""What keeps nix from evaluating, and says nothing of a host."""
 
 
 class NixFlake(FlakeBuilds):
@@ -105,7 +110,7 @@ class NixFlake(FlakeBuilds):
         if done.returncode == 0:
             return {host: self._system(_json(done.stdout), host) for host in hosts}
         fault = _evaluation_fault("the hosts cannot be evaluated together", done.tail)
-        if fault.kind is Kind.STORE_FULL:
+        if fault.kind in _OF_NO_HOST:
             raise fault
         if len(hosts) == 1:
             return {hosts[0]: _does_not_evaluate(done.tail)}
@@ -116,6 +121,9 @@ class NixFlake(FlakeBuilds):
     async def _evaluate_one(self, flake: Path, host: str) -> System | Broken:
         done = await self._eval(flake, _SYSTEMS % _nix_string(host))
         if done.returncode != 0:
+            fault = _evaluation_fault(f"{host} cannot be evaluated", done.tail)
+            if fault.kind in _OF_NO_HOST:
+                raise fault
             return _does_not_evaluate(done.tail)
         return self._system(_json(done.stdout), host)
 
@@ -137,10 +145,12 @@ class NixFlake(FlakeBuilds):
             named = _INPUT_AT_FAULT.search(done.tail)
             what = f"the input {named[1]}" if named else "an input"
             kind, told = Kind.INPUT_UNAVAILABLE, f"{what} cannot be fetched"
+        if unreachable_source(done.tail):
+            kind = Kind.FLAKE_UNREACHABLE
         raise NixError(
             kind,
             f"{told}: {complaint(done.tail)}",
-            hint="see the inputs of flake.nix; --input names those to update",
+            hint=hint_for(done.tail) or _SEE_INPUTS,
         )
 
     @override
@@ -153,6 +163,8 @@ class NixFlake(FlakeBuilds):
         text = "\n".join(log.said)
         if FULL.search(text):
             raise _full(text)
+        if not log.failed and (said := unreachable_cache(text)):
+            raise NixError(Kind.CACHE_UNREACHABLE, f"cannot fetch what is built: {said}")
         missing = await self._invalid([one.toplevel for one in systems])
         good = [one.derivation for one in systems if one.toplevel not in missing]
         if good:  # only now do they get their links: a call that fails makes none
@@ -228,7 +240,7 @@ class NixFlake(FlakeBuilds):
         async with self._turns:
             try:
                 done = await self._runner.run(
-                    argv, timeout=self._deadline, cwd=cwd, on_line=on_line
+                    argv, timeout=self._deadline, cwd=cwd, on_line=on_line, env=IN_ENGLISH
                 )
             except ProgramMissingError as error:
                 raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
@@ -273,7 +285,8 @@ def _does_not_evaluate(tail: str) -> Broken:
 def _evaluation_fault(told: str, tail: str) -> NixError:
     if FULL.search(tail):
         return _full(tail)
-    return NixError(Kind.EVALUATION_FAILED, f"{told}: {complaint(tail)}")
+    kind = Kind.FLAKE_UNREACHABLE if unreachable_source(tail) else Kind.EVALUATION_FAILED
+    return NixError(kind, f"{told}: {complaint(tail)}", hint=hint_for(tail))
 
 
 def _full(text: str) -> NixError:

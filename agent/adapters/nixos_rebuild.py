@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from agent.adapters.nix_environment import confinement, with_nix_config
 from agent.adapters.process import ProgramMissingError
+from agent.adapters.source_faults import hint_for, unreachable_source
 from agent.adapters.state import state_fault
-from agent.adapters.unreachable import unreachable_source
 from agent.application.ports import ActivationExit
 from agent.domain.errors import Kind, NixError
 from agent.domain.nix_options import split_flags
@@ -110,6 +110,7 @@ class NixosRebuildCommand:
                     Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
                     f"nixos-rebuild build of {host} of {flake} ended with {done.returncode}: "
                     + " ".join(said),
+                    hint=hint_for(done.tail),
                 )
             return self._result(cwd)
 

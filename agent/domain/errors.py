@@ -382,7 +382,9 @@ KINDS: Final[dict[Kind, KindFacts]] = {
     Kind.REPOSITORY_MISSING: _facts(_C.FAILED, "the flake is in no git repository"),
     Kind.REPOSITORY_SHALLOW: _facts(_C.FAILED, "the flake is in a shallow clone"),
     Kind.REPOSITORY_BUSY: _facts(_C.HELD, "another update of the repository is at work"),
-    Kind.REMOTE_MISSING: _facts(_C.FAILED, "the repository has no such remote"),
+    Kind.REMOTE_MISSING: _facts(
+        _C.FAILED, "the repository has no such remote, or the remote's server no such repository"
+    ),
     Kind.REMOTE_UNREACHABLE: _facts(_C.UNREACHABLE, "the remote could not be reached"),
     Kind.REMOTE_UNAUTHORISED: _facts(_C.UNAUTHORISED, "the remote wants other credentials"),
     Kind.BASE_MISSING: _facts(_C.FAILED, "the remote has no such base branch"),

@@ -322,6 +322,9 @@ def test_files_that_cannot_be_read_or_written_are_told(checkout):
     assert caught.value.kind is Kind.GIT_FAILED
 
 
+DENIED, FAR, OTHER = Kind.REMOTE_UNAUTHORISED, Kind.REMOTE_UNREACHABLE, Kind.GIT_FAILED
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -339,6 +342,12 @@ def test_files_that_cannot_be_read_or_written_are_told(checkout):
         ("! [remote rejected] a -> a (branch is protected)", Kind.PUSH_REFUSED),
         ("! [remote rejected] a -> a (protected branch hook declined)", Kind.HOOK_REFUSED),
         ("! [remote rejected] a -> a (pre-receive hook declined)", Kind.HOOK_REFUSED),
+        ("ERROR: Repository not found.\nfatal: Could not read from", Kind.REMOTE_MISSING),
+        ("fatal: repository 'https://x/r/' not found", Kind.REMOTE_MISSING),
+        ("fatal: unable to access 'https://x/': The requested URL returned error: 403", DENIED),
+        ("fatal: unable to access 'https://x/': The requested URL returned error: 400", OTHER),
+        ("fatal: unable to access 'https://x/': The requested URL returned error: 503", FAR),
+        ("fatal: unable to access 'https://x/': The requested URL returned error: 429", FAR),
         ("fatal: something else", Kind.GIT_FAILED),
         ("", Kind.GIT_FAILED),
     ],
@@ -347,3 +356,18 @@ def test_what_git_and_ssh_say_has_a_name(text, kind):
     fault = fault_of("push x", text)
     assert fault.kind is kind
     assert fault.message.startswith("cannot push x: ")
+
+
+def test_what_ssh_and_the_server_say_is_quoted_whole():
+    closing = (
+        "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct"
+    )
+    text = f"No ED25519 host key is known for x\nHost key verification failed.\n{closing}"
+    fault = fault_of("push x", text)
+    assert fault.message == "cannot push x: No ED25519 host key is known for x"
+    assert "known_hosts" in fault.hint
+    text = f"remote: \nremote: ERROR: The project is read-only.\nremote: \n{closing}"
+    assert (
+        fault_of("push x", text).message
+        == "cannot push x: remote: ERROR: The project is read-only."
+    )

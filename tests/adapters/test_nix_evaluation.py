@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from agent.adapters.nix import complaint, evaluation_flags
+from agent.adapters.nix import evaluation_flags
+from agent.adapters.source_faults import complaint
 from agent.application import events
 from agent.domain.errors import Kind, NixError
 from farm import DOTTED, HOST

@@ -222,6 +222,7 @@ def test_what_is_not_in_the_store_cannot_be_compared(subject):
 
 
 FULL = "error: writing to file: No space left on device"
+FAR = "ssh: connect to host forge port 22: Connection refused"
 VERSION = '[ "$1" = --version ] && echo "nix (Nix) 2.26.3" && exit 0\n'
 
 
@@ -246,6 +247,7 @@ def nowhere(update_store, tmp_path):
     ("script", "kind"),
     [
         (f"{VERSION}echo '{FULL}' >&2; exit 1", Kind.STORE_FULL),
+        (f"{VERSION}echo '{FAR}' >&2; exit 1", Kind.FLAKE_UNREACHABLE),
         ("echo nonsense", Kind.NIX_NONSENSE),
         ("exec sleep 60", Kind.NIX_TIMEOUT),
     ],
@@ -260,6 +262,23 @@ def test_what_goes_wrong_in_nix_has_a_name(nowhere, tmp_path, script, kind, meth
         "update": lambda: subject.nix.update(subject.flake, ("base",)),
     }[method]()
     assert subject.kind_of(work) is kind
+
+
+def test_no_host_is_broken_because_an_input_is_out_of_reach(nowhere, tmp_path):
+    script = f"""case "$*" in *db*) echo "error: attribute missing" >&2 ;; *) echo "{FAR}" >&2 ;; esac
+exit 1"""
+    subject = Subject(nowhere, stub(tmp_path, script))
+    asked = subject.nix.evaluate(subject.flake, ("web", "db"))
+    assert subject.kind_of(asked) is Kind.FLAKE_UNREACHABLE
+
+
+def test_no_host_is_broken_because_a_cache_is_out_of_reach(nowhere, tmp_path):
+    said = "warning: unable to download 'http://c/nix-cache-info': Couldn't connect to server (7)"
+    script = f'case "$*" in *print-invalid*) ;; *) echo "{said}" >&2; exit 1 ;; esac'
+    subject = Subject(nowhere, stub(tmp_path, script))
+    name = f"{nowhere.layout.store_dir}/7riksv2whx6mhpvhbw2dl05fps937a09-x"
+    system = System(StorePath(f"{name}.drv"), StorePath(name))
+    assert subject.kind_of(subject.nix.realise((system,))) is Kind.CACHE_UNREACHABLE
 
 
 def test_a_full_store_ends_a_build(nowhere, tmp_path):

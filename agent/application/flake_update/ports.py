@@ -112,18 +112,21 @@ class FlakeBuilds(Protocol):
     async def host_names(self, flake: Path) -> tuple[str, ...]:
         """Return the names of `nixosConfigurations`; none where there is no such thing.
 
-        EVALUATION_FAILED, NIX_NONSENSE.
+        EVALUATION_FAILED, FLAKE_UNREACHABLE, NIX_NONSENSE.
         """
         ...
 
     async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
-        """Return each host's toplevel, built or not, with the lock file as it is. NIX_NONSENSE."""
+        """Return each host's toplevel, built or not, with the lock file as it is.
+
+        FLAKE_UNREACHABLE, which says nothing of a host, NIX_NONSENSE.
+        """
         ...
 
     async def update(self, flake: Path, inputs: Sequence[str]) -> None:
         """Update these inputs in the lock file, all where none is named.
 
-        INPUT_UNAVAILABLE, EVALUATION_FAILED.
+        INPUT_UNAVAILABLE, FLAKE_UNREACHABLE, EVALUATION_FAILED.
         """
         ...
 

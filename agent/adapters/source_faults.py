@@ -1,0 +1,213 @@
+"""What nix, git and ssh say when a source could not be had: in their words, and whose fault it is.
+
+nix repeats git's failure as an exit code alone: why is in the lines that git, ssh and the server
+have printed before, or beside it. nix's own words are those of its file transfer
+(src/libstore/filetransfer.cc) with the answer's body below them, the same from 2.8 to 2.34; git's
+those of http.c, connect.c and remote-curl.c, ssh's those of sshconnect.c and packet.c.
+
+A source is unreachable where the network, or a server that is overloaded or broken, kept nix from
+it: that passes. A server that says no, a host key that is not the known one, and a revision that is
+not there are for a person.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import dropwhile, takewhile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_MAX_WORDS: Final = 1000
+_MAX_BODY: Final = 300
+SERVER_ERROR: Final = r"(?:408|429|5\d\d)"
+"""Statuses of a server that is overloaded or broken, as an expression."""
+
+_FAR: Final = re.compile(
+    rf"unable to (?:down|up)load '[^']*': (?:HTTP error {SERVER_ERROR}\b|(?!HTTP error))"
+    r"|^ssh: (?:connect to|Could not resolve) "
+    r"|^(?:kex_exchange_identification|ssh_exchange_identification|client_loop): "
+    r"|^Connection (?:to \S+ )?(?:closed|reset|timed out)|^Read from remote host .*: "
+    r"|^Timeout, server \S+ not responding"
+    r"|^fatal: unable to (?:connect to|look up)"
+    rf"|^fatal: unable to access '[^']*': (?:The requested URL returned error: {SERVER_ERROR}\b"
+    r"|(?!The requested URL returned error))"
+    rf"|^error: RPC failed; (?:HTTP {SERVER_ERROR}\b|(?!HTTP))|^fatal: early EOF"
+    r"|^fatal: protocol error: bad line length"
+)
+"""Lines of which each is enough."""
+_PASSING: Final = ("warning:", "evaluation warning:")
+"""Of what nix has tried on its own, and may have done without."""
+_OUTDATED: Final = "warning: could not update local clone of Git repository"
+"""nix goes on with the copy that it has: what git has said before is the reason for this alone."""
+_MISSING_REVISION: Final = re.compile(
+    r"[Cc]annot find Git (?:revision|commit)|(?:getting|looking up) Git object|object not found"
+    r"|not our ref|couldn't find remote ref|no match for id"
+)
+_RATE_LIMIT: Final = re.compile(r"rate limit", re.IGNORECASE)
+_HOST_KEY: Final = re.compile(
+    r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|host key is known for"
+)
+_DENIED: Final = re.compile(
+    r"Permission denied \(|Too many authentication failures|no mutual signature"
+)
+_REFUSED: Final = re.compile(
+    r"HTTP error (?:401|403|404|407)\b|returned error: (?:401|403|404|407)\b"
+    r"|could not read (?:Username|Password)|Authentication failed|terminal prompts disabled"
+    r"|fatal: repository '[^']*' not found|[Rr]epository not found"
+    r"|could not be found or you don't have"
+)
+_WITH_TOKENS: Final = re.compile(r"github|gitlab|sr\.ht|sourcehut|rate limit", re.IGNORECASE)
+"""Whose API nix asks with `access-tokens`."""
+
+_KEY_CHANGED: Final = "if the server has a new key on purpose, replace the old one in known_hosts"
+_KEY_UNKNOWN: Final = "name the server's key in the user's known_hosts, or programs.ssh.knownHosts"
+_OWN_KEY: Final = "may the ssh key of the user who runs this read the repository?"
+_BUSY: Final = "the server is asked too often: ask it less, or later"
+_LIMIT: Final = "a token in nix.conf's access-tokens raises the limit"
+_PRIVATE: Final = "a private repository wants a token in nix.conf's access-tokens"
+_LOGIN: Final = "does the server want a login, in nix's netrc-file or git's credentials?"
+_HINTS: Final = (
+    (re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED"), _KEY_CHANGED, _KEY_CHANGED),
+    (_HOST_KEY, _KEY_UNKNOWN, _KEY_UNKNOWN),
+    (_DENIED, _OWN_KEY, _OWN_KEY),
+    (_RATE_LIMIT, _LIMIT, _LIMIT),
+    (re.compile(r"error:? 429\b"), _LIMIT, _BUSY),
+    (_REFUSED, _PRIVATE, _LOGIN),
+)
+"""What to do, for a forge whose API nix asks with a token, and for any other server."""
+
+_OF_GIT: Final = re.compile(
+    r"^(?:ssh: |fatal: |remote: |ERROR: |error: RPC failed|kex_|ssh_exchange|client_loop: "
+    r"|Connection |Read from remote host|Timeout, server|Received disconnect|Disconnected from"
+    r"|Host key|Host '|No \S+ host key|Load key|Too many authentication|sign_and_send_pubkey"
+    r"|Permission denied|\S+@\S+: Permission denied|Unable to negotiate|Bad owner or permissions"
+    r"|@ +WARNING: )"
+)
+_SAYS_LESS: Final = re.compile(
+    r"^fatal: Could not read from remote repository|^fatal: the remote end hung up unexpectedly"
+    r"|^remote:[\s=*-]*$|^Host key verification failed"
+)
+"""Of use only where nothing else was said."""
+_CLOSING: Final = ("at ", "(use '--show-trace'", "(stack trace truncated", "…")
+_OF_INPUT: Final = re.compile(r"… while (?:fetching|updating) the (?:flake )?input '[^']*'")
+_ENDS: Final = (*_CLOSING, "error:", "warning:", "don't know how to build")
+"""What nix says after the body of an answer, if that has no blank line of its own."""
+_BODY: Final = "response body:"
+
+
+def unreachable_source(text: str) -> str:
+    """Return the last line that says that a source could not be reached; empty if none does."""
+    if is_refused_by_ssh(text):
+        return ""
+    lines = _lines_of(text)
+    found = [line for line in lines if _FAR.search(line) and not line.startswith(_PASSING)]
+    # The body has the reason of GitHub's 403; it passes, as a 429 does.
+    if not found and _RATE_LIMIT.search(text):
+        found = [line for line in lines if re.search(r"HTTP error 403\b", line)]
+    return found[-1].removeprefix("error: ") if found else ""
+
+
+def is_refused_by_ssh(text: str) -> bool:
+    """Return whether ssh has reached the server, and one of the two does not trust the other."""
+    return bool(_HOST_KEY.search(text) or _DENIED.search(text))
+
+
+def hint_for(text: str) -> str:
+    """Return what a person may do about a source that nix or git could not have; "" if unknown."""
+    has_tokens = bool(_WITH_TOKENS.search(text))
+    for pattern, with_tokens, without in _HINTS:
+        if pattern.search(text):
+            return with_tokens if has_tokens else without
+    return ""
+
+
+def complaint(text: str) -> str:
+    """Return what nix's last error says, with the reason of git, ssh and the server, in one line.
+
+    The trace that newer versions put around it is left out, but for the input that it is about.
+    """
+    lines = _lines_of(text)
+    errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
+    if not errors:
+        said = _words_of_git(lines)
+        last = next((line for line in reversed(lines) if line), "it said nothing")
+        return " ".join(dict.fromkeys((*said, last)))[:_MAX_WORDS]
+    about = [found[0] for line in lines if (found := _OF_INPUT.search(line))]
+    said = [*(one.removeprefix("… ") + ":" for one in about[-1:]), *_words_of_git(lines)]
+    said += _own_words(lines[errors[-1] :])
+    return " ".join(dict.fromkeys(said))[:_MAX_WORDS]
+
+
+def cause_of(line: str, text: str) -> str:
+    """Return one line of nix's with what the server has answered, if that is below it."""
+    lines = [one.strip() for one in text.splitlines()]
+    at = next((at for at, one in enumerate(lines) if one.endswith(line)), len(lines))
+    return " ".join((line, *_answer_in(iter(lines[at + 1 :]))))[:_MAX_WORDS]
+
+
+def words_of_git(text: str) -> str:
+    """Return what git, ssh and the server have said, in one line without git's own "fatal: "."""
+    said = dict.fromkeys(_words_of_git([line.strip() for line in text.splitlines()]))
+    return " ".join(line.removeprefix("fatal: ") for line in said)[:_MAX_WORDS]
+
+
+def _lines_of(text: str) -> list[str]:
+    """Return the lines that the last error is about.
+
+    That a copy could not be brought up to date matters only where the copy lacks the revision.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    last = next((line for line in reversed(lines) if line.startswith("error:")), "")
+    if _MISSING_REVISION.search(last):
+        return lines
+    at = max((at + 1 for at, line in enumerate(lines) if line.startswith(_OUTDATED)), default=0)
+    return lines[at:]
+
+
+def _words_of_git(lines: Sequence[str]) -> list[str]:
+    said = [line for line in lines if _OF_GIT.search(line)]
+    telling = [line for line in said if not _SAYS_LESS.search(line)]
+    words = telling or said[:1]
+    return [re.sub(r"^@ +(WARNING: .*?)[ @]*$", r"\1", one) for one in words]
+
+
+def _own_words(lines: Sequence[str]) -> Iterator[str]:
+    """Yield what an error says, from its first words to a blank line, and the body of an answer."""
+    rest = iter(lines)
+    has_said = False
+    for whole in rest:
+        line = whole.removeprefix("error:").strip()
+        is_closing = line.startswith(_CLOSING)
+        if has_said and (not line or is_closing):
+            break
+        if line and not is_closing and not _OF_GIT.search(line):
+            has_said = True
+            yield line
+    yield from _answer_in(rest)
+
+
+def _answer_in(rest: Iterator[str]) -> Iterator[str]:
+    """Yield what a server has answered, if that is what the next lines are."""
+    if next((line for line in rest if line), "") == _BODY:
+        begun = dropwhile(lambda line: not line, rest)
+        body = "\n".join(takewhile(lambda line: line and not line.startswith(_ENDS), begun))
+        if words := _words_of_body(body):
+            yield f"({words})"
+
+
+def _words_of_body(body: str) -> str:
+    """Return what the body of an answer says: the message of JSON, or text without its tags."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    if isinstance(told, dict):
+        for key in ("message", "error_description", "error"):
+            if isinstance(told.get(key), str):
+                body = told[key]
+                break
+    plain = " ".join(re.sub(r"<[^<>]{0,1000}>", " ", body).split())
+    return plain if len(plain) <= _MAX_BODY else f"{plain[:_MAX_BODY]}…"

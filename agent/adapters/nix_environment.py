@@ -16,6 +16,8 @@ IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 """What nix, and the git and ssh that it calls, say is read."""
 _IMPURE: Final = "--impure"
 _GIT_PROTOCOLS: Final = ("https", "ssh")
+_PRIVATE: Final = frozenset({"boot", "etc", "home", "proc", "root", "run", "sys", "var"})
+"""Directories in which the owner of one thing has not allowed what is beside it."""
 _SECURE_URIS: Final = (
     *("https://", "tarball+https://", "file+https://", "git+https://", "git+ssh://"),
     *("hg+https://", "hg+ssh://", "ssh://", "github:", "gitlab:", "sourcehut:", "path:."),
@@ -50,9 +52,17 @@ def confinement(
 
 
 def _directory_uri(prefix: UrlPrefix) -> str:
-    """Return the directory that a prefix is in; of one that is a host alone the host itself."""
+    """Return the directory that a prefix is in; of one that is a host alone the host itself.
+
+    Never one that has what is private to this host beside the prefix: what a flake's code names
+    nix copies into the store before it finds out that a hash is wrong.
+    """
     origin = origin_of_prefix(prefix)
-    return f"{prefix.rpartition('/')[0] if origin.path else prefix.rstrip('/')}/"
+    if origin.host:
+        return f"{prefix.rpartition('/')[0] if origin.path else prefix.rstrip('/')}/"
+    above = (origin.path or ())[:-1]
+    is_private = not above or above[0] in _PRIVATE
+    return prefix.rstrip("/") if is_private else f"{prefix.rstrip('/').rpartition('/')[0]}/"
 
 
 def with_nix_config(environment: Mapping[str, str], *lines: str) -> str:

@@ -245,6 +245,27 @@ def test_git_is_kept_to_what_the_settings_allow():
     assert {"git+http://h/", "http://h/", "github:"} <= set(told.split())
 
 
+@pytest.mark.parametrize(
+    ("prefix", "uri"),
+    [
+        ("path:/etc/nixos", "path:/etc/nixos"),
+        ("git+file:///root/config/", "git+file:///root/config"),
+        ("git+file:///home/ann/config", "git+file:///home/ann/config"),
+        ("file:///var/lib/x.tar.gz", "file:///var/lib/x.tar.gz"),
+        ("path:/srv", "path:/srv"),
+        ("git+file:///srv/nix-config", "git+file:///srv/"),
+        ("git+file:///srv/git/nix-config/", "git+file:///srv/git/"),
+        ("http://127.0.0.1:8080/x/y.tar.gz", "http://127.0.0.1:8080/x/"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+    ],
+)
+def test_what_is_allowed_does_not_open_what_is_private_beside_it(prefix, uri):
+    known = confinement({}, (), ())["NIX_CONFIG"].split()
+    told = confinement({}, (), (UrlPrefix(prefix),))["NIX_CONFIG"].split()
+    bare = uri.split("+", 1)[-1]
+    assert set(told) - set(known) == {uri, bare}
+
+
 def test_the_resolver_tells_what_it_knows():
     def ask(host: str, **environment: str):
         return asyncio.run(SystemResolver(environment).addresses(host))

@@ -16,8 +16,9 @@ from agent.application.lasting import (
     has_been_without_time,
     since_first_seen,
 )
+from agent.application.observe import aged
 from agent.application.specialisation import ask_specialisation
-from agent.domain.errors import ActivationError, AgentError, JournalError, Kind
+from agent.domain.errors import ActivationError, AgentError, JournalError, Kind, NixError
 from agent.domain.gates import (
     NOTHING_TO_FETCH,
     Foreign,
@@ -155,7 +156,7 @@ async def _answer(asked: Question, gate: Gate, *, raises: bool) -> Judgement | N
     except AgentError as fault:
         if raises:
             raise
-        judgement = Judgement(gate, is_open=False, reason=str(fault))
+        judgement = Judgement(gate, is_open=False, reason=str(fault), fault=fault.kind)
     return None if judgement is None else pass_by_hand(asked.run, judgement)
 
 
@@ -376,7 +377,10 @@ async def _boot_space(asked: Question) -> Judgement | None:
 async def _store_space(asked: Question) -> Judgement:
     ports = asked.ports
     is_here = asked.stage.is_late
-    plan = NOTHING_TO_FETCH if is_here else await ports.nix.plan_fetch(asked.toplevel)
+    try:
+        plan = NOTHING_TO_FETCH if is_here else await ports.nix.plan_fetch(asked.toplevel)
+    except NixError as error:
+        raise aged(error, asked.candidate, ports.clock.now()) from error
     return judge_store_space(plan, ports.host.free_space(), asked.policy)
 
 

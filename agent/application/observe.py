@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.report import candidate_fields, error_fields
 from agent.domain.build import Build, admit
 from agent.domain.candidate import Candidate
 from agent.domain.decide import Observation
+from agent.domain.errors import Kind, NixError
 from agent.domain.policy import Policy, Strategy
 from agent.domain.systems import changed_inhibitors, reboot_need
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from agent.application.ports import EventSink, Host, Hydra, Outlook
     from agent.domain.store_path import StorePath
 
@@ -70,6 +74,27 @@ def find_inhibitors(host: Host, toplevel: StorePath | None) -> tuple[str, ...]:
     if running is None or toplevel is None or running == toplevel:
         return ()
     return changed_inhibitors(host.switch_inhibitors(running), host.switch_inhibitors(toplevel))
+
+
+_UPLOADED_BY: Final = timedelta(days=1)
+"""How long after a build its upload to a cache may take, generously."""
+
+
+def aged(error: NixError, found: Candidate | None, now: datetime) -> NixError:
+    """Return the fault of a path that is in no cache with what the age of its build says of it."""
+    finished = None if found is None else found.finished_at
+    if error.kind is not Kind.PATH_NOT_CACHED or found is None or finished is None:
+        return error
+    age = now - finished
+    if age <= _UPLOADED_BY:
+        return error
+    return NixError(
+        error.kind,
+        f"{error.message}, although build {found.build_id} was finished {age.days} day(s) ago,"
+        f" on {finished:%Y-%m-%d}",
+        hint="the cache has never received it, or has removed it as garbage since: have Hydra build"
+        " it again, and let the cache keep what hosts still need",
+    )
 
 
 def tell_candidate(sink: EventSink, candidate: Candidate) -> None:

@@ -15,7 +15,7 @@ from agent.application.examine import started_by_timers, take_baseline
 from agent.application.fetchable import require_fetchable
 from agent.application.gatekeeper import ask_again, find_intervention, pass_by_hand
 from agent.application.judged_by import judged_by_its_own
-from agent.application.observe import find_inhibitors
+from agent.application.observe import aged, find_inhibitors
 from agent.application.own_activation import invocation_noted, stop_own
 from agent.application.reboot import reboot
 from agent.application.recover import forget
@@ -150,7 +150,7 @@ async def _fetch(run: Run, found: Candidate) -> None:
         except NixError as error:
             if run.policy.local_builds and error.kind is Kind.PATH_NOT_CACHED:
                 return
-            raise
+            raise aged(error, found, ports.clock.now()) from error
     run.report.fetched = fetched
     ports.sink.emit(events.FETCH_FINISHED, paths=fetched.paths, bytes=fetched.size)
 

@@ -80,6 +80,20 @@ class Outlook:
     """Why not everything could be asked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What is newer than the build that Hydra offers; None where it does not say, or nothing is."""
+
+    newest: Build | None = None
+    """The job's build in the newest eval, finished or not."""
+    waiting: int | None = None
+    """The newest good build, when only the rest of its eval keeps it from being offered."""
+    is_project_disabled: bool | None = None
+    """Whether nothing in the project is evaluated, although its jobsets are enabled."""
+    fault: AgentError | None = None
+    """Why not everything could be asked."""
+
+
 class Hydra(Protocol):
     """A Hydra instance. Everything raises HydraError."""
 
@@ -110,6 +124,13 @@ class Hydra(Protocol):
 
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
         """Return what can be known about builds to come: nothing if Hydra is spared; no fault."""
+        ...
+
+    async def pending(self, job: Job, build: Build, select: Select) -> Pending:
+        """Return what is newer than a build that was offered; never raises.
+
+        It takes more questions than `outlook`, and is for a person who wants to know.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application.gatekeeper import ask_gates
 from agent.application.history import run_fields
 from agent.application.observe import find_candidate, look_at_host
-from agent.application.ports import Outlook
+from agent.application.ports import Outlook, Pending
 from agent.application.reboot import ask_reboot
 from agent.application.recover import next_step, require_readable
 from agent.application.report import candidate_fields, error_fields
@@ -45,6 +45,7 @@ class Status:
     reboot: Go | Wait | None = None
     """Whether the reboot that is needed may be done now; None if none is."""
     outlook: Outlook = field(default_factory=Outlook)
+    pending: Pending = field(default_factory=Pending)
     error: AgentError | None = None
 
     @property
@@ -60,7 +61,7 @@ class Status:
 
     def fields(self, *, is_booted: bool = True) -> dict[str, object]:
         """Return the status for a program; of a home nothing `is_booted`."""
-        said: dict[str, object] = {
+        fields: dict[str, object] = {
             "running": self.systems.running if self.systems else None,
             "booted": self.systems.booted if self.systems else None,
             "profile": self.systems.profile if self.systems else None,
@@ -72,12 +73,15 @@ class Status:
             "decision": self.verdict,
             "reason": getattr(self.decision, "reason", None),
             "gates": [
-                {"gate": told.gate, "open": told.is_open, "reason": told.reason}
-                for told in self.gates
+                {"gate": said.name, "open": said.is_open, "reason": said.reason}
+                for said in self.gates
             ],
             "loader_fallback": self.loader_fallback,
             "reboot": _reboot_fields(self.reboot),
             "newer_build_failed": self.outlook.newer_build_failed,
+            "newer_build": _newer_build_fields(self.pending),
+            "build_waiting_for_eval": self.pending.waiting,
+            "project_disabled": self.pending.is_project_disabled,
             "job_gone_since_eval": self.outlook.gone_since_eval,
             "jobset_disabled": self.outlook.is_jobset_disabled,
             "evaluation_error": self.outlook.evaluation_error,
@@ -85,17 +89,23 @@ class Status:
         }
         if not is_booted:
             for name in ("booted", "loader_fallback", "reboot"):
-                del said[name]
+                del fields[name]
         if isinstance(self.decision, Hold):
-            said["reasons"] = [
+            fields["reasons"] = [
                 {"name": name, "reason": reason} for name, reason in self.decision.reasons
             ]
         if self.error is not None:
-            said["error"] = {
+            fields["error"] = {
                 name.removeprefix("error_"): value
                 for name, value in error_fields(self.error).items()
             }
-        return said
+        return fields
+
+
+def _newer_build_fields(pending: Pending) -> dict[str, object] | None:
+    if pending.newest is None:
+        return None
+    return {"build_id": pending.newest.id, "state": pending.newest.state}
 
 
 def _reboot_fields(verdict: Go | Wait | None) -> dict[str, object] | None:
@@ -126,6 +136,7 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
+        status.pending = await ports.hydra.pending(policy.job, found.build, policy.select)
         seen = look_at_host(ports.host, found.candidate)
         history = ports.journal.history_of(found.candidate)
         standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())

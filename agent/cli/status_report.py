@@ -61,8 +61,11 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
             rows.append(("flake", f"{found.flake} (eval {found.eval_id})"))
     rows += [("Hydra", told) for told in _outlook(status)]
     rows += [
-        (f"gate {told.gate}", f"{'open' if told.is_open else 'HELD'}: {told.reason}")
-        for told in status.gates
+        (
+            f"gate {one.name}" if one.fault is None else one.name,
+            f"{'open' if one.is_open else 'HELD'}: {one.reason}",
+        )
+        for one in status.gates
     ]
     if isinstance(status.reboot, Wait):
         rows.append(("reboot", f"waits: {status.reboot.reason}"))
@@ -77,16 +80,28 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
 
 
 def _outlook(status: Status) -> list[str]:
-    told = []
-    if status.outlook.newer_build_failed:
-        told.append("the job's newest build failed; this is an older one")
-    if status.outlook.gone_since_eval is not None:
-        told.append(f"the job is gone since eval {status.outlook.gone_since_eval}")
-    if status.outlook.is_jobset_disabled:
-        told.append("the jobset is disabled")
-    if status.outlook.evaluation_error:
-        told.append(f"evaluation fails: {status.outlook.evaluation_error}")
-    return told
+    outlook, pending = status.outlook, status.pending
+    newest = pending.newest
+    lines = []
+    if newest is not None and not newest.is_good:
+        lines.append(f"build {newest.id} is newer: it {newest.state}")
+    elif outlook.newer_build_failed:
+        lines.append("the job's newest build failed; this is an older one")
+    if pending.waiting is not None:
+        lines.append(
+            f"build {pending.waiting} is newer and good, and is taken once its eval is finished: if"
+            " a build of the eval can never start, such as one for a platform without a builder,"
+            " that is never (hydra.select)"
+        )
+    if outlook.gone_since_eval is not None:
+        lines.append(f"the job is gone since eval {outlook.gone_since_eval}")
+    if outlook.is_jobset_disabled:
+        lines.append("the jobset is disabled")
+    if pending.is_project_disabled:
+        lines.append("the project is disabled: no new build will come")
+    if outlook.evaluation_error:
+        lines.append(f"evaluation fails: {outlook.evaluation_error}")
+    return lines
 
 
 def _verdict(status: Status) -> str:
@@ -98,5 +113,5 @@ def _verdict(status: Status) -> str:
     if isinstance(status.decision, Hold):
         why = "; ".join(reason for _, reason in status.decision.reasons)
     elif status.verdict == Hold.name:
-        why = "; ".join(told.gate for told in status.gates if not told.is_open)
+        why = "; ".join(one.name for one in status.gates if not one.is_open)
     return f"{said}: {why}" if why else said

@@ -52,6 +52,13 @@ class Build:
         return self.is_finished and self.status == 0
 
     @property
+    def state(self) -> str:
+        """How it stands, for people."""
+        if self.is_finished:
+            return BUILD_STATUS.get(-1 if self.status is None else self.status, "failed")
+        return "is being built again" if self.status == 0 else "is queued or being built"
+
+    @property
     def evals_newest_first(self) -> tuple[int, ...]:
         """Its evals; Hydra gives them in no order (recorded [17, 18, 15, 14, 11])."""
         return tuple(sorted(set(self.evals), reverse=True))
@@ -78,8 +85,7 @@ def admit(build: Build, asked: Job, *, store_dir: str, system: str | None) -> St
             hint="the next run looks again",
         )
     if not build.is_good:
-        how = BUILD_STATUS.get(-1 if build.status is None else build.status, "failed")
-        raise HydraError(Kind.BUILD_FAILED, f"build {build.id} of {asked} {how}")
+        raise HydraError(Kind.BUILD_FAILED, f"build {build.id} of {asked} {build.state}")
     if system is not None and build.system != system:
         raise HydraError(
             Kind.BUILD_OTHER_SYSTEM,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.check import CheckResult
+    from agent.domain.errors import Kind
     from agent.domain.pause import Pause
     from agent.domain.policy import Policy
     from agent.domain.standing import Standing, TakenBuild
@@ -111,6 +112,13 @@ class Judgement:
     gate: Gate
     is_open: bool
     reason: str
+    fault: Kind | None = None
+    """What kept the gate from being asked; a run ends with it, and not with the gate."""
+
+    @property
+    def name(self) -> str:
+        """What holds: the gate, or the fault for which nothing is known of it."""
+        return self.gate if self.fault is None else self.fault
 
 
 @dataclass(frozen=True, slots=True)

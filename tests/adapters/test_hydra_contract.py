@@ -318,6 +318,51 @@ def test_the_failed_evaluation_of_another_job_is_not_in_the_outlook(scene):
     assert (told.gone_since_eval, told.evaluation_error) == (None, "error: of beta")
 
 
+def test_a_newer_build_that_was_cancelled_has_not_failed(scene):
+    scene.hydra.add(build(4, 3, status=4))
+    assert outlook(scene, job(), scene.hydra.builds[3]).newer_build_failed is False
+
+
+def pending(scene, asked: Job, number: int, select: Select = LATEST):
+    found = scene.hydra.builds[number]
+    return scene.ask(lambda hydra: hydra.pending(asked, found, select))
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(None, "is queued or being built"), (1, "failed"), (4, "was cancelled"), (3, "was aborted")],
+)
+def test_a_newer_build_is_pending_with_how_it_stands(scene, status, state):
+    scene.hydra.add(build(4, 3, status=status))
+    found = pending(scene, job(), 3)
+    assert (found.newest.id, found.newest.state) == (4, state)
+    assert (found.waiting, found.is_project_disabled, found.fault) == (None, False, None)
+
+
+def test_nothing_is_pending_where_the_newest_is_offered_or_the_job_is_gone(scene):
+    assert pending(scene, job('"web-1.example.org"'), 6).newest is None
+    assert pending(scene, job("beta"), 2).newest is None
+
+
+def test_a_newer_good_build_waits_for_its_eval(scene):
+    found = pending(scene, job(), 1, FINISHED)
+    assert (found.waiting, found.newest.id) == (3, 4)
+    assert pending(scene, job(), 3, FINISHED).waiting is None
+    assert pending(scene, job(), 1, LATEST).waiting is None
+
+
+def test_a_disabled_project_is_pending_though_its_jobsets_are_enabled(scene):
+    scene.hydra.disabled_projects.add("p")
+    assert pending(scene, job(), 3).is_project_disabled is True
+    assert outlook(scene, job(), scene.hydra.builds[3]).is_jobset_disabled is False
+
+
+def test_what_is_pending_in_a_jobset_that_is_no_more_is_a_fault_and_raises_nothing(scene):
+    found = scene.ask(lambda hydra: hydra.pending(job(jobset="no"), build(1, 1), FINISHED))
+    assert found.fault is not None
+    assert found.newest is None
+
+
 def test_the_outlook_of_a_jobset_that_is_no_more_is_a_fault_and_raises_nothing(scene):
     told = outlook(scene, job(jobset="nosuch"), None)
     assert told.fault is not None
@@ -332,4 +377,7 @@ def test_a_fake_that_is_given_a_fault_ends_every_question_in_it():
     assert kind_of(scene, lambda hydra: hydra.build(3)) is Kind.HYDRA_REFUSED
     assert kind_of(scene, lambda hydra: hydra.locked_flake(build(3, 1))) is Kind.HYDRA_REFUSED
     assert outlook(scene, job(), None).fault is scene.hydra.fault
-    assert scene.hydra.asked == ["newest_good_build", "build", "locked_flake", "outlook"]
+    found = scene.ask(lambda hydra: hydra.pending(job(), build(3, 1), LATEST))
+    assert found.fault is scene.hydra.fault
+    asked = ["newest_good_build", "build", "locked_flake", "outlook", "pending"]
+    assert scene.hydra.asked == asked

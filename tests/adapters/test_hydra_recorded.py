@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.replay import INSTANCE, Replay, ask, job
-from agent.adapters.hydra.outlook import read_job_failed
 from agent.domain.build import Build
 from agent.domain.errors import ExitCode, HydraError, Kind
 from agent.domain.job import Job, Select
@@ -516,7 +515,7 @@ BUILD_32 = Build(32, "nix-config", "main", "alpha", "s", True, 0, {}, (17,), Non
 
 
 def test_a_newer_red_build_is_told():
-    replay = Replay("job-alpha-prometheus", "jobset-main-latest-eval").set(ERRORS, 200, HEALTHY)
+    replay = Replay("job-alpha-shield", "jobset-main-latest-eval").set(ERRORS, 200, HEALTHY)
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.newer_build_failed is True
     assert outlook.gone_since_eval is None
@@ -526,30 +525,19 @@ def test_a_newer_red_build_is_told():
 
 
 @pytest.mark.parametrize(
-    ("line", "failed"),
-    [
-        ('hydra_job_failed{project="p",jobset="j",job="a"} 1', True),
-        ('hydra_job_failed{job="a",jobset="j",project="p"} 0', False),
-        ('hydra_job_failed{project="p",jobset="j",job="b"} 1', None),
-        ('hydra_job_failed{project="p",jobset="j",job="a"} NaN', None),
-        ('hydra_job_completion_time{project="p",jobset="j",job="a"} 1', None),
-        ("", None),
-    ],
+    ("message", "failed"),
+    [("passing", False), ("failing", True), ("cancelled", False), ("unheard of", None)],
 )
-def test_only_the_jobs_own_line_of_the_metrics_counts(line, failed):
-    others = '# TYPE hydra_job_failed gauge\nhydra_job_failed{project="p",jobset="j",job="x"} 1\n'
-    metrics = f"{others}{line}\nperl_heap_arenas 3877\n".encode()
-    assert read_job_failed(metrics, job("a", "j", "p")) is failed
-
-
-def test_a_name_with_quotes_is_found_in_the_metrics():
-    metrics = rb'hydra_job_failed{project="p",jobset="j",job="\"web-1.example.org\""} 1'
-    assert read_job_failed(metrics, job('"web-1.example.org"', "j", "p")) is True
+def test_the_badge_of_the_job_says_how_its_newest_build_ended(message, failed):
+    replay = Replay("jobset-main-latest-eval").set(ERRORS, 200, HEALTHY)
+    replay.set("/job/nix-config/main/alpha/shield", 200, {"message": message, "color": "x"})
+    outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
+    assert (outlook.newer_build_failed, outlook.fault) == (failed, None)
 
 
 def test_a_removed_job_is_told_though_latest_goes_on_answering():
     replay = Replay("job-removed-latest", "job-removed-eval-job").set(ERRORS, 200, HEALTHY)
-    replay.set("/job/nix-config/main/metrics/prometheus", 200, "")
+    replay.set("/job/nix-config/main/metrics/shield", 404, {"error": "No latest build for job"})
     replay.set(
         "/jobset/nix-config/main/latest-eval", 302, Location=f"{INSTANCE}/eval/3356?name=main"
     )
@@ -561,7 +549,7 @@ def test_a_removed_job_is_told_though_latest_goes_on_answering():
 
 
 def test_a_job_that_a_newer_eval_still_has_is_not_gone():
-    replay = Replay("job-alpha-prometheus", "eval-18-job-alpha").set(ERRORS, 200, HEALTHY)
+    replay = Replay("job-alpha-shield", "eval-18-job-alpha").set(ERRORS, 200, HEALTHY)
     replay.set("/jobset/nix-config/main/latest-eval", 302, Location=f"{INSTANCE}/eval/18?name=main")
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.gone_since_eval is None
@@ -569,7 +557,7 @@ def test_a_job_that_a_newer_eval_still_has_is_not_gone():
 
 
 def test_broken_evaluation_and_a_disabled_jobset_are_told():
-    replay = Replay("job-alpha-prometheus", "jobset-main-latest-eval")
+    replay = Replay("job-alpha-shield", "jobset-main-latest-eval")
     replay.set(ERRORS, 200, {"enabled": False, "errormsg": "\n  error: one\ntwo", "x": []})
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.is_jobset_disabled is True
@@ -577,7 +565,7 @@ def test_broken_evaluation_and_a_disabled_jobset_are_told():
 
 
 def test_a_job_that_does_not_evaluate_is_not_called_gone():
-    replay = Replay("job-alpha-prometheus")
+    replay = Replay("job-alpha-shield")
     replay.set(ERRORS, 200, {"enabled": 1, "errormsg": "in job ‘alpha’:\nerror: own"})  # noqa: RUF001
     replay.set("/jobset/nix-config/main/latest-eval", 302, Location=f"{INSTANCE}/eval/18?name=main")
     replay.set("/eval/18/job/alpha", 404, NO_JOB)
@@ -592,14 +580,14 @@ def test_a_job_that_does_not_evaluate_is_not_called_gone():
 
 
 def test_an_error_of_fetching_the_flake_comes_first():
-    replay = Replay("job-alpha-prometheus", "jobset-main-latest-eval")
+    replay = Replay("job-alpha-shield", "jobset-main-latest-eval")
     replay.set(ERRORS, 200, {"enabled": 1, "errormsg": "old", "fetcherrormsg": "no route"})
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.evaluation_error == "no route"
 
 
 def test_an_outlook_never_raises_and_tells_what_it_could_learn():
-    replay = Replay("job-alpha-prometheus").set(ERRORS, 403)
+    replay = Replay("job-alpha-shield").set(ERRORS, 403)
     replay.set("/jobset/nix-config/main/latest-eval", 404, {"error": "No evaluation found."})
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), BUILD_32))
     assert outlook.newer_build_failed is True
@@ -609,7 +597,7 @@ def test_an_outlook_never_raises_and_tells_what_it_could_learn():
 
 
 def test_without_a_build_nothing_can_be_gone_since():
-    replay = Replay("job-alpha-prometheus").set(ERRORS, 200, HEALTHY)
+    replay = Replay("job-alpha-shield").set(ERRORS, 200, HEALTHY)
     outlook = ask(replay, lambda hydra: hydra.outlook(job(), None))
     assert outlook.gone_since_eval is None
     assert len(replay.paths) == 2

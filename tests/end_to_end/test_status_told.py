@@ -114,6 +114,32 @@ def test_what_hydra_says_of_builds_to_come(offered):
     assert told["evaluation_error"] == "error: undefined variable 'foo'"
 
 
+def test_what_is_newer_than_the_build_that_hydra_offers(offered):
+    offered.configure(hydra={"select": "latest-finished"})
+    waiting = offered.offer(offered.farm.second)
+    evaluation = max(offered.world.evals)
+    offered.world.add_build("other", "/nix/store/x-other", eval_id=evaluation, status=None)
+    queued = offered.offer(offered.farm.second, status=None)
+    offered.world.disable_project("nix-config")
+    told, text, code = status(offered)
+    assert (code, told["candidate"]["build_id"]) == (0, 2)
+    assert told["newer_build"] == {"build_id": queued, "state": "is queued or being built"}
+    assert (told["build_waiting_for_eval"], told["project_disabled"]) == (waiting, True)
+    assert (told["newer_build_failed"], told["jobset_disabled"]) == (False, False)
+    assert f"build {queued} is newer: it is queued or being built" in text
+    assert f"build {waiting} is newer and good" in text
+    assert "the project is disabled" in text
+
+
+def test_of_a_host_whose_only_good_build_is_built_again(offered):
+    for build_id in (1, 2):
+        offered.world.restart(build_id)
+    told, text, code = status(offered)
+    assert (code, told["error"]["kind"]) == (75, "build-unfinished")
+    assert last_line(text).startswith("a run would hold: build 2")
+    assert offered.upgrade().exit_code == 75
+
+
 def test_while_another_agent_is_at_work(offered):
     gate = offered.gate_activation()
     before = offered.look()

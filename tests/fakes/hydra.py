@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.application.ports import Hydra, Outlook
+from agent.application.ports import Hydra, Outlook, Pending
 from agent.domain.build import BUILD_STATUS
 from agent.domain.errors import HydraError, Kind
 from agent.domain.evaluation import parse_evaluation_errors
@@ -106,10 +106,28 @@ class FakeHydra(Hydra):
             and not errors.of_job(job.name)
         )
         return Outlook(
-            newer_build_failed=None if newest is None else newest.status != 0,
+            newer_build_failed=None if newest is None else newest.status not in (0, 4),
             gone_since_eval=whole if is_gone else None,
             is_jobset_disabled=not jobset.is_enabled,
             evaluation_error=errors.concerning(job.name),
+        )
+
+    @override
+    async def pending(self, job: Job, build: Build, select: Select) -> Pending:
+        self.asked.append("pending")
+        if self.fault is not None:
+            return Pending(fault=self.fault)
+        if (job.project, job.jobset) not in self.jobsets:
+            return Pending(fault=self._no_jobset(job))
+        newest_eval = max(self._jobset(job).evals, default=None)
+        known = self._builds_of(job)
+        newest = next((one for one in known if newest_eval in one.evals), None)
+        good = max((one.id for one in known if one.is_good), default=0)
+        is_held_back = select is Select.LATEST_FINISHED and good > build.id
+        return Pending(
+            newest=newest if newest is not None and newest.id > build.id else None,
+            waiting=good if is_held_back else None,
+            is_project_disabled=job.project in self.disabled_projects,
         )
 
     def _hear(self, question: str) -> None:

@@ -90,3 +90,19 @@ def test_a_host_with_dots_has_a_job_in_quotes():
 def test_jobs_of_two_instances_are_told_apart():
     assert str(ASKED) == "nix-config:main:alpha"
     assert ASKED.key != replace(ASKED, instance="https://other.example.org").key
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "status", "state"),
+    [
+        (True, 0, "succeeded"),
+        (True, 4, "was cancelled"),
+        (True, 99, "failed"),
+        (True, None, "failed"),
+        (False, None, "is queued or being built"),
+        (False, 1, "is queued or being built"),
+        (False, 0, "is being built again"),
+    ],
+)
+def test_how_a_build_stands_is_in_its_state(is_finished, status, state):
+    assert replace(GOOD, is_finished=is_finished, status=status).state == state

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agent.application import events
-from agent.application.observe import find_candidate, look_at_host, tell_candidate, tell_outlook
+from agent.application.observe import (
+    aged,
+    find_candidate,
+    look_at_host,
+    tell_candidate,
+    tell_outlook,
+)
 from agent.application.ports import Outlook
-from agent.domain.errors import HydraError, Kind
+from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.policy import Strategy
 from agent.domain.systems import Systems
 from fakes.samples import OLD, POLICY
@@ -147,3 +154,33 @@ def test_an_outlook_is_told_as_far_as_it_is_bleak(outlook, names):
     sink = RememberedEvents()
     tell_outlook(sink, outlook)
     assert sink.names() == names
+
+
+# A path that is in no cache
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+NOT_CACHED = NixError(Kind.PATH_NOT_CACHED, "/nix/store/x is in no substituter", hint="wait")
+
+
+def finished(**age):
+    return replace(candidate_of(World().publish(1, NEW)), finished_at=NOW - timedelta(**age))
+
+
+@pytest.mark.parametrize("age", [{"minutes": 5}, {"hours": 24}, {"hours": -2}])
+def test_what_was_built_lately_may_be_on_its_way_to_the_cache(age):
+    assert aged(NOT_CACHED, finished(**age), NOW) is NOT_CACHED
+
+
+def test_what_was_built_long_ago_may_have_been_collected():
+    error = aged(NOT_CACHED, finished(days=40, hours=3), NOW)
+    assert error.kind is Kind.PATH_NOT_CACHED
+    assert error.message.endswith("build 1 was finished 40 day(s) ago, on 2026-10-20")
+    assert "garbage" in error.hint
+
+
+def test_an_age_that_is_not_known_or_of_no_interest_changes_nothing():
+    found = finished(days=40)
+    other = NixError(Kind.CACHE_UNREACHABLE, "no route")
+    assert aged(other, found, NOW) is other
+    assert aged(NOT_CACHED, None, NOW) is NOT_CACHED
+    assert aged(NOT_CACHED, replace(found, finished_at=None), NOW) is NOT_CACHED

@@ -93,6 +93,22 @@ def test_a_gate_that_cannot_be_asked_is_a_hold(world):
     assert status(world).verdict == "hold"
 
 
+def test_what_keeps_a_gate_from_being_asked_has_its_own_name(world):
+    world.clock.move(40 * 86400)
+    world.steps.at("plan_fetch", NixError(Kind.PATH_NOT_CACHED, "not in a cache"))
+    held = [gate for gate in status(world).fields()["gates"] if not gate["open"]]
+    assert [gate["gate"] for gate in held] == ["path-not-cached"]
+    assert "finished 40 day(s) ago" in held[0]["reason"]
+
+
+def test_a_run_says_how_old_a_build_is_that_is_in_no_cache(world):
+    world.clock.move(40 * 86400)
+    world.steps.at("substitute", NixError(Kind.PATH_NOT_CACHED, "not in a cache"))
+    name, reason = world.run().reasons[0]
+    assert name == "path-not-cached"
+    assert "finished 40 day(s) ago" in reason
+
+
 def test_a_gate_that_holds_does_not_matter_when_there_is_nothing_to_do(world):
     world.run()
     world.canary_dies()
@@ -133,6 +149,17 @@ def test_the_outlook_is_told(world):
     assert fields["jobset_disabled"] is True
     assert fields["evaluation_error"] == "error: x"
     assert fields["job_gone_since_eval"] == 3000
+
+
+def test_what_is_newer_than_the_offered_build_is_told(world):
+    assert status(world).fields()["newer_build"] is None
+    world.publish(2, system(2))
+    world.change(2, is_finished=False, status=None)
+    world.hydra.disabled_projects.add(world.hydra.builds[2].project)
+    fields = status(world).fields()
+    assert fields["newer_build"] == {"build_id": 2, "state": "is queued or being built"}
+    assert (fields["build_waiting_for_eval"], fields["project_disabled"]) == (None, True)
+    assert fields["newer_build_failed"] is False
 
 
 def test_the_last_run_is_told(world):

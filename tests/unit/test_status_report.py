@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.application.ports import Outlook
+from agent.application.ports import Outlook, Pending
 from agent.application.status import Status
 from agent.cli.status_report import for_person
+from agent.domain.build import Build
 from agent.domain.candidate import Candidate
 from agent.domain.decide import AwaitReboot, Done, Hold, Reboot, Upgrade
 from agent.domain.errors import HydraError, Kind
@@ -127,6 +128,44 @@ def test_what_hydra_says_of_builds_to_come_is_told():
     )
     for words in ("newest build failed", "gone since eval 21", "disabled", "fails: syntax error"):
         assert words in told["Hydra"]
+
+
+def a_build(status, *, is_finished=True):
+    return Build(12, "p", "j", "web-1", "x86_64-linux", is_finished, status, {}, (3,), None)
+
+
+@pytest.mark.parametrize(
+    ("newest", "words"),
+    [
+        (a_build(None, is_finished=False), "build 12 is newer: it is queued or being built"),
+        (a_build(0, is_finished=False), "build 12 is newer: it is being built again"),
+        (a_build(4), "build 12 is newer: it was cancelled"),
+        (a_build(1), "build 12 is newer: it failed"),
+    ],
+)
+def test_a_newer_build_is_told_with_how_it_stands(newest, words):
+    status = Status(
+        decision=Done(), outlook=Outlook(newer_build_failed=True), pending=Pending(newest=newest)
+    )
+    assert rows(status)["Hydra"] == words
+
+
+def test_a_newer_good_build_is_told_with_what_it_waits_for():
+    told = rows(Status(decision=Done(), pending=Pending(newest=a_build(0), waiting=12)))["Hydra"]
+    assert told.startswith("build 12 is newer and good, and is taken once its eval is finished")
+    assert "that is never" in told
+
+
+def test_a_disabled_project_is_told():
+    told = rows(Status(decision=Done(), pending=Pending(is_project_disabled=True)))["Hydra"]
+    assert told == "the project is disabled: no new build will come"
+
+
+def test_a_fault_that_keeps_a_gate_from_being_asked_is_named_instead_of_it():
+    held = Judgement(Gate.STORE_SPACE, False, "not in a cache", Kind.PATH_NOT_CACHED)  # noqa: FBT003
+    told = rows(Status(decision=Upgrade(), gates=[held]))
+    assert told["path-not-cached"] == "HELD: not in a cache"
+    assert told["a run would"] == "hold: path-not-cached"
 
 
 def test_an_unknown_outlook_says_nothing():

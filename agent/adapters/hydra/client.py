@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from typing_extensions import override
 
-from agent.adapters.hydra import absence, models, outlook, paths
+from agent.adapters.hydra import absence, models, outlook, paths, pending
 from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
 from agent.application.ports import Hydra, Outlook
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.adapters.hydra.transport import Answer
     from agent.adapters.retries import Retries
-    from agent.application.ports import Clock, EventSink
+    from agent.application.ports import Clock, EventSink, Pending
     from agent.domain.build import Build
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.job import Job, Select
@@ -138,6 +138,10 @@ class HydraClient(Hydra):
         if self._conversation.is_spared:
             return Outlook()
         return await outlook.look(self._conversation, job, build)
+
+    @override
+    async def pending(self, job: Job, build: Build, select: Select) -> Pending:
+        return await pending.look(self._conversation, job, build, select)
 
     @staticmethod
     def _direct(answer: Answer) -> Answer:

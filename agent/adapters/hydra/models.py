@@ -163,6 +163,12 @@ class ProjectAnswer(_Answer):
         return self.declarative is not None and bool(self.declarative.file)
 
 
+class ShieldAnswer(_Answer):
+    """`/job/P/J/JOB/shield`: passing, failing or cancelled, as the newest finished build ended."""
+
+    message: str
+
+
 class LatestBuildAnswer(_Answer):
     """One entry of `/api/latestbuilds`: a finished build."""
 

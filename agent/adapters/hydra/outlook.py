@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.adapters.hydra import models, paths
@@ -52,33 +51,18 @@ async def _attempt(question: Coroutine[object, object, _T]) -> _T | AgentError:
 
 
 async def _newest_failed(conversation: Conversation, job: Job) -> bool | None:
-    """Whether the newest finished build failed; None where the job's metrics do not say.
+    """Whether the newest finished build failed; None where the job's badge does not say.
 
-    The job's own page of metrics is the only cheap answer: `/api/latestbuilds` costs Hydra a scan.
+    The badge is the only cheap answer: `/api/latestbuilds` costs Hydra a scan. The job's metrics
+    say the same, but count a build that was cancelled as one that failed (Job.pm).
     """
-    answer = await conversation.ask_once(paths.job_path(job, "prometheus"))
-    return read_job_failed(answer.body, job)
+    answer = await conversation.ask_once(paths.job_path(job, "shield"))
+    if answer.status == _NOT_FOUND:
+        return None
+    return _FAILED.get(models.parse(models.ShieldAnswer, answer).message)
 
 
-def read_job_failed(metrics: bytes, job: Job) -> bool | None:
-    """Return what `hydra_job_failed` says of `job` in a page of metrics, None if it says nothing.
-
-    The page is Prometheus's text format and mostly about Hydra's own process.
-    """
-    wanted = {"project": job.project, "jobset": job.jobset, "job": job.name}
-    for line in metrics.decode(errors="replace").splitlines():
-        sample = _SAMPLE.fullmatch(line)
-        if sample and {m[1]: _unescape(m[2]) for m in _LABEL.finditer(sample[1])} == wanted:
-            return sample[2] == "1"
-    return None
-
-
-_SAMPLE: Final = re.compile(r"hydra_job_failed\{(.*)\} ([01])(?:\.0+)?", re.ASCII)
-_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text)
+_FAILED: Final = {"passing": False, "cancelled": False, "failing": True}
 
 
 async def _gone_since(conversation: Conversation, job: Job, build: Build | None) -> int | None:

@@ -41,6 +41,8 @@ _LONGEST_POLL: Final = 2.0
 _ASKED: Final = 3
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 _LOCK: Final = "nixos/switch-to-configuration.lock"
+_LISTS: Final = ("nixos/start-list", "nixos/restart-list", "nixos/reload-list")
+"""What switch-to-configuration has yet to do, for the next one if it is stopped (its main.rs)."""
 STATE: Final = ("LoadState", "ActiveState", "SubState")
 """The properties that a `UnitStatus` begins with."""
 _END: Final = ("Result", "ExecMainStatus")
@@ -271,6 +273,19 @@ class SystemdCommands:
             shown for shown in blocks if all(map(shown.get, ("Id", *STATE))) and _is_at_work(shown)
         ]
         return _seen(found[0]["Id"], found[0]) if len(found) == 1 else None
+
+    def has_work_left(self) -> bool:
+        """Return whether switch-to-configuration has left lists of units that it did not come to.
+
+        A transient unit that `systemctl stop` ends is a success, with exit code 0: it got SIGTERM.
+        """
+        return any(self._is_listed(name) for name in _LISTS)
+
+    def _is_listed(self, name: str) -> bool:
+        try:
+            return (self._run_dir / name).stat().st_size > 0
+        except OSError:
+            return False
 
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`.

@@ -92,6 +92,11 @@ class UserSystemd(SystemdCommands):
         return None if is_unknown else False
 
     @override
+    def has_work_left(self) -> bool:
+        """Return False: the lists in the user's directory are of the system's switches."""
+        return False
+
+    @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
         """Run the package's own `activate`; the exit codes become switch-to-configuration's.
 

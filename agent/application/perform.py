@@ -264,12 +264,19 @@ async def _do(
         refused=exited.refused,
         new_failures=await _newly_failed(run, exited, baseline, before, special),
         script_failed=exited.script_failed,
+        is_half_done=_is_half_done(run, action, exited),
     )
     reached = await _judge_or_undo(run, ended)
     if name is not None and action.moves_profile:
         await _keep_by_default(run, toplevel, name, reached)
     await _arrive(run, toplevel, reached)
     return True
+
+
+def _is_half_done(run: Run, action: Action, exited: ActivationExit) -> bool:
+    """Whether it ended as a success, and has left units that it had yet to come to."""
+    is_switch = action in (Action.SWITCH, Action.TEST)
+    return exited.returncode == 0 and is_switch and run.ports.systemd.has_work_left()
 
 
 async def _has_announced(

@@ -433,6 +433,13 @@ class Systemd(Protocol):
         """Return what can be seen of the activation that is at work."""
         ...
 
+    def has_work_left(self) -> bool:
+        """Return whether the last switch or test was stopped before it had come to all units.
+
+        Never raises. While one is at work it has work left, too.
+        """
+        ...
+
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`; return its InvocationID.
 

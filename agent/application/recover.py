@@ -133,6 +133,7 @@ async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True
         is_staged_booted=(
             systems.running == systems.booted and _is_one_of(ports, systems.booted, marks.staged)
         ),
+        is_half_done=is_touching and ports.systemd.has_work_left(),
         is_activating=is_touching and await ports.systemd.is_activating(),
     )
 

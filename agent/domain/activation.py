@@ -62,6 +62,8 @@ class Ended:
     """The options that nixos-rebuild did not know: it has done nothing then."""
     new_failures: frozenset[str] | None = None
     """Units that this switch touched and that have failed since; None if that is unknown."""
+    is_half_done: bool = False
+    """It was stopped before it had come to all units, whatever its exit code."""
     script_failed: bool = False
     """What stands in switch-to-configuration's place knows that its script failed: a home's."""
 
@@ -119,7 +121,7 @@ def judge_activation(ended: Ended) -> Outcome:
     Raises:
         ActivationError: the action was not completed; the message says what the host shows.
     """
-    reached = _reached(ended)
+    reached = None if ended.is_half_done else _reached(ended)
     if ended.timed_out and reached is None and not _is_superseded(ended):
         raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
     if ended.timed_out or ended.code == 0 or _is_excused(ended):
@@ -127,6 +129,8 @@ def judge_activation(ended: Ended) -> Outcome:
             return reached
         if _is_superseded(ended):
             raise _fault(ended, Kind.ACTIVATION_BUSY, "another activation has taken its place")
+        if ended.is_half_done:
+            raise _fault(ended, Kind.ACTIVATION_KILLED, "it was stopped among the services")
         raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
     if ended.code == NEEDS_REBOOT and ended.refusal is None:
         if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:

@@ -77,6 +77,8 @@ class Memory:
     """The running system is one that the agent has marked, or found before it began."""
     is_staged_booted: bool = False
     """The booted and running system is the staged one, or a specialisation of it."""
+    is_half_done: bool = False
+    """A switch was stopped before it had come to all units."""
     is_activating: bool | None = False
     """switch-to-configuration is at work; None where nobody knows."""
 
@@ -109,7 +111,7 @@ def _pending(memory: Memory) -> Step:
     if marks.confirmed is None and row is not None and row.previous:
         return Step.REMARK
     if memory.is_pending_running:
-        return Step.CONFIRM
+        return Step.RESTORE if _is_cut_short(memory) else Step.CONFIRM
     if row is not None and row.phase is Outcome.ARMED:
         return Step.FORGET
     if marks.confirmed == marks.pending:
@@ -117,6 +119,14 @@ def _pending(memory: Memory) -> Step:
     if marks.confirmed is None or not memory.is_running_known:
         return Step.REPAIR if is_in_profile else Step.FORGET
     return Step.RESTORE if is_in_profile or row is not None else Step.FORGET
+
+
+def _is_cut_short(memory: Memory) -> bool:
+    """Whether the pending system runs, and its services are partly those of the one before."""
+    marks, row = memory.marks, memory.row
+    is_activated = row is None or row.phase is not Outcome.ACTIVATING
+    has_other = marks.confirmed not in (None, marks.pending)
+    return memory.is_half_done and has_other and not is_activated
 
 
 def _if_known(step: Step, memory: Memory) -> Step:

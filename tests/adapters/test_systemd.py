@@ -723,6 +723,17 @@ def test_the_next_one_in_the_unit_is_not_killed_in_the_place_of_the_one_that_was
     assert verbs() == ["stop"]
 
 
+@pytest.mark.parametrize("name", ["start-list", "restart-list", "reload-list"])
+def test_a_switch_that_was_stopped_half_way_leaves_a_list(commands, name):
+    lists = commands.run_dir / "nixos"
+    assert not commands.systemd.has_work_left()
+    lists.mkdir()
+    (lists / name).touch()
+    assert not commands.systemd.has_work_left()
+    (lists / name).write_text("a.service\n")
+    assert commands.systemd.has_work_left()
+
+
 OF_ITS_OWN = "nixos-rebuild-switch-to-configuration-9767bc07.service"
 
 

@@ -69,6 +69,7 @@ class FakeSystemd(Systemd):
         self.is_silent = False
         self.lost_answers = 0
         self.is_stubborn = False
+        self.work_left = False
         self.stops = 0
         self.switches = switches
         self.refuses: Callable[[StorePath, Action], ActivationExit | None] = lambda *_: None
@@ -166,6 +167,10 @@ class FakeSystemd(Systemd):
             if self.is_at_work and self.unit.command
             else ActivationSeen(is_at_work=self.is_at_work)
         )
+
+    @override
+    def has_work_left(self) -> bool:
+        return self.work_left or self.is_at_work
 
     @override
     async def begun(self, paths: frozenset[StorePath]) -> str:

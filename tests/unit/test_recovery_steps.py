@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from agent.domain.policy import Action
 from fakes.runs import an_arrival
 from fakes.samples import NEW, OLD, OTHER
 from fakes.stepwise import system_with
-from fakes.world import World, system
+from fakes.world import WATCHFUL, World, system
 
 
 @pytest.fixture
@@ -142,3 +143,45 @@ def test_a_system_that_was_only_tested_leaves_the_profile_what_it_was(world):
     cut_short(world, Outcome.ACTIVATING)
     world.carry_out(by_hand.confirm)
     assert world.links() == (OTHER, OLD, OLD)
+
+
+# Stopped half-way, which ends a transient unit as a success
+
+
+@pytest.mark.parametrize("action", [Action.SWITCH, Action.TEST])
+def test_a_switch_that_was_stopped_is_not_confirmed(world, action):
+    world.publish(1, NEW)
+    world.systemd.work_left = True
+    report = world.run(replace(WATCHFUL, action=action))
+    assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ACTIVATION_KILLED)
+    assert "stopped among the services" in report.error.message
+    assert world.links() == (OLD, OLD, OLD)
+    assert world.last_row().fault == "suspect"
+
+
+def test_what_an_earlier_switch_has_left_does_not_bear_on_a_boot(world):
+    world.publish(1, NEW)
+    world.systemd.work_left = True
+    assert world.run(replace(WATCHFUL, action=Action.BOOT)).outcome is Outcome.STAGED
+
+
+@pytest.mark.parametrize(
+    ("phase", "confirmed", "end"),
+    [
+        (Outcome.ACTIVATING, OLD, Outcome.ROLLED_BACK),
+        (Outcome.PENDING, OLD, Outcome.CONFIRMED),
+        (None, OLD, Outcome.CONFIRMED),
+        (Outcome.ACTIVATING, NEW, Outcome.CONFIRMED),
+    ],
+)
+def test_a_switch_that_was_stopped_with_its_agent_is_undone(world, phase, confirmed, end):
+    world.host.activate(Action.SWITCH, NEW)
+    world.marks.set(Mark.CONFIRMED, confirmed)
+    world.marks.set(Mark.PENDING, NEW)
+    if phase is not None:
+        cut_short(world, phase)
+    world.systemd.work_left = True
+    world.carry_out(by_hand.confirm)
+    is_back = end is Outcome.ROLLED_BACK
+    assert world.host.running == (OLD if is_back else NEW)
+    assert world.marks.read().confirmed == (OLD if is_back else NEW)

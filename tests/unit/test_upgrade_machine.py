@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from hypothesis import settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -191,6 +191,8 @@ class Life(RuleBasedStateMachine):
         reach=st.sampled_from(["all", "profile", "nothing"]),
     )
     def the_agent_runs_while_activations_go_wrong(self, policy, nature, code, tail, reach):
+        # Who was refused the lock has not reached the services; a candidate that runs is a winner's.
+        assume(not (tail == "Could not acquire lock" and reach == "all"))
         self.publish(nature)
         self.world.nixos_rebuild.ends = ActivationExit(code, tail)
         self.world.nixos_rebuild.reach = reach

@@ -129,7 +129,7 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
         state_dir = _state_dir(content, os.environ)
         note = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118
         _check_settings(note, state_dir, fingerprint(content, os.environ, arguments))
-        present = os.listdir(note["marks_dir"])  # noqa: PTH208
+        present = find_marks(note["marks_dir"])
     except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
         return False
     return "confirmed" in present and not any(mark in present for mark in _UNDER_WAY)

@@ -109,6 +109,9 @@ def test_a_home_without_paths_has_its_own_marks(situation, monkeypatch):
     assert idle.attempt(arguments) == 0
     mark(marks, "confirmed", "pending")
     assert not idle.has_nothing_to_confirm(arguments)
+    mark(marks)
+    (marks / "confirmed").symlink_to("/nowhere")
+    assert not idle.has_nothing_to_confirm(arguments), "what was confirmed is gone"
 
 
 def test_of_two_files_the_last_is_read(situation):

@@ -226,3 +226,16 @@ def test_a_database_that_goes_away_within_an_answer_is_asked_once_more(hydra):
     asked = jobset(hydra, retries=Retries(attempts=2, sleep=sleep))
     assert asyncio.run(asked.find_eval(REVISION)) == eval_id
     assert len(waits) == 1
+
+
+def test_all_questions_of_a_run_are_of_one_session(hydra):
+    evaluate(hydra)
+    one = jobset(hydra)
+    asyncio.run(one.state(HOSTS))
+    asyncio.run(one.find_eval(REVISION))
+    asyncio.run(one.newest_eval())
+    first, *others = [request.headers.get("cookie") for request in hydra.requests]
+    assert first is None
+    assert len(others) >= 2
+    assert len(set(others)) == 1
+    assert others[0].startswith("hydra_session=")

@@ -21,6 +21,7 @@ _MAX_TEXT: Final = 40
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 # A name whose last label is a number would be taken for an address (WHATWG URL, inet_aton).
 _HOST: Final = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\.?\Z){_LABEL}\.?")
+_BRACKETED: Final = re.compile(r"\[[^][]*:[^][]*\](?::[0-9]*)?")
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 _MAX_HOST: Final = 253
 _MAX_URL: Final = 8192
@@ -123,7 +124,7 @@ def parse_http_url(value: str) -> str:
     url = urlsplit(value)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(f"{value[:100]!r} is no http or https URL")
-    if "[" in url.netloc and ":" not in url.hostname:
+    if _BRACKETED.fullmatch(url.netloc) is None and re.search(r"[][]", url.netloc):
         raise ValueError("only an IPv6 address is in brackets")
     parse_host(url.hostname)
     _ = url.port  # raises ValueError when it is none

@@ -11,11 +11,15 @@ import threading
 import httpcore
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapters import faulty_server as faulty
 from adapters.faulty_server import FaultyServer
 from agent.adapters.http_client import Transport, host_header, location_of, transport_for
 from agent.adapters.http_heads import tolerated
+from agent.adapters.proxies import proxy_for
+from agent.config.values import parse_http_url
 
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -192,6 +196,39 @@ def test_a_host_is_looked_up_greeted_and_verified_by_its_name(url, host, header,
 
 def test_a_proxy_tunnels_to_a_name_that_a_certificate_can_have():
     assert asked("https://a.example.:8443/", httpx.Proxy("http://p"))[0] == "a.example"
+
+
+_NAMES = st.lists(
+    st.sampled_from(
+        ["a", "A1", "xn--", "xn--a", "xn--i-7iq", "-", "_", ".", "..", "%", "%25", "1", "127.0.0.1"]
+    )
+)
+_ADDRESSES = st.tuples(
+    st.sampled_from(["[::", "[::1", "[fe80::1", "[FE80::A", "[1.2.3.4", "[v1.x", "[", "::1"]),
+    st.sampled_from(["", "%1", "%25", "%251", "%eth0", "%25eth0", "%", "%2", "%/"]),
+    st.sampled_from(["]", "]]", "]x"]),
+)
+_URLS = st.tuples(
+    st.sampled_from(["http://", "HTTP://", "http:", "//"]),
+    st.one_of(_NAMES, _ADDRESSES).map("".join),
+    st.sampled_from(["", ":", ":0", ":80", ":0443", ":65535", ":65536", ":x"]),
+    st.sampled_from(
+        ["", "/", "//", "?", "#", "/\\", "/|{<^`", "/%zz", "/'\"", "/../..", "/" + "b" * 9000]
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_URLS.map("".join))
+def test_every_url_that_the_settings_take_can_be_asked(url):
+    try:
+        parse_http_url(url)
+    except ValueError:
+        return
+    host, header, _ = asked(url)
+    assert host
+    assert header
+    assert proxy_for(url, {"http_proxy": "http://p"}) == "http://p"
 
 
 # Proxies

@@ -76,8 +76,8 @@ _PRUNE: Final = f"""
 """  # noqa: S608 - constants of our own
 _STAMP: Final = "%Y-%m-%dT%H:%M:%SZ\n"
 _MAX_STAMP: Final = 64
-_FOREIGN: Final = ("flake", "reasons", "error_message")
-"""What may quote an URL of somebody else's, with a password in it."""
+_FOREIGN: Final = ("flake", "reasons", "ignored_gates", "error_message")
+"""What may quote a URL of somebody else's, with a password in it."""
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _OUTLIVES: Final = frozenset(
     {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
@@ -444,6 +444,8 @@ def _insert(db: sqlite3.Connection, run: RunRecord) -> None:
 def _repeats(last: RunRecord, run: RunRecord) -> bool:
     """Whether `run` ended as `last` did, and neither changed the host."""
     if run.outcome not in _PASSIVE or run.previous is not None or last.previous is not None:
+        return False
+    if run.ignored_gates or last.ignored_gates:  # what a person has done stays as it was
         return False
     bare = replace(last, reasons=_names(last))
     return all(

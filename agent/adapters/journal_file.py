@@ -125,7 +125,12 @@ _MIGRATIONS: Final = (
 # `user_version`, and reads past columns and tables that it does not know: such additions leave the
 # version as it is. They hold nothing that may not be missing.
 _ADDED_COLUMNS: Final = {
-    "runs": {"invocation": "TEXT", "sets_measure": "INTEGER"},
+    "runs": {
+        "invocation": "TEXT",
+        "sets_measure": "INTEGER",
+        "ignored_gates": "TEXT",
+        "target": "TEXT",
+    },
 }
 _ADDED_TABLES: Final = {
     "boot_cleanings": "CREATE TABLE boot_cleanings (toplevel TEXT PRIMARY KEY) STRICT",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.application.ports import RunRecord
+from agent.application.ports import IgnoredGate, RunRecord
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
 from agent.domain.standing import Denial, Fault
@@ -92,14 +92,22 @@ class Row:
 
     def reasons(self, name: str) -> tuple[tuple[str, str], ...]:
         """Return reasons, as the JSON of a list of pairs of strings."""
+        return tuple((each, reason) for each, reason in self._texts(name, 2))
+
+    def ignored_gates(self, name: str) -> tuple[IgnoredGate, ...]:
+        """Return gates that were passed, as the JSON of a list of their four strings."""
+        return tuple(IgnoredGate(*passed) for passed in self._texts(name, 4))
+
+    def _texts(self, name: str, width: int) -> list[list[str]]:
+        """Return the JSON of a list of lists of `width` strings each."""
         try:
             value = json.loads(self.values.get(name) or "[]")
         except (TypeError, ValueError, RecursionError):
             value = None
-        if isinstance(value, list) and all(_is_pair(pair) for pair in value):
-            return tuple((name, reason) for name, reason in value)
+        if isinstance(value, list) and all(_is_texts(each, width) for each in value):
+            return value
         self.dropped.append(name)
-        return ()
+        return []
 
     def baseline(self, name: str) -> str | None:
         """Return the JSON of a baseline; without one it is unknown how things were."""
@@ -159,6 +167,8 @@ def run_of(row: Row) -> RunRecord | None:
         invocation=row.text("invocation"),
         fault=row.fault("fault"),
         sets_measure=row.count("sets_measure") == 1,
+        ignored_gates=row.ignored_gates("ignored_gates"),
+        target=row.text("target"),
         error_kind=row.text("error_kind"),
         error_message=row.text("error_message"),
         exit_code=row.number("exit_code"),
@@ -225,5 +235,5 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and [type(each) for each in value] == [str, str]
+def _is_texts(value: object, width: int) -> bool:
+    return isinstance(value, list) and [type(each) for each in value] == [str] * width

@@ -10,7 +10,7 @@ from agent.application.confirm import confirm_pending, take_as_confirmed
 from agent.application.hand_over import lock_if_free
 from agent.application.recover import record_of, recover_all
 from agent.application.report import error_fields
-from agent.application.roll_back import roll_back
+from agent.application.roll_back import BY_HAND, roll_back
 from agent.application.run import begin, carry_out
 from agent.application.turn import again_and_again, lock_in_turn
 from agent.domain.build import toplevel_of
@@ -86,7 +86,7 @@ async def roll_back_by_hand(
         with lock_if_free(run, waits=True):
             if await _is_done_by_recovery(run):
                 return
-            reasons = (("by-hand", f"{settings.by}: {reason}"),)
+            reasons = ((BY_HAND, f"{settings.by}: {reason}"),)
             failed = _to_leave(run)
             if not await roll_back(run, failed, Action.SWITCH, Fault.BROKEN, reasons):
                 raise ActivationError(

@@ -146,7 +146,12 @@ GATE_IGNORED = Event(
     "gate.ignored",
     "warning",
     "A person lets the upgrade pass a gate that holds it.",
-    {"gate": "its name", "reason": "what it says", "given_reason": "why the person does so"},
+    {
+        "gate": "its name",
+        "reason": "what it says",
+        "given_reason": "why the person does so",
+        "by": "who that is",
+    },
 )
 CANARY_DROPPED = Event(
     "health.canary_dropped",

@@ -17,6 +17,7 @@ from agent.application.lasting import (
     since_first_seen,
 )
 from agent.application.observe import aged
+from agent.application.ports import IgnoredGate
 from agent.application.specialisation import ask_specialisation
 from agent.domain.errors import ActivationError, AgentError, JournalError, Kind, NixError
 from agent.domain.gates import (
@@ -163,20 +164,26 @@ async def _answer(asked: Question, gate: Gate, *, raises: bool) -> Judgement | N
 def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
     """Open a gate that the person who started this run ignores.
 
+    It is in the run's row from then on, and in the history with the next phase or the run's end.
     What is taken past the gate `downgrade` is what later builds are measured by.
     """
     settings = run.settings
     if judgement.is_open or judgement.gate not in settings.ignored_gates:
         return judgement
+    by = settings.ignored_by or settings.by
     run.ports.sink.emit(
         events.GATE_IGNORED,
         gate=judgement.gate,
         reason=judgement.reason,
         given_reason=settings.ignored_because,
+        by=by,
     )
+    passed = IgnoredGate(judgement.gate, by, settings.ignored_because, judgement.reason)
+    others = (other for other in run.record.ignored_gates if other.gate != judgement.gate)
+    run.record = replace(run.record, ignored_gates=(*others, passed))
     if judgement.gate is Gate.DOWNGRADE:
         run.record = replace(run.record, sets_measure=True)
-    reason = f"ignored by {settings.by} ({settings.ignored_because}): {judgement.reason}"
+    reason = f"ignored by {by} ({settings.ignored_because}): {judgement.reason}"
     return Judgement(judgement.gate, is_open=True, reason=reason)
 
 

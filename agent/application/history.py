@@ -59,7 +59,17 @@ def run_fields(run: RunRecord) -> dict[str, object]:
         "flake": run.flake,
         "toplevel": run.toplevel,
         "previous": run.previous,
+        "target": run.target,
         "reasons": [{"name": name, "reason": reason} for name, reason in run.reasons],
+        "ignored_gates": [
+            {
+                "gate": passed.gate,
+                "by": passed.by,
+                "given_reason": passed.because,
+                "reason": passed.held,
+            }
+            for passed in run.ignored_gates
+        ],
         "fault": run.fault,
         "error_kind": run.error_kind,
         "error_message": run.error_message,

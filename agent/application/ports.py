@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -604,6 +604,18 @@ class MarkKeeper(Protocol):
         ...
 
 
+class IgnoredGate(NamedTuple):
+    """A gate that held a run, and that a person has passed."""
+
+    gate: str
+    by: str
+    """Who has done so."""
+    because: str
+    """Why, as that person says."""
+    held: str
+    """What the gate said."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """One notable run, as the journal keeps it. Instants are aware, in UTC."""
@@ -636,6 +648,10 @@ class RunRecord:
     """`Fault` of a failed or rolled-back upgrade that had touched the host."""
     sets_measure: bool = False
     """A person has passed the gate `downgrade`: builds before this one count no more."""
+    ignored_gates: tuple[IgnoredGate, ...] = ()
+    """What held the run, and a person has let it pass."""
+    target: str | None = None
+    """Where a roll-back has gone, or is going: the system that is brought back."""
     error_kind: str | None = None
     error_message: str | None = None
     exit_code: int | None = None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agent.domain.confirmation import Reason
     from agent.domain.store_path import StorePath
 
+BY_HAND = "by-hand"
+"""The name of a person's reason, which is told as `PERSON: REASON`."""
 _LONGEST = 300
 """Characters of switch-to-configuration's last words in an error."""
 _ATTEMPTS = 3
@@ -142,6 +144,7 @@ async def _leave_to_another(run: Run, back: _Back) -> None:
         running=systems.running,
         profile=systems.profile,
     )
+    run.record = replace(run.record, target=systems.running)
     if systems.profile in run.ports.host.equivalents(back.failed):
         await _activate(run, back)
 
@@ -173,7 +176,12 @@ def _write_down(
         reasons=_told(reasons),
     )
     run.try_note(
-        Outcome.ROLLING_BACK, fault=fault, toplevel=failed, reasons=reasons, invocation=None
+        Outcome.ROLLING_BACK,
+        fault=fault,
+        toplevel=failed,
+        reasons=reasons,
+        invocation=None,
+        target=target,
     )
     _deny(run, failed)
 
@@ -183,8 +191,8 @@ def _deny(run: Run, failed: StorePath) -> bool:
     ports, record = run.ports, run.record
     if record.fault != Fault.BROKEN or _standing(ports, failed).denial is not None:
         return True
-    told = "; ".join(sentence for _, sentence in record.reasons)
-    denial = Denial(failed, told, ports.clock.now(), run.settings.by, record.build_id)
+    told, by = _why_denied(run)
+    denial = Denial(failed, told, ports.clock.now(), by, record.build_id)
     try:
         ports.journal.deny(denial, record)
     except JournalError as error:
@@ -192,6 +200,16 @@ def _deny(run: Run, failed: StorePath) -> bool:
         return False
     ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
     return True
+
+
+def _why_denied(run: Run) -> tuple[str, str]:
+    """Return the bare reason of a denial, and who denies: after a kill, another run does it."""
+    sentences = [sentence for _, sentence in run.record.reasons]
+    if [name for name, _ in run.record.reasons] == [BY_HAND]:
+        person, is_named, reason = sentences[0].partition(": ")
+        if is_named:
+            return reason, person
+    return "; ".join(sentences), run.settings.by
 
 
 def _standing(ports: Ports, path: StorePath) -> Standing:

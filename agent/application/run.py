@@ -52,6 +52,8 @@ class RunSettings:
     """Asked after a cancellation: INTERRUPTED or TERMINATED."""
     ignored_gates: frozenset[Gate] = frozenset()
     ignored_because: str = ""
+    ignored_by: str = ""
+    """Who ignores gates; `by` where that is not said."""
     by: str = "agent"
     """Who asked for it, where that was a person."""
     is_patient: bool = False

@@ -33,6 +33,10 @@ def _run(run: RunRecord) -> Iterator[str]:
         yield f"    {run.action or 'system'}: {run.toplevel}"
     if run.previous:
         yield f"    from: {run.previous}"
+    if run.target:
+        yield f"    back to: {run.target}"
+    for passed in run.ignored_gates:
+        yield f"    {passed.gate}: ignored by {passed.by} ({passed.because}): {passed.held}"
     for name, reason in run.reasons:
         yield f"    {name}: {reason}"
     if run.error_message and (run.error_kind, run.error_message) not in run.reasons:

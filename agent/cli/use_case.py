@@ -148,6 +148,7 @@ def _run(
             ended_by=lambda: stopped.kind,
             ignored_gates=asked.ignored_gates,
             ignored_because=asked.ignored_because,
+            ignored_by=person() if asked.ignored_gates else "",
             by="agent" if asked.is_unattended else person(),
             is_patient=asked.is_patient,
             hydra_wait=asked.hydra_wait,

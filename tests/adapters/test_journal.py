@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.state import check_owner
 from agent.application import events
-from agent.application.ports import RunRecord
+from agent.application.ports import IgnoredGate, RunRecord
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.outcome import UNDER_WAY, Outcome
@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-P", str(Path(__file__).with_name("journal_tasks.py"))]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 ELSEWHERE = replace(JOB, jobset="other")
+PASSED = IgnoredGate("health", "eve", "a fix", "canary: no reply")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -104,6 +105,8 @@ def test_what_is_recorded_is_read_back_whole(journal):
         invocation="1f2e3d4c5b6a79881f2e3d4c5b6a7988",
         fault=Fault.SUSPECT,
         sets_measure=True,
+        ignored_gates=(PASSED, IgnoredGate("clock", "eve", "“é”\0\n", "")),
+        target=OLD,
         error_kind="locked",
         error_message="why",
         exit_code=75,
@@ -156,6 +159,24 @@ def test_a_run_that_ended_otherwise_has_a_row_of_its_own(journal, other):
     journal.record(a_run(2, **({"build_id": 7, "toplevel": NEW} | other)))
     assert last_of(journal).run_id == "run-2"
     assert last_of(journal).repeats == 0
+
+
+@pytest.mark.parametrize("passed", [(1, 2), (1,), (2,)])
+def test_a_run_in_which_a_person_has_passed_a_gate_keeps_a_row_of_its_own(journal, passed):
+    for number in (1, 2):
+        gates = (PASSED,) if number in passed else ()
+        journal.record(a_run(number, build_id=7, ignored_gates=gates))
+    newest, first = journal.runs(2)
+    assert (newest.run_id, first.run_id, first.repeats) == ("run-2", "run-1", 0)
+    assert [bool(run.ignored_gates) for run in (first, newest)] == [n in passed for n in (1, 2)]
+
+
+def test_what_a_person_gives_as_a_reason_is_kept_without_credentials(real):
+    secret = "https://eve:hunter2@forge.example/x"
+    real.record(a_run(1, ignored_gates=(IgnoredGate("health", "eve", secret, secret),)))
+    (passed,) = last_of(real).ignored_gates
+    assert "hunter2" not in "".join(passed)
+    assert passed.by == "eve"
 
 
 def test_two_activations_of_one_system_are_never_one_row(journal):
@@ -462,6 +483,8 @@ _runs = st.builds(
     baseline=st.none() | st.just('{"hydra": true}'),
     fault=st.none() | st.sampled_from(Fault),
     reasons=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
+    ignored_gates=st.lists(st.builds(IgnoredGate, *[st.text()] * 4), max_size=3).map(tuple),
+    target=_text,
     error_kind=_text,
     error_message=_text,
     exit_code=_numbers,

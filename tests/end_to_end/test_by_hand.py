@@ -103,7 +103,12 @@ def test_a_person_goes_back_to_the_confirmed_system_and_that_is_remembered(serve
     assert marks(served) == {"confirmed": served.farm.first}
     (denial,) = history(served)["denials"]
     assert (denial["toplevel"], denial["by"]) == (served.farm.second, "alice")
-    assert "the users complain" in denial["reason"]
+    assert denial["reason"] == "the users complain"
+    (gone,) = [run for run in history(served)["runs"] if run["outcome"] == "rolled-back"]
+    assert gone["target"] == served.farm.first
+    shown = served.run("history").stdout
+    assert f"    back to: {served.farm.first}\n" in shown
+    assert f"denied  {served.farm.second} by alice: the users complain\n" in shown
     held = served.upgrade()
     assert held.outcome == (75, "held")
     assert reasons(held) == ["denied"]
@@ -249,5 +254,15 @@ def test_an_ill_neighbour_can_be_passed_by(served):
     served.configure(health={"checks": [canary]})
     served.offer(served.farm.second)
     assert reasons(served.upgrade()) == ["health"]
-    run = served.upgrade("--ignore-gate", "health", "--reason", "the fix for it")
+    run = served.upgrade("--ignore-gate", "health", "--reason", "the fix for it", SUDO_USER="alice")
     assert run.outcome == (0, "confirmed")
+    told = history(served)["runs"][-1]
+    assert told["outcome"] == "confirmed"
+    (passed,) = told["ignored_gates"]
+    assert (passed["gate"], passed["by"], passed["given_reason"]) == (
+        *("health", "alice"),
+        "the fix for it",
+    )
+    assert passed["reason"].startswith("neighbour: ")
+    said = f"    health: ignored by alice (the fix for it): {passed['reason']}\n"
+    assert said in served.run("history").stdout

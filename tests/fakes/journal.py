@@ -189,7 +189,7 @@ class FakeJournal(Journal):
 
 def _ending(run: RunRecord) -> RunRecord | None:
     """Return what makes two runs that touched nothing the same, None for any other run."""
-    if run.outcome not in _PASSIVE or run.previous is not None:
+    if run.outcome not in _PASSIVE or run.previous is not None or run.ignored_gates:
         return None
     return RunRecord(
         run_id="",

@@ -146,8 +146,8 @@ def test_a_person_rolls_back_from_what_is_pending(world):
     assert world.host.running == world.host.profile == OLD
     assert world.marks.read() == Marks(confirmed=OLD)
     (denial,) = world.journal.denied
-    assert (denial.toplevel, denial.reason, denial.by) == (NEW, "ada: it eats data", "ada")
-    assert row_of_upgrade(world).outcome == "rolled-back"
+    assert (denial.toplevel, denial.reason, denial.by) == (NEW, "it eats data", "ada")
+    assert (row_of_upgrade(world).outcome, row_of_upgrade(world).target) == ("rolled-back", OLD)
 
 
 def test_from_a_confirmed_system_a_person_goes_back_to_the_one_before(settled):

@@ -262,7 +262,7 @@ def test_a_gate_that_is_ignored_opens_and_that_is_told(world):
     asked = {"ignored_gates": frozenset({Gate.HEALTH}), "ignored_because": "fix", "by": "eve"}
     assert ask(world, **asked)[-1] == (Gate.HEALTH, True)
     assert world.told.fields_of(events.GATE_IGNORED) == {
-        "gate": "health", "reason": "canary: no reply", "given_reason": "fix"
+        "gate": "health", "reason": "canary: no reply", "given_reason": "fix", "by": "eve"
     }  # fmt: skip
     assert world.told.fields_of(events.GATE_PASSED) == {
         "gate": "health", "reason": "ignored by eve (fix): canary: no reply"
@@ -277,8 +277,27 @@ def test_only_the_gate_that_was_named_is_ignored(world):
     assert told == [(gate, gate is not Gate.HEALTH) for gate in GATES]
 
 
+def test_who_ignores_a_gate_is_not_who_decides_about_the_system(world):
+    run = run_of(
+        world,
+        ignored_gates=frozenset({Gate.HEALTH, Gate.CLOCK}),
+        ignored_because="fix",
+        ignored_by="eve",
+    )
+    pass_by_hand(run, Judgement(Gate.CLOCK, is_open=False, reason="not synchronised"))
+    pass_by_hand(run, Judgement(Gate.HEALTH, is_open=False, reason="a: no reply"))
+    told = pass_by_hand(run, Judgement(Gate.HEALTH, is_open=False, reason="b: no reply"))
+    assert told.reason == "ignored by eve (fix): b: no reply"
+    assert run.settings.by == "agent"
+    assert run.record.ignored_gates == (
+        ("clock", "eve", "fix", "not synchronised"),
+        ("health", "eve", "fix", "b: no reply"),
+    )
+
+
 def test_a_gate_that_is_open_anyhow_is_not_told_to_be_ignored(world):
     fine = Judgement(Gate.HEALTH, is_open=True, reason="1 checks well")
     run = run_of(world, ignored_gates=frozenset({Gate.HEALTH}))
     assert pass_by_hand(run, fine) == fine
+    assert run.record.ignored_gates == ()
     assert world.told.names() == []

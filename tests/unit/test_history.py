@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from agent.application.history import run_fields, take_history
-from agent.application.ports import RunRecord
+from agent.application.ports import IgnoredGate, RunRecord
 from agent.domain.errors import JournalError, Kind
 from agent.domain.standing import Denial
 from fakes.runs import NOW, a_run, an_arrival
@@ -72,7 +72,9 @@ def test_a_run_is_told_whole(world):
         flake="git+https://git.example.org/hosts",
         toplevel=NEW,
         previous=OLD,
+        target=OLD,
         reasons=(("check-failed", "service: no reply"),),
+        ignored_gates=(IgnoredGate("clock", "eve", "a fix", "not synchronised"),),
         fault="broken",
         error_kind="rolled-back",
         error_message="it proved broken",
@@ -93,6 +95,10 @@ def test_a_run_is_told_whole(world):
         "flake": "git+https://git.example.org/hosts",
         "toplevel": NEW,
         "previous": OLD,
+        "target": OLD,
+        "ignored_gates": [
+            {"gate": "clock", "by": "eve", "given_reason": "a fix", "reason": "not synchronised"}
+        ],
         "reasons": [{"name": "check-failed", "reason": "service: no reply"}],
         "fault": "broken",
         "error_kind": "rolled-back",

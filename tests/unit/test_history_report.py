@@ -3,10 +3,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from agent.application.history import History
+from agent.application.ports import IgnoredGate
 from agent.cli.history_report import for_person
 from agent.domain.standing import Denial
 from fakes.runs import NOW, a_run, an_arrival
-from fakes.samples import NEW, OLD
+from fakes.samples import NEW, OLD, OTHER
 
 
 def lines(*runs, denials=()):
@@ -46,6 +47,18 @@ def test_a_fault_is_told_once_even_where_it_is_the_reason_too():
     assert lines(a_run(1, **fault))[1:] == ["    units-failed: a.service"]
     both = a_run(1, reasons=(("units-failed", "a.service"),), **fault)
     assert lines(both)[1:] == ["    units-failed: a.service"]
+
+
+def test_a_roll_back_is_told_with_where_it_went():
+    assert lines(an_arrival(7, outcome="rolled-back", target=OTHER))[-2:] == [
+        f"    from: {OLD}",
+        f"    back to: {OTHER}",
+    ]
+
+
+def test_a_gate_that_a_person_has_passed_is_told_with_who_and_why():
+    run = an_arrival(7, ignored_gates=(IgnoredGate("health", "eve", "a fix", "canary: no reply"),))
+    assert lines(run)[-1] == "    health: ignored by eve (a fix): canary: no reply"
 
 
 def test_denials_come_last_with_who_why_and_until_when():

@@ -302,6 +302,24 @@ def test_a_roll_back_that_stands_in_the_history_needs_its_mark_no_more(world):
     assert world.systemd.timer is None
 
 
+def test_a_persons_roll_back_that_was_killed_is_denied_as_that_persons(world):
+    world.host.activate(Action.SWITCH, OLD)
+    stage(world, confirmed=OLD, rolled_back=NEW)
+    rewrite(
+        world, outcome="rolling-back", fault="broken", reasons=(("by-hand", "ada: it: eats data"),)
+    )
+    recover(world)
+    assert [(told.reason, told.by) for told in world.journal.denied] == [("it: eats data", "ada")]
+
+
+def test_what_has_no_name_in_a_persons_reason_is_denied_as_it_is(world):
+    world.host.activate(Action.SWITCH, OLD)
+    stage(world, confirmed=OLD, rolled_back=NEW)
+    rewrite(world, outcome="rolling-back", fault="broken", reasons=(("by-hand", "no name"),))
+    recover(world)
+    assert [(told.reason, told.by) for told in world.journal.denied] == [("no name", "agent")]
+
+
 def test_a_roll_back_killed_before_its_last_row_keeps_its_cause_and_is_closed(world):
     world.host.activate(Action.SWITCH, OLD)
     stage(world, confirmed=OLD, rolled_back=NEW)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from functools import cached_property
 from pathlib import Path
@@ -159,7 +160,11 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _text(file: Path) -> str | None:
     try:
-        with file.open("rb") as stream:
+        # Not kept waiting by a pipe, to which a link may lead.
+        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as stream:  # noqa: PTH123 - of a descriptor
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return None
             content = stream.read(_MAX_FILE + 1)
             return content.decode() if len(content) <= _MAX_FILE else None
     except (OSError, ValueError):

@@ -79,14 +79,25 @@ class Refusal(StrEnum):
     """The unit, or the lock's file, could not be had."""
 
 
+def _closing(lines: list[str]) -> str:
+    """Return nixos-rebuild's last line; what others say after it is no word of a switch."""
+    for line in reversed(lines):
+        if _STATUS.fullmatch(line) or line == _OF_THE_SCRIPT:
+            return line
+        if _is_one_of(_TELLING, line):
+            break
+    return ""
+
+
 def exit_code(returncode: int, tail: str) -> int:
     """Return what switch-to-configuration itself has ended with, as far as it is known.
 
-    nixos-rebuild-ng names the status in its last line, and early ones then end with 1. The shell
-    script ends with 1 and does not name it: what was said before tells.
+    nixos-rebuild-ng names the status in its last line, and early ones then end with 1; others may
+    have the last word. The shell script ends with 1 and does not name it: what was said before
+    tells.
     """
     lines = _lines(tail)
-    last = lines[-1] if lines else ""
+    last = _closing(lines) if returncode == _ANY else "".join(lines[-1:])
     if found := _STATUS.fullmatch(last):
         return -int(found["signal"]) if found["signal"] else int(found["status"])
     if returncode != _ANY or last != _OF_THE_SCRIPT:
@@ -163,7 +174,8 @@ def with_what_counts(heard: Iterable[str], tail: str) -> str:
 
 def is_telling(line: str) -> bool:
     """Whether a line decides how an activation is judged."""
-    return _is_one_of(_TELLING, line.strip())
+    line = line.strip()
+    return bool(_is_one_of(_TELLING, line) or _STATUS.fullmatch(line) or line == _OF_THE_SCRIPT)
 
 
 def _with_cause(lines: list[str], at: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,20 @@ def test_what_a_system_does_not_say_is_as_it_is_by_default(site):
     site.write(HYDRA)
     found = site.confirm()
     assert (found.settle, found.checks) == (timedelta(seconds=30), ())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "loop", "device"])
+def test_what_is_no_file_says_nothing_and_keeps_nobody_waiting(site, kind):
+    site.write("")
+    file = site.toplevel / "etc/nixos-hydra-agent/config.toml"
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero" if kind == "device" else file)
+    assert site.read().confirm_of(StorePath(str(site.toplevel))) is None
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ Nov 30 10:00:00 h systemd[1]: Failed to start A."""
         ),
         (247, f"{RUN} switch' died with <Signals.SIGKILL: 9>.", -9),
         (1, f"{RUN} switch' died with unknown signal 40.", -40),
-        (1, f"{STATUS.format(2)}\nmore", 1),  # something else goes on, and has the last word
+        (1, f"{STATUS.format(2)}\nmore", 2),  # another program else has the last word
         (4, f"Command 'nix build' returned non-zero exit status 1.\n{UNITS}", 4),
         (1, f"Could not acquire lock\n{SHELL}", 11),
         (1, f"activating the configuration...\nCould not acquire lock\n{SHELL}", 1),
@@ -162,3 +162,32 @@ def test_what_counts_is_kept_however_long_the_output_is():
     assert not is_telling("setting up /etc...")
     heard = ("activating the configuration...", UNITS)
     assert with_what_counts(heard, f"x\n{UNITS}\ny") == f"{heard[0]}\nx\n{UNITS}\ny"
+
+
+CLOSING = "Command 'systemd-run x/bin/switch-to-configuration switch' returned non-zero exit status"
+
+
+@pytest.mark.parametrize(
+    ("returncode", "tail", "code"),
+    [
+        (1, f"{CLOSING} 4.\nwarning: the Git tree is dirty", 4),
+        (1, f"{CLOSING} 4.\nTraceback (most recent call last):\n  x\n\N{REPLACEMENT CHARACTER}", 4),
+        (1, f"{CLOSING} 4.\n{CLOSING} 2.\nbye", 2),
+        (1, f"{CLOSING} 4.\nFailed to run activate script\nbye", 1),
+        (2, f"{CLOSING} 4.\nbye", 2),
+        (1, f"{SHELL}\nbye", 1),
+        (
+            1,
+            f"Failed to run activate script\n{SHELL}\nbye",
+            2,
+        ),
+    ],
+)
+def test_what_others_say_after_nixos_rebuild_hides_no_exit_code(returncode, tail, code):
+    assert exit_code(returncode, tail) == code
+
+
+def test_the_closing_line_is_kept_however_much_follows():
+    closing = f"{CLOSING} 4."
+    assert is_telling(f"{closing}\n")
+    assert exit_code(1, with_what_counts([closing], "bye\n" * 100)) == 4

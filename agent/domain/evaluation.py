@@ -2,7 +2,8 @@
 
 Hydra keeps one text for a whole evaluation (`errormsg` of `/jobset/P/J/errors`). It is what the
 evaluator said when all of it failed, or one section for each job that does not evaluate, headed by
-`in job ‘NAME’:`, or both (hydra-eval-jobset).
+`in job ‘NAME’:`, or both (hydra-eval-jobset). Of an aggregate it may also be one line, `aggregate
+job ‘NAME’ failed with the error: …`.
 """
 
 # ruff: noqa: RUF001, RUF002 - Hydra's and nix's own quotation marks
@@ -22,9 +23,9 @@ _ESCAPE: Final = re.compile(
     r"(?:\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?)|(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~])|\x1b[ -~]?"
 )
 _HEADER: Final = re.compile(
-    r"""\s{0,2}in\ (?:aggregate\ )?job\s+
+    r"""\s{0,2}(?:in\ (?:aggregate\ )?job|aggregate\ job)\s+
     (?:‘(.+?)’|'(.+?)'|"(.+?)"|“(.+?)”|[`´](.+?)['`´]|([^\s:]+))
-    \s*:\s*(.*)""",
+    \s*(?:failed\ with\ the\ error)?\s*:\s*(.*)""",
     re.VERBOSE,
 )
 _TOP_LEVEL: Final = re.compile(r"\s{0,2}at top-level:\s*(.*)", re.IGNORECASE)
@@ -68,8 +69,11 @@ def parse_evaluation_errors(text: str, fetching: str = "") -> EvaluationErrors:
     for line in _lines(text):
         if header := _HEADER.fullmatch(line):
             *names, rest = header.groups()
+            name = next(name for name in names if name)
+            if sections and sections[-1][0] == name and not any(map(str.strip, here)):
+                sections.pop()  # an aggregate's error, which names the job once more
             here = [rest]
-            sections.append((next(name for name in names if name), here))
+            sections.append((name, here))
         elif header := _TOP_LEVEL.fullmatch(line):
             here = general
             here.append(header[1])

@@ -126,3 +126,11 @@ def test_what_stands_before_the_sections_is_of_all_jobs_and_a_jobs_own_comes_fir
 def test_where_the_flake_cannot_be_fetched_that_is_the_error():
     errors = parse_evaluation_errors(section("alpha", "error: old"), "fatal: no such host")
     assert errors == EvaluationErrors("fatal: no such host")
+
+
+def test_the_error_of_an_aggregate_is_of_no_other_job():
+    line = "aggregate job ‘tested’ failed with the error: alpha: does not exist\n"
+    for text in (line, f"in job ‘tested’:\n{line}", "in job ‘tested’:\nalpha: does not exist"):
+        errors = parse_evaluation_errors(text)
+        assert errors == EvaluationErrors("", (("tested", "alpha: does not exist"),))
+        assert errors.concerning("alpha") == ""

@@ -31,6 +31,8 @@ UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 LARGEST_NUMBER: Final = 2**53
 """No build, evaluation or row has a higher number: a damaged one would count as the newest."""
 _BASELINE: Final = frozenset({"checks", "failed_units", "hydra", "control", "clock"})
+_LARGEST_INTEGER: Final = 2**63
+"""JSON has larger numbers than SQLite."""
 _LAST_YEAR: Final = 9998
 """Times after it cannot be counted on from."""
 _UNREADABLE: Final = "what was written here cannot be read"
@@ -46,10 +48,12 @@ class Row:
     def text(self, name: str) -> str | None:
         """Return a text; bytes and numbers in its place as they would be printed."""
         value = self.values.get(name)
-        if value is None or isinstance(value, str):
+        if value is None or (isinstance(value, str) and is_writable(value)):
             return value
         self.dropped.append(name)
-        return decode(value) if isinstance(value, bytes) else str(value)
+        if isinstance(value, bytes):
+            return decode(value)
+        return str(value).encode(errors="backslashreplace").decode()
 
     def instant(self, name: str) -> datetime | None:
         """Return an aware instant in UTC; None where there is none that can be read."""
@@ -68,7 +72,7 @@ class Row:
     def number(self, name: str) -> int | None:
         """Return a number that SQLite has as an integer."""
         value = self.values.get(name)
-        if value is None or isinstance(value, int):
+        if value is None or (type(value) is int and -_LARGEST_INTEGER <= value < _LARGEST_INTEGER):
             return value
         self.dropped.append(name)
         return None
@@ -134,6 +138,15 @@ def store_path(text: object) -> StorePath | None:
     if not isinstance(text, str) or not text.startswith("/"):
         return None
     return parse_store_path(text, posixpath.dirname(text))
+
+
+def is_writable(text: str) -> bool:
+    """Whether a text is one to others, too: JSON can hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decode(value: bytes) -> str:

@@ -163,6 +163,25 @@ def test_what_the_file_says_stops_no_verdict(world, kept, content):
     roll_back(world)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"build_id": 10**30, "eval_id": -(10**30), "exit_code": 10**30, "repeats": 10**30},
+        {"build_id": True},
+        {"run_id": "\ud800"},
+        {"run_id": "", "host": None, "job": 7, "boot_id": {}, "error_message": "\0\udfff"},
+    ],
+)
+def test_what_no_history_could_take_stops_no_verdict(world, kept, tmp_path, changed):
+    rows = json.loads(kept.read_text())
+    rows["runs"] = [row | changed for row in rows["runs"]]
+    kept.write_text(json.dumps(rows))
+    lose(tmp_path)
+    roll_back(world)
+    world.all_is_well()
+    assert world.run().outcome is Outcome.HELD
+
+
 def test_a_pipe_in_its_place_keeps_nobody_waiting(world, kept):
     kept.unlink()
     os.mkfifo(kept)

@@ -169,7 +169,7 @@ ABSENCES = {
     "no such project": (ask_for(project="nonesuch"), "jobset-missing", 66, "nonesuch"),
     "no such job": (build_another_job, "job-missing", 66, HOST),
     "never good": (fail_build, "job-never-good", 66, "failed"),
-    "not built yet": (queue_build, "job-not-built-yet", 66, "first build"),
+    "not built yet": (queue_build, "job-not-built-yet", 75, "first good build"),
     "disabled": (disable, "jobset-disabled", 66, "disabled"),
     "never evaluated": (lambda _machine: None, "jobset-never-evaluated", 66, "not been evaluated"),
     "never evaluated well": (

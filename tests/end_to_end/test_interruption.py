@@ -50,7 +50,7 @@ def assert_ended(machine, run, number, outcome="failed"):
 @signals
 def test_in_the_middle_of_an_evaluation(offered, number):
     offered.offer(offered.farm.second, flake=offered.farm.farm.reference(endless(offered)))
-    pipe = nix_telling_its_pid(offered, "eval")
+    pipe = nix_telling_its_pid(offered, "--raw")
     before = offered.look()
     child = offered.start("upgrade")
     pid = int(pipe.read_text())

@@ -120,6 +120,7 @@ def test_evals_come_in_pages_of_twenty(hydra):
         ("/build/1/nosuch", 404, "Page not found."),
         ("/eval/1/nosuch", 404, "Page not found."),
         ("/jobset/q/j", 404, "Project"),
+        ("/project/q", 404, "Project"),
         ("/job/p/j/beta/shield", 404, "No latest build"),
         ("/job/p/j/beta/prometheus", 500, "undefined value"),
         ("/api/latestbuilds", 500, "Parameter not defined!"),
@@ -142,6 +143,16 @@ def test_a_database_that_goes_away_while_an_answer_is_written_is_told_with_a_400
     assert found.status == 400
     assert b"had a problem with your request.\n***ERROR***" in found.body
     assert ask(hydra.port, "/build/1", JSON).status == 200
+
+
+def test_a_disabled_project_leaves_its_jobsets_enabled(hydra):
+    hydra.world.disable_project("p")
+    project = ask(hydra.port, "/project/p", JSON).json
+    assert (project["enabled"], project["jobsets"]) == (False, ["j"])
+    assert ask(hydra.port, "/jobset/p/j", JSON).json["enabled"] == 1
+    assert "declarative" not in project
+    hydra.world.declarative_projects.add("p")
+    assert ask(hydra.port, "/project/p", JSON).json["declarative"]["file"] == "spec.json"
 
 
 def test_a_jobset_that_never_finished_an_eval_has_no_latest_eval(hydra):

@@ -378,6 +378,6 @@ def test_where_the_idle_path_answers_the_full_run_agrees(host, server):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_where_the_idle_path_answers_the_full_run_agrees_in_many_more(host, server, seed):
-    assert try_situations(host, server, 5000, seed) > 500
+    assert try_situations(host, server, 4000, seed) > 500

@@ -64,7 +64,7 @@ _WITH_TOKENS: Final = re.compile(r"github|gitlab|sr\.ht|sourcehut|rate limit", r
 
 _KEY_CHANGED: Final = "if the server has a new key on purpose, replace the old one in known_hosts"
 _KEY_UNKNOWN: Final = "name the server's key in the user's known_hosts, or programs.ssh.knownHosts"
-_OWN_KEY: Final = "may the ssh key of the user who runs this read the repository?"
+_OWN_KEY: Final = "may the ssh key of the user who runs this read from that server?"
 _BUSY: Final = "the server is asked too often: ask it less, or later"
 _LIMIT: Final = "a token in nix.conf's access-tokens raises the limit"
 _PRIVATE: Final = "a private repository wants a token in nix.conf's access-tokens"

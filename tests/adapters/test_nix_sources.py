@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import subprocess
 
 import pytest
@@ -76,6 +77,14 @@ def test_ssh_is_quoted(farm, throwaway_host, tmp_path):
         on = NixOnHost(farm, throwaway_host, {"GIT_SSH_COMMAND": command})
         return fault_of(on.nix(), f"git+{server.url(path)}?ref=main&rev={REVISION}")
 
+    def ask_cache(command):
+        options = f"{command.removeprefix('ssh ')} -p {server.port}"
+        on = NixOnHost(farm, throwaway_host, {"NIX_SSHOPTS": options})
+        nix = on.nix(substituters=(f"ssh://{getpass.getuser()}@127.0.0.1",))
+        with pytest.raises(NixError) as caught:
+            asyncio.run(nix.plan_fetch(StorePath(f"{farm.store_dir}/{NAME}")))
+        return caught.value
+
     subprocess.run(("git", "init", "--quiet", "--bare", str(tmp_path / "repo")), check=True)
     with SshServer(tmp_path / "ssh", find_sshd()) as server:
         unknown = ask(f"{IDLE_SSH} -o UserKnownHostsFile=/dev/null", tmp_path / "a")
@@ -87,9 +96,11 @@ def test_ssh_is_quoted(farm, throwaway_host, tmp_path):
         changed = ask(f"{IDLE_SSH} -o UserKnownHostsFile={other}", tmp_path / "b")
         trusting = f"{IDLE_SSH} -o UserKnownHostsFile={server.directory}/known"
         denied = ask(f"{trusting} -i {tmp_path}/key", tmp_path / "c")
+        denied_cache = ask_cache(f"{trusting} -i {tmp_path}/key")
         gone = ask(f"{trusting} -i {server.key}", tmp_path / "d")
         empty = ask(f"{trusting} -i {server.key}", tmp_path / "repo")
     refused = ask(f"{trusting} -i {server.key}", tmp_path / "e")
+    refused_cache = ask_cache(trusting)
 
     assert "Host key verification failed" in unknown.message
     assert "known_hosts" in unknown.hint
@@ -103,6 +114,10 @@ def test_ssh_is_quoted(farm, throwaway_host, tmp_path):
     assert kinds == [Kind.EVALUATION_FAILED] * 5
     assert refused.kind is Kind.FLAKE_UNREACHABLE
     assert refused.exit_code == 69
+    assert "Permission denied (publickey" in denied_cache.message
+    assert denied_cache.kind is Kind.FETCH_FAILED
+    assert "Connection refused" in refused_cache.message
+    assert refused_cache.kind is Kind.CACHE_UNREACHABLE
 
 
 @pytest.mark.parametrize(

@@ -25,16 +25,31 @@ def command() -> None:
 @config_option
 @click.option("--flake-update", is_flag=True, help="Without `[hydra]`, as agent flake-update does.")
 def check(config_file: Path | None, *, flake_update: bool) -> None:
-    """Validate the settings: every problem with its key, exit code 78."""
+    """Validate the settings: every problem with its key, exit code 78.
+
+    What has no effect is a warning on standard error, and no problem.
+    """
     from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings  # noqa: PLC0415
 
     settings = load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
     _refuse_unusable_proxies(settings, is_of_host=not flake_update)
+    if not flake_update and _notifies_nobody(settings):
+        warning = (
+            "warning: notify: only `agent flake-update run` sends notifications; this host's own"
+            " upgrades notify nobody"
+        )
+        click.echo(warning, err=True)
     if config_file is None and not DEFAULT_FILE.exists():
         note = f"there is no {DEFAULT_FILE}; the defaults and the variables can be used as they are"
         click.echo(note, err=True)
         return
     click.echo(f"{config_file or DEFAULT_FILE}: the settings are valid")
+
+
+def _notifies_nobody(settings: Settings) -> bool:
+    """Whether a host has `[notify]`, and no updates of a flake that would use it."""
+    notify, given = settings.notify, settings.model_fields_set
+    return "flake_update" not in given and notify != type(notify)()
 
 
 def _refuse_unusable_proxies(settings: Settings, *, is_of_host: bool) -> None:

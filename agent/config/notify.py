@@ -29,7 +29,7 @@ def _server(value: str) -> str:
 
 
 class NotifySection(Section):
-    """Who is told; nobody, unless there is a topic or a file of services."""
+    """Whom `agent flake-update run` notifies; a host's own upgrades notify nobody yet."""
 
     ntfy_server: Annotated[HttpUrl, AfterValidator(_server)] = "https://ntfy.sh"
     """URL of the ntfy server, without a path."""

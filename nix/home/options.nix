@@ -167,7 +167,8 @@ in
     visible = "shallow";
     description = ''
       Settings of the agent in its own words, as `agent config schema` has them; they win over the
-      other options. What the agent does not know is refused.
+      other options. What the agent does not know is refused. The table `notify` has no effect
+      here: only the updater of a flake (`services.nix-flake-updater`) sends notifications yet.
     '';
   };
 }

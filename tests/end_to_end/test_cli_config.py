@@ -76,6 +76,47 @@ def test_updates_of_a_flake_need_no_hydra(capsys, config):
     assert capsys.readouterr().out == f"{config}: the settings are valid\n"
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[notify]\nntfy_topic = "t"\n',
+        '[notify]\nurls_file = "/run/secrets/urls"\n',
+        '[notify]\nntfy_server = "https://ntfy.example.org"\n',
+        '[notify]\ntimeout = "5s"\n',
+    ],
+)
+def test_a_host_that_would_notify_nobody_is_warned(capsys, config, table):
+    config.write_text(HYDRA + table)
+    assert run(["config", "check", "--config", str(config)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{config}: the settings are valid\n"
+    assert said.err == (
+        "warning: notify: only `agent flake-update run` sends notifications; this host's own"
+        " upgrades notify nobody\n"
+    )
+
+
+def test_a_host_is_warned_of_a_variable_as_of_the_file(capsys, config, monkeypatch):
+    monkeypatch.setenv("NIXOS_HYDRA_AGENT_NOTIFY__NTFY_TOPIC", "t")
+    assert run(["config", "check", "--config", str(config)]) == 0
+    assert "warning: notify: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [
+        ("[notify]\n", []),
+        ('[notify]\nntfy_server = "https://ntfy.sh"\n', []),
+        ('[notify]\nntfy_topic = "t"\n', ["--flake-update"]),
+        ('[notify]\nntfy_topic = "t"\n[flake_update]\nremote = "codeberg"\n', []),
+    ],
+)
+def test_settings_of_which_nothing_goes_unused_have_no_warning(capsys, config, table, options):
+    config.write_text(HYDRA + table)
+    assert run(["config", "check", *options, "--config", str(config)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_an_ntfy_server_with_a_path_is_refused(capsys, config):
     config.write_text(HYDRA + '[notify]\nntfy_server = "https://example.org/ntfy"\n')
     assert run(["config", "check", "--config", str(config)]) == 78

@@ -73,7 +73,7 @@ async def run_checks(
 def _load(prober: Prober, checks: Sequence[Check]) -> None:
     """Let all that the checks need be loaded before the time of any begins."""
     for check in checks:
-        with suppress(Exception):  # it is told once the check has its turn
+        with suppress(Exception):  # the check fails with it when its turn comes
             prober.room_for(check)
 
 

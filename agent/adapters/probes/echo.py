@@ -204,11 +204,11 @@ class Echo:
                 _, details, _, _ = self._icmp.sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
             except BlockingIOError:
                 return
-            for level, kind, told in details:
+            for level, kind, data in details:
                 if (level, kind) != _TELL_ERRORS[self._address.family]:
                     continue
                 # struct sock_extended_err begins with the error's number (linux/errqueue.h).
-                number = int.from_bytes(told[:4], sys.byteorder)
+                number = int.from_bytes(data[:4], sys.byteorder)
                 self._note_loss(OSError(number, os.strerror(number)))
 
     def _take(self, packet: bytes, stamp: int | None) -> None:
@@ -239,9 +239,9 @@ class Echo:
 
 def _stamp(details: Sequence[tuple[int, int, bytes]]) -> int | None:
     """Return when a packet came, in nanoseconds of the wall clock."""
-    for level, kind, told in details:
-        if (level, kind, len(told)) == (socket.SOL_SOCKET, _STAMPED, _STAMP.size):
-            seconds, nanoseconds = _STAMP.unpack(told)
+    for level, kind, data in details:
+        if (level, kind, len(data)) == (socket.SOL_SOCKET, _STAMPED, _STAMP.size):
+            seconds, nanoseconds = _STAMP.unpack(data)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return None
 

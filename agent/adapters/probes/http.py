@@ -161,8 +161,8 @@ def _seconds_unread(response: httpx.Response) -> float:
     """Return how long ago the newest bytes of an answer came; 0 where nobody knows."""
     try:
         connection = response.extensions["network_stream"].get_extra_info("socket")
-        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        (milliseconds,) = _TCP_INFO.unpack(told)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        (milliseconds,) = _TCP_INFO.unpack(info)
     except (AttributeError, KeyError, OSError, struct.error):
         return 0
     return max(float(milliseconds) - _TICK, 0) / 1000

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.domain.activation_unit import ActivationSeen, is_ours
+from agent.domain.activation_unit import NOT_BEGUN, ActivationSeen, is_ours
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 
@@ -39,6 +39,11 @@ async def invocation_noted(run: Run, toplevel: StorePath) -> AsyncIterator[None]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def disown(run: Run) -> None:
+    """Note that the activation was refused: what was seen in its place is another's."""
+    run.try_note(Outcome(run.record.outcome), invocation=NOT_BEGUN)
 
 
 def is_own(run: Run, row: RunRecord, toplevel: StorePath, seen: ActivationSeen) -> bool:

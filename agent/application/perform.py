@@ -16,7 +16,7 @@ from agent.application.fetchable import require_fetchable
 from agent.application.gatekeeper import ask_again, find_intervention, pass_by_hand
 from agent.application.judged_by import judged_by_its_own
 from agent.application.observe import aged, find_inhibitors
-from agent.application.own_activation import invocation_noted, stop_own
+from agent.application.own_activation import disown, invocation_noted, stop_own
 from agent.application.reboot import reboot
 from agent.application.recover import forget
 from agent.application.report import candidate_fields
@@ -38,6 +38,7 @@ from agent.domain.activation import (
     Ended,
     fault_of_activation,
     fault_of_refusal,
+    is_busy,
     judge_activation,
 )
 from agent.domain.confirmation import Baseline, new_failures, touched_among
@@ -316,6 +317,8 @@ async def _run_activation(
     with run.report.step("activate", ports.clock):
         async with invocation_noted(run, toplevel):
             exited = await _start(run, action, request.candidate, toplevel, name)
+        if is_busy(exited.returncode, exited.tail):
+            disown(run)
         if exited.timed_out:
             await _await_activation(run, toplevel)
         await take_losers_profile_back(run, action, toplevel, exited)

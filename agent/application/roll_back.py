@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.observe import find_inhibitors
-from agent.application.own_activation import invocation_noted, make_way
+from agent.application.own_activation import disown, invocation_noted, make_way
 from agent.application.report import error_fields
 from agent.application.rival_activation import keep_profile, spare
 from agent.application.specialisation import what_ran
@@ -180,7 +180,6 @@ def _write_down(
         fault=fault,
         toplevel=failed,
         reasons=reasons,
-        invocation=None,
         target=target,
     )
     _deny(run, failed)
@@ -383,6 +382,7 @@ async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action
     for _ in range(_ATTEMPTS - 1):
         if not is_busy(ended.returncode, ended.tail):
             break
+        disown(run)
         await make_way(run, run.record, failed)
         ended = await _switch_now(run, target, action)
     return ended

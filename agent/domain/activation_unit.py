@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,10 @@ class ActivationSeen:
     """The unit's InvocationID; empty as the command is."""
     unit: str = field(default="", compare=False)
     """The unit's name, which is not nixos-rebuild's usual one in some of its releases."""
+
+
+NOT_BEGUN: Final = "none"
+"""In place of the InvocationID of an activation that was refused: none that is at work is ours."""
 
 
 def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | None) -> bool:

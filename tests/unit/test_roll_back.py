@@ -7,6 +7,7 @@ import pytest
 from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.roll_back import close, held_as, roll_back
+from agent.domain.activation_unit import NOT_BEGUN
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.marks import Mark, Marks
@@ -271,7 +272,7 @@ def test_the_row_holds_the_id_of_the_activation_that_goes_back():
         lambda: (written.append(row_of_upgrade(world)), world.systemd.works_on(OLD, "b" * 32)),
     )
     go_back(world)
-    assert written[0].invocation is None
+    assert written[0].invocation == "a" * 32, "a person's of the same system is not ours"
     assert row_of_upgrade(world).invocation == "b" * 32
 
 
@@ -281,6 +282,16 @@ def test_an_activation_that_comes_in_between_is_waited_for_and_the_own_one_begun
     assert go_back(world).outcome is Outcome.ROLLED_BACK
     assert world.systemd.stops == 0
     assert world.systemd.activated == [(Action.SWITCH, OLD)] * (busy + 1)
+
+
+def test_what_came_in_the_place_of_the_own_one_is_not_stopped_though_it_is_of_the_same_system(
+    world,
+):
+    world.systemd.exits = [BUSY]
+    world.steps.at("switch-to-configuration switch", lambda: world.systemd.works_on(OLD, "b" * 32))
+    report = go_back(world)
+    assert (report.exit_code, world.systemd.stops) == (ExitCode.HELD, 0)
+    assert row_of_upgrade(world).invocation == NOT_BEGUN
 
 
 def test_one_that_always_comes_in_between_is_left_to_the_next_run(world):

@@ -27,6 +27,7 @@ from .agenda import FakeAgenda
 from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
 from .nix import FakeResolver, RememberedProgress
+from .prober import SkippingLoop
 from .samples import JOB, OLD, POLICY
 from .sightings import FakeSightings
 from .stepwise import (
@@ -260,7 +261,8 @@ class World:
             return await use_case(self.ports, policy, settings)
 
         try:
-            report = asyncio.run(main())
+            with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+                report = runner.run(main())
         except asyncio.CancelledError:
             self._prove_one_summary(summaries)
             raise

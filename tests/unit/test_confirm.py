@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from agent.application.confirm import (
     take_as_confirmed,
     tell_decided,
 )
+from agent.domain.check import CheckResult, IcmpCheck
 from agent.domain.confirmation import Baseline
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
@@ -21,7 +23,7 @@ from agent.domain.policy import Action, OnFailure
 from agent.domain.standing import Denial
 from agent.domain.units import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
-from fakes.prober import FakeProber
+from fakes.prober import FakeProber, RogueProber
 from fakes.runs import NOW, a_run
 from fakes.samples import JOB, OLD
 from fakes.world import SERVICE, WATCHFUL
@@ -133,6 +135,62 @@ def test_a_system_that_only_runs_by_test_is_no_target_of_a_roll_back():
     world = pending_world(Action.TEST)
     assert confirm(world).outcome is Outcome.CONFIRMED
     assert world.marks.read() == Marks(confirmed=OLD, tested=NEW)
+
+
+# More checks than there is time for
+
+
+CROWD = tuple(
+    IcmpCheck(f"c{number}", f"c{number}.example", timedelta(seconds=1)) for number in range(400)
+)
+CROWDED = replace(
+    WATCHFUL,
+    confirm=replace(
+        WATCHFUL.confirm, checks=CROWD, deadline=timedelta(seconds=1), asks_hydra=False
+    ),
+)
+
+
+def crowded_world(ill=()):
+    """Return a world with room for 16 checks, which take 0.16 s each, and all were well before."""
+    was = Baseline(dict.fromkeys((check.name for check in CROWD), True), frozenset())
+    world = pending_world(baseline=was.serialise())
+
+    def act(check):
+        async def takes_time():
+            asyncio.get_running_loop().skipped += 0.01
+            world.clock.seconds += 0.01
+            for _ in range(5):  # whatever is due has its turn
+                await asyncio.sleep(0)
+            return CheckResult(check, is_well=check.name not in ill, reason="no reply")
+
+        return takes_time
+
+    world.prober = RogueProber({check.name: act(check) for check in CROWD}, room=16)
+    return world
+
+
+def test_of_400_checks_with_a_deadline_of_a_second_those_without_room_are_inconclusive_by_name():
+    world = crowded_world()
+    report = confirm(world, CROWDED)
+    assert report.outcome is Outcome.PENDING
+    assert is_untouched(world)
+    seen = [fields for event, fields in world.told.said if event is events.CHECK_FINISHED]
+    last = {fields["check"]: fields for fields in seen[-400:]}
+    late = {name for name, fields in last.items() if not fields["well"]}
+    assert len(last) == 400
+    assert 0 < len(late) < 400
+    assert not any(last[name]["conclusive"] for name in late)
+    assert {reason.partition(":")[0] for _, reason in report.reasons} == late
+    assert {name for name, _ in report.reasons} == {"check-impossible"}
+    assert world.clock.seconds < 60
+
+
+def test_of_400_checks_one_that_had_its_turn_and_failed_is_proof_enough():
+    world = crowded_world(ill={"c0"})
+    report = confirm(world, CROWDED)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert world.marks.read() == Marks(confirmed=OLD)
 
 
 # Broken

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from agent.domain.standing import TakenBuild
     from agent.domain.store_path import StorePath
 
-_LOOKED_THROUGH = 1000
+_ROWS_OF_CONFIRMED = 1000
+"""Newest rows of the history among which what was confirmed before is looked for."""
 _LONGEST_NUMBER = 16
 
 
@@ -140,7 +141,7 @@ def _to_leave(run: Run) -> StorePath:
 
 
 def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
-    for row in run.ports.journal.runs(_LOOKED_THROUGH):
+    for row in run.ports.journal.runs(_ROWS_OF_CONFIRMED):
         if row.toplevel == confirmed and row.outcome == Outcome.CONFIRMED:
             previous = parse_store_path(row.previous, run.settings.store_dir)
             if previous not in (None, confirmed) and _may_return_to(run, previous):

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 15.0
-_LOOKED_THROUGH = 50
+_ROWS_OF_UPGRADES = 50
+"""Newest rows of the history among which that of an upgrade is looked for."""
 
 
 async def confirm_pending(run: Run, toplevel: StorePath, doubt: Reason | None = None) -> None:
@@ -112,7 +113,7 @@ def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reaso
     Where nobody can tell any more, that somebody has is the likelier end.
     """
     try:
-        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+        rows = run.ports.journal.runs(_ROWS_OF_UPGRADES)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return ()

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
-_LOOKED_THROUGH: Final = 50
-"""How many rows of the history are looked through for a system."""
+_ROWS_OF_BOOT_DEFAULTS: Final = 50
+"""Newest rows of the history among which a boot default is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ def _is_remembered(ports: Ports, path: StorePath) -> bool:
     read nor one in which the agent has changed nothing proves that anybody was here since.
     """
     try:
-        rows = ports.journal.runs(_LOOKED_THROUGH)
+        rows = ports.journal.runs(_ROWS_OF_BOOT_DEFAULTS)
     except JournalError:
         return True
     acts = [row for row in rows if row.previous is not None]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from agent.domain.marks import Marks
 
 _MOST_STEPS = 12
-_LOOKED_THROUGH = 50
+_ROWS_OF_UPGRADES = 50
+"""Newest rows of the history among which that of an upgrade is looked for."""
 _LEFT_TO_OTHERS = (Step.NOTHING, Step.WAIT, Step.CONFIRM)
 _BY_WHAT_IS_READ = frozenset(
     {Step.PROMOTE, Step.RESTORE, Step.ROLL_BACK, Step.CLOSE_ROLL_BACK, Step.REMARK}
@@ -82,7 +83,7 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
     """
     is_own = run.record.toplevel == toplevel and run.record.previous is not None
     try:
-        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+        rows = run.ports.journal.runs(_ROWS_OF_UPGRADES)
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         rows = ()

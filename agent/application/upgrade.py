@@ -61,7 +61,8 @@ _NEIGHBOUR_PAUSE = timedelta(minutes=2)
 """Until a home looks again whether the system's own run is over."""
 _CLOCK_PAUSE = timedelta(minutes=10)
 """Until it is looked again whether the clock has been synchronised: after a boot it soon is."""
-_LOOKED_THROUGH = 50
+_ROWS_OF_FAILURES = 50
+"""Newest rows of the history among which failures in a row, this run's aside, are counted."""
 _LONGEST_WISH = 86400.0
 """Seconds for which a server that asks to be left alone is."""
 _PASSING = frozenset(kind for kind, facts in KINDS.items() if facts.passes)
@@ -127,7 +128,7 @@ async def _try_again(run: Run, error: AgentError) -> None:
 def _failed_before(run: Run, now: datetime) -> int:
     """Return how many runs in a row have failed for reasons that pass, just before this one."""
     try:
-        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+        rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
     except JournalError:
         return 0
     failures = 0
@@ -144,7 +145,7 @@ def _failed_before(run: Run, now: datetime) -> int:
 def _was_hydra_busy(run: Run) -> bool:
     """Whether the run before this one has failed, not long ago, because Hydra was too busy."""
     try:
-        rows = run.ports.journal.runs(_LOOKED_THROUGH)
+        rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
     except JournalError:
         return False
     last = next((row for row in rows if row.run_id != run.settings.run_id), None)

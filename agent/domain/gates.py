@@ -101,8 +101,6 @@ class Gate(StrEnum):
 
 IGNORABLE: Final = frozenset(Gate) - {Gate.DENIED}
 """The gates that a person can pass; a denial is lifted instead."""
-OF_HOMES: Final = frozenset({Gate.HOST_UPGRADE})
-"""The gates that a system is not asked."""
 
 
 @dataclass(frozen=True, slots=True)

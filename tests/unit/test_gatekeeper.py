@@ -11,7 +11,7 @@ from agent.application.gatekeeper import ask_gates, ask_health, find_foreign, pa
 from agent.application.run import RunSettings, begin
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
-from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Judgement, Stage
+from agent.domain.gates import FreeSpace, Gate, Judgement, Stage
 from agent.domain.marks import Mark
 from agent.domain.pause import Pause
 from agent.domain.standing import Denial
@@ -22,7 +22,7 @@ from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-GATES = [gate for gate in Gate if Stage.CHOOSE in gate.stages and gate not in OF_HOMES]
+GATES = [gate for gate in Gate if Stage.CHOOSE in gate.stages and gate is not Gate.HOST_UPGRADE]
 """The gates that a host is asked before anything is fetched, in order."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from agent.application.run import RunSettings
 from agent.application.status import Status, take_status
 from agent.domain.errors import HostError, HydraError, Kind, NixError
-from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Stage
+from agent.domain.gates import FreeSpace, Gate, Stage
 from agent.domain.marks import Mark
 from agent.domain.policy import Action, RebootMode
 from agent.domain.recovery import Step
@@ -20,7 +20,7 @@ NEW = system(1)
 BOOT = replace(WATCHFUL, action=Action.BOOT)
 REBOOTS = replace(BOOT, reboot_mode=RebootMode.WHEN_NEEDED)
 
-ASKED = len({gate for gate in Gate if Stage.CHOOSE in gate.stages} - OF_HOMES)
+ASKED = len({gate for gate in Gate if Stage.CHOOSE in gate.stages} - {Gate.HOST_UPGRADE})
 
 
 @pytest.fixture

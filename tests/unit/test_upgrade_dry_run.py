@@ -6,7 +6,7 @@ import pytest
 
 from agent.application import events
 from agent.domain.errors import ExitCode, HostError, HydraError, Kind, NixError
-from agent.domain.gates import OF_HOMES, FreeSpace, Gate, Stage
+from agent.domain.gates import FreeSpace, Gate, Stage
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode, Strategy
@@ -15,7 +15,7 @@ from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
 NEW = system(1)
-ASKED = {gate for gate in Gate if Stage.CHOOSE in gate.stages} - OF_HOMES
+ASKED = {gate for gate in Gate if Stage.CHOOSE in gate.stages} - {Gate.HOST_UPGRADE}
 CHANGES = {
     "lock", "substitute", "nixos-rebuild build", "activate-flake", "reboot", "idle-note",
     "idle-note forgotten", "arm", "disarm", "start confirm", "stop-activation", "set-profile",

@@ -16,8 +16,6 @@ IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 """What nix, and the git and ssh that it calls, say is read."""
 _IMPURE: Final = "--impure"
 _GIT_PROTOCOLS: Final = ("https", "ssh")
-_PRIVATE: Final = frozenset({"boot", "etc", "home", "proc", "root", "run", "sys", "var"})
-"""Directories in which the owner of one thing has not allowed what is beside it."""
 _SECURE_URIS: Final = (
     *("https://", "tarball+https://", "file+https://", "git+https://", "git+ssh://"),
     *("hg+https://", "hg+ssh://", "ssh://", "github:", "gitlab:", "sourcehut:", "path:."),
@@ -60,9 +58,8 @@ def _directory_uri(prefix: UrlPrefix) -> str:
     origin = origin_of_prefix(prefix)
     if origin.host:
         return f"{prefix.rpartition('/')[0] if origin.path else prefix.rstrip('/')}/"
-    above = (origin.path or ())[:-1]
-    is_private = not above or above[0] in _PRIVATE
-    return prefix.rstrip("/") if is_private else f"{prefix.rstrip('/').rpartition('/')[0]}/"
+    whole = prefix.rstrip("/")
+    return whole if origin.is_beside_private else f"{whole.rpartition('/')[0]}/"
 
 
 def with_nix_config(environment: Mapping[str, str], *lines: str) -> str:

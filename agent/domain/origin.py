@@ -31,6 +31,8 @@ LOCAL: Final = frozenset({"path", "file", "file+file", "git+file", "hg+file"})
 _TARBALL: Final = "tarball+"
 """What nix takes to be a tarball by its URL is one with or without this."""
 _FORGES: Final = {"github": "github.com", "gitlab": "gitlab.com", "sourcehut": "git.sr.ht"}
+_PRIVATE: Final = frozenset({"boot", "etc", "home", "proc", "root", "run", "sys", "var"})
+"""Directories in which the owner of one thing has not allowed what is beside it."""
 _REPOSITORIES: Final = frozenset({"git", "hg"})
 _PORTS: Final = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 
@@ -68,6 +70,12 @@ class Origin:
     def is_secure(self) -> bool:
         """Whether it is remote, and reached over TLS or ssh, wherever its host may lead."""
         return self.scheme in SECURE
+
+    @property
+    def is_beside_private(self) -> bool:
+        """Whether it is on this host, with what may be private beside it."""
+        above = (self.path or ())[:-1]
+        return not self.host and (not above or above[0] in _PRIVATE)
 
     @override
     def __str__(self) -> str:

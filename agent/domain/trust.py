@@ -30,6 +30,11 @@ _MAX_DEPTH: Final = 32
 _WITH_URL: Final = ("git", "hg", "tarball", "file")
 _MAX_STEPS: Final = 1000
 _HINT: Final = "if that is meant, set trust.allow_insecure = {prefixes}"
+_MOVE: Final = (
+    "; nix from 2.20 on evaluates no input that is such a prefix itself where what is beside it may"
+    " be private: with it, move {inputs} to below /srv/flakes, for instance, and name that"
+)
+_THE_FLAKE: Final = "the flake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,10 @@ def wanted_of_flake(reference: str) -> Wanted:
     try:
         source = source_of_reference(reference)
     except ValueError as error:
-        raise _unknown("the flake", error) from error
+        raise _unknown(_THE_FLAKE, error) from error
     if isinstance(source, Within):
-        raise _unknown("the flake", ValueError("a path that is not absolute"))
-    return Wanted("the flake", source)
+        raise _unknown(_THE_FLAKE, ValueError("a path that is not absolute"))
+    return Wanted(_THE_FLAKE, source)
 
 
 def wanted_of_source(source: FlakeSource) -> tuple[Wanted, ...]:
@@ -168,8 +173,22 @@ def fault_of(refused: Sequence[Refused], allowed: Sequence[UrlPrefix]) -> NixErr
     return NixError(
         Kind.FLAKE_INSECURE,
         f"refusing to fetch {'; '.join(items)}",
-        hint="nothing was fetched" if is_passing else _HINT.format(prefixes=prefixes),
+        hint="nothing was fetched"
+        if is_passing
+        else _HINT.format(prefixes=prefixes) + _move(refused),
     )
+
+
+def _move(refused: Sequence[Refused]) -> str:
+    """Return what is to be done besides, for inputs that nix cannot evaluate where they are."""
+    inputs = dict.fromkeys(
+        one.prefix
+        for one in refused
+        if one.prefix is not None
+        and one.name != _THE_FLAKE
+        and origin_of_prefix(UrlPrefix(one.prefix)).is_beside_private
+    )
+    return _MOVE.format(inputs=", ".join(inputs)) if inputs else ""
 
 
 def _remote(

@@ -311,6 +311,30 @@ def test_a_refusal_says_the_very_line_that_would_allow_it(flake, line):
     assert fault_of(flake, None, ("path:/srv", prefix)) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "has_to_move"),
+    [
+        *(("/etc/nixos", True), ("/home/ann/base", True), ("/base", True)),
+        *(("/srv/base", False), ("/srv/flakes/base", False)),
+    ],
+)
+def test_an_input_that_nix_cannot_evaluate_where_it_is_has_to_move_besides(path, has_to_move):
+    fault = fault_of_lock({"locked": {"type": "path", "path": path}})
+
+    assert fault is not None
+    line, _, rest = fault.hint.partition("; ")
+    assert line.endswith(f'trust.allow_insecure = ["path:{path}"]')
+    assert (f"move path:{path} to below /srv/flakes" in rest) is has_to_move
+    assert bool(rest) is has_to_move
+
+
+def test_a_flake_itself_may_stay_where_it_is():
+    fault = fault_of(f"path:/etc/nixos?{HASH}")
+
+    assert fault is not None
+    assert fault.hint.endswith('trust.allow_insecure = ["path:/etc/nixos"]')
+
+
 def test_what_no_line_would_allow_gets_none():
     fault = fault_of(f"path:/srv/../root?{HASH}")
 

@@ -313,11 +313,11 @@ def test_an_activation_outlives_the_nixos_rebuild_that_asked_for_it(booted, site
         host.signal(child, signal.SIGKILL)
         # What it has started holds its pipes still.
         assert child.wait(30) != 0
-    assert host.state(_ACTIVATION) == "active"
-    assert host.systems().running != newer.toplevel
+        assert host.state(_ACTIVATION) == "active"
+        assert host.systems().running != newer.toplevel
 
-    gate.open()
-    await_activation(host)
+        gate.open()
+        await_activation(host)
 
     assert host.systems().running == newer.toplevel
 

@@ -151,9 +151,9 @@ def test_a_jobset_appears_evaluates_and_builds(jobset):
     asked, appear, go_on = jobset
 
     async def ask():
-        assert await asked.state() is None
+        assert await asked.state(("db", "web")) is None
         appear()
-        assert (await asked.state()).error == ""
+        assert (await asked.state(("db", "web"))).error == ""
         assert await asked.find_eval(REVISION) is None
         go_on()
         eval_id = await asked.find_eval(REVISION)

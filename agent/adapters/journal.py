@@ -76,8 +76,9 @@ _PRUNE: Final = f"""
 """  # noqa: S608 - constants of our own
 _STAMP: Final = "%Y-%m-%dT%H:%M:%SZ\n"
 _MAX_STAMP: Final = 64
-_FOREIGN: Final = ("flake", "reasons", "ignored_gates", "error_message")
-"""What may quote a URL of somebody else's, with a password in it."""
+_FOREIGN: Final = ("flake", "error_message")
+"""What may quote a URL of somebody else's, with a password in it, besides the lists of reasons."""
+_MOST_REASONS: Final = 1000
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _OUTLIVES: Final = frozenset(
     {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
@@ -418,12 +419,15 @@ def _is_ahead(kept: Kept, at: _At) -> bool:
 def _row(run: RunRecord) -> tuple[Any, ...]:
     values = []
     for name in RUN_COLUMNS:
-        value = presentable(getattr(run, name)) if name in _FOREIGN else getattr(run, name)
+        value = getattr(run, name)
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, list | tuple):
-            value = json.dumps([list(reason) for reason in value])
-        elif isinstance(value, str):
+            # Each text by itself: the name of a check announces no credential.
+            value = json.dumps([list(map(presentable, texts)) for texts in value[:_MOST_REASONS]])
+        elif name in _FOREIGN:
+            value = presentable(value)
+        if isinstance(value, str):
             # A path may hold bytes that are no text.
             value = value.encode(errors="backslashreplace").decode()
         values.append(value)

@@ -57,7 +57,7 @@ class Subject:
             forge = open_forge(
                 address,
                 self.world.token,
-                timeout=5,
+                timeout=60,
                 sink=RememberedEvents(),
                 clock=SystemClock(),
                 retries=FAST,

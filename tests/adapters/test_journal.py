@@ -118,6 +118,12 @@ def test_what_is_recorded_is_read_back_whole(journal):
     assert last_of(journal) == run
 
 
+def test_a_check_named_as_a_credential_keeps_its_reason(journal):
+    run = an_arrival(1, reasons=(("password", "no answer"), ("SECRET", "")))
+    journal.record(run)
+    assert last_of(journal) == run
+
+
 def test_a_run_is_rewritten_as_it_goes_on(journal):
     journal.record(an_arrival(1, outcome="activating"))
     journal.record(an_arrival(1, outcome="confirmed"))

@@ -579,7 +579,7 @@ def test_a_service_without_tls_is_told():
 
 def test_a_service_that_hangs_up_on_tls_is_told():
     with greeted_with(b"") as url:
-        assert reason_of(url) == "no TLS: unexpected eof while reading"
+        assert reason_of(url) == "no TLS: the connection was closed"
 
 
 def test_an_authority_file_that_is_missing_is_told(tmp_path):

@@ -50,7 +50,8 @@ def translate(url: str, watch: Watch, error: Exception) -> ForgeError:
     cause = named_cause(error)
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return ForgeError(Kind.CONFIG_INVALID, f"{url}: {error}", hint="check forge.url")
-    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+    is_closed = isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    if isinstance(cause, ssl.SSLError) and not is_closed:
         told = getattr(cause, "verify_message", "") or reason_of(cause)
         return ForgeError(
             Kind.FORGE_TLS,

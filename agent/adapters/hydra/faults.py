@@ -178,7 +178,8 @@ def _unconnected(url: str, error: Exception) -> HydraError:
             hint="look at http_proxy, https_proxy, all_proxy and no_proxy",
         )
     cause = named_cause(error)
-    if isinstance(cause, ssl.SSLEOFError):
+    # Which of the two depends on the version of Python.
+    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return _unanswered(url, cause)
     if isinstance(cause, ssl.SSLError):
         return _tls(url, cause)

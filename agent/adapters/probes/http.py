@@ -226,6 +226,8 @@ def _why_failed(error: Exception) -> str:
         match cause:
             case ssl.SSLCertVerificationError():
                 reason = f"certificate not trusted: {cause.verify_message.rstrip('.')}"
+            case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+                reason = "no TLS: the connection was closed"
             case ssl.SSLError():
                 reason = f"no TLS: {(cause.reason or str(cause)).replace('_', ' ').lower()}"
             case socket.gaierror() | UnicodeError():

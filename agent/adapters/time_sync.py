@@ -2,7 +2,7 @@
 
 systemd-timesyncd and ntpd tell the kernel (adjtimex(2)), and timedatectl shows its answer as
 NTPSynchronized. chronyd does so only with `rtcsync` in its chrony.conf; its own tracking is as good
-(chronyc(1)). That `time-sync.target` was reached, or that a daemon runs, proves nothing.
+(chronyc(1)), and where chronyd answers, that decides. That `time-sync.target` was reached, or that a daemon runs, proves nothing.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ async def is_synchronised(runner: Runner) -> bool | None:
     said = await _ask(runner, "timedatectl", "show", "--property=NTPSynchronized", "--value")
     answer = said.stdout.strip() if said is not None and said.returncode == 0 else ""
     by_kernel = {"yes": True, "no": False}.get(answer)
-    if by_kernel:
-        return True
     tracking = await _ask(runner, "chronyc", "-c", "tracking")
     if tracking is None or (tracking.returncode != 0 and not tracking.timed_out):
         return by_kernel  # no chronyd
-    return _is_tracking(tracking.stdout, time.time())
+    # The kernel's flag outlives the reference that chronyd once had.
+    by_chronyd = _is_tracking(tracking.stdout, time.time())
+    return (by_kernel or None) if by_chronyd is None else by_chronyd
 
 
 def _is_tracking(text: str, now: float) -> bool | None:

@@ -122,3 +122,17 @@ def test_a_reference_of_rare_updates_is_recent_for_longer(machine):
 def test_what_cannot_be_read_is_unknown(machine, text):
     machine.answers("chronyc", text)
     assert machine.ask() is None
+
+
+def test_the_flag_of_the_kernel_outlives_what_chronyd_has_lost(machine):
+    machine.answers("timedatectl", "yes\n")
+    machine.answers("chronyc", tracking(leap_status="Not synchronised"))
+    assert machine.ask() is False
+    machine.answers("chronyc", tracking(age=90_000))
+    assert machine.ask() is False
+
+
+def test_a_chronyd_that_cannot_be_read_leaves_the_kernel_its_word(machine):
+    machine.answers("timedatectl", "yes\n")
+    machine.answers("chronyc", "a new format\n")
+    assert machine.ask() is True

@@ -2,7 +2,8 @@
 
 systemd-timesyncd and ntpd tell the kernel (adjtimex(2)), and timedatectl shows its answer as
 NTPSynchronized. chronyd does so only with `rtcsync` in its chrony.conf; its own tracking is as good
-(chronyc(1)), and where chronyd answers, that decides. That `time-sync.target` was reached, or that a daemon runs, proves nothing.
+(chronyc(1)), and where chronyd answers, that decides. That `time-sync.target` was reached, or that
+a daemon runs, proves nothing.
 """
 
 from __future__ import annotations

@@ -89,6 +89,19 @@ def ip(arguments: str) -> None:
     subprocess.run(["ip", *arguments.split()], check=True)
 
 
+def add_to_loopback(address: str) -> None:
+    """Give lo an IPv6 address, and wait until the kernel takes what is sent to it.
+
+    Even without duplicate address detection an address is tentative until a work queue has put its
+    route into the local table (addrconf_dad_work in net/ipv6/addrconf.c); before, pings are lost.
+    """
+    ip(f"address add {address}/64 dev lo nodad")
+    asked = ("ip", "-6", "route", "show", "table", "local", address)
+    end = time.monotonic() + 60
+    while address not in subprocess.run(asked, capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < end, f"{address} has no route"
+
+
 def void_network() -> None:
     """Make 198.51.100.0/24 a network with nobody in it."""
     ip("link add void0 type veth peer name void1")
@@ -182,7 +195,7 @@ async def some_dead_among_many():
 
 async def scoped():
     # On lo, whose carrier never changes: the address of a veth end can be asked too early.
-    ip("address add fe80::77/64 dev lo nodad")
+    add_to_loopback("fe80::77")
     return await reasons_of(ping("fe80::77%lo"), ping("fe80::77%none"))
 
 

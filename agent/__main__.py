@@ -19,25 +19,25 @@ def main() -> None:
 def _run(arguments: list[str]) -> None:
     busy: list[float] = []
     if arguments[:1] == ["upgrade"]:
-        from agent.idle import attempt  # noqa: PLC0415 - each path loads only what it needs
+        from agent.lean.idle_poll import attempt
 
         code = attempt(arguments[1:], busy.append)
         if code is not None:
             sys.exit(code)
     if arguments[:1] == ["confirm"]:
-        from agent.idle import has_nothing_to_confirm  # noqa: PLC0415
+        from agent.lean.idle_poll import has_nothing_to_confirm
 
         if has_nothing_to_confirm(arguments[1:]):
             sys.exit(0)
     if arguments[:1] == ["dead-man"] and "--booted" in arguments:
-        from agent.boot_deadline import end_boot  # noqa: PLC0415
+        from agent.lean.boot_deadline import end_boot
 
         sys.exit(end_boot(arguments[1:], lambda: _whole(arguments)))
     sys.exit(_whole(arguments, busy[0] if busy else None))
 
 
 def _whole(arguments: list[str], hydra_wait: float | None = None) -> int:
-    from agent.cli.main import run  # noqa: PLC0415
+    from agent.cli.main import run
 
     return run(arguments, hydra_wait)
 

@@ -53,7 +53,7 @@ python3Packages.buildPythonApplication {
 
   # The tests need a store of their own: see checks/tests.nix.
   doCheck = false;
-  pythonImportsCheck = [ "agent.wiring" ];
+  pythonImportsCheck = [ "agent.wiring.host" ];
 
   meta = {
     description = "Upgrades a NixOS host to the newest good build of its own Hydra job";

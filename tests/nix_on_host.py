@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.adapters.nix import NixCommand
-from agent.adapters.nixos_rebuild import NixosRebuildCommand
+from agent.adapters.nix.commands import NixCommand
+from agent.adapters.nix.nixos_rebuild import NixosRebuildCommand
 from agent.adapters.process import Runner
 from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.origin import UrlPrefix

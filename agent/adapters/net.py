@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from typing_extensions import override
 
-from agent.trust_store import system_trust
+from agent.lean.trust_store import system_trust
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.proxies import ProxyError, proxy_for
+from agent.adapters.http.proxies import ProxyError, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
-    from agent.domain.standing import Denial
+    from agent.domain.path_record import Denial
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from agent.domain.gates import FetchPlan, FreeSpace
     from agent.domain.job import Job, Select
     from agent.domain.marks import Mark, Marks
+    from agent.domain.path_record import Denial, Standing, TakenBuild
     from agent.domain.pause import Pause
     from agent.domain.policy import Action, ConfirmPolicy
     from agent.domain.reboot import Inhibitor, RebootPlan
     from agent.domain.sighting import Moment, Sighting
-    from agent.domain.standing import Denial, Standing, TakenBuild
     from agent.domain.store_path import StorePath
     from agent.domain.systems import BootArtifacts, Systems
     from agent.domain.trust import FlakeSource

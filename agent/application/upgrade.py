@@ -7,26 +7,26 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
-from agent.application.gatekeeper import ask_gates, forget_what_is_gone, may_fetch_first
-from agent.application.hand_over import see_through
-from agent.application.lasting import (
+from agent.application.act.perform import perform, verify
+from agent.application.act.reboot import Held, cancel_announced, reboot, wake
+from agent.application.act.recover import recover_all, require_readable
+from agent.application.confirm.await_confirmation import see_through
+from agent.application.report import Report, error_fields
+from agent.application.run import Run, RunSettings, begin, carry_out, last_row
+from agent.application.watch.ask_gates import ask_gates, forget_what_is_gone, may_fetch_first
+from agent.application.watch.durations import (
     forget_all_silence,
     forget_silence,
     is_overdue,
     refuse_to_wait_for_the_clock,
 )
-from agent.application.observe import (
+from agent.application.watch.observe import (
     Found,
     find_candidate,
     look_at_host,
     tell_candidate,
     tell_outlook,
 )
-from agent.application.perform import perform, verify
-from agent.application.reboot import Held, cancel_announced, reboot, wake
-from agent.application.recover import recover_all, require_readable
-from agent.application.report import Report, error_fields
-from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
 from agent.domain.errors import (
     KINDS,

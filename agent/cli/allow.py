@@ -25,15 +25,15 @@ def command(config_file: Path | None, what: str, reason: str) -> None:
     one is then taken whatever its number. That is for a Hydra whose database was reset, or after
     one build with a number that was far too high.
     """
-    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.quietly import with_policy, with_ports  # noqa: PLC0415
+    from agent.application.manual import verdicts
+    from agent.cli.run_quiet import with_policy, with_ports
 
     if what == _DOWNGRADE:
         taken = with_policy(
             config_file,
-            lambda ports, policy, run: by_hand.allow_downgrade(ports, policy, run, reason),
+            lambda ports, policy, run: verdicts.allow_downgrade(ports, policy, run, reason),
         )
         click.echo(f"builds older than {taken.build_id} no longer count as downgrades")
         return
-    toplevel = with_ports(config_file, lambda ports, run: by_hand.allow(ports, run, what, reason))
+    toplevel = with_ports(config_file, lambda ports, run: verdicts.allow(ports, run, what, reason))
     click.echo(f"{toplevel} is allowed again")

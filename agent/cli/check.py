@@ -26,9 +26,9 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
 
     Exits with 0 when all are well that are not merely wanted, and with 1 otherwise.
     """
-    from agent.cli.check_report import for_person, for_program  # noqa: PLC0415
-    from agent.cli.event_loop import run_async  # noqa: PLC0415
-    from agent.config.load import WITHOUT_HYDRA, load_settings  # noqa: PLC0415
+    from agent.cli.event_loop import run_async
+    from agent.cli.render.check import for_person, for_program
+    from agent.config.load import WITHOUT_HYDRA, load_settings
 
     # So that `agent check --canary HOST` works on any machine.
     settings = load_settings(config_file, canaries=canaries, fallback=WITHOUT_HYDRA)
@@ -43,10 +43,10 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
 
 
 async def _checked(settings: Settings, _stopped: Stopped) -> tuple[CheckResult, ...]:
-    from agent.adapters.probes import Probes  # noqa: PLC0415
-    from agent.application.check import run_checks  # noqa: PLC0415
-    from agent.config.policy import checks_of  # noqa: PLC0415
-    from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
+    from agent.adapters.probes import Probes
+    from agent.application.watch.run_checks import run_checks
+    from agent.config.policy import checks_of
+    from agent.telemetry.log import StructlogSink, standard_error
 
     sink = StructlogSink(standard_error(), level="warning", format="console")
     async with Probes() as prober:

@@ -29,7 +29,7 @@ def check(config_file: Path | None, *, flake_update: bool) -> None:
 
     What has no effect is a warning on standard error, and no problem.
     """
-    from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings  # noqa: PLC0415
+    from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings
 
     settings = load_settings(config_file, fallback=WITHOUT_HYDRA if flake_update else None)
     _refuse_unusable_proxies(settings, is_of_host=not flake_update)
@@ -54,7 +54,7 @@ def _notifies_nobody(settings: Settings) -> bool:
 
 def _refuse_unusable_proxies(settings: Settings, *, is_of_host: bool) -> None:
     """Refuse proxy variables of this environment that cannot be used for what is configured."""
-    from agent.adapters.proxies import ProxyError, proxy_for  # noqa: PLC0415
+    from agent.adapters.http.proxies import ProxyError, proxy_for
 
     update = settings.flake_update
     asked = {
@@ -81,8 +81,8 @@ def _refuse_unusable_proxies(settings: Settings, *, is_of_host: bool) -> None:
 @config_option
 def show(config_file: Path | None) -> None:
     """Print the merged settings as JSON, with secrets hidden."""
-    from agent.config.load import load_settings  # noqa: PLC0415
-    from agent.config.show import shown  # noqa: PLC0415
+    from agent.config.load import load_settings
+    from agent.config.show import shown
 
     click.echo(shown(load_settings(config_file)))
 
@@ -90,6 +90,6 @@ def show(config_file: Path | None) -> None:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
-    from agent.config.show import schema as schema_text  # noqa: PLC0415
+    from agent.config.show import schema as schema_text
 
     click.echo(schema_text())

@@ -26,10 +26,10 @@ def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
     system's own unit does this after each upgrade and at boot; while another agent or an activation
     is at work, the unit waits.
     """
-    from functools import partial  # noqa: PLC0415
+    from functools import partial
 
-    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+    from agent.application.manual import verdicts
+    from agent.cli.run_command import Asked, carry_out
 
     asked = Asked(
         config_file,
@@ -37,7 +37,7 @@ def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
         is_unattended=not force,
         is_patient=not force and _is_unit(os.environ),
     )
-    return carry_out(asked, partial(by_hand.confirm, force=force))
+    return carry_out(asked, partial(verdicts.confirm, force=force))
 
 
 def _is_unit(environ: Mapping[str, str]) -> bool:

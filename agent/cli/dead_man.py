@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @click.option("--booted", is_flag=True, help="The system that was booted, whichever it is.")
 def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: bool) -> int:
     """End an upgrade that nobody has confirmed: started by its own timer, or that of a boot."""
-    from agent.application.dead_man import dead_man  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
-    from agent.domain.store_path import parse_store_path  # noqa: PLC0415
+    from agent.application.confirm.dead_man import dead_man
+    from agent.cli.run_command import Asked, carry_out
+    from agent.domain.store_path import parse_store_path
 
     if booted == bool(toplevel):
         raise click.UsageError("Either --toplevel or --booted.")

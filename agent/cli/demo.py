@@ -25,13 +25,13 @@ def command(as_json: bool) -> int:
     An embedded Hydra, a signed binary cache and a host with real nix are made below a temporary
     directory, and removed again. Exits with 0 only if every scene ended as told.
     """
-    from rich.console import Console  # noqa: PLC0415 - only for a person
+    from rich.console import Console
 
-    from agent.adapters.process import (  # noqa: PLC0415
+    from agent.adapters.process import (
         ProgramFailedError,
         ProgramMissingError,
     )
-    from agent.domain.errors import AgentError, Kind  # noqa: PLC0415
+    from agent.domain.errors import AgentError, Kind
 
     console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, quiet=as_json)
     _handle_signals()
@@ -52,7 +52,7 @@ def command(as_json: bool) -> int:
 
 def _handle_signals() -> None:
     """Let the signals that ask for the end remove everything on the way out."""
-    from agent.adapters.process import ENDING_SIGNALS  # noqa: PLC0415
+    from agent.adapters.process import ENDING_SIGNALS
 
     def end(number: int, _frame: object) -> NoReturn:
         for handled in ENDING_SIGNALS:
@@ -69,8 +69,8 @@ def _stay(_number: int, _frame: object) -> None:
 
 
 def _play_all(console: Console) -> list[Played]:
-    from agent.demo.scenes import SCENES, play  # noqa: PLC0415
-    from agent.demo.stage import open_stage  # noqa: PLC0415
+    from agent.demo.scenes import SCENES, play
+    from agent.demo.stage import open_stage
 
     console.print("[bold]Preparing[/] a Hydra, a signed binary cache and a host, with real nix …")
     played = []
@@ -90,7 +90,7 @@ def _play_all(console: Console) -> list[Played]:
 
 
 def _announce(console: Console, number: int, scene: Scene) -> None:
-    from rich.padding import Padding  # noqa: PLC0415
+    from rich.padding import Padding
 
     console.print()
     console.print(f"[bold]{number}. {scene.name}[/]")
@@ -98,7 +98,7 @@ def _announce(console: Console, number: int, scene: Scene) -> None:
 
 
 def _print_table(console: Console, played: list[Played]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table("", "scene", "outcome")
     for result in played:

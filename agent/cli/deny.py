@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @length_option("How long, such as 3d; else for good.")
 def command(config_file: Path | None, what: str, reason: str, length: timedelta | None) -> None:
     """Keep a store path, or what a build has made, from ever being activated here."""
-    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.quietly import with_ports  # noqa: PLC0415
+    from agent.application.manual import verdicts
+    from agent.cli.run_quiet import with_ports
 
     denial = with_ports(
-        config_file, lambda ports, run: by_hand.deny(ports, run, what, reason, length)
+        config_file, lambda ports, run: verdicts.deny(ports, run, what, reason, length)
     )
     ends = f"until {denial.until:%Y-%m-%d %H:%M} UTC" if denial.until else "until it is allowed"
     click.echo(f"{denial.toplevel} is denied {ends}")

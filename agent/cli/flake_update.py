@@ -50,8 +50,8 @@ class _Diff(click.Command):
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        from agent.cli.main import tell_usage  # noqa: PLC0415
-        from agent.domain.flake_update.comparison import DiffExit  # noqa: PLC0415
+        from agent.cli.main import tell_usage
+        from agent.domain.flake_update.comparison import DiffExit
 
         try:
             return super().parse_args(ctx, args)
@@ -74,10 +74,10 @@ def diff(
     changes, 1 when something failed, 2 when flake.lock stays as it is, and 3 when it changes and no
     host does.
     """
-    from agent.cli.event_loop import run_async  # noqa: PLC0415
-    from agent.cli.main import tell  # noqa: PLC0415
-    from agent.domain.errors import AgentError, Kind  # noqa: PLC0415
-    from agent.domain.flake_update.comparison import DiffExit  # noqa: PLC0415
+    from agent.cli.event_loop import run_async
+    from agent.cli.main import tell
+    from agent.domain.errors import AgentError, Kind
+    from agent.domain.flake_update.comparison import DiffExit
 
     try:
         settings = _settings(config_file)
@@ -103,11 +103,11 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
 
     Exits with 0 when it is proposed, or nothing is to do, and otherwise with the fault's code.
     """
-    from agent.application.flake_update.result import headline  # noqa: PLC0415
-    from agent.cli.event_loop import run_async  # noqa: PLC0415
-    from agent.cli.main import tell  # noqa: PLC0415
-    from agent.domain.flake_update.report import fields_of  # noqa: PLC0415
-    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+    from agent.application.flake_update.result import headline
+    from agent.cli.event_loop import run_async
+    from agent.cli.main import tell
+    from agent.domain.flake_update.report import fields_of
+    from agent.domain.secrets import hide_secrets
 
     settings = _settings(config_file)
     result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
@@ -123,21 +123,21 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
 
 
 def _settings(config_file: Path | None) -> Settings:
-    from agent.config.load import WITHOUT_HYDRA, load_settings  # noqa: PLC0415
+    from agent.config.load import WITHOUT_HYDRA, load_settings
 
     return load_settings(config_file, fallback=WITHOUT_HYDRA)
 
 
 def _folded() -> EventSink:
-    from agent.cli.folded import FoldedSink, is_in_ci  # noqa: PLC0415
+    from agent.cli.render.ci_log import FoldedSink, is_in_ci
 
     return FoldedSink(sys.stderr, folds=is_in_ci())
 
 
 def _sink(settings: Settings) -> EventSink:
     """Return where progress goes: for a person or a CI's log in groups, for a journal as JSON."""
-    from agent.cli.folded import is_in_ci  # noqa: PLC0415
-    from agent.telemetry.log import (  # noqa: PLC0415
+    from agent.cli.render.ci_log import is_in_ci
+    from agent.telemetry.log import (
         StructlogSink,
         resolve_format,
         standard_error,
@@ -153,9 +153,9 @@ def _sink(settings: Settings) -> EventSink:
 async def _compared(
     settings: Settings, inputs: tuple[str, ...], *, skips_update: bool
 ) -> Comparison | None:
-    from agent.application.flake_update.diff import diff as compare  # noqa: PLC0415
-    from agent.config.flake_update import update_policy_of  # noqa: PLC0415
-    from agent.flake_update_wiring import open_update_ports  # noqa: PLC0415
+    from agent.application.flake_update.diff import diff as compare
+    from agent.config.flake_update import update_policy_of
+    from agent.wiring.updater import open_update_ports
 
     policy = update_policy_of(settings.flake_update, inputs, settings.trust.allow_insecure)
     async with open_update_ports(settings, _folded(), notifier=None, proposes=False) as ports:
@@ -163,10 +163,10 @@ async def _compared(
 
 
 async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: bool) -> RunResult:
-    from agent.application.flake_update.run import Audience  # noqa: PLC0415
-    from agent.application.flake_update.run import run as propose  # noqa: PLC0415
-    from agent.config.flake_update import update_policy_of  # noqa: PLC0415
-    from agent.flake_update_wiring import open_notifier, open_update_ports  # noqa: PLC0415
+    from agent.application.flake_update.run import Audience
+    from agent.application.flake_update.run import run as propose
+    from agent.config.flake_update import update_policy_of
+    from agent.wiring.updater import open_notifier, open_update_ports
 
     sink = _sink(settings)
     notifier = open_notifier(settings, sink)
@@ -177,9 +177,9 @@ async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: boo
 
 
 def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:
-    from agent.domain.flake_update.comparison import Comparison as Report  # noqa: PLC0415
-    from agent.domain.flake_update.report import fields_of, markdown  # noqa: PLC0415
-    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+    from agent.domain.flake_update.comparison import Comparison as Report
+    from agent.domain.flake_update.report import fields_of, markdown
+    from agent.domain.secrets import hide_secrets
 
     if as_json:
         click.echo(json.dumps(hide_secrets(fields_of(comparison or Report(())))))
@@ -188,8 +188,8 @@ def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:
 
 
 def _print_fault(error: AgentError) -> None:
-    from agent.application.report import error_fields  # noqa: PLC0415
-    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+    from agent.application.report import error_fields
+    from agent.domain.secrets import hide_secrets
 
     click.echo(json.dumps(hide_secrets(_as_logged(error_fields(error)))))
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @json_option
 def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
     """Tell what earlier runs have done here, and what is denied; the newest last."""
-    from agent.application.history import take_history  # noqa: PLC0415
-    from agent.cli.quietly import with_ports  # noqa: PLC0415
-    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
+    from agent.application.history import take_history
+    from agent.cli.run_quiet import with_ports
+    from agent.domain.secrets import hide_secrets
 
     async def take(ports: Ports, _run: RunSettings) -> History:
         return take_history(ports, limit)
@@ -36,6 +36,6 @@ def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(hide_secrets(history.fields())))
     else:
-        from agent.cli.history_report import for_person  # noqa: PLC0415
+        from agent.cli.render.history import for_person
 
         click.echo(hide_secrets(for_person(history)))

@@ -22,8 +22,8 @@ def command(config_file: Path | None, reason: str, length: timedelta | None) -> 
 
     What is under way is still confirmed or rolled back from.
     """
-    from agent.application.pause import pause  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.quietly import with_ports  # noqa: PLC0415
+    from agent.application.manual.pauses import pause
+    from agent.cli.run_quiet import with_ports
 
     begun = with_ports(config_file, lambda ports, run: pause(ports, run, reason, length))
     ends = f"until {begun.until:%Y-%m-%d %H:%M} UTC" if begun.until else "until `agent resume`"

@@ -21,7 +21,7 @@ def command(config_file: Path | None, *, as_json: bool) -> int:
     Windows, inhibitors and people count as for a run of the agent; `reboot.mode` does not, since
     somebody asks. Exits with 0 when the host reboots or need not, 75 when something is in the way.
     """
-    from agent.application.pause import reboot_by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+    from agent.application.manual.pauses import reboot_by_hand
+    from agent.cli.run_command import Asked, carry_out
 
     return carry_out(Asked(config_file, as_json=as_json, is_unattended=False), reboot_by_hand)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 @config_option
 def command(config_file: Path | None) -> None:
     """End a pause: the next run goes on."""
-    from agent.application.pause import resume  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.quietly import with_ports  # noqa: PLC0415
+    from agent.application.manual.pauses import resume
+    from agent.cli.run_quiet import with_ports
 
     with_ports(config_file, resume)
     click.echo("upgrades go on")

@@ -22,10 +22,10 @@ def command(config_file: Path | None, reason: str, *, as_json: bool) -> int:
     From a confirmed system it goes back to the one that was confirmed before. The profile is set
     to the recorded store path, never to "the generation before".
     """
-    from functools import partial  # noqa: PLC0415
+    from functools import partial
 
-    from agent.application import by_hand  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+    from agent.application.manual import verdicts
+    from agent.cli.run_command import Asked, carry_out
 
     asked = Asked(config_file, as_json=as_json, is_unattended=False)
-    return carry_out(asked, partial(by_hand.roll_back_by_hand, reason=reason))
+    return carry_out(asked, partial(verdicts.roll_back_by_hand, reason=reason))

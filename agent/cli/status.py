@@ -12,7 +12,7 @@ from agent.cli.options import action_option, canary_option, config_option, json_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.application.status import Status
+    from agent.application.watch.status import Status
     from agent.cli.event_loop import Stopped
     from agent.config.settings import Settings
 
@@ -29,10 +29,10 @@ def command(
 
     Exits with 0 when that could be told, and otherwise with the fault's code.
     """
-    from agent.cli.event_loop import run_async  # noqa: PLC0415
-    from agent.config.load import load_settings  # noqa: PLC0415
-    from agent.domain.secrets import hide_secrets  # noqa: PLC0415
-    from agent.domain.target import TARGETS  # noqa: PLC0415
+    from agent.cli.event_loop import run_async
+    from agent.config.load import load_settings
+    from agent.domain.secrets import hide_secrets
+    from agent.domain.target import TARGETS
 
     overrides = {"action": action} if action else {}
     settings = load_settings(config_file, overrides=overrides, canaries=canaries)
@@ -43,19 +43,19 @@ def command(
         fields = {"target": settings.target, target.noun: settings.host, **said}
         click.echo(json.dumps(hide_secrets(fields)))
     else:
-        from agent.cli.status_report import for_person  # noqa: PLC0415
+        from agent.cli.render.status import for_person
 
         click.echo(hide_secrets(for_person(status, settings.host, target)))
     return status.error.exit_code if status.error else 0
 
 
 async def _taken(settings: Settings, _stopped: Stopped) -> Status:
-    from agent.application.run import RunSettings  # noqa: PLC0415
-    from agent.application.status import take_status  # noqa: PLC0415
-    from agent.cli.progress import LoggedProgress  # noqa: PLC0415
-    from agent.config.policy import policy_of  # noqa: PLC0415
-    from agent.telemetry.log import StructlogSink, standard_error  # noqa: PLC0415
-    from agent.wiring import open_ports  # noqa: PLC0415
+    from agent.application.run import RunSettings
+    from agent.application.watch.status import take_status
+    from agent.cli.render.progress import LoggedProgress
+    from agent.config.policy import policy_of
+    from agent.telemetry.log import StructlogSink, standard_error
+    from agent.wiring.host import open_ports
 
     sink = StructlogSink(standard_error(), level="warning", format="console")
     run = RunSettings(run_id="", store_dir=str(settings.paths.store_dir))

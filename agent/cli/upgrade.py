@@ -45,8 +45,8 @@ def command(
     Exits with 0 when done or nothing is to do, 75 when a gate holds or the new system could not be
     judged yet, and otherwise with the fault's own code.
     """
-    from agent.application.upgrade import upgrade  # noqa: PLC0415 - `--help` needs none of it
-    from agent.cli.use_case import Asked, carry_out  # noqa: PLC0415
+    from agent.application.upgrade import upgrade
+    from agent.cli.run_command import Asked, carry_out
 
     asked = Asked(
         config_file,
@@ -71,7 +71,7 @@ def _gates(names: tuple[str, ...], reason: str) -> frozenset[Gate]:
     """
     if not names:
         return frozenset()
-    from agent.domain.gates import IGNORABLE, Gate  # noqa: PLC0415
+    from agent.domain.gates import IGNORABLE, Gate
 
     known = sorted(IGNORABLE)
     for name in names:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from agent.config.problems import CONFIG_VARIABLE, problem_of, unknown_variables, variable_at_fault
 from agent.config.settings import Settings
 from agent.domain.errors import ConfigError, Kind
-from agent.places import CONFIG_FILE
+from agent.lean.places import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

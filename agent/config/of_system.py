@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from agent.config.checks import check_of
 from agent.config.policy import confirm_policy_of
 from agent.config.settings import ENVIRONMENT_PREFIX, ConfirmSection
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

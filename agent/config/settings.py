@@ -34,7 +34,7 @@ from agent.domain.origin import UrlPrefix, parse_url_prefix
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.secrets import has_secret
 from agent.domain.target import TargetName
-from agent.places import MARKS_DIR, STATE_DIR
+from agent.lean.places import MARKS_DIR, STATE_DIR
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
 

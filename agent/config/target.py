@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.domain.target import NIXOS, TARGETS, Target, TargetName
-from agent.places import nix_state, user_state
+from agent.lean.places import nix_state, user_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
 from agent.domain.policy import Action
-from agent.domain.standing import Fault
 from agent.domain.switch_output import (
     NEEDS_REBOOT,
     OF_INHIBITORS,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.gates import Judgement
-    from agent.domain.standing import Standing
+    from agent.domain.path_record import Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 

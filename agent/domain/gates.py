@@ -1,8 +1,8 @@
 """Gates: the reasons not to upgrade now, each a pure judgement of observed facts.
 
 A gate is a name, the stages at which it is asked, the facts it needs (which
-`agent.application.gatekeeper` collects) and a pure judgement. What can change between two stages is
-asked again at the later one. A fact that is unknown never opens a gate.
+`agent.application.watch.ask_gates` collects) and a pure judgement. What can change between two
+stages is asked again at the later one. A fact that is unknown never opens a gate.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
+from agent.domain.path_record import suspect_until
 from agent.domain.reboot import told_instant
-from agent.domain.standing import suspect_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from agent.domain.candidate import Candidate
     from agent.domain.check import CheckResult
     from agent.domain.errors import Kind
+    from agent.domain.path_record import Standing, TakenBuild
     from agent.domain.pause import Pause
     from agent.domain.policy import Policy
-    from agent.domain.standing import Standing, TakenBuild
     from agent.domain.store_path import StorePath
 
 

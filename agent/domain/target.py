@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from agent.domain.policy import Action
-from agent.places import HOME_PLACES
+from agent.lean.places import HOME_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

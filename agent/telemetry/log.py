@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from agent.domain.secrets import presentable
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import structlog

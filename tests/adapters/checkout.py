@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from agent.adapters.git import GitRepository, Identity
+from agent.adapters.git.repository import GitRepository, Identity
 from agent.adapters.process import Runner
 from fakes.telling import RememberedEvents, SteppedClock
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from agent.adapters import net
 from agent.adapters.probes import Probes, echo
 from agent.adapters.probes.icmp import IcmpProbe
-from agent.adapters.probes.names import Address
-from agent.application.check import run_checks
+from agent.adapters.probes.resolver import Address
+from agent.application.watch.run_checks import run_checks
 from agent.domain.check import IcmpCheck
 from fakes.telling import RememberedEvents
 

@@ -8,10 +8,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.journal import SqliteJournal
-from agent.adapters.state import check_owner
+from agent.adapters.state.journal import SqliteJournal
+from agent.adapters.state_dir import check_owner
 from agent.domain.errors import HostError, JournalError
-from agent.domain.standing import Denial
+from agent.domain.path_record import Denial
 from fakes import runs
 from fakes.telling import RememberedEvents
 

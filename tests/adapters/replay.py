@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.retries import Retries
 from agent.domain.job import Job
 from fakes.telling import RememberedEvents, SteppedClock
 

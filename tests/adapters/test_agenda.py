@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.adapters.agenda import SqliteAgenda
+from agent.adapters.state.pauses import SqliteAgenda
 from agent.domain.errors import JournalError, Kind
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.adapters.environment_file import EnvironmentFiles, environment_file, portable
+from agent.adapters.systemd.environment_file import EnvironmentFiles, environment_file, portable
 
 
 def read_back(text: str) -> dict[str, str]:

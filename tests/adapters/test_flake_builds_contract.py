@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.adapters.hydra.update_jobset import HydraUpdateJobset
-from agent.adapters.nix_flake import NixFlake
+from agent.adapters.nix.flake import NixFlake
 from agent.adapters.process import Runner
 from agent.application.flake_update.ports import JobsetState
 from agent.demo.hydra import EmbeddedHydra

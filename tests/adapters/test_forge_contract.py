@@ -13,7 +13,7 @@ import pytest
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.forge import ForgeAddress, open_forge
-from agent.adapters.retries import Retries
+from agent.adapters.http.retries import Retries
 from agent.application.flake_update.ports import MergeMethod
 from agent.domain.errors import ForgeError, Kind
 from fakes.forge import FakeForge

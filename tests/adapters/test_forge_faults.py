@@ -15,7 +15,7 @@ from adapters.faulty_server import FaultyServer
 from agent.adapters.clock import SystemClock
 from agent.adapters.forge import ForgeAddress, open_forge
 from agent.adapters.forge.transport import MAX_BODY
-from agent.adapters.retries import Retries
+from agent.adapters.http.retries import Retries
 from agent.application import events
 from agent.application.flake_update.ports import MergeMethod, Proposal
 from agent.domain.errors import ForgeError, Kind

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from adapters.checkout import Checkout
-from agent.adapters.git import Identity
-from agent.adapters.git_faults import fault_of
+from agent.adapters.git.faults import fault_of
+from agent.adapters.git.repository import Identity
 from agent.domain.errors import GitError, Kind
 from agent.domain.flake_update.lock_file import LOCK_FILE
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.adapters.home_files import HomeFiles
-from agent.adapters.home_manager import HomeManagerCommand
-from agent.adapters.nix import NixCommand, nix_options
+from agent.adapters.home.files import HomeFiles
+from agent.adapters.home.home_manager import HomeManagerCommand
+from agent.adapters.home.user_marks import UserMarks
+from agent.adapters.home.user_systemd import UserSystemd
+from agent.adapters.nix.commands import NixCommand, nix_options
+from agent.adapters.nix.profile import SystemProfile
 from agent.adapters.process import Runner, run_now
-from agent.adapters.profile import SystemProfile
-from agent.adapters.user_marks import UserMarks
-from agent.adapters.user_systemd import UserSystemd
 from agent.demo.host import Farm, ThrowawayHost, remove_tree
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.flake_reference import parse_locked_flake_reference

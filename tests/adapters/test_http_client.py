@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from adapters import faulty_server as faulty
 from adapters.faulty_server import FaultyServer
-from agent.adapters.http_client import Transport, host_header, location_of, transport_for
-from agent.adapters.http_heads import tolerated
-from agent.adapters.proxies import proxy_for
+from agent.adapters.http.client import Transport, host_header, location_of, transport_for
+from agent.adapters.http.heads import tolerated
+from agent.adapters.http.proxies import proxy_for
 from agent.config.values import parse_http_url
 
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

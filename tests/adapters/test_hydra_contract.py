@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.adapters.clock import SystemClock
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.retries import Retries
 from agent.demo.hydra import world as embedded
 from agent.demo.hydra.server import EmbeddedHydra
 from agent.domain.build import Build

@@ -18,10 +18,10 @@ import trustme
 from adapters import faulty_server as faulty
 from adapters.faulty_server import FaultyServer
 from agent.adapters.clock import SystemClock
+from agent.adapters.http.retries import Retries
+from agent.adapters.http.support import Watch
 from agent.adapters.hydra import faults
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.retries import Retries
-from agent.adapters.web import Watch
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
 from fakes.telling import RememberedEvents
@@ -449,7 +449,7 @@ _GROWTH = """
     import asyncio, resource, sys
     from agent.adapters.clock import SystemClock
     from agent.adapters.hydra.client import HydraClient
-    from agent.adapters.retries import Retries
+    from agent.adapters.http.retries import Retries
     from agent.domain.errors import HydraError
 
     class Silent:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.adapters.clock import SystemClock
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra import transport
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.hydra.long_text import LongTextCutter
-from agent.adapters.retries import Retries
 from agent.demo.hydra import EmbeddedHydra
 from agent.domain.job import Job
 from fakes.telling import RememberedEvents

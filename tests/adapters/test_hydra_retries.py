@@ -12,8 +12,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.client import HydraClient
-from agent.adapters.retries import Retries
 from agent.application import events
 from agent.application.ports import Outlook
 from agent.domain.errors import ExitCode, HydraError, Kind

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from agent.hydra_session import Session
+from agent.lean.hydra_session import Session
 
 HYDRA = "https://hydra.example.org"
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agent import idle
-from agent.adapters.idle_note import IdleNote
-from agent.adapters.lock import FileLock
+from agent.adapters.state.idle_note import IdleNote
+from agent.adapters.state.lock import FileLock
 from agent.domain.errors import HostError, Kind
 from agent.domain.job import Job, Select
 from agent.domain.marks import Mark
 from agent.domain.systems import Systems
-from agent.hydra_session import FILE
+from agent.lean import idle_poll
+from agent.lean.hydra_session import FILE
 
 ROOT = Path(__file__).parents[2]
 JOB_PATH = "/job/p/j/h%2B/latest"
@@ -128,7 +128,7 @@ class Settled:
             "timeout": timedelta(seconds=10),
             "interval": timedelta(hours=1),
             "is_told": True,
-            "fingerprint": idle.fingerprint_now(self.arguments),
+            "fingerprint": idle_poll.fingerprint_now(self.arguments),
         }
         return IdleNote(**(given | changes))
 
@@ -138,13 +138,13 @@ class Settled:
         self.note(url, **changes).write(build_id, Systems(system, system, system))
 
     def kept(self):
-        return json.loads((self.state_dir / "idle.json").read_text())
+        return json.loads((self.state_dir / "idle_poll.json").read_text())
 
     def change_note(self, **facts):
-        (self.state_dir / "idle.json").write_text(json.dumps(self.kept() | facts))
+        (self.state_dir / "idle_poll.json").write_text(json.dumps(self.kept() | facts))
 
     def attempt(self):
-        return idle.attempt(self.arguments)
+        return idle_poll.attempt(self.arguments)
 
 
 @pytest.fixture
@@ -220,9 +220,9 @@ def test_a_pipe_in_its_place_keeps_no_idle_run_waiting(idling):
 
 
 def test_the_note_is_not_for_everybody(idling):
-    assert (idling.state_dir / "idle.json").stat().st_mode & 0o777 == 0o600
+    assert (idling.state_dir / "idle_poll.json").stat().st_mode & 0o777 == 0o600
     assert idling.attempt() == 0
-    assert (idling.state_dir / "idle.json").stat().st_mode & 0o777 == 0o600
+    assert (idling.state_dir / "idle_poll.json").stat().st_mode & 0o777 == 0o600
 
 
 def another_build(settled):
@@ -323,14 +323,16 @@ def noted(**facts):
 
 
 def written(content):
-    return lambda settled: (settled.state_dir / "idle.json").write_bytes(content)
+    return lambda settled: (settled.state_dir / "idle_poll.json").write_bytes(content)
 
 
 def asked_for(option):
     def add(settled):
         settled.arguments = (*settled.arguments, option)
         settled.change_note(
-            fingerprint=idle.fingerprint(settled.config.read_bytes(), os.environ, settled.arguments)
+            fingerprint=idle_poll.fingerprint(
+                settled.config.read_bytes(), os.environ, settled.arguments
+            )
         )
 
     return add
@@ -348,7 +350,7 @@ DOUBTS = {
     "no marks": no_marks_at_all,
     "a mark that leads nowhere": marked("confirmed", "gone"),
     "a mark that leads elsewhere": marked("confirmed", "state"),
-    **{f"a mark {name}": marked(name) for name in idle.MARKS if name != "confirmed"},
+    **{f"a mark {name}": marked(name) for name in idle_poll.MARKS if name != "confirmed"},
     "a build below another path": located("{base}/elsewhere/build/{id}"),
     "a build of another origin": located("http://elsewhere.example/build/{id}"),
     "a build in a fragment": located("{base}/login#/build/{id}"),
@@ -428,7 +430,7 @@ def test_below_an_instance_with_a_path_a_build_is_below_that_path(settled, hydra
 
 
 def test_the_marks_are_all_of_them():
-    assert set(idle.MARKS) == set(Mark)
+    assert set(idle_poll.MARKS) == set(Mark)
 
 
 def test_what_else_is_beside_the_marks_is_none(idling):
@@ -441,7 +443,7 @@ def test_what_else_is_beside_the_marks_is_none(idling):
 def test_a_hydra_with_too_much_to_do_is_reported(idling, hydra, status):
     hydra.status = status
     busy = []
-    assert idle.attempt(idling.arguments, busy.append) is None
+    assert idle_poll.attempt(idling.arguments, busy.append) is None
     assert busy == [0.0]
     assert len(hydra.asked) == 1
 
@@ -449,7 +451,7 @@ def test_a_hydra_with_too_much_to_do_is_reported(idling, hydra, status):
 def test_a_hydra_that_wants_to_be_left_alone_says_for_how_long(idling, hydra):
     hydra.status, hydra.more = 429, {"Retry-After": "120"}
     busy = []
-    assert idle.attempt(idling.arguments, busy.append) is None
+    assert idle_poll.attempt(idling.arguments, busy.append) is None
     assert busy == [120.0]
 
 
@@ -457,7 +459,7 @@ def test_a_hydra_that_wants_to_be_left_alone_says_for_how_long(idling, hydra):
 def test_what_is_no_sign_of_trouble_is_not_reported(idling, hydra, status):
     hydra.status = status
     busy = []
-    assert idle.attempt(idling.arguments, busy.append) is None
+    assert idle_poll.attempt(idling.arguments, busy.append) is None
     assert busy == []
 
 
@@ -522,7 +524,7 @@ def test_a_link_that_moves_while_hydra_is_asked_is_seen(idling, hydra):
 
 
 def test_a_note_is_of_what_was_decided_on_and_not_of_what_came_later(settled, hydra):
-    before = idle.fingerprint_now(settled.arguments)
+    before = idle_poll.fingerprint_now(settled.arguments)
     settled.config.write_text(settled.config.read_text() + "# changed while the run went on\n")
     with serving(hydra) as url:
         settled.settle(url, fingerprint=before)
@@ -532,8 +534,8 @@ def test_a_note_is_of_what_was_decided_on_and_not_of_what_came_later(settled, hy
 def test_where_a_link_is_missing_or_no_file_holds_the_settings_no_note_is_left(settled):
     settled.note("http://127.0.0.1:1").write(7, Systems(None, None, None))
     settled.settle("http://127.0.0.1:1", fingerprint=None)
-    assert not (settled.state_dir / "idle.json").exists()
-    assert idle.fingerprint_now(("--config", str(settled.state_dir / "none"))) is None
+    assert not (settled.state_dir / "idle_poll.json").exists()
+    assert idle_poll.fingerprint_now(("--config", str(settled.state_dir / "none"))) is None
 
 
 def test_another_host_name_is_another_host(idling, monkeypatch):
@@ -555,7 +557,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(settled, hydr
     with serving(hydra) as url:
         settled.settle(url, timeout=timedelta(seconds=0.4))
         busy = []
-        assert idle.attempt(settled.arguments, busy.append) is None
+        assert idle_poll.attempt(settled.arguments, busy.append) is None
         assert busy == [0.0]
 
 
@@ -629,9 +631,9 @@ def test_a_fingerprint_changes_with_whatever_settings_are_made_of():
         (base[0], base[1], []),
         (base[0], base[1], ["--json", ""]),
     ]
-    prints = {idle.fingerprint(*made) for made in [base, *others]}
+    prints = {idle_poll.fingerprint(*made) for made in [base, *others]}
     assert len(prints) == 1 + len(others)
-    assert idle.fingerprint(base[0], {**base[1], "HOME": "/root"}, ("--json",)) in prints
+    assert idle_poll.fingerprint(base[0], {**base[1], "HOME": "/root"}, ("--json",)) in prints
 
 
 @pytest.mark.parametrize("of_a_home", [b'target = "home-manager"', b'"t\\u0061rget" = "x"'])
@@ -645,20 +647,20 @@ def test_of_a_home_it_changes_with_what_decides_where_its_things_are(of_a_home, 
         {**around, "XDG_STATE_HOME": str(tmp_path / "other")},
         {**around, "NIX_STATE_DIR": "/nix"},
     ]
-    prints = [idle.fingerprint(of_a_home, environ, []) for environ in [around, *others]]
+    prints = [idle_poll.fingerprint(of_a_home, environ, []) for environ in [around, *others]]
     (tmp_path / ".local/state/nix/profiles").mkdir(parents=True)
-    prints.append(idle.fingerprint(of_a_home, around, []))
+    prints.append(idle_poll.fingerprint(of_a_home, around, []))
     assert len(set(prints)) == 2 + len(others)
 
 
 def test_settings_of_variables_alone_leave_no_note(settled):
     settled.config.unlink()
     settled.settle("http://h")
-    assert not (settled.state_dir / "idle.json").exists()
+    assert not (settled.state_dir / "idle_poll.json").exists()
 
 
 def test_a_note_that_cannot_be_written_is_told(settled):
-    (settled.state_dir / "idle.json").mkdir()
+    (settled.state_dir / "idle_poll.json").mkdir()
     with pytest.raises(HostError, match=r"idle\.json") as caught:
         settled.settle("http://h")
     assert caught.value.kind is Kind.STATE_UNUSABLE
@@ -672,7 +674,7 @@ def test_a_note_can_be_forgotten_whether_or_not_there_is_one(idling):
 
 
 def test_a_note_that_cannot_be_forgotten_is_told(settled):
-    (settled.state_dir / "idle.json").mkdir()
+    (settled.state_dir / "idle_poll.json").mkdir()
     with pytest.raises(HostError, match=r"idle\.json"):
         settled.note("http://h").forget()
 
@@ -686,7 +688,7 @@ def test_the_base_of_an_instance_is_kept_in_the_path(settled):
 
 def test_nothing_heavy_is_loaded(idling):
     code = (
-        "import sys\nfrom agent.idle import attempt\n"
+        "import sys\nfrom agent.lean.idle_poll import attempt\n"
         f"code = attempt({list(idling.arguments)!r})\n"
         "print(*sys.modules, file=sys.stderr)\nsys.exit(code)"
     )
@@ -695,7 +697,7 @@ def test_nothing_heavy_is_loaded(idling):
     )
     loaded = set(done.stderr.split())
     assert json.loads(done.stdout)["event"] == "run.idle"
-    assert "agent.idle" in loaded
+    assert "agent.lean.idle_poll" in loaded
     assert not {
         "asyncio", "click", "httpx", "pydantic", "structlog", "sqlite3", "typing_extensions",
         "agent.domain.errors", "agent.cli.main", "dataclasses", "subprocess",

@@ -16,17 +16,17 @@ from typing import NamedTuple
 
 import pytest
 
-from agent import idle
 from agent.adapters.host import HostFiles
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.hydra.transport import MAX_BODY
-from agent.adapters.idle_note import IdleNote
-from agent.adapters.marks import MarkLinks
-from agent.adapters.retries import Retries
+from agent.adapters.state.idle_note import IdleNote
+from agent.adapters.state.marks import MarkLinks
 from agent.domain.errors import AgentError
 from agent.domain.job import Job, Select
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
+from agent.lean import idle_poll
 from fakes.samples import OLD, POLICY
 from fakes.telling import RememberedEvents, SteppedClock
 from fakes.world import World, system
@@ -143,7 +143,7 @@ class Host:
             timeout=timedelta(seconds=5),
             interval=timedelta(hours=1),
             is_told=False,
-            fingerprint=idle.fingerprint_now(self.arguments),
+            fingerprint=idle_poll.fingerprint_now(self.arguments),
         ).write(NOTED, self.files.systems())
 
     def full_run(self, build_id):
@@ -360,7 +360,7 @@ def try_situations(host, server, count, seed):
         leave(host, choice)
         with pytest.MonkeyPatch.context() as patch:
             set_proxies(patch, choice)
-            if idle.attempt(host.arguments) is None:
+            if idle_poll.attempt(host.arguments) is None:
                 continue
             answered += 1
             try:

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import settings as cases
 from hypothesis import strategies as st
 
-from agent import idle
-from agent.adapters.idle_note import IdleNote
+from agent.adapters.state.idle_note import IdleNote
 from agent.config.load import load_settings
 from agent.config.settings import PathsSection
 from agent.domain.errors import ConfigError
 from agent.domain.job import Job, Select
 from agent.domain.systems import Systems
-from agent.places import MARKS_DIR, STATE_DIR
+from agent.lean import idle_poll
+from agent.lean.places import MARKS_DIR, STATE_DIR
 
 HYDRA = '[hydra]\ninstance = "http://h"\nproject = "p"\njobset = "j"\n'
 
@@ -65,7 +65,7 @@ class Situation:
             timeout=timedelta(seconds=10),
             interval=timedelta(hours=1),
             is_told=False,
-            fingerprint=idle.fingerprint_now(arguments),
+            fingerprint=idle_poll.fingerprint_now(arguments),
         )
         where = os.path.realpath(self.root)
         note.write(7, Systems(where, None, where))
@@ -91,7 +91,7 @@ def situation(tmp_path, monkeypatch):
         if name.upper().startswith("NIXOS_HYDRA_AGENT_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "stdout", _Quiet())
-    monkeypatch.setattr(idle, "_ask", lambda *_: None)  # Hydra has nothing new
+    monkeypatch.setattr(idle_poll, "_ask", lambda *_: None)  # Hydra has nothing new
     return Situation(tmp_path)
 
 
@@ -103,15 +103,15 @@ def test_a_home_without_paths_has_its_own_marks(situation, monkeypatch):
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     arguments = ["--config", str(situation.config)]
     mark(marks, "confirmed")
-    assert not idle.has_nothing_to_confirm(arguments), "no run has found that out yet"
+    assert not idle_poll.has_nothing_to_confirm(arguments), "no run has found that out yet"
     situation.leave_note(arguments)
-    assert idle.has_nothing_to_confirm(arguments)
-    assert idle.attempt(arguments) == 0
+    assert idle_poll.has_nothing_to_confirm(arguments)
+    assert idle_poll.attempt(arguments) == 0
     mark(marks, "confirmed", "pending")
-    assert not idle.has_nothing_to_confirm(arguments)
+    assert not idle_poll.has_nothing_to_confirm(arguments)
     mark(marks)
     (marks / "confirmed").symlink_to("/nowhere")
-    assert not idle.has_nothing_to_confirm(arguments), "what was confirmed is gone"
+    assert not idle_poll.has_nothing_to_confirm(arguments), "what was confirmed is gone"
 
 
 def test_of_two_files_the_last_is_read(situation):
@@ -123,8 +123,8 @@ def test_of_two_files_the_last_is_read(situation):
         )
     arguments = ["--config", str(other), "--config", str(situation.config)]
     situation.leave_note(arguments)
-    assert idle.attempt(arguments) == 0
-    assert idle.attempt(arguments[2:]) is None, "other arguments, other settings"
+    assert idle_poll.attempt(arguments) == 0
+    assert idle_poll.attempt(arguments[2:]) is None, "other arguments, other settings"
 
 
 def test_what_confirm_would_refuse_is_left_to_it(situation):
@@ -133,20 +133,20 @@ def test_what_confirm_would_refuse_is_left_to_it(situation):
     named = str(situation.config)
     mark(situation.root / "m", "confirmed")
     situation.leave_note(["--config", named])
-    assert idle.has_nothing_to_confirm(["--config", named])
+    assert idle_poll.has_nothing_to_confirm(["--config", named])
     for arguments in (["--config", named, named], [named], ["--config"], ["--config", named, "-h"]):
-        assert not idle.has_nothing_to_confirm(arguments)
+        assert not idle_poll.has_nothing_to_confirm(arguments)
     situation.config.write_text(f"{text}[unknown]\n")
-    assert not idle.has_nothing_to_confirm(["--config", named])
+    assert not idle_poll.has_nothing_to_confirm(["--config", named])
 
 
 def test_a_note_of_another_place_is_none(situation):
     situation.config.write_text(f'{HYDRA}[paths]\nstate_dir = "{situation.root}/one"\n')
     arguments = ["--config", str(situation.config)]
     situation.leave_note(arguments)
-    note = situation.root / "one" / idle.NOTE
+    note = situation.root / "one" / idle_poll.NOTE
     note.write_text(json.dumps({**json.loads(note.read_text()), "state_dir": "/elsewhere"}))
-    assert idle.attempt(arguments) is None
+    assert idle_poll.attempt(arguments) is None
 
 
 def test_hosts_have_their_things_where_the_idle_path_looks():
@@ -257,10 +257,10 @@ def _check_agreement(changing, before, now, kept):
     settings = changing.take(now)
     for number, place in enumerate(MARKS):
         mark(root / place, "confirmed", *(["pending"] if number in kept else []))
-    if idle.has_nothing_to_confirm(arguments):
+    if idle_poll.has_nothing_to_confirm(arguments):
         assert settings is not None
         assert has_nothing_under_way(settings)
-    if idle.attempt(arguments) == 0:
+    if idle_poll.attempt(arguments) == 0:
         assert settings is not None
         assert settings.paths.state_dir == first.paths.state_dir
 
@@ -268,7 +268,7 @@ def _check_agreement(changing, before, now, kept):
 def _agree(before, changes, kept):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         patch.setattr(sys, "stdout", _Quiet())
-        patch.setattr(idle, "_ask", lambda *_: None)  # Hydra has nothing new
+        patch.setattr(idle_poll, "_ask", lambda *_: None)  # Hydra has nothing new
         _check_agreement(_Changing(Path(name).resolve(), patch), before, before | changes, kept)
 
 

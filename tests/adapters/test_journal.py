@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.journal import SqliteJournal
-from agent.adapters.state import check_owner
+from agent.adapters.state.journal import SqliteJournal
+from agent.adapters.state_dir import check_owner
 from agent.application import events
 from agent.application.ports import IgnoredGate, RunRecord
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.outcome import UNDER_WAY, Outcome
-from agent.domain.standing import Denial, Fault, Standing, TakenBuild
+from agent.domain.path_record import Denial, Fault, Standing, TakenBuild
 from fakes.journal import FakeJournal
 from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, NEW, OLD, OTHER, SPECIAL, a_candidate

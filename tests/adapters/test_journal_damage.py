@@ -15,18 +15,18 @@ from functools import partial
 import pytest
 
 from adapters.journal_damage import HOSTILE, flip, loosen, put, put_bytes
-from agent.adapters.agenda import SqliteAgenda
-from agent.adapters.journal import SqliteJournal
-from agent.adapters.journal_rows import RUN_COLUMNS
-from agent.application import by_hand
-from agent.application.dead_man import dead_man
+from agent.adapters.state.journal import SqliteJournal
+from agent.adapters.state.journal_rows import RUN_COLUMNS
+from agent.adapters.state.pauses import SqliteAgenda
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.domain.decide import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
-from agent.domain.standing import Denial
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, pending_world
 from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, OLD, a_candidate
@@ -73,7 +73,7 @@ def world(journal, agenda):
 
 def assert_it_is_rolled_back_from(world):
     world.service_breaks()
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert report.outcome is Outcome.ROLLED_BACK
     assert world.links() == (OLD, OLD, OLD)
     assert world.marks.read().confirmed == OLD
@@ -81,7 +81,7 @@ def assert_it_is_rolled_back_from(world):
 
 
 def assert_it_can_be_confirmed(world):
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert report.outcome is Outcome.CONFIRMED
     assert world.marks.read().confirmed == NEW
 
@@ -506,8 +506,8 @@ def test_a_history_that_cannot_be_used_stops_no_verdict(world, file, state, end)
 
 
 def test_a_history_that_another_process_locks_stops_no_verdict(world, file, monkeypatch):
-    monkeypatch.setattr("agent.adapters.journal_file._PATIENCE", 0.01)
-    monkeypatch.setattr("agent.adapters.journal_file._SHORT_PATIENCE", 0.01)
+    monkeypatch.setattr("agent.adapters.state.journal_file._PATIENCE", 0.01)
+    monkeypatch.setattr("agent.adapters.state.journal_file._SHORT_PATIENCE", 0.01)
     world.journal = SqliteJournal(file.parent, world.told)
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -519,9 +519,9 @@ def test_a_history_that_another_process_locks_stops_no_verdict(world, file, monk
 def test_a_lock_is_waited_for_only_once(file, journal, monkeypatch):
     """A roll-back asks several times: each may not take as long as the first."""
     journal.prepare()
-    monkeypatch.setattr("agent.adapters.journal_file._PATIENCE", 0.01)
+    monkeypatch.setattr("agent.adapters.state.journal_file._PATIENCE", 0.01)
     impatient = SqliteJournal(file.parent, RememberedEvents())
-    monkeypatch.setattr("agent.adapters.journal_file._SHORT_PATIENCE", 0.0)
+    monkeypatch.setattr("agent.adapters.state.journal_file._SHORT_PATIENCE", 0.0)
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
         with pytest.raises(JournalError, match="locked") as caught:
@@ -555,7 +555,7 @@ def test_each_error_of_sqlite_has_its_own_kind(journal, name, kind):
 
 def test_a_write_that_fails_for_want_of_room_is_reported_as_that(journal, monkeypatch):
     """SQLite says the same of a quota, and of a disk that fails."""
-    monkeypatch.setattr("agent.adapters.journal_file.is_without_room", lambda _: True)
+    monkeypatch.setattr("agent.adapters.state.journal_file.is_without_room", lambda _: True)
 
     class Said(sqlite3.OperationalError):
         sqlite_errorname = "SQLITE_IOERR_WRITE"

@@ -12,15 +12,15 @@ from functools import partial
 import pytest
 
 from adapters.journal_tasks import ENVIRONMENT, PYTHON
-from agent.adapters.agenda import SqliteAgenda
-from agent.adapters.journal import SqliteJournal
-from agent.application import by_hand
-from agent.application.dead_man import dead_man
+from agent.adapters.state.journal import SqliteJournal
+from agent.adapters.state.pauses import SqliteAgenda
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.domain.errors import JournalError
 from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
-from agent.domain.standing import Denial, Standing
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.path_record import Denial, Standing
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, pending_world
 from fakes.runs import NOW, an_arrival
 from fakes.samples import OLD
@@ -63,7 +63,7 @@ def unblock(directory):
 
 def roll_back(world):
     world.service_breaks()
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.ROLLED_BACK
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.ROLLED_BACK
     assert world.links() == (OLD, OLD, OLD)
 
 

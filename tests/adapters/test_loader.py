@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from agent.adapters.loader import BootLoader, NoLoader
+from agent.adapters.boot.loader import BootLoader, NoLoader
 from agent.adapters.process import Runner
 from fakes.telling import RememberedEvents, SteppedClock
 

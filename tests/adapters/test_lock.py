@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.lock import FileLock
+from agent.adapters.state.lock import FileLock
 from agent.application.ports import Wait
 from agent.domain.errors import ExitCode, HostError, Kind, LockedError
 from fakes.lock import FakeLock
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from agent.adapters.lock import FileLock
+from agent.adapters.state.lock import FileLock
 with FileLock(Path(sys.argv[1])).hold():
     print("held", flush=True)
     sys.stdin.read()

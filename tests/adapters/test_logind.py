@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from agent.adapters.logind import LogindCommands
 from agent.adapters.process import Runner
+from agent.adapters.systemd.logind import LogindCommands
 from agent.domain.reboot import Inhibitor
 from fakes.logind import FakeLogind
 from fakes.telling import RememberedEvents, SteppedClock

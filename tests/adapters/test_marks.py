@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.marks import MarkLinks
-from agent.adapters.stopwatch import Uptime
+from agent.adapters.state.marks import MarkLinks
+from agent.adapters.state.stopwatch import Uptime
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import StorePath
@@ -388,7 +388,7 @@ def test_a_file_is_never_removed_for_a_mark(real, directory):
 IN_ITS_OWN_FILE_SYSTEM = """
 import sys
 from pathlib import Path
-from agent.adapters.marks import MarkLinks
+from agent.adapters.state.marks import MarkLinks
 from agent.domain.errors import HostError
 from agent.domain.marks import Mark
 keeper = MarkLinks(Path(sys.argv[1]), Path("/nix/store"))
@@ -455,7 +455,7 @@ def test_on_a_full_disk_what_is_pending_can_still_be_decided(directory):
 RACE = """
 import sys
 from pathlib import Path
-from agent.adapters.marks import MarkLinks
+from agent.adapters.state.marks import MarkLinks
 from agent.domain.marks import Mark
 keeper = MarkLinks(Path(sys.argv[1]), Path("/nix/store"))
 new = "/nix/store/" + "b" * 32 + "-nixos"

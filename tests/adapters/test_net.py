@@ -86,7 +86,7 @@ _BLOCKED = """
     from agent.adapters import net
     from agent.adapters.clock import SystemClock
     from agent.adapters.hydra.client import HydraClient
-    from agent.adapters.retries import Retries
+    from agent.adapters.http.retries import Retries
     from agent.domain.errors import HydraError
 
     asked = []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.adapters.nix_build_log import BuildLog
+from agent.adapters.nix.build_log import BuildLog
 
 DERIVATION = "/nix/store/7riksv2whx6mhpvhbw2dl05fps937a09-linux.drv"
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from agent.adapters.nix import evaluation_flags
-from agent.adapters.source_faults import complaint
+from agent.adapters.nix.commands import evaluation_flags
+from agent.adapters.nix.source_faults import complaint
 from agent.application import events
 from agent.domain.errors import Kind, NixError
 from farm import DOTTED, HOST

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.adapters.nix_flake import NixFlake
+from agent.adapters.nix.flake import NixFlake
 from agent.adapters.process import Runner
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.comparison import Broken, Stage, System

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.adapters.nix_log import NixLog
+from agent.adapters.nix.log import NixLog
 
 RECORDED = """\
 @nix {"action":"start","id":1,"level":0,"text":"","type":102}

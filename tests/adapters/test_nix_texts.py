@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent.adapters.nix import NixCommand, parse_fetch_plan
+from agent.adapters.nix.commands import NixCommand, parse_fetch_plan
 from agent.adapters.process import Runner
 from agent.domain.errors import Kind, NixError
 from agent.domain.gates import FetchPlan

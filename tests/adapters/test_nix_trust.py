@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.adapters.nix_environment import confinement
+from agent.adapters.nix.environment import confinement
 from agent.adapters.resolver import SystemResolver
-from agent.application.fetchable import require_fetchable
+from agent.application.act.fetchable import require_fetchable
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import UrlPrefix

@@ -22,7 +22,7 @@ from adapters.faulty_server import FaultyServer
 from adapters.ntfy_server import NtfyServer, Received
 from agent.adapters.notify import AppriseNotifier, NtfyTopic
 from agent.application import events
-from agent.application.flake_update import notices
+from agent.application.flake_update import messages
 from agent.application.flake_update.ports import Proposal
 from agent.application.notification import Message, Priority, Tone
 from agent.demo.loopback import Answer, LoopbackServer
@@ -76,7 +76,7 @@ LOG = "journalctl -u nix-flake-updater"
     ("message", "expected"),
     [
         (
-            notices.success("flake-update-20251219", ("aomi", "sakhalin", "rhea"), PROPOSED),
+            messages.success("flake-update-20251219", ("aomi", "sakhalin", "rhea"), PROPOSED),
             Received(
                 topic="nix-updates",
                 title="✅ Flake Updated Successfully",
@@ -89,7 +89,7 @@ LOG = "journalctl -u nix-flake-updater"
             ),
         ),
         (
-            notices.failure(FlakeError(Kind.HOSTS_BROKEN, "rhea"), LOG),
+            messages.failure(FlakeError(Kind.HOSTS_BROKEN, "rhea"), LOG),
             Received(
                 topic="nix-updates",
                 title="❌ Flake Update Build Failed",
@@ -102,7 +102,7 @@ LOG = "journalctl -u nix-flake-updater"
             ),
         ),
         (
-            notices.nothing("flake.lock is already up to date"),
+            messages.nothing("flake.lock is already up to date"),
             Received(
                 topic="nix-updates",
                 title="ℹ️ No Flake Updates",  # noqa: RUF001 - the emoji
@@ -128,7 +128,7 @@ def test_what_is_told_of_an_update_arrives_with_its_title_tags_and_priority(
 
 def test_an_ntfy_url_keeps_what_it_says_itself(tell, ntfy):
     address = ntfy.url.removeprefix("http://")
-    tell(notices.nothing("x"), urls=[f"ntfy://{address}/t?priority=max&xtags=mine"])
+    tell(messages.nothing("x"), urls=[f"ntfy://{address}/t?priority=max&xtags=mine"])
     (received,) = ntfy.received
     assert (received.priority, received.tags) == ("max", ("mine",))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from adapters.in_namespace import NAMES, play
 from agent.adapters.probes.dns import DnsProbe
-from agent.adapters.probes.names import Address
+from agent.adapters.probes.resolver import Address
 from agent.domain.check import DnsCheck
 
 

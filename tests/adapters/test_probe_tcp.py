@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from adapters.in_namespace import NAMES, play
-from agent.adapters.probes.names import Address
+from agent.adapters.probes.resolver import Address
 from agent.adapters.probes.tcp import TcpProbe
 from agent.domain.check import TcpCheck
 

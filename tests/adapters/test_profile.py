@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.adapters.profile import SystemProfile
+from agent.adapters.nix.profile import SystemProfile
 from agent.application import events
 from agent.domain.errors import HostError, Kind
 from agent.domain.store_path import StorePath

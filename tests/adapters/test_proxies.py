@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters.proxies import ProxyError, proxy_for
+from agent.adapters.http.proxies import ProxyError, proxy_for
 
 PROXY = "http://proxy.example.org:3128"
 

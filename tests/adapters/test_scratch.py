@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agent.adapters.scratch import scratch_directory
+from agent.adapters.temp_dir import scratch_directory
 
 PREFIX = "scratch-"
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.adapters.sightings import SightingFiles
-from agent.adapters.stopwatch import Uptime
+from agent.adapters.state.sightings import SightingFiles
+from agent.adapters.state.stopwatch import Uptime
 from agent.domain.sighting import Sighting, look
 from fakes.sightings import FakeSightings
 

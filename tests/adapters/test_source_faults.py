@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters.source_faults import cause_of, complaint, hint_for, unreachable_source
+from agent.adapters.nix.source_faults import cause_of, complaint, hint_for, unreachable_source
 
 GIT_FAILED = (
     "error: program 'git' failed with exit code 128\n(use '--show-trace' to show details)\n"

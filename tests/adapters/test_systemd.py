@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.process import Runner
-from agent.adapters.systemd import SystemdCommands
+from agent.adapters.systemd.manager import SystemdCommands
 from agent.application import events
 from agent.application.ports import UnitStatus
 from agent.domain.activation_unit import ActivationSeen, is_ours
@@ -770,7 +770,7 @@ def test_an_activation_in_a_unit_of_another_name_is_seen_by_its_lock(commands):
 def test_it_is_stopped_by_that_name(commands, monkeypatch):
     kernels(commands)
     other_name(commands)
-    monkeypatch.setattr("agent.adapters.systemd._TIMEOUT", 0.1)
+    monkeypatch.setattr("agent.adapters.systemd.manager._TIMEOUT", 0.1)
     with locked(commands):
         play(commands.systemd.stop_activation("11"))
     done = [words for words in commands.asked_briefly() if words.split()[1] in ("stop", "kill")]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from agent.adapters.process import Runner
-from agent.adapters.time_sync import is_synchronised
+from agent.adapters.systemd.time_sync import is_synchronised
 from fakes.telling import RememberedEvents, SteppedClock
 
 # As `chronyc -c tracking` writes it (chrony 4, client.c).

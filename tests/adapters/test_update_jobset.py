@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.update_jobset import HydraUpdateJobset
-from agent.adapters.retries import Retries
 from agent.application.flake_update.ports import JobsetState
 from agent.demo.hydra import EmbeddedHydra
 from agent.domain.errors import HydraError, Kind

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapters.test_systemd import DEAD_MAN, NEW, Commands
+from agent.adapters.home.user_systemd import UserSystemd
 from agent.adapters.process import Runner
-from agent.adapters.user_systemd import UserSystemd
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 
@@ -72,7 +72,7 @@ def test_a_run_of_the_system_or_a_nixos_rebuild_is_seen(commands, unit):
 def test_a_confirmation_that_waits_for_long_holds_no_home(
     commands, monkeypatch, unit, hours, is_held
 ):
-    monkeypatch.setattr("agent.adapters.user_systemd.monotonic", lambda: 100 + hours * 3600)
+    monkeypatch.setattr("agent.adapters.home.user_systemd.monotonic", lambda: 100 + hours * 3600)
     since = {"ActiveEnterTimestampMonotonic": str(100 * 10**6)}
     commands.state(unit, ActiveState="active", SubState="running", **since)
     assert play(commands.systemd.is_host_upgrading()) is is_held

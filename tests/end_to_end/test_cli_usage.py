@@ -221,7 +221,7 @@ def test_a_demo_that_cannot_be_set_up_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["agent.idle", "click", "agent.cli.upgrade", "agent.config.load"]
+    "module", ["agent.lean.idle_poll", "click", "agent.cli.upgrade", "agent.config.load"]
 )
 def test_an_interruption_while_it_loads_is_told_by_the_exit_code_alone(module, tmp_path):
     script = f"""if True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from agent.application.recover import record_of
+from agent.application.act.recover import record_of
 from agent.application.run import begin, carry_out
 from agent.domain.confirmation import Baseline
 from agent.domain.errors import JournalError, Kind

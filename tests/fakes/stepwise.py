@@ -12,7 +12,7 @@ from typing_extensions import override
 from agent.domain.errors import Kind, LockedError, NixError
 from agent.domain.policy import Action
 from agent.domain.systems import BootArtifacts
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 from .host import FakeHost, FakeSystem
 from .journal import FakeJournal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.domain.gates import FreeSpace
     from agent.domain.job import Job
     from agent.domain.marks import Mark
-    from agent.domain.standing import Denial, TakenBuild
+    from agent.domain.path_record import Denial, TakenBuild
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 

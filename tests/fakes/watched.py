@@ -12,7 +12,7 @@ from agent.domain.errors import HydraError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 from .samples import JOB, OLD
 from .stepwise import WorldJournal, WorldMarks, WorldNixosRebuild, WorldSystemd

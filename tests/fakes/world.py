@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from agent.application import by_hand, events
+from agent.application import events
+from agent.application.manual import verdicts
 from agent.application.ports import Ports
 from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
@@ -21,7 +22,7 @@ from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.gates import FetchPlan
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 from .agenda import FakeAgenda
 from .hydra import FakeHydra, FakeJobset
@@ -275,7 +276,7 @@ class World:
         self.told_by_new = RememberedEvents()
         ports = replace(self.ports, sink=self.told_by_new)
         settings = RunSettings(f"confirm-{self.confirmations}", STORE)
-        report = await by_hand.confirm(ports, self.new_policy or self.asked_policy, settings)
+        report = await verdicts.confirm(ports, self.new_policy or self.asked_policy, settings)
         return ENDED if report.exit_code == 0 else failed(report.exit_code)
 
     def _prove_one_summary(self, summaries: int = 1) -> None:

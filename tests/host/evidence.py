@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.domain.units import DEAD_MAN_UNIT
+from agent.domain.unit_names import DEAD_MAN_UNIT
 from host.systems import CONFIRM, UPGRADE
 
 if TYPE_CHECKING:

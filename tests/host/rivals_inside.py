@@ -18,11 +18,11 @@ import sys
 import time
 from pathlib import Path
 
-import agent.application.by_hand
-import agent.application.dead_man
-import agent.cli.use_case
-import agent.wiring  # noqa: F401 - all are loaded before the children are there
-from agent.adapters.marks import MarkLinks
+import agent.application.confirm.dead_man
+import agent.application.manual.verdicts
+import agent.cli.run_command
+import agent.wiring.host  # noqa: F401 - all are loaded before the children are there
+from agent.adapters.state.marks import MarkLinks
 from agent.cli.main import run
 from agent.domain.marks import Mark
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.domain.outcome import UNDER_WAY
-from agent.domain.units import ACTIVATION_UNIT, CONFIRM_UNIT, DEAD_MAN_UNIT
+from agent.domain.unit_names import ACTIVATION_UNIT, CONFIRM_UNIT, DEAD_MAN_UNIT
 from host.outside import Outside
 from host.real_host import PROFILE, RealHost
 from host.systems import CONFIRM, UPGRADE, confirm_unit, system, upgrade_unit

@@ -105,13 +105,13 @@ the second `record:rolling-back` on in the old one."""
 
 def _effect_names():
     """Return how each method that has an effect names it, given its arguments."""
+    from agent.adapters.boot.loader import BootLoader
     from agent.adapters.host import HostFiles
-    from agent.adapters.journal import SqliteJournal
-    from agent.adapters.loader import BootLoader
-    from agent.adapters.marks import MarkLinks
-    from agent.adapters.nixos_rebuild import NixosRebuildCommand
-    from agent.adapters.profile import SystemProfile
-    from agent.adapters.systemd import SystemdCommands
+    from agent.adapters.nix.nixos_rebuild import NixosRebuildCommand
+    from agent.adapters.nix.profile import SystemProfile
+    from agent.adapters.state.journal import SqliteJournal
+    from agent.adapters.state.marks import MarkLinks
+    from agent.adapters.systemd.manager import SystemdCommands
 
     return {
         (SqliteJournal, "record"): lambda run: f"record:{run.outcome}",

@@ -5,8 +5,8 @@ import pytest
 from agent.domain.activation import Ended, fault_of_activation, is_busy, judge_activation
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
 from agent.domain.policy import Action
-from agent.domain.standing import Fault
 from agent.domain.systems import Systems
 from fakes.samples import NEW, OLD, OTHER, SPECIAL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.application import events
-from agent.application.boot_cleaning import clean_boot_once
+from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.ports import ActivationExit
 from agent.application.run import begin, carry_out
 from agent.application.upgrade import upgrade

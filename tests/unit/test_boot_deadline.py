@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import boot_deadline
-from agent.boot_deadline import COUNTED, end_boot
+from agent.lean import boot_deadline
+from agent.lean.boot_deadline import COUNTED, end_boot
 
 # The runner of the tests has threads, and the command has none.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -222,7 +222,7 @@ def test_a_reboot_that_cannot_be_counted_is_not_done(boot, obstacle, tmp_path):
 
 ASKED_TO_END = """
 import os, signal, sys
-from agent.boot_deadline import end_boot
+from agent.lean.boot_deadline import end_boot
 
 def act():
     # Blocked, so that it cannot come before it is waited for.

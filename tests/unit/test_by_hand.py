@@ -6,13 +6,14 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand, events
+from agent.application import events
+from agent.application.manual import verdicts
 from agent.application.run import RunSettings
 from agent.domain.errors import AgentError, ExitCode, HostError, HydraError, JournalError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.policy import Action
-from agent.domain.standing import Denial
 from fakes.pending import FULL, NEW, STRANGE, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import OLD, SPECIAL
@@ -44,11 +45,11 @@ def settled():
 
 
 def confirm(world, *, force=False):
-    return world.carry_out(partial(by_hand.confirm, force=force))
+    return world.carry_out(partial(verdicts.confirm, force=force))
 
 
 def roll_back(world):
-    return world.carry_out(partial(by_hand.roll_back_by_hand, reason="it eats data"), by="ada")
+    return world.carry_out(partial(verdicts.roll_back_by_hand, reason="it eats data"), by="ada")
 
 
 def ask(world, question, *args):
@@ -291,7 +292,7 @@ def test_a_test_is_undone_with_the_profile_where_it_was():
 )
 def test_a_path_or_what_a_build_has_made_is_denied(world, what, toplevel, build_id):
     world.publish(2, OLDER)  # the history knows build 1 alone
-    denial = ask(world, by_hand.deny, what, "no")
+    denial = ask(world, verdicts.deny, what, "no")
     assert denial == Denial(toplevel, "no", world.clock.now(), "ada", build_id)
     assert world.journal.denied == [denial]
     assert world.told.fields_of(events.SYSTEM_DENIED) == {
@@ -301,7 +302,7 @@ def test_a_path_or_what_a_build_has_made_is_denied(world, what, toplevel, build_
 
 
 def test_a_denial_may_have_an_end(world):
-    denial = ask(world, by_hand.deny, NEW, "no", timedelta(days=3))
+    denial = ask(world, verdicts.deny, NEW, "no", timedelta(days=3))
     assert denial.until == world.clock.now() + timedelta(days=3)
 
 
@@ -309,7 +310,7 @@ def test_a_denial_may_have_an_end(world):
 def test_the_next_run_does_not_trust_an_older_note(world, case):
     world.journal.deny(Denial(NEW, "no", NOW, "agent"))
     world.idle_note.build_id = 1
-    ask(world, getattr(by_hand, case), NEW, "because")
+    ask(world, getattr(verdicts, case), NEW, "because")
     assert world.idle_note.build_id is None
 
 
@@ -317,7 +318,7 @@ def test_the_next_run_does_not_trust_an_older_note(world, case):
 @pytest.mark.parametrize("case", ["deny", "allow"])
 def test_what_is_neither_path_nor_build_is_refused(world, case, what):
     with pytest.raises(HostError) as refused:
-        ask(world, getattr(by_hand, case), what, "no")
+        ask(world, getattr(verdicts, case), what, "no")
     assert refused.value.kind is Kind.NOTHING_HELD
     assert len(refused.value.message) < 300
     assert world.journal.denied == []
@@ -325,21 +326,21 @@ def test_what_is_neither_path_nor_build_is_refused(world, case, what):
 
 def test_a_build_that_nobody_knows_is_hydras_fault_to_tell(world):
     with pytest.raises(HydraError) as missing:
-        ask(world, by_hand.deny, "404", "no")
+        ask(world, verdicts.deny, "404", "no")
     assert missing.value.kind is Kind.BUILD_MISSING
 
 
 def test_a_denial_that_cannot_be_written_is_not_told_as_one(world):
     world.journal.fault = FULL
     with pytest.raises(JournalError):
-        ask(world, by_hand.deny, NEW, "no")
+        ask(world, verdicts.deny, NEW, "no")
     assert events.SYSTEM_DENIED.name not in world.told.names()
 
 
 @pytest.mark.parametrize("what", [NEW, "1"])
 def test_what_is_denied_is_allowed_again(world, what):
     world.journal.deny(Denial(NEW, "no", NOW, "agent"))
-    assert ask(world, by_hand.allow, what, "fixed") == NEW
+    assert ask(world, verdicts.allow, what, "fixed") == NEW
     assert world.journal.denied == []
     assert world.told.fields_of(events.DENIAL_LIFTED) == {
         "toplevel": NEW, "reason": "fixed", "by": "ada"
@@ -348,7 +349,7 @@ def test_what_is_denied_is_allowed_again(world, what):
 
 def test_to_allow_what_nobody_holds_is_a_mistake_that_is_told(world):
     with pytest.raises(AgentError) as refused:
-        ask(world, by_hand.allow, NEW, "fixed")
+        ask(world, verdicts.allow, NEW, "fixed")
     assert refused.value.kind is Kind.NOTHING_HELD
     assert events.DENIAL_LIFTED.name not in world.told.names()
 
@@ -357,12 +358,12 @@ def test_a_person_lets_older_builds_count_again(world):
     world.journal.record(an_arrival(900, OLD))
     world.idle_note.build_id = 900
     settings = RunSettings("run-1", STORE, by="ada")
-    taken = asyncio.run(by_hand.allow_downgrade(world.ports, WATCHFUL, settings, "a new Hydra"))
+    taken = asyncio.run(verdicts.allow_downgrade(world.ports, WATCHFUL, settings, "a new Hydra"))
     assert taken.build_id == 900
     assert world.idle_note.build_id is None
     assert world.told.fields_of(events.DOWNGRADE_ALLOWED) == {
         "build_id": 900, "reason": "a new Hydra", "by": "ada"
     }  # fmt: skip
     with pytest.raises(HostError) as refused:
-        asyncio.run(by_hand.allow_downgrade(world.ports, WATCHFUL, settings, "again"))
+        asyncio.run(verdicts.allow_downgrade(world.ports, WATCHFUL, settings, "again"))
     assert refused.value.kind is Kind.NOTHING_HELD

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from agent.cli.check_report import for_person, for_program
+from agent.cli.render.check import for_person, for_program
 from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
 
 GATEWAY = IcmpCheck("gateway", "192.0.2.1", timedelta(seconds=5))

@@ -12,7 +12,7 @@ from agent.config.policy import confirm_policy_of
 from agent.domain.check import UnitCheck
 from agent.domain.policy import OnFailure
 from agent.domain.store_path import StorePath
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 if TYPE_CHECKING:
     from pathlib import Path

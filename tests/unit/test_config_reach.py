@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.cli.progress import LoggedProgress
+from agent.cli.render.progress import LoggedProgress
 from agent.config.checks import CHECK_SECTIONS
 from agent.config.flake_update import update_policy_of
 from agent.config.load import load_settings
@@ -19,8 +19,8 @@ from agent.config.policy import policy_of
 from agent.config.settings import Settings
 from agent.config.windows import WindowSection
 from agent.domain.check import StatusRange
-from agent.flake_update_wiring import open_notifier, open_update_ports
-from agent.wiring import open_ports
+from agent.wiring.host import open_ports
+from agent.wiring.updater import open_notifier, open_update_ports
 from fakes.telling import RememberedEvents
 
 BASE = """

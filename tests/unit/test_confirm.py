@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent.application import events
-from agent.application.confirm import (
+from agent.application.confirm.confirm import (
     action_of,
     confirm_pending,
     is_overdue,
@@ -19,9 +19,9 @@ from agent.domain.confirmation import Baseline
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.policy import Action, OnFailure
-from agent.domain.standing import Denial
-from agent.domain.units import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
 from fakes.prober import FakeProber, RogueProber
 from fakes.runs import NOW, a_run

@@ -19,7 +19,7 @@ from agent.domain.confirmation import (
     new_failures,
     touched_among,
 )
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 HEALTHY, BROKEN, INCONCLUSIVE = Verdict
 WELL_BEFORE = Baseline(

@@ -5,13 +5,14 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand, events
-from agent.application.dead_man import dead_man
+from agent.application import events
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import FULL, NEW, STRANGE, pending_world, row_of_upgrade
 from fakes.samples import OLD
 from fakes.systemd import AT_WORK, Armed
@@ -244,7 +245,7 @@ def test_a_timer_that_cannot_be_set_again_is_a_fault(world):
 def test_of_dead_man_and_confirm_unit_exactly_one_decides(world, first, is_well):
     if not is_well:
         world.service_breaks()
-    turns = [partial(dead_man, toplevel=NEW), by_hand.confirm]
+    turns = [partial(dead_man, toplevel=NEW), verdicts.confirm]
     for use_case in turns if first == "dead-man" else turns[::-1]:
         world.carry_out(use_case)
     assert world.marks.read() == Marks(confirmed=NEW if is_well else OLD)

@@ -22,8 +22,8 @@ from agent.domain.decide import (
 )
 from agent.domain.decide import decide as decide_by
 from agent.domain.gates import Gate, Judgement, Stage
+from agent.domain.path_record import Denial, Standing
 from agent.domain.policy import Action, RebootMode
-from agent.domain.standing import Denial, Standing
 from agent.domain.systems import BootArtifacts, Systems, reboot_need
 from fakes.runs import NOW
 from fakes.samples import JOB, NEW, OLD, OTHER, POLICY, SPECIAL

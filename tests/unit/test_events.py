@@ -67,7 +67,7 @@ MENTIONED = {
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_every_event_is_emitted_somewhere(name):
     if CONSTANTS[name] is events.RUN_IDLE:
-        assert '"event": "run.idle"' in (AGENT / "idle.py").read_text()
+        assert '"event": "run.idle"' in (AGENT / "lean" / "idle_poll.py").read_text()
         return
     assert name in MENTIONED, f"nothing emits {name}"
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.application import events
 from agent.application.flake_update import events as update_events
-from agent.cli.folded import FoldedSink, is_in_ci
+from agent.cli.render.ci_log import FoldedSink, is_in_ci
 
 
 def told(*said, folds=False):

@@ -9,18 +9,18 @@ from datetime import UTC, time, timedelta
 import pytest
 
 from agent.application import events
-from agent.application.gatekeeper import QUESTIONS, ask_again, find_intervention
-from agent.application.pause import reboot_by_hand
+from agent.application.manual.pauses import reboot_by_hand
 from agent.application.run import RunSettings, begin
+from agent.application.watch.ask_gates import QUESTIONS, ask_again, find_intervention
 from agent.domain.errors import ActivationError, ExitCode, HostError, JournalError, Kind
 from agent.domain.gates import Gate, Stage
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.policy import Action, RebootMode
-from agent.domain.standing import Denial
 from agent.domain.systems import Systems
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from agent.domain.window import Schedule, Window
 from fakes.loader import FakeLoader, SlowLoader
 from fakes.runs import a_run, an_arrival

@@ -7,14 +7,14 @@ from datetime import UTC, time, timedelta
 import pytest
 
 from agent.application import events
-from agent.application.gatekeeper import ask_gates, ask_health, find_foreign, pass_by_hand
 from agent.application.run import RunSettings, begin
+from agent.application.watch.ask_gates import ask_gates, ask_health, find_foreign, pass_by_hand
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
 from agent.domain.gates import FreeSpace, Gate, Judgement, Stage
 from agent.domain.marks import Mark
+from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
-from agent.domain.standing import Denial
 from agent.domain.window import Schedule, Window
 from fakes.runs import an_arrival
 from fakes.samples import JOB, OLD

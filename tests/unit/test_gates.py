@@ -23,8 +23,8 @@ from agent.domain.gates import (
     judge_store_space,
     judge_suspect,
 )
+from agent.domain.path_record import Denial, Standing, TakenBuild
 from agent.domain.policy import Action
-from agent.domain.standing import Denial, Standing, TakenBuild
 from agent.domain.window import Schedule, Window
 from fakes.runs import NOW
 from fakes.samples import JOB, NEW, OTHER, POLICY

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.hand_over import lock_if_free, see_through
+from agent.application.confirm.await_confirmation import lock_if_free, see_through
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.policy import Action, OnFailure
-from agent.domain.standing import Denial
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW
 from fakes.samples import OLD

@@ -8,7 +8,7 @@ import pytest
 from agent.application.history import run_fields, take_history
 from agent.application.ports import IgnoredGate, RunRecord
 from agent.domain.errors import JournalError, Kind
-from agent.domain.standing import Denial
+from agent.domain.path_record import Denial
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import JOB, NEW, OLD
 from fakes.world import World

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from agent.application.history import History
 from agent.application.ports import IgnoredGate
-from agent.cli.history_report import for_person
-from agent.domain.standing import Denial
+from agent.cli.render.history import for_person
+from agent.domain.path_record import Denial
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import NEW, OLD, OTHER
 

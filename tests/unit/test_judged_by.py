@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from agent.application import events
-from agent.application.dead_man import dead_man
-from agent.application.hand_over import see_through
+from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.check import IcmpCheck
@@ -20,7 +20,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.pause import Pause
 from agent.domain.policy import OnFailure, RebootMode
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, carry_out_with, pending_world
 from fakes.samples import OLD
 from fakes.systemd import AT_WORK, Armed

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from agent.adapters.nix_environment import confinement
+from agent.adapters.nix.environment import confinement
 from agent.config.load import load_settings
 from agent.domain.errors import ConfigError
 from agent.domain.nix_options import SplitFlags, refuse_open_secrets, split_flags

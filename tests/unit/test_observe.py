@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.application import events
-from agent.application.observe import (
+from agent.application.ports import Outlook
+from agent.application.watch.observe import (
     aged,
     find_candidate,
     look_at_host,
     tell_candidate,
     tell_outlook,
 )
-from agent.application.ports import Outlook
 from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.policy import Strategy
 from agent.domain.systems import Systems

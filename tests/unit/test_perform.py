@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.perform import perform
+from agent.application.act.perform import perform
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings, begin
 from agent.application.upgrade import upgrade

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.gatekeeper import find_foreign
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
+from agent.application.watch.ask_gates import find_foreign
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
-from agent.domain.standing import Fault
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.journal import FakeJournal
 from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, World, system

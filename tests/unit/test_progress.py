@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.application import events
-from agent.cli.progress import LoggedProgress, progress_for
+from agent.cli.render.progress import LoggedProgress, progress_for
 from fakes.telling import RememberedEvents, SteppedClock
 
 

@@ -9,18 +9,18 @@ from datetime import UTC, time, timedelta
 import pytest
 
 from agent.application import events
-from agent.application.dead_man import dead_man
-from agent.application.pause import pause, reboot_by_hand, resume
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual.pauses import pause, reboot_by_hand, resume
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
-from agent.application.status import take_status
+from agent.application.watch.status import take_status
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.policy import Action, RebootMode
 from agent.domain.reboot import Inhibitor, RebootPlan
-from agent.domain.standing import Denial
 from agent.domain.window import Schedule, Window
 from fakes.loader import FakeLoader, SlowLoader
 from fakes.runs import a_run

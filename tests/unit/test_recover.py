@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from agent.application import events
-from agent.application.recover import begin_again, next_step, record_of, recover_all
-from agent.application.rival_activation import give_back
+from agent.application.act.recover import begin_again, next_step, record_of, recover_all
+from agent.application.act.rival_activation import give_back
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome

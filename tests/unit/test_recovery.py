@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.application import events
-from agent.application.recover import recover_all
+from agent.application.act.recover import recover_all
 from agent.application.run import begin, carry_out
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand
-from agent.application.dead_man import dead_man
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.application.ports import ActivationExit
 from agent.domain.errors import JournalError, Kind
 from agent.domain.marks import Mark, Marks
@@ -47,7 +47,7 @@ def test_the_dead_man_rolls_back_on_a_full_disk(world):
 def test_a_tested_system_stays_tested_where_its_row_is_lost(world):
     world.marks.set(Mark.PENDING, NEW)
     world.host.activate(Action.TEST, NEW)
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert report.outcome is Outcome.CONFIRMED
     assert world.marks.read() == Marks(confirmed=OLD, tested=NEW)
 
@@ -58,7 +58,7 @@ def test_a_profile_without_a_generation_before_is_left_and_the_row_is_closed(wor
     world.host.running = OTHER
     world.marks.set(Mark.PENDING, NEW)
     cut_short(world, Outcome.ACTIVATING)
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.NOTHING_TO_DO
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.NOTHING_TO_DO
     assert world.marks.read() == Marks(confirmed=OLD)
     assert world.last_row().outcome == Outcome.FAILED
     assert (world.host.running, world.host.profile) == (OTHER, NEW)
@@ -121,7 +121,7 @@ def test_a_generation_that_the_person_has_rolled_back_from_does_not_come_back(wo
     world.host.running = world.host.loader.installed = OTHER
     world.marks.set(Mark.PENDING, NEW)
     cut_short(world, Outcome.ACTIVATING)
-    world.carry_out(by_hand.confirm)
+    world.carry_out(verdicts.confirm)
     assert world.links() == (OTHER, OLD, OTHER)
 
 
@@ -131,7 +131,7 @@ def test_where_no_mark_and_no_link_says_what_was_before_it_is_the_generation_bef
     world.host.running = OTHER
     world.marks.links = {Mark.PENDING: NEW}
     world.marks.times = {Mark.PENDING: 0.0}
-    world.carry_out(by_hand.confirm)
+    world.carry_out(verdicts.confirm)
     assert world.links() == (OTHER, OLD, system(5))
 
 
@@ -141,7 +141,7 @@ def test_a_system_that_was_only_tested_leaves_the_profile_what_it_was(world):
     world.host.running = OTHER
     world.marks.set(Mark.PENDING, NEW)
     cut_short(world, Outcome.ACTIVATING)
-    world.carry_out(by_hand.confirm)
+    world.carry_out(verdicts.confirm)
     assert world.links() == (OTHER, OLD, OLD)
 
 
@@ -181,7 +181,7 @@ def test_a_switch_that_was_stopped_with_its_agent_is_undone(world, phase, confir
     if phase is not None:
         cut_short(world, phase)
     world.systemd.work_left = True
-    world.carry_out(by_hand.confirm)
+    world.carry_out(verdicts.confirm)
     is_back = end is Outcome.ROLLED_BACK
     assert world.host.running == (OLD if is_back else NEW)
     assert world.marks.read().confirmed == (OLD if is_back else NEW)

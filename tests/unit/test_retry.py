@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from agent.application import events
 from agent.domain.errors import KINDS, ExitCode, HydraError, JournalError, Kind, NixError
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault, fault_of_preparation
 from agent.domain.policy import Strategy
 from agent.domain.retry import wait_before_retry
-from agent.domain.standing import Fault, fault_of_preparation
 from fakes.runs import a_run
 from fakes.samples import OTHER
 from fakes.world import WATCHFUL, World, flake_of, system

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
+from agent.application.confirm.roll_back import close, held_as, roll_back
 from agent.application.ports import ActivationExit
-from agent.application.roll_back import close, held_as, roll_back
 from agent.domain.activation_unit import NOT_BEGUN
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial, Fault
 from agent.domain.policy import Action
-from agent.domain.standing import Denial, Fault
 from fakes.pending import FULL, NEW, STRANGE, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run
 from fakes.samples import OLD, SPECIAL

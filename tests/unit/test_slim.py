@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def modules_after(code):
 @pytest.mark.parametrize("library", ["httpx", "structlog"])
 def test_a_library_comes_without_what_it_only_needs_for_terminals(library):
     loaded = modules_after(
-        "from agent.slim import without_terminal_libraries\n"
+        "from agent.lean.lean_imports import without_terminal_libraries\n"
         f"with without_terminal_libraries():\n    import {library}"
     )
     assert library in loaded
@@ -34,7 +34,7 @@ def test_a_library_comes_without_what_it_only_needs_for_terminals(library):
 
 def test_afterwards_they_can_be_imported_as_ever():
     loaded = modules_after(
-        "from agent.slim import without_terminal_libraries\n"
+        "from agent.lean.lean_imports import without_terminal_libraries\n"
         "with without_terminal_libraries():\n    import httpx\n"
         "import rich.console"
     )

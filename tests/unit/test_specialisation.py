@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from agent.application import events
-from agent.application.dead_man import dead_man
+from agent.application.confirm.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.errors import HostError, Kind

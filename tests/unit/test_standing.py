@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.domain.standing import Fault, Standing, fault_of, suspect_until
+from agent.domain.path_record import Fault, Standing, fault_of, suspect_until
 
 AT = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
 

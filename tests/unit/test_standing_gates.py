@@ -14,7 +14,7 @@ from agent.domain.gates import (
     judge_foreign,
     judge_suspect,
 )
-from agent.domain.standing import Denial, Standing
+from agent.domain.path_record import Denial, Standing
 from fakes.samples import NEW, OTHER, POLICY
 
 AT = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.by_hand import confirm
-from agent.application.pause import reboot_by_hand
+from agent.application.confirm.roll_back import roll_back
+from agent.application.manual.pauses import reboot_by_hand
+from agent.application.manual.verdicts import confirm
 from agent.application.ports import ActivationExit
-from agent.application.roll_back import roll_back
 from agent.application.run import RunSettings
-from agent.application.status import take_status
+from agent.application.watch.status import take_status
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault, Standing
 from agent.domain.policy import Action, OnFailure, RebootMode
-from agent.domain.standing import Fault, Standing
 from agent.domain.systems import changed_inhibitors, inhibitor_reason
 from fakes.host import refused_by
 from fakes.pending import NEW, carry_out_with, pending_world

@@ -8,19 +8,19 @@ import socket
 
 import pytest
 
-from agent.adapters.home_files import HomeFiles
-from agent.adapters.home_manager import HomeManagerCommand
+from agent.adapters.boot.loader import BootLoader, NoLoader
+from agent.adapters.home.files import HomeFiles
+from agent.adapters.home.home_manager import HomeManagerCommand
+from agent.adapters.home.user_systemd import UserSystemd
 from agent.adapters.host import HostFiles
-from agent.adapters.loader import BootLoader, NoLoader
-from agent.adapters.nixos_rebuild import NixosRebuildCommand
-from agent.adapters.systemd import SystemdCommands
-from agent.adapters.user_systemd import UserSystemd
-from agent.cli.progress import LoggedProgress
+from agent.adapters.nix.nixos_rebuild import NixosRebuildCommand
+from agent.adapters.systemd.manager import SystemdCommands
+from agent.cli.render.progress import LoggedProgress
 from agent.config.load import load_settings
 from agent.domain.errors import ConfigError
 from agent.domain.policy import Action
 from agent.domain.target import HOME_MANAGER, NIXOS, TARGETS, TargetName
-from agent.wiring import open_ports
+from agent.wiring.host import open_ports
 from fakes.telling import RememberedEvents
 
 HYDRA = {"instance": "http://127.0.0.1:1", "project": "p", "jobset": "j"}

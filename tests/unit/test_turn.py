@@ -7,14 +7,15 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand, events
-from agent.application.dead_man import dead_man
-from agent.application.hand_over import see_through
+from agent.application import events
+from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.application.ports import Wait
 from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, STRANGE, carry_out_with, pending_world
 from fakes.samples import OLD
 from fakes.systemd import AT_WORK
@@ -31,7 +32,7 @@ def world():
 
 
 def confirm(world, **asked):
-    return world.carry_out(by_hand.confirm, is_patient=True, **asked)
+    return world.carry_out(verdicts.confirm, is_patient=True, **asked)
 
 
 def when_asleep(world, times, act):
@@ -88,7 +89,7 @@ def test_the_unit_looks_again_inside_its_process_at_what_it_could_not_judge(worl
             world.all_is_well()
 
     world.clock.on_sleep = on_sleep
-    report = world.carry_out(by_hand.confirm, is_patient=True, summaries=4)
+    report = world.carry_out(verdicts.confirm, is_patient=True, summaries=4)
     assert report.outcome is Outcome.CONFIRMED
     assert waits.count((Wait.LATER,)) == 3
     assert not world.lock.waits
@@ -96,11 +97,11 @@ def test_the_unit_looks_again_inside_its_process_at_what_it_could_not_judge(worl
 
 def test_by_hand_the_answer_comes_at_once(world):
     world.lock.is_taken_by_another()
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.LOCKED)
     world.lock.fault = None
     world.systemd.is_at_work = True
-    assert world.carry_out(by_hand.confirm).error.kind is Kind.ACTIVATION_BUSY
+    assert world.carry_out(verdicts.confirm).error.kind is Kind.ACTIVATION_BUSY
     assert world.clock.seconds == 0
 
 

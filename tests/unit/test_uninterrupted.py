@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.application.uninterrupted import to_its_end
+from agent.application.shielded import to_its_end
 
 
 async def work(done, fault=None):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 
 MODULE = Path(__file__).parents[2] / "nix/module/units.nix"
 

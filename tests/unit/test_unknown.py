@@ -8,16 +8,17 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand, events
-from agent.application.dead_man import dead_man
-from agent.application.hand_over import see_through
+from agent.application import events
+from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.application.ports import UnitStatus
 from agent.domain.activation_unit import ActivationSeen
 from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, carry_out_with, pending_world, row_of_upgrade
 from fakes.samples import OLD
 from fakes.systemd import AT_WORK
@@ -208,16 +209,16 @@ def test_nor_is_it_confirmed_where_all_else_is_known(world):
         return ActivationSeen(is_at_work=None)
 
     world.systemd.activation = unknown
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert (report.outcome, report.reasons[0][0]) == (Outcome.PENDING, Kind.ACTIVATION_BUSY)
     world.service_breaks()
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.ROLLED_BACK
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.ROLLED_BACK
 
 
 def test_a_healthy_system_is_not_confirmed_past_an_activation_that_nobody_knows_of(world):
     world.systemd.is_silent = True
     world.systemd.failed = frozenset()
-    report = world.carry_out(by_hand.confirm)
+    report = world.carry_out(verdicts.confirm)
     assert report.outcome is Outcome.PENDING
     assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
 

@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from agent.application import by_hand
-from agent.application.dead_man import dead_man
-from agent.application.pause import reboot_by_hand
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
+from agent.application.manual.pauses import reboot_by_hand
 from agent.application.run import RunSettings
-from agent.application.status import take_status
+from agent.application.watch.status import take_status
 from agent.domain.errors import Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -31,13 +31,13 @@ def world(request):
 
 
 def test_the_pending_system_is_confirmed(world):
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.CONFIRMED
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.CONFIRMED
     assert world.marks.read().confirmed == NEW
 
 
 def test_a_broken_one_is_rolled_back_from(world):
     world.service_breaks()
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.ROLLED_BACK
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.ROLLED_BACK
     assert world.links() == (OLD, OLD, OLD)
 
 
@@ -57,7 +57,7 @@ def test_the_dead_man_ends_an_activation_that_was_cut_short():
 
 
 def test_a_person_rolls_back(world):
-    report = world.carry_out(partial(by_hand.roll_back_by_hand, reason="it is slow"))
+    report = world.carry_out(partial(verdicts.roll_back_by_hand, reason="it is slow"))
     assert report.outcome is Outcome.ROLLED_BACK
     assert world.links() == (OLD, OLD, OLD)
 
@@ -67,7 +67,7 @@ def test_a_confirmed_system_that_nobody_can_read_comes_from_the_history():
     del world.marks.links[Mark.CONFIRMED]
     world.marks.unreadable = {Mark.CONFIRMED}
     world.service_breaks()
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.ROLLED_BACK
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.ROLLED_BACK
     assert world.links() == (OLD, OLD, OLD)
 
 
@@ -75,7 +75,7 @@ def test_a_pending_system_that_nobody_can_read_comes_from_the_history():
     world = pending_world()
     del world.marks.links[Mark.PENDING]
     world.marks.unreadable = {Mark.PENDING}
-    assert world.carry_out(by_hand.confirm).outcome is Outcome.CONFIRMED
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.CONFIRMED
     assert world.marks.read() == Marks(confirmed=NEW)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.application import by_hand, events
+from agent.application import events
+from agent.application.manual import verdicts
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
@@ -606,7 +607,7 @@ def test_a_gate_that_was_open_anyhow_sets_no_measure(world):
 
 def test_once_the_measure_is_forgotten_the_host_goes_on(misled):
     settings = RunSettings("by-hand", STORE, by="ann")
-    asyncio.run(by_hand.allow_downgrade(misled.ports, WATCHFUL, settings, "a new Hydra"))
+    asyncio.run(verdicts.allow_downgrade(misled.ports, WATCHFUL, settings, "a new Hydra"))
     assert misled.run().outcome is Outcome.CONFIRMED
     assert highest(misled.journal, JOB) == 2
 

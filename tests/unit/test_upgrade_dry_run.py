@@ -9,8 +9,8 @@ from agent.domain.errors import ExitCode, HostError, HydraError, Kind, NixError
 from agent.domain.gates import FreeSpace, Gate, Stage
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.policy import Action, RebootMode, Strategy
-from agent.domain.standing import Denial
 from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 

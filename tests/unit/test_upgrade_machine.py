@@ -17,8 +17,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from agent.application import by_hand, events
-from agent.application.dead_man import dead_man
+from agent.application import events
+from agent.application.confirm.dead_man import dead_man
+from agent.application.manual import verdicts
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
@@ -26,7 +27,7 @@ from agent.domain.errors import AgentError, Kind
 from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
-from agent.domain.units import CONFIRM_UNIT
+from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.samples import OLD
 from fakes.stepwise import system_with
 from fakes.watched import APP, SOUND, Nature, WatchedJournal, WatchedWorld
@@ -106,24 +107,24 @@ class Life(RuleBasedStateMachine):
     def a_person_denies_or_allows(self, data, is_denied, days):
         path = data.draw(st.sampled_from(self.paths))
         if is_denied:
-            self.person_says(by_hand.deny, path, "no", days and timedelta(days=days))
+            self.person_says(verdicts.deny, path, "no", days and timedelta(days=days))
         else:
-            self.person_says(by_hand.allow, path, "yes")
+            self.person_says(verdicts.allow, path, "yes")
 
     @rule()
     def a_person_rolls_back(self):
         self.watch.is_by_hand = True
-        self.act(partial(by_hand.roll_back_by_hand, reason="no"))
+        self.act(partial(verdicts.roll_back_by_hand, reason="no"))
 
     @rule(force=st.booleans())
     def the_confirm_unit_or_a_person_confirms(self, force):
-        self.act(partial(by_hand.confirm, force=force))
+        self.act(partial(verdicts.confirm, force=force))
 
     @rule(is_confirmed_again=st.booleans(), falls_back=st.sampled_from([False, False, True]))
     def the_host_is_rebooted(self, is_confirmed_again, falls_back):
         self.reboot(falls_back=falls_back)
         if is_confirmed_again:
-            self.act(by_hand.confirm)
+            self.act(verdicts.confirm)
 
     @rule(minutes=st.sampled_from([15, 26 * 60]))
     def time_passes(self, minutes):
@@ -250,7 +251,7 @@ class Life(RuleBasedStateMachine):
         self.publish(nature, f"k{len(self.paths)}")
         self.act(upgrade, policy)
         self.reboot(falls_back=loader == "falls back")
-        self.act(by_hand.confirm, policy)
+        self.act(verdicts.confirm, policy)
         self.reboot()
         left = self.world.marks.read().rebooting_back
         if loader == "does not obey" and left is not None:
@@ -262,7 +263,7 @@ class Life(RuleBasedStateMachine):
     @rule(step=st.sampled_from(FORTH + BACK))
     def a_confirmation_is_killed(self, step):
         self.world.steps.at(step, PowerCut())
-        self.act(by_hand.confirm)
+        self.act(verdicts.confirm)
 
     @precondition(lambda self: self.world.systemd.is_at_work)
     @rule()

@@ -10,7 +10,7 @@ from agent.adapters.forge.conversation import Conversation
 from agent.adapters.forge.forgejo import ForgejoForge
 from agent.adapters.forge.github import GitHubForge
 from agent.adapters.forge.transport import Transport
-from agent.adapters.retries import Retries
+from agent.adapters.http.retries import Retries
 
 if TYPE_CHECKING:
     from agent.adapters.forge.rest import RestForge

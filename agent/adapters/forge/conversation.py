@@ -8,7 +8,7 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agent.adapters.forge.faults import IS_FORGE
-from agent.adapters.retries import Wait, can_pass, fault_of
+from agent.adapters.http.retries import Wait, can_pass, fault_of
 from agent.application import events
 from agent.domain.errors import ForgeError, Kind
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.adapters.forge.transport import Answer, Transport
-    from agent.adapters.retries import Retries
+    from agent.adapters.http.retries import Retries
     from agent.application.ports import Clock, EventSink
 
 _T = TypeVar("_T")

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.http_client import location_of
-from agent.adapters.web import named_cause, reason_of, refusal_of
+from agent.adapters.http.client import location_of
+from agent.adapters.http.support import named_cause, reason_of, refusal_of
 from agent.domain.errors import ForgeError, Kind
 from agent.domain.secrets import hide_secrets
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from agent.adapters.web import Watch
+    from agent.adapters.http.support import Watch
 
 IS_FORGE: Final = "is forge.url the URL of the forge's API?"
 _MAX_WORDS: Final = 300

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent import __version__
 from agent.adapters.forge import faults
-from agent.adapters.http_client import host_header, transport_for
+from agent.adapters.http.client import host_header, transport_for
+from agent.adapters.http.support import Watch, is_encoded, read_bounded, seconds_to_wait
 from agent.adapters.net import system_trust
-from agent.adapters.web import Watch, is_encoded, read_bounded, seconds_to_wait
 from agent.domain.errors import ForgeError, Kind
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from typing_extensions import override
 
-from agent.adapters.hydra import absence, models, outlook, paths, pending
+from agent.adapters.hydra import models, no_good_build, paths, pending, upcoming_builds
 from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
 from agent.application.ports import Hydra, Outlook
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from agent.adapters.http.retries import Retries
     from agent.adapters.hydra.transport import Answer
-    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink, Pending
     from agent.domain.build import Build
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.job import Job, Select
-    from agent.hydra_session import Session
+    from agent.lean.hydra_session import Session
 
 _NOT_FOUND: Final = 404
 _MAX_EVALS: Final = 5
@@ -87,7 +87,7 @@ class HydraClient(Hydra):
         if answer.is_redirect:
             return paths.build_id_of(answer)
         if answer.status == _NOT_FOUND:
-            raise await absence.explain(self._conversation, job, select, answer)
+            raise await no_good_build.explain(self._conversation, job, select, answer)
         models.refuse_bodies_without_json(answer)
         raise HydraError(
             Kind.HYDRA_WRONG_SHAPE,
@@ -137,7 +137,7 @@ class HydraClient(Hydra):
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
         if self._conversation.is_spared:
             return Outlook()
-        return await outlook.look(self._conversation, job, build)
+        return await upcoming_builds.look(self._conversation, job, build)
 
     @override
     async def pending(self, job: Job, build: Build, select: Select) -> Pending:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import tenacity
 
-from agent.adapters.retries import Retries, Wait, can_pass, fault_of
+from agent.adapters.http.retries import Retries, Wait, can_pass, fault_of
 from agent.application import events
 from agent.domain.errors import AgentError, HydraError, Kind
 

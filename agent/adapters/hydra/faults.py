@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_core import from_json
 
-from agent.adapters.web import named_cause, reason_of, refusal_of
+from agent.adapters.http.support import named_cause, reason_of, refusal_of
 from agent.domain.errors import HydraError, Kind
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from agent.adapters.web import Watch
+    from agent.adapters.http.support import Watch
 
 
 def timed_out(url: str, watch: Watch, seconds: float) -> HydraError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from agent.domain.errors import HydraError, Kind
-from agent.hydra_urls import build_id_in, job_page, path_below, segment, target_of
+from agent.lean.hydra_urls import build_id_in, job_page, path_below, segment, target_of
 
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer

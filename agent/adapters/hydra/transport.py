@@ -10,11 +10,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
-from agent.adapters.http_client import host_header, location_of, transport_for
-from agent.adapters.hydra import faults
-from agent.adapters.hydra.long_text import LongTextCutter
-from agent.adapters.net import system_trust
-from agent.adapters.web import (
+from agent.adapters.http.client import host_header, location_of, transport_for
+from agent.adapters.http.support import (
     Watch,
     is_encoded,
     raw_chunks,
@@ -22,9 +19,12 @@ from agent.adapters.web import (
     seconds_to_wait,
     without_credentials,
 )
+from agent.adapters.hydra import faults
+from agent.adapters.hydra.long_text import LongTextCutter
+from agent.adapters.net import system_trust
 from agent.domain.errors import HydraError, Kind
-from agent.hydra_session import Session
-from agent.slim import without_terminal_libraries
+from agent.lean.hydra_session import Session
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx

@@ -21,13 +21,13 @@ from agent.application.flake_update.ports import JobsetState, UpdateJobset
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build
 from agent.domain.job import Job, default_job_name
-from agent.hydra_session import Session
+from agent.lean.hydra_session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from agent.adapters.http.retries import Retries
     from agent.adapters.hydra.transport import Answer
-    from agent.adapters.retries import Retries
     from agent.application.ports import Clock, EventSink
 
 _NOT_FOUND: Final = 404

@@ -7,9 +7,9 @@ import signal
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from agent.adapters.probes.spoken import last_line
+from agent.adapters.probes.last_line import last_line
 from agent.adapters.process import ProgramMissingError, hear
-from agent.application.check import in_seconds
+from agent.application.watch.run_checks import in_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 

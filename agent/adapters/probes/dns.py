@@ -8,15 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.names import Address, resolve_all, why_unresolved
-from agent.application.check import in_seconds
+from agent.adapters.probes.resolver import Address, resolve_all, why_unresolved
+from agent.application.watch.run_checks import in_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.adapters.probes.turns import Resolve
+    from agent.adapters.probes.address_fallback import Resolve
     from agent.domain.check import DnsCheck
 
 _MAX_TOLD: Final = 4

@@ -20,15 +20,15 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
-from agent.adapters.http_client import Transport, host_header
+from agent.adapters.http.client import Transport, host_header
 from agent.adapters.net import system_trust
-from agent.adapters.probes.expression import ExpressionError, is_found
 from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.names import why_unresolved
-from agent.application.check import in_seconds
+from agent.adapters.probes.regex_search import ExpressionError, is_found
+from agent.adapters.probes.resolver import why_unresolved
+from agent.application.watch.run_checks import in_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
-from agent.slim import without_terminal_libraries
+from agent.lean.lean_imports import without_terminal_libraries
 
 with without_terminal_libraries():
     import httpx

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from agent.adapters.probes.address_fallback import ask_in_turn
 from agent.adapters.probes.echo import Echo, SocketRefusedError, why_unsent
 from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.names import Address, resolve
-from agent.adapters.probes.turns import ask_in_turn
+from agent.adapters.probes.resolver import Address, resolve
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from agent.adapters.probes.turns import Resolve
+    from agent.adapters.probes.address_fallback import Resolve
     from agent.domain.check import IcmpCheck
 
 

@@ -9,15 +9,15 @@ import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from agent.adapters.probes.address_fallback import ask_in_turn
 from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.names import Address, resolve
-from agent.adapters.probes.turns import ask_in_turn
-from agent.application.check import in_seconds
+from agent.adapters.probes.resolver import Address, resolve
+from agent.application.watch.run_checks import in_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from agent.adapters.probes.turns import Resolve
+    from agent.adapters.probes.address_fallback import Resolve
     from agent.domain.check import TcpCheck
 
 

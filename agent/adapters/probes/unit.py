@@ -6,9 +6,9 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from agent.adapters.probes.spoken import last_line
+from agent.adapters.probes.last_line import last_line
 from agent.adapters.process import ProgramMissingError, hear
-from agent.application.check import in_seconds
+from agent.application.watch.run_checks import in_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult, UnitCheck
 

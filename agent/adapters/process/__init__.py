@@ -1,15 +1,15 @@
 """Starts programs: the only package that does."""
 
-from agent.adapters.process.brief import Said, hear
-from agent.adapters.process.ended import Completed, ProgramMissingError
-from agent.adapters.process.runner import Runner, exit_code_of
-from agent.adapters.process.watched import (
+from agent.adapters.process.blocking import (
     ENDING_SIGNALS,
     ProgramFailedError,
     run_now,
     signals_held,
     watch_now,
 )
+from agent.adapters.process.capture import Said, hear
+from agent.adapters.process.result import Completed, ProgramMissingError
+from agent.adapters.process.runner import Runner, exit_code_of
 
 __all__ = [
     "ENDING_SIGNALS",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from agent.adapters.process.ended import Completed, missing
+from agent.adapters.process.result import Completed, missing
 from agent.application import events
 from agent.domain.secrets import hide_secrets
 

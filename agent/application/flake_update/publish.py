@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from agent.application.flake_update import events, notices
+from agent.application.flake_update import events, messages
 from agent.application.flake_update.compare import step
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.propose import Proposer
 from agent.application.report import error_fields
-from agent.application.uninterrupted import to_its_end
+from agent.application.shielded import to_its_end
 from agent.domain.errors import AgentError, Kind
 from agent.domain.flake_update.branch import Target
 from agent.domain.flake_update.report import proposal_body, title_of
@@ -153,4 +153,4 @@ async def _take_back(ports: UpdatePorts, revision: str, target: Target, look_at:
 async def _tell_left(ports: UpdatePorts, target: Target, look_at: str, error: AgentError) -> None:
     ports.sink.emit(events.BRANCH_LEFT, branch=target.name, **error_fields(error))
     if ports.notifier is not None:
-        await ports.notifier.notify(notices.branch_left(target.name, look_at))
+        await ports.notifier.notify(messages.branch_left(target.name, look_at))

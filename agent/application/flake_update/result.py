@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from agent.application.flake_update import notices
+from agent.application.flake_update import messages
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, ExitCode
 from agent.domain.flake_update.report import summary
@@ -65,10 +65,10 @@ class RunResult:
 def message_of(result: RunResult, look_at: str) -> Message:
     """Return what people are told of a run."""
     if result.error is not None:
-        return notices.failure(result.error, look_at)
+        return messages.failure(result.error, look_at)
     if result.outcome in (Outcome.PUSHED, Outcome.PROPOSED):
         hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
-        return notices.success(result.branch or "", hosts, result.proposal)
+        return messages.success(result.branch or "", hosts, result.proposal)
     url = result.proposal.url if result.proposal else None
     why = {
         Outcome.ALREADY_PROPOSED: f"the update is proposed already: {url}",
@@ -76,7 +76,7 @@ def message_of(result: RunResult, look_at: str) -> Message:
         Outcome.DECLINED: f"the update was declined: {url}",
         Outcome.HOSTS_UNCHANGED: "flake.lock has newer inputs, but no host changes",
     }
-    return notices.nothing(why.get(result.outcome, "flake.lock is already up to date"), url)
+    return messages.nothing(why.get(result.outcome, "flake.lock is already up to date"), url)
 
 
 def headline(result: RunResult) -> str:

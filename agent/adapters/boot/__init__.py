@@ -1,0 +1,1 @@
+"""The boot loader and its entries."""

@@ -1,0 +1,158 @@
+"""The boot loader: which system it starts by default, and one to be started just once."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.boot.entries import GrubEntries, SystemdBootEntries
+from agent.adapters.process import ProgramMissingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.adapters.process import Runner
+    from agent.domain.store_path import StorePath
+
+_TIMEOUT: Final = 60.0
+_PROGRAMS: Final = {"systemd-boot": "bootctl", "grub": "grub-reboot"}
+
+
+class BootLoader:
+    """Asks the files below `boot`, and tells the loader by its own commands."""
+
+    def __init__(self, runner: Runner, *, boot: Path, store_dir: Path) -> None:
+        self._runner = runner
+        self._boot = boot
+        self._known = (
+            SystemdBootEntries(boot, str(store_dir)),
+            GrubEntries(boot, str(store_dir)),
+        )
+
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
+        """Return the loader's name, if it can start a system just once, and then go back.
+
+        It goes back to `toplevel`, which has to have an entry, or else to what is its default now.
+        Which one is the default has to be clear: with a pattern (lanzaboote's `default nixos-*`),
+        or with the choice of the last boot, nobody can keep it on one system.
+        """
+        entries = self._entries()
+        default = entries.default() if entries else None
+        if entries is None or default is None or entries.entry_of(toplevel or default) is None:
+            return None
+        path = self._runner.environment.get("PATH")
+        return entries.name if shutil.which(_PROGRAMS[entries.name], path=path) else None
+
+    def default(self) -> StorePath | None:
+        """Return the system that is started by default; None where that is not clear."""
+        entries = self._entries()
+        return entries.default() if entries else None
+
+    def can_be_default(self, toplevel: StorePath) -> bool:
+        """Return whether systemd-boot has an entry of `toplevel`.
+
+        What GRUB starts by default its installer alone decides, and that knows generations only.
+        """
+        entries = self._entries()
+        is_known = isinstance(entries, SystemdBootEntries)
+        return is_known and entries is not None and entries.entry_of(toplevel) is not None
+
+    async def make_default(self, toplevel: StorePath) -> bool:
+        """Let systemd-boot start `toplevel` by default.
+
+        NixOS's installer does so for generations only, not for their specialisations.
+        """
+        entries = self._entries()
+        if not isinstance(entries, SystemdBootEntries) or not entries.make_default(toplevel):
+            return False
+        await self.forget_choices()
+        return entries.default() == toplevel
+
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had.
+
+        A default that somebody has chosen in the loader's menu (systemd-boot keeps it in a
+        variable, for ever) would stand above the one in its files: it is removed.
+        """
+        entries = self._entries()
+        entry = entries.entry_of(toplevel) if entries else None
+        if entries is None or entry is None:
+            return False
+        if entries.name == "grub":
+            return await self._run("grub-reboot", f"--boot-directory={self._boot}", entry)
+        await self.forget_choices()
+        return await self._run("bootctl", "set-oneshot", entry)
+
+    async def forget_once(self) -> None:
+        """Let the next boot be of the default again; never raises.
+
+        An empty word removes systemd-boot's variable (bootctl(1)); grub-reboot(8) writes
+        `next_entry` into the environment block.
+        """
+        entries = self._entries()
+        if entries is None:
+            return
+        if entries.name == "grub":
+            block = f"{self._boot}/grub/grubenv"
+            await self._run("grub-editenv", block, "unset", "next_entry")
+        else:
+            await self._run("bootctl", "set-oneshot", "")
+
+    async def forget_choices(self) -> None:
+        """Remove the default that somebody has chosen in systemd-boot's menu; never raises."""
+        entries = self._entries()
+        if entries is not None and entries.name == "systemd-boot":
+            await self._run("bootctl", "set-default", "")
+
+    async def bless(self) -> None:
+        """Tell systemd that this boot was a good one, where the loader counts; never raises.
+
+        systemd-bless-boot(8): it takes the counter from the entry's name.
+        """
+        entries = self._entries()
+        if isinstance(entries, SystemdBootEntries) and entries.are_counted():
+            await self._run("systemctl", "--no-block", "start", "systemd-bless-boot.service")
+
+    def _entries(self) -> SystemdBootEntries | GrubEntries | None:
+        """Return the files of the loader; None where there are none, or those of two."""
+        found = [entries for entries in self._known if entries.are_there()]
+        return found[0] if len(found) == 1 else None
+
+    async def _run(self, *argv: str) -> bool:
+        try:
+            return (await self._runner.run(argv, timeout=_TIMEOUT)).returncode == 0
+        except ProgramMissingError:
+            return False
+
+
+class NoLoader:
+    """What is not booted: nothing is known of it, and nothing can be told."""
+
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:  # noqa: ARG002 - the port's
+        """Return None."""
+        return None
+
+    def default(self) -> StorePath | None:
+        """Return None."""
+        return None
+
+    def can_be_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
+
+    async def make_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
+
+    async def boot_once(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
+        """Return False."""
+        return False
+
+    async def forget_once(self) -> None:
+        """Do nothing."""
+
+    async def forget_choices(self) -> None:
+        """Do nothing."""
+
+    async def bless(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,1 @@
+"""What is other for a user's home than for a host."""

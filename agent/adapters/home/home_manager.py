@@ -1,0 +1,136 @@
+"""Builds and activates homes, by nix and the activation package's own script.
+
+Not by `home-manager switch`: it passes `--no-update-lock-file` on to nix, but after the activation
+it builds the configuration's news, and ends with the fault of that. Where nothing may be built here
+no switch would ever end well (the program `home-manager`, `doSwitch` and `presentNews`). What it
+does before that is done here: build, set the profile, run `activate`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from agent.adapters.nix.commands import NIX
+from agent.adapters.nix.environment import confinement
+from agent.adapters.nix.source_faults import hint_for, unreachable_source
+from agent.adapters.process import ProgramMissingError
+from agent.application.ports import ActivationExit
+from agent.domain.errors import HostError, Kind, NixError
+from agent.domain.nix_options import split_flags
+from agent.domain.store_path import parse_store_path
+from agent.domain.target import HOME_MANAGER
+
+if TYPE_CHECKING:
+    from agent.adapters.process import Runner
+    from agent.application.ports import Profile, Systemd
+    from agent.domain.flake_reference import LockedFlakeReference
+    from agent.domain.origin import UrlPrefix
+    from agent.domain.policy import Action
+    from agent.domain.store_path import StorePath
+
+_TOLD = 5
+"""How many of the last lines of a failed build an error tells."""
+
+
+class HomeManagerCommand:
+    """What nixos-rebuild is for a system, for a home.
+
+    `settings` are options of `nix build`; `build_deadline` is in seconds.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        profile: Profile,
+        systemd: Systemd,
+        settings: tuple[str, ...],
+        build_deadline: float,
+        store_dir: str,
+        allow_insecure: tuple[UrlPrefix, ...] = (),
+    ) -> None:
+        self._runner = runner
+        self._confinement = confinement(runner.environment, settings, allow_insecure)
+        self._profile = profile
+        self._systemd = systemd
+        self._settings = split_flags(settings).arguments
+        self._build_deadline = build_deadline
+        self._store_dir = store_dir
+
+    def sweep(self) -> None:
+        """Do nothing: builds of homes leave no link."""
+
+    async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
+        """Return the activation package of the configuration `host`.
+
+        Raises:
+            NixError: NIX_MISSING, BUILD_ERROR, FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE.
+        """
+        installable = f"{flake}#{HOME_MANAGER.toplevel_of(host)}"
+        options = ("--no-link", "--json", "--no-update-lock-file", *self._settings)
+        try:
+            done = await self._runner.run(
+                (*NIX, "build", installable, *options),
+                timeout=self._build_deadline,
+                env=self._confinement,
+            )
+        except ProgramMissingError as error:
+            raise NixError(Kind.NIX_MISSING, str(error)) from error
+        if done.timed_out:
+            message = f"nix build took longer than {self._build_deadline:g} s"
+            raise NixError(Kind.NIX_TIMEOUT, message)
+        if done.returncode != 0:
+            said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_TOLD:]
+            raise NixError(
+                Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
+                f"nix build of {host} of {flake} ended with {done.returncode}: " + " ".join(said),
+                hint=hint_for(done.tail),
+            )
+        return self._built(done.stdout)
+
+    async def activate_flake(
+        self,
+        action: Action,
+        flake: LockedFlakeReference,
+        host: str,
+        specialisation: str | None = None,
+    ) -> ActivationExit:
+        """Activate what the flake describes: it was built before, so that this builds nothing.
+
+        Raises:
+            NixError: as `build`.
+        """
+        path = await self.build(flake, host)
+        return await self.activate_store_path(action, path, specialisation)
+
+    async def activate_store_path(
+        self, action: Action, path: StorePath, specialisation: str | None = None
+    ) -> ActivationExit:
+        """Set the profile, then run the package's own script."""
+        if action.moves_profile:
+            try:
+                await self._profile.set(path)
+            except HostError as error:
+                return ActivationExit(1, error.message)
+        return await self._systemd.activate(self._specialised(path, specialisation), action)
+
+    def _specialised(self, path: StorePath, name: str | None) -> StorePath:
+        if name is None:
+            return path
+        special = os.path.realpath(f"{path}/specialisation/{name}")
+        return parse_store_path(special, self._store_dir) or path
+
+    def _built(self, told: str) -> StorePath:
+        try:
+            answer: Any = json.loads(told)
+            text = answer[0]["outputs"]["out"]
+        except (ValueError, LookupError, TypeError) as error:
+            message = f"nix build told {told[:200]!r}"
+            raise NixError(Kind.NIX_NONSENSE, message) from error
+        path = parse_store_path(text, self._store_dir) if isinstance(text, str) else None
+        if path is None:
+            message = f"nix built {text!r:.200}, which is no path of {self._store_dir}"
+            raise NixError(Kind.NIX_NONSENSE, message)
+        return path

@@ -1,0 +1,1 @@
+"""HTTP as every client of the agent speaks it."""

@@ -1,0 +1,1 @@
+"""nix, nix-env and nixos-rebuild."""

@@ -1,0 +1,66 @@
+"""Asks the addresses of a host, one after the other, within a check's time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.adapters.probes.faults import is_about_target
+from agent.adapters.probes.resolver import Address, why_unresolved
+from agent.application.watch.run_checks import in_seconds
+from agent.application.working_time import WorkingTime
+from agent.domain.check import CheckResult
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.domain.check import IcmpCheck, TcpCheck
+
+    Resolve = Callable[[str], Awaitable[tuple[Address, ...]]]
+    Ask = Callable[[Address, float], Awaitable[tuple[CheckResult, bool]]]
+    """What one address says within so many seconds, and whether it is the answer."""
+
+
+async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -> CheckResult:
+    """Return what the first address says that has an answer; each gets its share of the time.
+
+    It is inconclusive only where none of them could be asked. Never raises.
+    """
+    loop = asyncio.get_running_loop()
+    left = check.timeout.total_seconds()
+    try:
+        async with WorkingTime(left) as time:
+            addresses = await resolve(check.host)
+            left -= time.used
+    except TimeoutError:
+        reason = f"name does not resolve within {in_seconds(check.timeout)}"
+        return CheckResult(check, is_well=False, reason=reason)
+    except (OSError, ValueError) as error:
+        return CheckResult(
+            check,
+            is_well=False,
+            reason=why_unresolved(error),
+            is_conclusive=is_about_target(error),
+        )
+    said: dict[str, CheckResult] = {}
+    for turn, address in enumerate(addresses):
+        share = left / (len(addresses) - turn)
+        began = loop.time()
+        result, is_answer = await ask(address, share)
+        left -= min(loop.time() - began, share)
+        if is_answer:
+            return result
+        said[address.text] = result
+    return CheckResult(
+        check,
+        is_well=False,
+        reason=_told({address: result.reason for address, result in said.items()}),
+        is_conclusive=not said or any(result.is_conclusive for result in said.values()),
+    )
+
+
+def _told(reasons: dict[str, str]) -> str:
+    """Return the reason for a person; what all addresses have in common is told once."""
+    if len(set(reasons.values())) > 1:
+        return "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
+    return next(iter(reasons.values()), "name does not resolve")

@@ -1,0 +1,1 @@
+"""What the agent keeps on disk: history, marks, locks and notes."""

@@ -1,0 +1,120 @@
+"""One agent at a time: an advisory lock on a file in the state directory."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.state_dir import make_private, state_fault
+from agent.domain.errors import Kind, LockedError
+from agent.lean.idle_poll import LOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.application.ports import Wait
+
+_MAX_NOTE: Final = 200
+_MODE: Final = 0o600
+"""Whoever may open the file may hold the lock, and keep the agent from its work."""
+
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+"""What a link leads to is nobody's lock, and is not to be written to."""
+
+
+class FileLock:
+    """`flock` on `agent.lock`; the kernel lets go of it however the process ends."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._file = state_dir / LOCK
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the lock for the length of a `with` block.
+
+        Raises:
+            LockedError: LOCKED, naming the holder's process.
+            HostError: the lock file cannot be made.
+        """
+        try:
+            make_private(self._file.parent)
+            handle = os.open(self._file, _OPEN | os.O_CREAT, _MODE)
+            os.fchmod(handle, _MODE)
+        except OSError as error:
+            raise state_fault(self._file, error) from error
+        try:
+            self._take(handle)
+            yield
+            # The idle path holds the lock without a note: none of an earlier holder may be left.
+            _note(handle, b"")
+        finally:
+            with suppress(OSError):  # the kernel has let go of it, whatever it says
+                os.close(handle)
+
+    @contextmanager
+    def waiting(self, wait: Wait) -> Iterator[None]:
+        """Hold a lock beside the lock, together with all who wait; where it can be had."""
+        with suppress(OSError):
+            make_private(self._file.parent)
+        handle = _opened(self._beside(wait), os.O_CREAT)
+        try:
+            if handle is not None:
+                with suppress(OSError):  # another process is just looking, and will look again
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield
+        finally:
+            if handle is not None:
+                with suppress(OSError):
+                    os.close(handle)
+
+    def is_waiting(self, wait: Wait) -> bool | None:
+        """Return whether the lock beside the lock is held by anybody."""
+        file = self._beside(wait)
+        handle = _opened(file)
+        if handle is None:
+            return None if file.exists() else False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        finally:
+            os.close(handle)
+        return False
+
+    def _beside(self, wait: Wait) -> Path:
+        return self._file.with_name(f"{LOCK}.{wait}")
+
+    def _take(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise state_fault(self._file, error) from error
+            note = os.pread(handle, _MAX_NOTE, 0).decode(errors="replace").strip()
+            holder = "".join(char for char in note if char.isprintable())
+            raise LockedError(
+                Kind.LOCKED,
+                f"another agent is at work: {holder or 'its process is unknown'}",
+                hint=f"it holds {self._file}",
+            ) from error
+        _note(handle, f"process {os.getpid()}\n".encode())
+
+
+def _note(handle: int, text: bytes) -> None:
+    """Leave the name of the holder, as far as it can be written: the lock is held all the same."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text, 0)
+
+
+def _opened(file: Path, flags: int = 0) -> int | None:
+    try:
+        return os.open(file, _OPEN | flags, _MODE)
+    except OSError:
+        return None

@@ -1,0 +1,194 @@
+"""The marks: links that are roots for the garbage collector, each changed by one rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.state.stopwatch import UPTIME, Stopwatch, Uptime
+from agent.adapters.whole_file import replace_file
+from agent.domain.errors import HostError, Kind
+from agent.domain.marks import UNREADABLE_HINT, Mark, Marks
+from agent.domain.store_path import parse_store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+    from pathlib import Path
+
+    from agent.domain.store_path import StorePath
+
+_MAX_NAME: Final = 256
+_UNDECIDED: Final = (Mark.PENDING, Mark.ROLLING_BACK)
+_SPECIALISATION: Final = ".specialisation"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.+?=-]{0,200}")
+"""What a name of a file in the store is made of."""
+_WATCH: Final = ".pending-for"
+"""A file beside the marks, which the garbage collector takes for no root."""
+
+
+class _UnreadableError(HostError):
+    """What stands in a mark's place is no link to a store path."""
+
+
+class MarkLinks:
+    """Keeps the marks in `marks_dir`, which is made where it is missing.
+
+    Of several processes that rename one mark exactly one succeeds: the kernel sees to it.
+    """
+
+    def __init__(self, marks_dir: Path, store_dir: Path, uptime: Uptime = UPTIME) -> None:
+        self._dir = marks_dir
+        self._store_dir = str(store_dir)
+        self._watch = Stopwatch(marks_dir / _WATCH, uptime)
+
+    def read(self) -> Marks:
+        """Return where the marks point, and which of them say nothing.
+
+        Raises:
+            HostError: MARKS_UNUSABLE, when the directory cannot be read.
+        """
+        found: dict[str, StorePath | None] = {}
+        unreadable: list[tuple[Mark, str]] = []
+        for mark in Mark:
+            try:
+                found[mark.replace("-", "_")] = self._read(mark)
+            except _UnreadableError as error:
+                unreadable.append((mark, error.message))
+        return Marks(**found, unreadable=tuple(unreadable))
+
+    def pending_for(self) -> timedelta | None:
+        """Return how long the host was up with the present `pending` or `rolling-back`.
+
+        The link's inode and time, which a rename keeps, say that it still is the same one; its
+        time says nothing else, since the clock may have been set after a boot.
+
+        Raises:
+            HostError: MARKS_UNUSABLE.
+        """
+        for mark in _UNDECIDED:
+            with self._faults_told(), suppress(FileNotFoundError):
+                link = (self._dir / mark).lstat()
+                return self._watch.look(f"{link.st_ino}:{link.st_mtime_ns}")
+        return None
+
+    def specialisation(self) -> str | None:
+        """Return the name in the file beside the marks; None if there is none, or no name in it."""
+        try:
+            with (self._dir / _SPECIALISATION).open("rb") as stream:
+                name = stream.read(_MAX_NAME).decode("ascii").strip()
+        except (OSError, ValueError):
+            return None
+        return name if _NAME.fullmatch(name) else None
+
+    def note_specialisation(self, name: str | None) -> None:
+        """Write the file, or remove it.
+
+        Raises:
+            HostError: MARKS_UNUSABLE.
+        """
+        file = self._dir / _SPECIALISATION
+        if name == self.specialisation():
+            return
+        with self._faults_told():
+            if name is None:
+                file.unlink(missing_ok=True)
+            else:
+                self._dir.mkdir(parents=True, exist_ok=True)
+                replace_file(file, f"{name}\n")
+            self._sync()
+
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        """Let a mark point to `toplevel`; what is left of a killed attempt is replaced."""
+        new = self._dir / f".{mark}.new"
+        with self._faults_told():
+            self._dir.mkdir(parents=True, exist_ok=True)
+            new.unlink(missing_ok=True)
+            new.symlink_to(toplevel)
+            self._make_way(mark)
+            new.replace(self._dir / mark)
+            self._sync()
+        if mark is Mark.PENDING:
+            self.pending_for()
+
+    def remove(self, mark: Mark) -> None:
+        """Remove a mark."""
+        with self._faults_told():
+            if (self._dir / mark).is_symlink():
+                (self._dir / mark).unlink(missing_ok=True)
+                self._try_sync()
+        if mark in _UNDECIDED:
+            self._watch.forget()
+
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        """Rename a mark that points to `toplevel`."""
+        if self._read(mark) != toplevel:
+            return False
+        with self._faults_told():
+            self._make_way(to)
+            try:
+                (self._dir / mark).rename(self._dir / to)
+            except FileNotFoundError:
+                return False
+            self._try_sync()
+        if mark in _UNDECIDED and to not in _UNDECIDED:
+            self._watch.forget()
+        return True
+
+    def _read(self, mark: Mark) -> StorePath | None:
+        link = self._dir / mark
+        with self._faults_told():
+            try:
+                target = str(link.readlink())
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise _unreadable(f"the mark {link} is no link") from error
+        path = parse_store_path(target, self._store_dir)
+        if path is None:
+            where = f"{target[:200]!r}, which is no path of {self._store_dir}"
+            raise _unreadable(f"the mark {link} leads to {where}")
+        return path
+
+    def _make_way(self, mark: Mark) -> None:
+        """Move a directory out of a mark's place; a link or a file is replaced by the rename."""
+        place = self._dir / mark
+        if place.is_dir() and not place.is_symlink():
+            place.rename(self._dir / f".{mark}.unreadable")
+
+    def _try_sync(self) -> None:
+        """The same for a change that has been made already, and that everybody sees by now.
+
+        It must not fail: the caller would take it that nothing is decided.
+        """
+        with suppress(OSError):
+            self._sync()
+
+    def _sync(self) -> None:
+        """Let the change survive a power failure."""
+        handle = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise HostError(
+                Kind.MARKS_UNUSABLE,
+                f"cannot use the marks in {self._dir}: {error.strerror}"
+                f" ({error.filename or self._dir})",
+                hint="the agent needs links there, and to write them, to keep the host safe",
+            ) from error
+
+
+def _unreadable(what: str) -> _UnreadableError:
+    return _UnreadableError(Kind.MARKS_UNUSABLE, what, hint=UNREADABLE_HINT)

@@ -1,0 +1,95 @@
+"""Keeps how long something has been seen on this host, in small files beside the marks."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.state.stopwatch import UPTIME, Uptime
+from agent.adapters.whole_file import replace_file
+from agent.domain.sighting import Moment, Sighting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_FILE: Final = 4096
+_LONGEST: Final = timedelta(days=36_500)
+"""No host is older: that is damage, and could not be counted on from."""
+_PREFIX: Final = "seen-"
+"""The garbage collector takes a file of such a name for no root."""
+
+
+class SightingFiles:
+    """Writes one file a name into `directory`; what is lost or unreadable there was never seen.
+
+    Nothing raises: where it cannot be written, each look is the first.
+    """
+
+    def __init__(self, directory: Path, uptime: Uptime = UPTIME) -> None:
+        self._directory = directory
+        self._uptime = uptime
+
+    def moment(self, now: datetime, *, is_clock_right: bool) -> Moment:
+        """Return the present moment; uptime and boot id are the kernel's."""
+        uptime = timedelta(seconds=self._uptime.seconds())
+        return Moment(now, is_clock_right, self._uptime.boot_id(), uptime)
+
+    def last(self, name: str) -> Sighting | None:
+        """Return what was seen last."""
+        try:
+            # Not blocked by what is no file, nor led elsewhere by a link.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self._file(name), flags), "rb") as stream:  # noqa: PTH123 - a descriptor
+                return _parse(stream.read(_MAX_FILE))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            return None
+
+    def keep(self, name: str, sighting: Sighting) -> None:
+        """Write down what is seen, in one step."""
+        file = self._file(name)
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, _serialise(sighting))
+
+    def forget(self, name: str) -> None:
+        """Note that it is gone: the next sighting is the first."""
+        with suppress(OSError):
+            self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return self._directory / f"{_PREFIX}{name}"
+
+
+def _serialise(sighting: Sighting) -> str:
+    at = sighting.at
+    return json.dumps(
+        {
+            "about": sighting.about,
+            "age": sighting.age.total_seconds(),
+            "now": at.now.isoformat(),
+            "is_clock_right": at.is_clock_right,
+            "boot_id": at.boot_id,
+            "uptime": at.uptime.total_seconds(),
+        }
+    )
+
+
+def _parse(text: bytes) -> Sighting:
+    """Return a sighting as it was written.
+
+    Raises:
+        ValueError, TypeError, KeyError, RecursionError, OverflowError: it is none.
+    """
+    said = json.loads(text)
+    now = datetime.fromisoformat(said["now"])
+    age, uptime = (timedelta(seconds=said[name]) for name in ("age", "uptime"))
+    about, boot_id = said["about"], said["boot_id"]
+    if now.tzinfo is None or min(age, uptime) < timedelta(0) or max(age, uptime) > _LONGEST:
+        raise ValueError("no sighting")
+    if not isinstance(about, str) or not isinstance(boot_id, str):
+        raise TypeError("no sighting")
+    at = Moment(now.astimezone(UTC), said["is_clock_right"] is True, boot_id, uptime)
+    return Sighting(about, age, at)

@@ -1,0 +1,1 @@
+"""Changes the host: fetches, activates, reboots, and recovers what was cut short."""

@@ -1,0 +1,1 @@
+"""What follows an activation: the findings, the verdict, and the way back."""

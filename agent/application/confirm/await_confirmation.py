@@ -1,0 +1,215 @@
+"""Lets the new system's agent confirm its own system, and ends what that agent cannot."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.act.recover import begin_again, record_of
+from agent.application.confirm.confirm import action_back, confirm_pending, tell_decided, why_held
+from agent.application.confirm.own_settings import judged_by_its_own
+from agent.application.confirm.roll_back import roll_back
+from agent.application.ports import Wait
+from agent.application.report import error_fields
+from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
+from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
+from agent.domain.unit_names import CONFIRM_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.application.ports import Ports, UnitStatus
+    from agent.application.run import Run
+    from agent.domain.store_path import StorePath
+
+_POLL = 0.5
+_SLACK = 30.0
+"""Seconds that a confirmation may take beyond its own limits, before it counts as hung."""
+_ASKED = 10
+"""How often systemd is asked to start the unit, while it gives no answer."""
+_SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
+
+
+async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
+    """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
+
+    The running system's confirm unit is started up to `starts` times; where that system has none,
+    this process judges it itself. The lock must be free. With `waits` false a lock that somebody
+    holds does not keep the roll-back from an agent that cannot confirm.
+
+    It is judged by its own settings, as far as this process has a say.
+
+    Raises:
+        AgentError: a roll-back did not succeed, or the lock is held.
+    """
+    with judged_by_its_own(run, toplevel):
+        await _see_through(run, toplevel, starts=starts, waits=waits)
+
+
+async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool) -> None:
+    ports = run.ports
+    running = ports.host.systems().running
+    if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):
+        with lock_if_free(run, waits=waits):
+            run.record = record_of(run, toplevel)
+            await confirm_pending(run, toplevel)
+        return
+    run.report.is_recorded_elsewhere = True
+    trouble = ""
+    for _ in range(starts):
+        ports.sink.emit(events.CONFIRMATION_HANDED_OVER, unit=CONFIRM_UNIT, toplevel=toplevel)
+        try:
+            is_started = await _start(ports)
+        except HostError as error:
+            trouble = error.message
+            continue
+        with run.report.step("confirm", ports.clock):
+            status = await _ended(run, toplevel) if is_started else _SILENT
+        if _is_decided(run, toplevel):
+            tell_decided(run, toplevel)
+            return
+        if status is None:
+            _tell_pending(run, toplevel)
+            return
+        if isinstance(status, str):
+            await _look_without_it(run, toplevel, status, waits=waits)
+            return
+        if status.exit_status == ExitCode.HELD:
+            _tell_pending(run, toplevel)
+            return
+        trouble = f"{CONFIRM_UNIT} ended with {status.exit_status} ({status.result})"
+        ports.sink.emit(
+            events.CONFIRM_UNIT_ENDED,
+            unit=CONFIRM_UNIT,
+            result=status.result,
+            exit_status=status.exit_status,
+        )
+    with lock_if_free(run, waits=waits):
+        await _end_it(run, toplevel, trouble)
+
+
+async def _start(ports: Ports) -> bool:
+    """Start the unit, or let one look now that would look later; False if systemd is silent."""
+    is_later = ports.lock.is_waiting(Wait.LATER) is True
+    for _ in range(_ASKED):
+        if await ports.systemd.start(CONFIRM_UNIT, afresh=is_later):
+            return True
+        await ports.clock.sleep(_POLL)
+    return False
+
+
+async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | str | None:
+    """Wait until the unit has decided or ended, or will look again later: None.
+
+    A hung one is given up. Only an unbroken watch proves that it hangs; its time begins when it has
+    its turn, and one that never has it does not hang. Return a sentence where nobody knows what
+    becomes of it.
+    """
+    ports, wanted = run.ports, run.policy.confirm
+    limit = (wanted.settle + wanted.deadline + run.policy.activate_deadline).total_seconds()
+    last_turn = end = ports.clock.elapsed() + limit + _SLACK
+    is_unbroken = True
+    while True:
+        status = await ports.systemd.status(CONFIRM_UNIT)
+        if status is None or status.load_state == "not-found":  # which cannot be: it was started
+            status, is_unbroken = None, False
+        if _is_decided(run, toplevel) or not (status is None or status.is_at_work):
+            return status or _SILENT
+        if ports.lock.is_waiting(Wait.LATER) is True:
+            return None
+        now, is_waiting = ports.clock.elapsed(), ports.lock.is_waiting(Wait.TURN) is not False
+        if is_waiting:
+            end = now + limit + _SLACK
+        if is_waiting and now >= last_turn:
+            return f"{CONFIRM_UNIT} waits for another agent, or for an activation, to end"
+        if now >= end:
+            return status if status is not None and is_unbroken else _SILENT
+        await ports.clock.sleep(_POLL)
+
+
+async def _look_without_it(run: Run, toplevel: StorePath, doubt: str, *, waits: bool) -> None:
+    """Judge in the place of an agent of which nobody knows what becomes of it.
+
+    It may be at work, so that nothing is confirmed past it. A system that proves broken all the
+    same is rolled back from.
+    """
+    run.report.is_recorded_elsewhere = False
+    with lock_if_free(run, waits=waits):
+        if _is_decided(run, toplevel):
+            tell_decided(run, toplevel)
+        elif run.ports.marks.read().rolling_back == toplevel:
+            await begin_again(run, toplevel)
+            tell_decided(run, toplevel)
+        else:
+            run.record = record_of(run, toplevel)
+            await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
+
+
+def _is_decided(run: Run, toplevel: StorePath) -> bool:
+    marks = run.ports.marks.read()
+    return toplevel not in (marks.pending, marks.rolling_back)
+
+
+def _tell_pending(run: Run, toplevel: StorePath) -> None:
+    run.report.outcome = Outcome.PENDING
+    run.report.reasons = record_of(run, toplevel).reasons or (
+        ("inconclusive", "the new system's agent could not judge it yet"),
+    )
+
+
+async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
+    """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
+    ports = run.ports
+    if _is_decided(run, toplevel):
+        tell_decided(run, toplevel)
+        return
+    if ports.marks.read().rolling_back == toplevel:
+        await begin_again(run, toplevel)
+        tell_decided(run, toplevel)
+        return
+    run.report.is_recorded_elsewhere = False
+    run.record = record_of(run, toplevel)
+    reasons = ((Kind.CONFIRM_UNIT_FAILED, trouble),)
+    held = why_held(run, toplevel)
+    ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        rolls_back=not held,
+    )
+    if held:
+        run.report.outcome = Outcome.PENDING
+        run.report.reasons = (("confirmation-failed", held), *reasons)
+        return
+    action = action_back(ports, run.record, toplevel)
+    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
+        tell_decided(run, toplevel)
+        return
+    run.report.error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")
+    ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
+
+
+@contextmanager
+def lock_if_free(run: Run, *, waits: bool) -> Iterator[None]:
+    """Hold the lock; without `waits`, go on where an agent that hangs has it.
+
+    A lock that cannot be made, on a full disk, keeps nobody from deciding: the marks are safe.
+
+    Raises:
+        LockedError: somebody has it, with `waits`.
+    """
+    held = run.ports.lock.hold()
+    try:
+        held.__enter__()
+    except (LockedError, HostError) as error:
+        if waits and isinstance(error, LockedError):
+            raise
+        run.ports.sink.emit(events.LOCK_IGNORED, **error_fields(error))
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)

@@ -1,0 +1,424 @@
+"""Brings the confirmed system back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.act.own_activation import disown, invocation_noted, make_way
+from agent.application.act.rival_activation import keep_profile, spare
+from agent.application.act.specialisation import what_ran
+from agent.application.report import error_fields
+from agent.application.watch.observe import find_inhibitors
+from agent.domain.activation import is_busy, is_inhibited
+from agent.domain.errors import HostError, JournalError, Kind
+from agent.domain.marks import Mark
+from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial, Fault, Standing, fault_of
+from agent.domain.policy import Action, RebootMode
+from agent.domain.switch_output import last_words
+from agent.domain.systems import inhibitor_reason
+
+if TYPE_CHECKING:
+    from agent.application.ports import ActivationExit, Ports
+    from agent.application.run import Run
+    from agent.domain.confirmation import Reason
+    from agent.domain.store_path import StorePath
+
+BY_HAND = "by-hand"
+"""The name of a person's reason, which is told as `PERSON: REASON`."""
+_LONGEST = 300
+"""Characters of switch-to-configuration's last words in an error."""
+_ATTEMPTS = 3
+"""How often a roll-back waits for somebody else's activation to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """One roll-back: which system is left, for which, how it came here, and why it is left."""
+
+    failed: StorePath
+    target: StorePath
+    action: Action
+    reasons: tuple[Reason, ...]
+    special: StorePath
+    """What of the target ran before: itself, or a specialisation of it."""
+
+
+async def roll_back(
+    run: Run, failed: StorePath, action: Action, cause: Fault | None, reasons: tuple[Reason, ...]
+) -> bool:
+    """Activate the confirmed system in place of `failed`; False if somebody else has decided.
+
+    `run.record` is the row of the upgrade. The history is written where it can be: a full disk
+    does not keep a broken system. Until all is done the mark `rolling-back` stays, and whoever
+    comes next begins again.
+
+    Raises:
+        HostError: NO_CONFIRMED_SYSTEM, before anything is changed; ROLL_BACK_FAILED, with what the
+            host shows; ROLL_BACK_NEEDS_REBOOT: the confirmed system is what the host boots next.
+        ActivationError: ACTIVATION_BUSY: another activation does not end; nothing was done.
+    """
+    ports = run.ports
+    marks = ports.marks.read()
+    if failed not in (marks.pending, marks.left):
+        ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
+        return False
+    target = marks.confirmed
+    if target is None or target == failed:
+        raise HostError(
+            Kind.NO_CONFIRMED_SYSTEM,
+            f"{failed} should be rolled back from, and there is no other confirmed system",
+            hint="activate a good system by hand, then `agent confirm --force`",
+        )
+    if failed != marks.left and not ports.marks.move(Mark.PENDING, failed, Mark.ROLLING_BACK):
+        ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
+        return False
+    if marks.tested == failed:
+        with suppress(HostError):  # it is tidied up; a broken system does not stay for that
+            ports.marks.remove(Mark.TESTED)
+    earlier = run.record
+    special = what_ran(run, target)
+    _write_down(run, failed, cause, reasons, target)
+    await make_way(run, earlier, failed)
+    action = await spare(run.of(earlier), failed, target, action)
+    if await _bring_back(run, _Back(failed, target, action, reasons, special)):
+        return True
+    is_leaving = ports.marks.read().rebooting_back == failed
+    mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
+    ports.marks.move(mark, failed, Mark.ROLLED_BACK)
+    run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
+    await ports.systemd.disarm()
+    close(run, failed)
+    ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
+    return True
+
+
+async def _bring_back(run: Run, back: _Back) -> bool:
+    """Have the target run again, as what of it ran, or by a reboot that is asked for: True then.
+
+    What NixOS refuses to switch to is gone back to by a reboot, whatever `reboot.mode` says.
+    """
+    ports, failed, target = run.ports, back.failed, back.target
+    if _is_left_already(run, failed, target):
+        await _leave_to_another(run, replace(back, action=Action.BOOT))
+        return False
+    is_second_boot = ports.marks.read().rebooting_back == failed
+    if is_second_boot and _has_booted(ports, target) and _is_back(ports, back):
+        return False
+    inhibited = (
+        ""
+        if back.action is Action.BOOT
+        else inhibitor_reason(find_inhibitors(ports.host, back.special))
+    )
+    if not is_second_boot and await _reboot_back(run, back, inhibited):
+        return True
+    if not inhibited:
+        inhibited = await _activate(run, back)
+        if not inhibited:
+            return False
+        if not is_second_boot and await _reboot_back(run, back, inhibited):
+            return True
+    raise await _leave_to_a_person(run, back, inhibited)
+
+
+def _is_left_already(run: Run, failed: StorePath, target: StorePath) -> bool:
+    """Whether a person has brought another system here since: that one stays.
+
+    The upgrade has found `run.record.previous` here.
+    """
+    host = run.ports.host
+    known = host.equivalents(failed) | host.equivalents(target) | {run.record.previous}
+    running = host.systems().running
+    return running is not None and running not in known
+
+
+async def _leave_to_another(run: Run, back: _Back) -> None:
+    """Take back only what the next boot would bring, and leave what runs."""
+    systems = run.ports.host.systems()
+    run.ports.sink.emit(
+        events.ROLL_BACK_LEFT,
+        toplevel=back.failed,
+        running=systems.running,
+        profile=systems.profile,
+    )
+    run.record = replace(run.record, target=systems.running)
+    if systems.profile in run.ports.host.equivalents(back.failed):
+        await _activate(run, back)
+
+
+def close(run: Run, failed: StorePath) -> bool:
+    """Let the history tell that the roll-back is done; its mark stays until it does."""
+    is_held = _deny(run, failed)
+    is_noted = run.try_note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now())
+    if is_held and is_noted:
+        run.ports.marks.remove(Mark.ROLLED_BACK)
+    return is_held and is_noted
+
+
+def held_as(run: Run, failed: StorePath, cause: Fault | None) -> Fault | None:
+    """Return how `failed` is held when it is rolled back from, as far as the history tells."""
+    return fault_of(cause, _standing(run.ports, failed))
+
+
+def _write_down(
+    run: Run, failed: StorePath, cause: Fault | None, reasons: tuple[Reason, ...], target: StorePath
+) -> None:
+    """Commit the phase, and with it the denial if there is to be one."""
+    ports, fault = run.ports, held_as(run, failed, cause)
+    ports.sink.emit(
+        events.ROLL_BACK_STARTED,
+        toplevel=failed,
+        target=target,
+        fault=fault,
+        reasons=_told(reasons),
+    )
+    run.try_note(
+        Outcome.ROLLING_BACK,
+        fault=fault,
+        toplevel=failed,
+        reasons=reasons,
+        target=target,
+    )
+    _deny(run, failed)
+
+
+def _deny(run: Run, failed: StorePath) -> bool:
+    """Deny what the row says is broken, unless it is denied; False if that cannot be written."""
+    ports, record = run.ports, run.record
+    if record.fault != Fault.BROKEN or _standing(ports, failed).denial is not None:
+        return True
+    told, by = _why_denied(run)
+    denial = Denial(failed, told, ports.clock.now(), by, record.build_id)
+    try:
+        ports.journal.deny(denial, record)
+    except JournalError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return False
+    ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
+    return True
+
+
+def _why_denied(run: Run) -> tuple[str, str]:
+    """Return the bare reason of a denial, and who denies: after a kill, another run does it."""
+    sentences = [sentence for _, sentence in run.record.reasons]
+    if [name for name, _ in run.record.reasons] == [BY_HAND]:
+        person, is_named, reason = sentences[0].partition(": ")
+        if is_named:
+            return reason, person
+    return "; ".join(sentences), run.settings.by
+
+
+def _standing(ports: Ports, path: StorePath) -> Standing:
+    try:
+        return ports.journal.standing_of(path, ports.clock.now())
+    except JournalError as error:
+        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
+        return Standing()
+
+
+async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
+    """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
+
+    It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
+    was rolled back from before left by another one: the services are switched back, and its kernel
+    goes with the next reboot that an upgrade needs. `inhibited` is why they cannot be.
+    """
+    ports, failed, target = run.ports, back.failed, back.target
+    if ports.host.systems().is_container or _standing(ports, failed).roll_backs:
+        return False
+    if not inhibited and not (
+        run.policy.reboot_mode is not RebootMode.NEVER
+        and back.action is Action.SWITCH
+        and _has_booted(ports, failed)
+    ):
+        return False
+    try:
+        if not await _stage_back(run, back):
+            return False
+        ports.marks.move(Mark.ROLLING_BACK, failed, Mark.REBOOTING_BACK)
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        return False
+    await ports.systemd.disarm()
+    ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
+    run.report.outcome, run.report.reasons = Outcome.REBOOTING, back.reasons
+    try:
+        # Past logind: it may not have come up, and a broken host waits for nobody.
+        await ports.host.reboot(forced=True)
+    except HostError as error:
+        ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        return False
+    return True
+
+
+async def _stage_back(run: Run, back: _Back) -> bool:
+    """Let the host's next boot be of the confirmed system; False if the loader does not say so.
+
+    Raises:
+        HostError: the profile cannot be set, or its installer not be started.
+    """
+    ports = run.ports
+    with run.report.step("roll-back", ports.clock):
+        await ports.profile.set(back.target)
+        await _make_room(run, back.failed)
+        ended = await _switch(run, back.failed, back.target, Action.BOOT)
+        await ports.loader.forget_choices()
+        if back.special != back.target:
+            # Where the loader cannot do that, its base is booted, and switched from afterwards.
+            await ports.loader.make_default(back.special)
+    defaults = (None, back.target, back.special)
+    return ended.returncode == 0 and ports.loader.default() in defaults
+
+
+async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
+    """Stage the confirmed system, and return the fault that says what a person has to run.
+
+    Runs until then find it staged, and have nothing to write.
+    """
+    host, loader = run.ports.host, run.ports.loader
+    is_default = loader.default() in (back.target, back.special)
+    is_there = host.systems().profile == back.target and is_default
+    try:
+        is_staged = is_there or await _stage_back(run, back)
+    except HostError as error:
+        run.ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+        is_staged = False
+    boot = "" if is_staged else f"{back.target}/bin/switch-to-configuration boot && "
+    command = f"{boot}systemctl reboot"
+    run.ports.sink.emit(
+        events.ROLL_BACK_NEEDS_REBOOT,
+        toplevel=back.failed,
+        target=back.target,
+        reason=inhibited,
+        command=command,
+    )
+    running = run.ports.host.systems().running or "unknown"
+    return HostError(
+        Kind.ROLL_BACK_NEEDS_REBOOT,
+        f"only a reboot can start the confirmed {back.target} again ({inhibited}), and the agent"
+        f" may do none here, or no other; the running system is still {running}",
+        hint=f"run `{command}`",
+    )
+
+
+async def _activate(run: Run, back: _Back) -> str:
+    """Activate the confirmed system; return why only a reboot can, if it was refused for that.
+
+    Raises:
+        HostError: ROLL_BACK_FAILED.
+    """
+    ports, failed, target, action = run.ports, back.failed, back.target, back.action
+    with run.report.step("roll-back", ports.clock):
+        if action.moves_profile:
+            await _set_profile(run, back)
+            await _make_room(run, failed)
+        ended = await _switch(run, failed, _activated(back, action), action)
+        if not _is_back(ports, back) and is_inhibited(ended.returncode, ended.tail):
+            return inhibitor_reason(("as switch-to-configuration says",))
+        if action.moves_profile:
+            await keep_profile(ports, target)
+        if not _is_back(ports, back) and action is Action.SWITCH:
+            # Where the boot loader cannot be written, the services can still be had back.
+            ended = await _switch(run, failed, back.special, Action.TEST)
+        if back.special != target and action.moves_profile:
+            await _start_special_by_default(run, back)
+    if not _is_back(ports, back):
+        systems = ports.host.systems()
+        raise HostError(
+            Kind.ROLL_BACK_FAILED,
+            f"{action} to the confirmed {target} ended with"
+            f" {ended.returncode} ({last_words(ended.tail)[:_LONGEST]}); the running system is"
+            f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
+            hint="the next run tries again; `agent status` tells where the host is",
+        )
+    _tell_shortfall(ports, back, ended)
+    return ""
+
+
+def _activated(back: _Back, action: Action) -> StorePath:
+    """Return whose switch-to-configuration runs: a generation alone can be booted by `boot`."""
+    return back.target if action is Action.BOOT else back.special
+
+
+async def _start_special_by_default(run: Run, back: _Back) -> None:
+    """Let the loader start what ran; a specialisation's own installer makes nothing the default."""
+    loader = run.ports.loader
+    if loader.default() not in (back.target, back.special):
+        await _switch(run, back.failed, back.target, Action.BOOT)
+    await loader.make_default(back.special)
+
+
+async def _set_profile(run: Run, back: _Back) -> None:
+    """Set the profile; where it cannot be changed, the services at least can be had back."""
+    try:
+        await run.ports.profile.set(back.target)
+    except HostError:
+        if back.action is Action.SWITCH:
+            await _switch(run, back.failed, back.special, Action.TEST)
+        raise
+
+
+async def _make_room(run: Run, failed: StorePath) -> None:
+    """Installing the boot loader writes every generation's entry: a full partition fails again.
+
+    A fault here is no reason to leave the broken system running: the loader will tell.
+    """
+    ports = run.ports
+    with suppress(HostError):
+        boot = ports.host.free_space().boot
+        if boot is None or boot >= run.policy.boot_reserve:
+            return
+        count = await ports.profile.remove_generations(failed)
+        if count:
+            ports.sink.emit(events.GENERATIONS_REMOVED, toplevel=failed, count=count)
+
+
+async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action) -> ActivationExit:
+    """Activate `target`; if another activation is first, wait for it to end."""
+    ended = await _switch_now(run, target, action)
+    for _ in range(_ATTEMPTS - 1):
+        if not is_busy(ended.returncode, ended.tail):
+            break
+        disown(run)
+        await make_way(run, run.record, failed)
+        ended = await _switch_now(run, target, action)
+    return ended
+
+
+async def _switch_now(run: Run, target: StorePath, action: Action) -> ActivationExit:
+    async with invocation_noted(run, target):
+        return await run.ports.systemd.activate(target, action)
+
+
+def _has_booted(ports: Ports, toplevel: StorePath) -> bool:
+    """Whether the host has booted a system, and still runs it."""
+    systems = ports.host.systems()
+    same = ports.host.equivalents(toplevel)
+    return systems.booted in same and systems.running in same
+
+
+def _is_back(ports: Ports, back: _Back) -> bool:
+    systems, action = ports.host.systems(), back.action
+    same = {back.special} if back.special != back.target else ports.host.equivalents(back.target)
+    return (systems.running in same or action is Action.BOOT) and (
+        systems.profile == back.target or not action.moves_profile
+    )
+
+
+def _tell_shortfall(ports: Ports, back: _Back, ended: ActivationExit) -> None:
+    target, default = back.target, ports.loader.default()
+    is_wrong = back.action.moves_profile and default not in (None, target, back.special)
+    if is_wrong or ended.returncode != 0:
+        ports.sink.emit(
+            events.ROLL_BACK_INCOMPLETE,
+            target=target,
+            boot_default=default if is_wrong else None,
+            returncode=ended.returncode,
+        )
+
+
+def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in reasons]

@@ -1,0 +1,1 @@
+"""What a person asks for: a verdict, a pause, a reboot."""

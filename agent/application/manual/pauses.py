@@ -1,0 +1,110 @@
+"""A person's part: pause, resume, and the reboot that waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.act.reboot import cancel_announced, reboot
+from agent.application.act.recover import recover_all, require_readable
+from agent.application.run import begin, carry_out
+from agent.application.watch.observe import find_inhibitors
+from agent.domain.decide import reboot_reason
+from agent.domain.errors import HostError, Kind
+from agent.domain.gates import judge_denied
+from agent.domain.outcome import Outcome
+from agent.domain.pause import Pause
+from agent.domain.recovery import Step
+from agent.domain.systems import reboot_need
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from agent.application.ports import Ports
+    from agent.application.report import Report
+    from agent.application.run import Run, RunSettings
+    from agent.domain.policy import Policy
+
+
+async def pause(
+    ports: Ports, settings: RunSettings, reason: str, length: timedelta | None
+) -> Pause:
+    """Keep the agent from upgrading and rebooting; an announced reboot is taken back.
+
+    Raises:
+        AgentError: the agenda cannot be written.
+    """
+    now = ports.clock.now()
+    begun = Pause(reason, settings.by, now, None if length is None else now + length)
+    ports.agenda.set_pause(begun)
+    ports.idle_note.forget()
+    ports.sink.emit(
+        events.PAUSE_BEGUN,
+        reason=reason,
+        by=begun.by,
+        until=begun.until and begun.until.isoformat(),
+    )
+    waiting = ports.host.systems().profile
+    if waiting is not None:
+        await cancel_announced(ports, waiting, f"paused by {begun.by}: {reason}")
+    return begun
+
+
+async def resume(ports: Ports, settings: RunSettings) -> None:
+    """End the pause; the next run goes on.
+
+    Raises:
+        HostError: there is none (NOTHING_HELD).
+    """
+    if ports.agenda.pause(ports.clock.now()) is None:
+        raise HostError(Kind.NOTHING_HELD, "upgrades are not paused")
+    ports.agenda.set_pause(None)
+    ports.idle_note.forget()
+    ports.sink.emit(events.PAUSE_ENDED, by=settings.by)
+
+
+async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
+    """Do the reboot that waits, if it is allowed now; the report says what is in its way."""
+
+    async def body(run: Run) -> None:
+        with ports.lock.hold():
+            step = await recover_all(run)
+            if step is not Step.NOTHING:
+                run.report.outcome = Outcome.HELD
+                run.report.reasons = (("recovery", f"first the upgrade under way: {step}"),)
+                return
+            require_readable(ports.marks.read())
+            await _reboot(run)
+
+    return await carry_out(begin(ports, policy, settings), body)
+
+
+async def _reboot(run: Run) -> None:
+    ports = run.ports
+    systems = ports.host.systems()
+    run.report.systems = systems
+    profile = systems.profile
+    reason = "" if profile is None else _reason(ports)
+    if profile is None or not reason or systems.is_container:
+        run.report.outcome = Outcome.NOTHING_TO_DO
+        return
+    denied = judge_denied(ports.journal.standing_of(profile, ports.clock.now()))
+    if not denied.is_open:
+        run.report.outcome = Outcome.HELD
+        run.report.reasons = (("reboot", reason), (denied.gate, denied.reason))
+        return
+    if await reboot(run, profile, reason, None, systems) is not None:
+        run.report.outcome = Outcome.HELD
+
+
+def _reason(ports: Ports) -> str:
+    """Return why the profile's system waits for a reboot; empty if it does not."""
+    host, systems = ports.host, ports.host.systems()
+    booted = host.boot_artifacts(systems.booted) if systems.booted else None
+    assert systems.profile is not None  # noqa: S101 - the caller has looked
+    wanted = host.boot_artifacts(host.counterpart(systems.profile))
+    return reboot_reason(
+        reboot_need(booted, wanted),
+        find_inhibitors(host, host.counterpart(systems.profile)),
+        is_running=systems.running in host.equivalents(systems.profile),
+    )

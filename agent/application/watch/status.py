@@ -1,0 +1,149 @@
+"""What a run would do now, and why: everything is asked, nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.application.act.reboot import ask_reboot
+from agent.application.act.recover import next_step, require_readable
+from agent.application.history import run_fields
+from agent.application.ports import Outlook, Pending
+from agent.application.report import candidate_fields, error_fields
+from agent.application.run import begin
+from agent.application.watch.ask_gates import ask_gates
+from agent.application.watch.observe import find_candidate, look_at_host
+from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
+from agent.domain.errors import AgentError
+from agent.domain.marks import Marks
+from agent.domain.reboot import Go, Wait
+from agent.domain.recovery import Step
+
+if TYPE_CHECKING:
+    from agent.application.ports import Ports, RunRecord
+    from agent.application.run import RunSettings
+    from agent.domain.candidate import Candidate
+    from agent.domain.gates import Judgement
+    from agent.domain.policy import Policy
+    from agent.domain.systems import Systems
+
+
+@dataclass
+class Status:
+    """What is known; a part that could not be asked is missing, and `error` says why."""
+
+    systems: Systems | None = None
+    marks: Marks = field(default_factory=Marks)
+    last_run: RunRecord | None = None
+    recovery: Step = Step.NOTHING
+    """What an earlier run has left to be done first."""
+    candidate: Candidate | None = None
+    decision: Decision | None = None
+    gates: list[Judgement] = field(default_factory=list)
+    loader_fallback: str | None = None
+    """The boot loader, if it can start a new system just once; None: it cannot."""
+    reboot: Go | Wait | None = None
+    """Whether the reboot that is needed may be done now; None if none is."""
+    outlook: Outlook = field(default_factory=Outlook)
+    pending: Pending = field(default_factory=Pending)
+    error: AgentError | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """The name of what a run would do, gates included."""
+        if self.decision is None:
+            return None
+        if held_by(self.decision, self.gates):
+            return Hold.name
+        if isinstance(self.decision, Reboot) and isinstance(self.reboot, Wait):
+            return AwaitReboot.name
+        return self.decision.name
+
+    def fields(self, *, is_booted: bool = True) -> dict[str, object]:
+        """Return the status for a program; of a home nothing `is_booted`."""
+        fields: dict[str, object] = {
+            "running": self.systems.running if self.systems else None,
+            "booted": self.systems.booted if self.systems else None,
+            "profile": self.systems.profile if self.systems else None,
+            "confirmed": self.marks.confirmed,
+            "pending": self.marks.pending,
+            "staged": self.marks.staged,
+            "recovery": self.recovery,
+            "candidate": candidate_fields(self.candidate) if self.candidate else None,
+            "decision": self.verdict,
+            "reason": getattr(self.decision, "reason", None),
+            "gates": [
+                {"gate": said.name, "open": said.is_open, "reason": said.reason}
+                for said in self.gates
+            ],
+            "loader_fallback": self.loader_fallback,
+            "reboot": _reboot_fields(self.reboot),
+            "newer_build_failed": self.outlook.newer_build_failed,
+            "newer_build": _newer_build_fields(self.pending),
+            "build_waiting_for_eval": self.pending.waiting,
+            "project_disabled": self.pending.is_project_disabled,
+            "job_gone_since_eval": self.outlook.gone_since_eval,
+            "jobset_disabled": self.outlook.is_jobset_disabled,
+            "evaluation_error": self.outlook.evaluation_error,
+            "last_run": run_fields(self.last_run) if self.last_run else None,
+        }
+        if not is_booted:
+            for name in ("booted", "loader_fallback", "reboot"):
+                del fields[name]
+        if isinstance(self.decision, Hold):
+            fields["reasons"] = [
+                {"name": name, "reason": reason} for name, reason in self.decision.reasons
+            ]
+        if self.error is not None:
+            fields["error"] = {
+                name.removeprefix("error_"): value
+                for name, value in error_fields(self.error).items()
+            }
+        return fields
+
+
+def _newer_build_fields(pending: Pending) -> dict[str, object] | None:
+    if pending.newest is None:
+        return None
+    return {"build_id": pending.newest.id, "state": pending.newest.state}
+
+
+def _reboot_fields(verdict: Go | Wait | None) -> dict[str, object] | None:
+    if verdict is None:
+        return None
+    if isinstance(verdict, Go):
+        return {"allowed": True}
+    return {
+        "allowed": False,
+        "obstacle": verdict.obstacle,
+        "reason": verdict.reason,
+        "until": verdict.until and verdict.until.isoformat(),
+    }
+
+
+async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> Status:
+    """Return the status; a fault ends the questions, and is in it."""
+    status = Status()
+    run = begin(ports, policy, settings)
+    try:
+        status.systems = ports.host.systems()
+        status.marks = ports.marks.read()
+        require_readable(status.marks)
+        status.last_run = next(iter(ports.journal.runs(1)), None)
+        status.recovery = await next_step(run)
+        if policy.reboot.tries_boot and status.systems.running is not None:
+            status.loader_fallback = ports.loader.fallback(status.systems.running)
+        found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
+        status.candidate = found.candidate
+        status.outlook = await ports.hydra.outlook(policy.job, found.build)
+        status.pending = await ports.hydra.pending(policy.job, found.build, policy.select)
+        seen = look_at_host(ports.host, found.candidate)
+        history = ports.journal.history_of(found.candidate)
+        standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())
+        status.decision = decide(seen, history, policy, standing)
+        if isinstance(status.decision, Reboot | AwaitReboot) and seen.systems.profile:
+            status.reboot = await ask_reboot(ports, policy, seen.systems.profile)
+        status.gates = await ask_gates(run, found.candidate, every=True)
+    except AgentError as error:
+        status.error = error
+    return status

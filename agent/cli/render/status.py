@@ -1,0 +1,117 @@
+"""Renders a status for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.domain.decide import Hold
+from agent.domain.errors import ExitCode
+from agent.domain.reboot import Wait
+from agent.domain.recovery import Step
+from agent.domain.target import NIXOS
+
+if TYPE_CHECKING:
+    from agent.application.watch.status import Status
+    from agent.domain.target import Target
+
+_VERDICTS = {
+    "done": "do nothing",
+    "hold": "hold",
+    "upgrade": "upgrade",
+    "await-reboot": "wait for a reboot",
+    "reboot": "reboot",
+}
+
+
+def for_person(status: Status, name: str, target: Target = NIXOS) -> str:
+    """Return the status as lines of facts; the last says what a run would do now.
+
+    `name` is that of the host or home.
+    """
+    rows = _rows(status, name, target)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
+
+
+def printable(text: str) -> str:
+    """Return `text` without what could move a terminal's cursor: Hydra had a say in it."""
+    return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)
+
+
+def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
+    rows = [(target.noun, name)]
+    if status.systems is not None:
+        rows.append(("running", status.systems.running or "unknown"))
+        if target.may_reboot:
+            rows.append(("booted", status.systems.booted or "unknown"))
+        rows.append(("profile", status.systems.profile or "unknown"))
+    rows += [
+        (mark, path)
+        for mark in ("confirmed", "pending", "staged")
+        if (path := getattr(status.marks, mark)) is not None
+    ]
+    if status.recovery is not Step.NOTHING:
+        rows.append(("recovery", f"begins with: {status.recovery}"))
+    if status.error is None and target.may_reboot:
+        rows.append(("loader fallback", status.loader_fallback or "none"))
+    found = status.candidate
+    if found is not None:
+        rows.append(("candidate", f"{found.toplevel} (build {found.build_id} of {found.job})"))
+        if found.flake is not None:
+            rows.append(("flake", f"{found.flake} (eval {found.eval_id})"))
+    rows += [("Hydra", told) for told in _outlook(status)]
+    rows += [
+        (
+            f"gate {one.name}" if one.fault is None else one.name,
+            f"{'open' if one.is_open else 'HELD'}: {one.reason}",
+        )
+        for one in status.gates
+    ]
+    if isinstance(status.reboot, Wait):
+        rows.append(("reboot", f"waits: {status.reboot.reason}"))
+    last = status.last_run
+    if last is not None:
+        when = (last.finished_at or last.started_at).isoformat(timespec="seconds")
+        what = f"{last.outcome} {last.toplevel or ''}".strip()
+        why = f": {last.error_message}" if last.error_message else ""
+        rows.append(("last run", f"{when} {what}{why}"))
+    rows.append(("a run would", _verdict(status)))
+    return rows
+
+
+def _outlook(status: Status) -> list[str]:
+    outlook, pending = status.outlook, status.pending
+    newest = pending.newest
+    lines = []
+    if newest is not None and not newest.is_good:
+        lines.append(f"build {newest.id} is newer: it {newest.state}")
+    elif outlook.newer_build_failed:
+        lines.append("the job's newest build failed; this is an older one")
+    if pending.waiting is not None:
+        lines.append(
+            f"build {pending.waiting} is newer and good, and is taken once its eval is finished: if"
+            " a build of the eval can never start, such as one for a platform without a builder,"
+            " that is never (hydra.select)"
+        )
+    if outlook.gone_since_eval is not None:
+        lines.append(f"the job is gone since eval {outlook.gone_since_eval}")
+    if outlook.is_jobset_disabled:
+        lines.append("the jobset is disabled")
+    if pending.is_project_disabled:
+        lines.append("the project is disabled: no new build will come")
+    if outlook.evaluation_error:
+        lines.append(f"evaluation fails: {outlook.evaluation_error}")
+    return lines
+
+
+def _verdict(status: Status) -> str:
+    if status.error is not None:
+        verb = "hold" if status.error.exit_code is ExitCode.HELD else "fail"
+        return f"{verb}: {status.error} [{status.error.kind}]"
+    said = _VERDICTS.get(status.verdict or "", "fail")
+    why = getattr(status.decision, "reason", "")
+    if isinstance(status.decision, Hold):
+        why = "; ".join(reason for _, reason in status.decision.reasons)
+    elif status.verdict == Hold.name:
+        why = "; ".join(one.name for one in status.gates if not one.is_open)
+    return f"{said}: {why}" if why else said

@@ -138,10 +138,10 @@ class Settled:
         self.note(url, **changes).write(build_id, Systems(system, system, system))
 
     def kept(self):
-        return json.loads((self.state_dir / "idle_poll.json").read_text())
+        return json.loads((self.state_dir / "idle.json").read_text())
 
     def change_note(self, **facts):
-        (self.state_dir / "idle_poll.json").write_text(json.dumps(self.kept() | facts))
+        (self.state_dir / "idle.json").write_text(json.dumps(self.kept() | facts))
 
     def attempt(self):
         return idle_poll.attempt(self.arguments)
@@ -220,9 +220,9 @@ def test_a_pipe_in_its_place_keeps_no_idle_run_waiting(idling):
 
 
 def test_the_note_is_not_for_everybody(idling):
-    assert (idling.state_dir / "idle_poll.json").stat().st_mode & 0o777 == 0o600
+    assert (idling.state_dir / "idle.json").stat().st_mode & 0o777 == 0o600
     assert idling.attempt() == 0
-    assert (idling.state_dir / "idle_poll.json").stat().st_mode & 0o777 == 0o600
+    assert (idling.state_dir / "idle.json").stat().st_mode & 0o777 == 0o600
 
 
 def another_build(settled):
@@ -323,7 +323,7 @@ def noted(**facts):
 
 
 def written(content):
-    return lambda settled: (settled.state_dir / "idle_poll.json").write_bytes(content)
+    return lambda settled: (settled.state_dir / "idle.json").write_bytes(content)
 
 
 def asked_for(option):
@@ -534,7 +534,7 @@ def test_a_note_is_of_what_was_decided_on_and_not_of_what_came_later(settled, hy
 def test_where_a_link_is_missing_or_no_file_holds_the_settings_no_note_is_left(settled):
     settled.note("http://127.0.0.1:1").write(7, Systems(None, None, None))
     settled.settle("http://127.0.0.1:1", fingerprint=None)
-    assert not (settled.state_dir / "idle_poll.json").exists()
+    assert not (settled.state_dir / "idle.json").exists()
     assert idle_poll.fingerprint_now(("--config", str(settled.state_dir / "none"))) is None
 
 
@@ -656,11 +656,11 @@ def test_of_a_home_it_changes_with_what_decides_where_its_things_are(of_a_home, 
 def test_settings_of_variables_alone_leave_no_note(settled):
     settled.config.unlink()
     settled.settle("http://h")
-    assert not (settled.state_dir / "idle_poll.json").exists()
+    assert not (settled.state_dir / "idle.json").exists()
 
 
 def test_a_note_that_cannot_be_written_is_told(settled):
-    (settled.state_dir / "idle_poll.json").mkdir()
+    (settled.state_dir / "idle.json").mkdir()
     with pytest.raises(HostError, match=r"idle\.json") as caught:
         settled.settle("http://h")
     assert caught.value.kind is Kind.STATE_UNUSABLE
@@ -674,7 +674,7 @@ def test_a_note_can_be_forgotten_whether_or_not_there_is_one(idling):
 
 
 def test_a_note_that_cannot_be_forgotten_is_told(settled):
-    (settled.state_dir / "idle_poll.json").mkdir()
+    (settled.state_dir / "idle.json").mkdir()
     with pytest.raises(HostError, match=r"idle\.json"):
         settled.note("http://h").forget()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IdleNote:
-    """Writes `idle_poll.json`: what must still hold for the host to have nothing to do.
+    """Writes `idle.json`: what must still hold for the host to have nothing to do.
 
     `interval` is how long at most one full run answers for later ones; `is_told` is false where
     the log level leaves out the idle run's line. `fingerprint` is of the settings as they were

@@ -9,8 +9,6 @@ import pytest
 
 from agent.demo.hydra import EmbeddedHydra
 
-pytestmark = pytest.mark.long
-
 PROJECT = "nix-config"
 
 
@@ -21,21 +19,31 @@ def branch():
     return f"flake-update-{datetime.now(UTC):%Y%m%d}"
 
 
-class Evaluator(threading.Thread):
-    """What Hydra does with a branch that appears: an eval, and a build of every host."""
+class WhenPushed(threading.Thread):
+    """What Hydra does once there is a branch to evaluate: `act` gets its locked flake."""
 
-    def __init__(self, site, world, status):
+    def __init__(self, site, act):
         super().__init__()
         self.site = site
-        self.world = world
-        self.status = status
+        self.act = act
         self.revision = None
 
     def run(self):
         while (revision := self.site.checkout.tips().get(CANDIDATE)) is None:
             threading.Event().wait(0.02)
         self.revision = revision
-        flake = f"git+file://{self.site.checkout.remote}?ref={CANDIDATE}&rev={revision}"
+        self.act(f"git+file://{self.site.checkout.remote}?ref={CANDIDATE}&rev={revision}")
+
+
+class Evaluator(WhenPushed):
+    """An eval, and a build of every host."""
+
+    def __init__(self, site, world, status):
+        super().__init__(site, self.evaluate)
+        self.world = world
+        self.status = status
+
+    def evaluate(self, flake):
         with self.world.lock:
             eval_id = self.world.add_eval(PROJECT, CANDIDATE, flake=flake)
             self.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
@@ -68,6 +76,7 @@ def run(desk, hydra, status):
     return told, evaluator
 
 
+@pytest.mark.long
 def test_an_update_that_hydra_builds_is_pushed_and_compared(desk, hydra):
     # What no test has built before is fetched from where Hydra has left it, and not built here.
     desk.site.release(linux="6.90")
@@ -81,6 +90,7 @@ def test_an_update_that_hydra_builds_is_pushed_and_compared(desk, hydra):
     assert tips[branch()] == evaluator.revision
 
 
+@pytest.mark.long
 def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra):
     desk.site.release(linux="6.91")
     told, evaluator = run(desk, hydra, 1)
@@ -90,17 +100,88 @@ def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra
     assert set(desk.site.checkout.tips()) == {"main"}
 
 
-def test_a_jobset_that_is_missing_or_disabled_is_told_before_anything_is_pushed(desk, hydra):
+def test_a_jobset_that_is_missing_or_disabled_is_told_before_anything_is_pushed(
+    desk, hydra, warm_agent
+):
     desk.site.release(linux="6.94")
+
+    def refused(kind):
+        told = desk.in_a_process(warm_agent, "run", "--json")
+        assert (told.code, told.json["error.kind"], told.json["branch"]) == (66, kind, None)
+        assert "flake_update.branch_pushed" not in told.err
+        assert set(desk.site.checkout.tips()) == {"main"}
+        return told.json["error.message"]
+
     hydra.world.disable_project(PROJECT)
-    told = desk("run", "--json")
-    assert (told.code, told.json["error.kind"]) == (66, "jobset-disabled")
-    hydra.world.jobsets.clear()
+    assert "the project is disabled" in refused("jobset-disabled")
     hydra.world.disabled_projects.clear()
-    told = desk("run", "--json")
-    assert (told.code, told.json["error.kind"], told.json["branch"]) == (66, "jobset-missing", None)
-    assert "flake_update.branch_pushed" not in told.err
-    assert set(desk.site.checkout.tips()) == {"main"}
+    hydra.world.disable_jobset(PROJECT, CANDIDATE)
+    assert "the jobset is disabled" in refused("jobset-disabled")
+    hydra.world.jobsets.clear()
+    assert CANDIDATE in refused("jobset-missing")
+
+
+# What Hydra says of a branch is told at once: the deadline is far away.
+
+OWN = "in job 'web':\nerror:\n  … while evaluating\n  error: attribute 'ngnix' missing\n"
+OTHERS = "in job 'mail':\nerror: of another job\n"
+OVERSIZED = OTHERS + OWN + "  trace of a module\n" * 250_000
+
+
+@pytest.fixture(name="red")
+def _red(desk, hydra, warm_agent):  # noqa: ARG001 - the desk asks it
+    """Return a function that runs while Hydra acts on the branch, and returns what is told."""
+
+    def run(act):
+        desk.set("flake_update.hydra", deadline="1h")
+        desk.site.release(linux="6.95")
+        pushed = WhenPushed(desk.site, act)
+        pushed.start()
+        told = desk.in_a_process(warm_agent, "run", "--json")
+        pushed.join()
+        assert set(desk.site.checkout.tips()) == {"main"}
+        assert told.json["branch"] is None
+        assert told.code == told.json["exit_code"]
+        return told, told.json["error.kind"], told.json["error.message"]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(OTHERS + OWN, id="short"),
+        pytest.param(OVERSIZED, id="above 4 MiB", marks=pytest.mark.long),
+    ],
+)
+def test_a_failed_evaluation_that_nothing_repeats_is_the_end(hydra, red, text):
+    assert hydra.world.jobset(PROJECT, CANDIDATE).checkinterval == 0
+    told, kind, message = red(lambda _: hydra.world.fail_evaluation(PROJECT, CANDIDATE, text))
+    assert (told.code, kind) == (1, "evaluation-red")
+    assert message.endswith("web does not evaluate: error: attribute 'ngnix' missing")
+
+
+def test_a_jobset_that_is_disabled_meanwhile_is_the_end(hydra, red):
+    told, kind, message = red(lambda _: hydra.world.disable_jobset(PROJECT, CANDIDATE))
+    assert (told.code, kind) == (66, "jobset-disabled")
+    assert "disabled before it evaluated" in message
+
+
+def test_a_host_that_is_in_no_eval_does_not_evaluate(hydra, red):
+    """The database goes away within an answer, too: asked again, and quoted nowhere."""
+
+    def evaluate(flake):
+        with hydra.world.lock:
+            eval_id = hydra.world.add_eval(PROJECT, CANDIDATE, flake=flake)
+            hydra.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
+            hydra.world.fail_evaluation(PROJECT, CANDIDATE, OWN)
+            hydra.world.breaks_off = 1
+
+    told, kind, message = red(evaluate)
+    assert (told.code, kind, told.json["broken"]) == (1, "jobs-red", ["web"])
+    assert "web does not evaluate: error: attribute 'ngnix' missing" in message
+    assert hydra.world.breaks_off == 0
+    assert "DBI" not in told.out + told.err
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from end_to_end.warm import WarmAgent
     from fleet_site import FleetSite
 
 
@@ -75,5 +77,14 @@ class UpdateDesk:
         """Run `agent flake-update ARGUMENTS`."""
         code = run(["flake-update", *arguments, "--config", str(self.write())])
         said = self._capsys.readouterr()
+        return self._told(code, said.out, said.err)
+
+    def in_a_process(self, agent: WarmAgent, *arguments: str) -> Told:
+        """The same, in a process of its own."""
+        argv = ["flake-update", *arguments, "--config", str(self.write())]
+        done = agent.run(argv, os.environ, timeout=60)
+        return self._told(done.returncode, done.stdout, done.stderr)
+
+    def _told(self, code: int, out: str, err: str) -> Told:
         assert list(self.temporary.iterdir()) == [], "something temporary is left"
-        return Told(code, said.out, said.err)
+        return Told(code, out, err)

@@ -565,7 +565,7 @@ class Agenda(Protocol):
         ...
 
 
-class MarkKeeper(Protocol):
+class MarkStore(Protocol):
     """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
 
     def read(self) -> Marks:
@@ -827,7 +827,7 @@ class Ports:
     lock: Lock
     progress: Progress
     idle_note: IdleNote
-    marks: MarkKeeper
+    marks: MarkStore
     systemd: Systemd
     profile: Profile
     logind: Logind

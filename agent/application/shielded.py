@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-async def to_its_end(work: Coroutine[object, object, _T]) -> _T:
+async def shield(work: Coroutine[object, object, _T]) -> _T:
     """Return what `work` returns; an interruption is raised when it has ended.
 
     One interruption is put off: an agent that is asked to end is asked once.

@@ -10,7 +10,7 @@ from agent.application import events
 from agent.application.act.perform import perform, verify
 from agent.application.act.reboot import Held, cancel_announced, reboot, wake
 from agent.application.act.recover import recover_all, require_readable
-from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.await_confirmation import await_decision
 from agent.application.report import Report, error_fields
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.application.watch.ask_gates import ask_gates, forget_what_is_gone, may_fetch_first
@@ -23,9 +23,9 @@ from agent.application.watch.durations import (
 from agent.application.watch.observe import (
     Found,
     find_candidate,
+    log_candidate,
+    log_upcoming_builds,
     look_at_host,
-    tell_candidate,
-    tell_outlook,
 )
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
 from agent.domain.errors import (
@@ -162,9 +162,9 @@ async def _take_turns(run: Run) -> None:
         left, pending = await _take_turn(run)
         if left is None:
             if pending is not None:
-                await see_through(run, pending, starts=_STARTS)
+                await await_decision(run, pending, starts=_STARTS)
             return
-        await see_through(run, left, starts=_STARTS)
+        await await_decision(run, left, starts=_STARTS)
         if run.report.outcome is Outcome.PENDING:
             run.report.decision = Hold.name
             return
@@ -225,7 +225,9 @@ async def _act(run: Run) -> StorePath | None:
             report.outcome = Outcome.NOTHING_TO_DO
             _remember_build(run, found)
             _remember_system(run)
-            tell_outlook(ports.sink, await ports.hydra.outlook(found.candidate.job, found.build))
+            log_upcoming_builds(
+                ports.sink, await ports.hydra.outlook(found.candidate.job, found.build)
+            )
             _leave_idle_note(run, found)
         case Hold(reasons):
             report.outcome, report.reasons = Outcome.HELD, reasons
@@ -282,7 +284,7 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
         found = await find_candidate(ports.hydra, ports.host, policy, run.settings.store_dir)
         candidate = found.candidate
         report.candidate = candidate
-        tell_candidate(ports.sink, candidate)
+        log_candidate(ports.sink, candidate)
         run.record = replace(
             run.record,
             build_id=candidate.build_id,

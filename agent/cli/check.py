@@ -39,7 +39,7 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
         click.echo(for_person(results, is_tty=sys.stdout.isatty()))
     else:
         click.echo("no checks are configured")
-    return 1 if any(result.holds for result in results) else 0
+    return 1 if any(result.is_blocking for result in results) else 0
 
 
 async def _checked(settings: Settings, _stopped: Stopped) -> tuple[CheckResult, ...]:

@@ -29,9 +29,9 @@ def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
     from functools import partial
 
     from agent.application.manual import verdicts
-    from agent.cli.run_command import Asked, carry_out
+    from agent.cli.run_command import CommandOptions, carry_out
 
-    asked = Asked(
+    asked = CommandOptions(
         config_file,
         as_json=as_json,
         is_unattended=not force,

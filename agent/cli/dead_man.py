@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: bool) -> int:
     """End an upgrade that nobody has confirmed: started by its own timer, or that of a boot."""
     from agent.application.confirm.dead_man import dead_man
-    from agent.cli.run_command import Asked, carry_out
+    from agent.cli.run_command import CommandOptions, carry_out
     from agent.domain.store_path import parse_store_path
 
     if booted == bool(toplevel):
@@ -40,4 +40,4 @@ def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: boo
         return await dead_man(ports, policy, settings, path)
 
     del run_id  # for whoever looks at the timer
-    return carry_out(Asked(config_file), end)
+    return carry_out(CommandOptions(config_file), end)

@@ -22,6 +22,8 @@ def command(config_file: Path | None, *, as_json: bool) -> int:
     somebody asks. Exits with 0 when the host reboots or need not, 75 when something is in the way.
     """
     from agent.application.manual.pauses import reboot_by_hand
-    from agent.cli.run_command import Asked, carry_out
+    from agent.cli.run_command import CommandOptions, carry_out
 
-    return carry_out(Asked(config_file, as_json=as_json, is_unattended=False), reboot_by_hand)
+    return carry_out(
+        CommandOptions(config_file, as_json=as_json, is_unattended=False), reboot_by_hand
+    )

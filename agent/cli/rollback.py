@@ -25,7 +25,7 @@ def command(config_file: Path | None, reason: str, *, as_json: bool) -> int:
     from functools import partial
 
     from agent.application.manual import verdicts
-    from agent.cli.run_command import Asked, carry_out
+    from agent.cli.run_command import CommandOptions, carry_out
 
-    asked = Asked(config_file, as_json=as_json, is_unattended=False)
+    asked = CommandOptions(config_file, as_json=as_json, is_unattended=False)
     return carry_out(asked, partial(verdicts.roll_back_by_hand, reason=reason))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandOptions:
     """What the command line asks of a run."""
 
     config_file: Path | None
@@ -44,7 +44,7 @@ class Asked:
     """See `RunSettings`."""
 
 
-def carry_out(asked: Asked, use_case: UseCase) -> int:
+def carry_out(asked: CommandOptions, use_case: UseCase) -> int:
     """Run a use case to its end and return the exit code; its events go to standard output."""
     from agent.telemetry.log import (
         StructlogSink,
@@ -69,7 +69,7 @@ def carry_out(asked: Asked, use_case: UseCase) -> int:
     return code or _told_whole(sink)
 
 
-def _fingerprint(asked: Asked) -> str | None:
+def _fingerprint(asked: CommandOptions) -> str | None:
     from agent.lean import idle_poll
 
     if asked.dry_run or not asked.leaves_idle_note:
@@ -85,7 +85,7 @@ def person() -> str:
         return f"uid {os.getuid()}"
 
 
-def _settings(asked: Asked, early: StructlogSink) -> Settings | int:
+def _settings(asked: CommandOptions, early: StructlogSink) -> Settings | int:
     """Return the settings, or the exit code after their fault was logged."""
     from agent.adapters.state_dir import check_owner
     from agent.application import events
@@ -122,7 +122,7 @@ def _told_whole(sink: StructlogSink) -> int:
 
 
 def _run(
-    asked: Asked,
+    asked: CommandOptions,
     use_case: UseCase,
     settings: Settings,
     sink: StructlogSink,

@@ -46,9 +46,9 @@ def command(
     judged yet, and otherwise with the fault's own code.
     """
     from agent.application.upgrade import upgrade
-    from agent.cli.run_command import Asked, carry_out
+    from agent.cli.run_command import CommandOptions, carry_out
 
-    asked = Asked(
+    asked = CommandOptions(
         config_file,
         as_json=as_json,
         overrides={"action": action} if action else {},

@@ -151,5 +151,5 @@ def _section(annotation: object) -> type[Section] | None:
 def _unknown(name: str, model: type[BaseModel]) -> str:
     near = difflib.get_close_matches(name, model.model_fields, n=1)
     meant = _NAMES_OF_THE_MODULE.get(name) or next(iter(near), None)
-    is_told = meant not in (None, name)  # a setting that is no table has no settings of its own
-    return f"{_UNKNOWN}; did you mean {meant!r}?" if is_told else _UNKNOWN
+    is_logged = meant not in (None, name)  # a setting that is no table has no settings of its own
+    return f"{_UNKNOWN}; did you mean {meant!r}?" if is_logged else _UNKNOWN

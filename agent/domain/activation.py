@@ -47,7 +47,7 @@ _HINTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ActivationResult:
     """How nixos-rebuild ended, and where the host's links point before and after."""
 
     action: Action
@@ -113,7 +113,7 @@ class Ended:
         return None if is_ours or not self.action.moves_profile else now
 
 
-def judge_activation(ended: Ended) -> Outcome:
+def judge_activation(ended: ActivationResult) -> Outcome:
     """Return what was reached.
 
     What another hand has brought here meanwhile is no fault of the candidate.
@@ -139,7 +139,7 @@ def judge_activation(ended: Ended) -> Outcome:
     raise _fault(ended, *_trouble(ended))
 
 
-def _is_excused(ended: Ended) -> bool:
+def _is_excused(ended: ActivationResult) -> bool:
     """Whether nothing but units failed, and none that this switch can have broken."""
     return (
         ended.code == UNITS_FAILED
@@ -151,13 +151,13 @@ def _is_excused(ended: Ended) -> bool:
     )
 
 
-def _is_superseded(ended: Ended) -> bool:
+def _is_superseded(ended: ActivationResult) -> bool:
     """Whether the host shows another hand's work in the candidate's place."""
     is_staged_over = ended.action is Action.BOOT and ended.profile_of_another is not None
     return ended.is_overtaken or is_staged_over
 
 
-def _trouble(ended: Ended) -> tuple[Kind, str]:
+def _trouble(ended: ActivationResult) -> tuple[Kind, str]:
     if killed := _killed(ended.code):
         return Kind.ACTIVATION_KILLED, killed
     if ended.refused:
@@ -173,7 +173,7 @@ def _trouble(ended: Ended) -> tuple[Kind, str]:
     return Kind.ACTIVATION_FAILED, "it broke off" if ended.has_begun else "it refused or broke off"
 
 
-def _check_against(ended: Ended) -> tuple[Kind, str]:
+def _check_against(ended: ActivationResult) -> tuple[Kind, str]:
     name = failed_check(ended.tail)
     if name == OF_INHIBITORS:
         what = f"the pre-switch check {name!r} refused it: only a reboot can start this system"
@@ -197,7 +197,7 @@ def is_inhibited(returncode: int, tail: str) -> bool:
     return is_refused and failed_check(tail) == OF_INHIBITORS
 
 
-def fault_of_activation(kind: Kind, ended: Ended) -> Fault:
+def fault_of_activation(kind: Kind, ended: ActivationResult) -> Fault:
     """Return where the cause of a failed activation lies.
 
     That units failed proves nothing where nobody knows which.
@@ -236,7 +236,7 @@ def _signal(returncode: int) -> int | None:
     return None
 
 
-def _reached(ended: Ended) -> Outcome | None:
+def _reached(ended: ActivationResult) -> Outcome | None:
     """Return what the host shows to have been reached; None if it is not what was wanted."""
     is_profile = ended.after.profile == ended.toplevel
     match ended.action:
@@ -252,7 +252,7 @@ def _reached(ended: Ended) -> Outcome | None:
             return None
 
 
-def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
+def _fault(ended: ActivationResult, kind: Kind, what: str) -> ActivationError:
     running = _told(ended.after.running, ended.before.running, ended)
     profile = _told(ended.after.profile, ended.before.profile, ended)
     words = last_words(ended.tail)
@@ -265,7 +265,7 @@ def _fault(ended: Ended, kind: Kind, what: str) -> ActivationError:
     )
 
 
-def _hint(kind: Kind, ended: Ended) -> str:
+def _hint(kind: Kind, ended: ActivationResult) -> str:
     """Return what to do about it; up to NixOS 25.11 no nixos-rebuild knows `--store-path`."""
     if kind is Kind.NIXOS_REBUILD_OPTIONS:
         is_too_old = "--store-path" in ended.refused.split()
@@ -273,7 +273,7 @@ def _hint(kind: Kind, ended: Ended) -> str:
     return _HINTS.get(kind, "")
 
 
-def _told(now: StorePath | None, before: StorePath | None, ended: Ended) -> str:
+def _told(now: StorePath | None, before: StorePath | None, ended: ActivationResult) -> str:
     if now in ended.equivalents:
         return "the candidate"
     if now is None:

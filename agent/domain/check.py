@@ -186,6 +186,6 @@ class CheckResult:
     is_cut_short: bool = False
 
     @property
-    def holds(self) -> bool:
+    def is_blocking(self) -> bool:
         """Whether it keeps the host from upgrading: a failed check that is not merely wanted."""
         return not self.is_well and not self.check.is_wanted

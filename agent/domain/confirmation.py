@@ -162,7 +162,7 @@ def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[s
 def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
     for result in seen.checks:
         name = result.check.name
-        if result.holds and result.is_conclusive and baseline.checks.get(name) is True:
+        if result.is_blocking and result.is_conclusive and baseline.checks.get(name) is True:
             yield "check-failed", f"{name}: {result.reason}"
 
 
@@ -181,7 +181,7 @@ def _cut_off(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
 def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Iterator[Reason]:
     for result in seen.checks:
         name, before = result.check.name, baseline.checks.get(result.check.name)
-        if not result.holds or before is False:
+        if not result.is_blocking or before is False:
             continue
         if not result.is_conclusive:
             yield "check-impossible", f"{name}: {result.reason}"

@@ -316,7 +316,7 @@ def judge_boot_space(free: int, policy: Policy) -> Judgement:
 
 def judge_health(results: Sequence[CheckResult]) -> Judgement:
     """Hold when a check has failed that is not merely wanted."""
-    held = [result for result in results if result.holds]
+    held = [result for result in results if result.is_blocking]
     if held:
         told = "; ".join(f"{result.check.name}: {result.reason}" for result in held[:_TOLD])
         more = f"; and {len(held) - _TOLD} more" if len(held) > _TOLD else ""

@@ -62,7 +62,7 @@ class RebootPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RebootConditions:
     """What a reboot would meet; None is unknown."""
 
     now: datetime
@@ -93,7 +93,7 @@ class Wait:
     """Whether those who are logged in have to be told of `plan.announced_for`."""
 
 
-def judge_reboot(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> Go | Wait:
+def judge_reboot(plan: RebootPlan, seen: RebootConditions, policy: RebootPolicy) -> Go | Wait:
     """Return whether the reboot that `plan` is about may be done now.
 
     An announcement keeps its word: its reboot is neither early, nor held again by those who stay.
@@ -141,7 +141,7 @@ def _limit(plan: RebootPlan, now: datetime, policy: RebootPolicy) -> datetime:
     return (plan.inhibited_since or now) + policy.inhibitor_limit
 
 
-def _inhibited(plan: RebootPlan, seen: Surroundings, limit: datetime) -> Wait:
+def _inhibited(plan: RebootPlan, seen: RebootConditions, limit: datetime) -> Wait:
     who = "perhaps: logind does not say by whom"
     if seen.inhibitors:
         who = "by " + "; ".join(f"{one.who} ({one.why})" for one in seen.inhibitors)
@@ -153,7 +153,7 @@ def _inhibited(plan: RebootPlan, seen: Surroundings, limit: datetime) -> Wait:
     )
 
 
-def _warned(plan: RebootPlan, seen: Surroundings, policy: RebootPolicy) -> Wait:
+def _warned(plan: RebootPlan, seen: RebootConditions, policy: RebootPolicy) -> Wait:
     at, is_new = plan.announced_for, False
     if at is None or at <= seen.now:
         at, is_new = seen.now + policy.user_notice, True

@@ -55,7 +55,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
+class OpenRow:
     """The newest row of the history that has not ended."""
 
     phase: Outcome
@@ -65,12 +65,12 @@ class UnderWay:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RecoveryState:
     """All that recovery decides on."""
 
     marks: Marks
     systems: Systems
-    row: UnderWay | None
+    row: OpenRow | None
     is_pending_running: bool = False
     """The running system is the pending one, or a specialisation of it."""
     is_running_known: bool = True
@@ -83,7 +83,7 @@ class Memory:
     """switch-to-configuration is at work; None where nobody knows."""
 
 
-def recover(memory: Memory) -> Step:
+def recover(memory: RecoveryState) -> Step:
     """Return the next step."""
     marks = memory.marks
     if memory.is_activating and (marks.pending or marks.left):
@@ -105,7 +105,7 @@ def recover(memory: Memory) -> Step:
     return step
 
 
-def _pending(memory: Memory) -> Step:
+def _pending(memory: RecoveryState) -> Step:
     marks, row = memory.marks, memory.row
     is_in_profile = memory.systems.profile == marks.pending
     if marks.confirmed is None and row is not None and row.previous:
@@ -121,7 +121,7 @@ def _pending(memory: Memory) -> Step:
     return Step.RESTORE if is_in_profile or row is not None else Step.FORGET
 
 
-def _is_cut_short(memory: Memory) -> bool:
+def _is_cut_short(memory: RecoveryState) -> bool:
     """Whether the pending system runs, and its services are partly those of the one before."""
     marks, row = memory.marks, memory.row
     is_activated = row is None or row.phase is not Outcome.ACTIVATING
@@ -129,13 +129,13 @@ def _is_cut_short(memory: Memory) -> bool:
     return memory.is_half_done and has_other and not is_activated
 
 
-def _if_known(step: Step, memory: Memory) -> Step:
+def _if_known(step: Step, memory: RecoveryState) -> Step:
     """Return the step; WAIT if it could meet an activation that nobody knows of."""
     is_harmless = step in (Step.CONFIRM, Step.REMARK)
     return step if is_harmless or memory.is_activating is not None else Step.WAIT
 
 
-def _row_alone(row: UnderWay, memory: Memory) -> Step:
+def _row_alone(row: OpenRow, memory: RecoveryState) -> Step:
     """Return the step where the history names what no mark does."""
     marks, systems = memory.marks, memory.systems
     is_here = row.toplevel in (systems.running, systems.profile)
@@ -151,7 +151,7 @@ def _row_alone(row: UnderWay, memory: Memory) -> Step:
     return Step.REMARK
 
 
-def _staged(memory: Memory) -> Step:
+def _staged(memory: RecoveryState) -> Step:
     marks, systems = memory.marks, memory.systems
     if marks.staged is None or systems.profile != marks.staged:
         return Step.UNSTAGE

@@ -63,11 +63,11 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?
 _PORTS = {"http": "80", "https": "443"}
 
 
-class Doubt(Exception):  # noqa: N818 - it is no error
+class NotIdle(Exception):  # noqa: N818 - it is no error
     """Something is not as it was: the full run must look."""
 
 
-class Busy(Doubt):
+class Busy(NotIdle):
     """Hydra has too much to do, or takes too long.
 
     `wait` is the seconds for which it asks to be left alone, 0 where it does not say.
@@ -158,7 +158,7 @@ def fingerprint_now(arguments: Sequence[str]) -> str | None:
     """Return the fingerprint as it is now; None without a file, where every run is a full one."""
     try:
         content = read_file(config_file(arguments, os.environ))
-    except (OSError, Doubt):
+    except (OSError, NotIdle):
         return None
     return fingerprint(content, os.environ, arguments)
 
@@ -203,7 +203,7 @@ def read_file(path: str) -> bytes:
     with open(path, "rb") as stream:  # noqa: PTH123
         content = stream.read(_MAX_FILE + 1)
     if len(content) > _MAX_FILE:
-        raise Doubt
+        raise NotIdle
     return content
 
 
@@ -225,7 +225,7 @@ def _check_settings(note: dict[str, object], state_dir: str, now_fingerprint: st
         and note["fingerprint"] == now_fingerprint
         and os.path.normpath(str(note["state_dir"])) == os.path.normpath(state_dir)
     ):
-        raise Doubt
+        raise NotIdle
 
 
 def _check(note: dict[str, object], state_dir: str, now_fingerprint: str) -> None:
@@ -245,7 +245,7 @@ def _check(note: dict[str, object], state_dir: str, now_fingerprint: str) -> Non
         and marks == find_marks(str(note["marks_dir"]))
         and not _has_proxies(os.environ)
     ):
-        raise Doubt
+        raise NotIdle
 
 
 def find_marks(marks_dir: str) -> dict[str, str]:
@@ -296,7 +296,7 @@ def _ask(note: dict[str, object], session: Session) -> None:
     if not answers:
         raise Busy
     if answers[0] is None:
-        raise Doubt
+        raise NotIdle
     status, headers = _parse(answers[0])
     if status in _BUSY:
         raise Busy(_wait(headers))
@@ -324,7 +324,7 @@ def _check_answer(note: dict[str, object], status: int, headers: dict[str, list[
         and len(lengths) <= 1
         and all(_LENGTH.fullmatch(size) and int(size) <= _MAX_BODY for size in lengths)
     ):
-        raise Doubt
+        raise NotIdle
 
 
 def _request(note: dict[str, object], cookie: str) -> bytes:
@@ -339,7 +339,7 @@ def _request(note: dict[str, object], cookie: str) -> bytes:
     found = _AUTHORITY.fullmatch(str(note["authority"]))
     path = str(note["path"])
     if scheme not in _PORTS or found is None or not (path.isascii() and path.isprintable()):
-        raise Doubt
+        raise NotIdle
     host, port = found[1], found[2] or _PORTS[scheme]
     lines = [
         f"HEAD {path} HTTP/1.1",
@@ -361,12 +361,12 @@ def _read_head(connection: socket.socket, no_more: tuple[type[OSError], ...]) ->
     while b"\r\n\r\n" not in received:
         part = connection.recv(_MAX_HEAD)
         if not part or len(received) + len(part) > _MAX_HEAD:
-            raise Doubt
+            raise NotIdle
         received += part
     head, _, rest = received.partition(b"\r\n\r\n")
     # To this question nothing else is an answer, a body neither.
     if rest or _has_come(connection, no_more):
-        raise Doubt
+        raise NotIdle
     return head
 
 
@@ -388,12 +388,12 @@ def _parse(head: bytes) -> tuple[int, dict[str, list[str]]]:
     first, *lines = head.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:
-        raise Doubt
+        raise NotIdle
     headers: dict[str, list[str]] = {}
     for line in lines:
         found = _HEADER.fullmatch(line)
         if found is None:
-            raise Doubt
+            raise NotIdle
         headers.setdefault(found[1].decode().lower(), []).append(found[2].decode())
     return int(status[1]), headers
 

@@ -27,7 +27,7 @@ from agent.config.policy import policy_of
 from agent.domain.target import TARGETS
 from agent.lean.hydra_session import FILE as SESSION_FILE
 from agent.lean.hydra_session import Session
-from agent.wiring.target import PARTS, Site, runtime_directory
+from agent.wiring.target import PARTS, TargetContext, runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def open_ports(
     target = TARGETS[settings.target]
     profile = SystemProfile(runner, paths.profile, paths.store_dir)
     dead_man = dead_man_command(config_file or DEFAULT_FILE)
-    parts = PARTS[settings.target](Site(settings, runner, profile, dead_man))
+    parts = PARTS[settings.target](TargetContext(settings, runner, profile, dead_man))
     async with (
         HydraClient(
             settings.hydra.instance,
@@ -130,7 +130,7 @@ async def open_ports(
                 profile=paths.profile,
                 timeout=settings.hydra.timeout,
                 interval=settings.hydra.refresh,
-                is_told=settings.log.level in ("debug", "info"),
+                is_logged=settings.log.level in ("debug", "info"),
                 fingerprint=fingerprint,
             ),
         )

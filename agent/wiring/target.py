@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from agent.adapters.nix.profile import SystemProfile
     from agent.adapters.process import Runner
-    from agent.application.ports import Host, Loader, MarkKeeper, NixosRebuild, Systemd
+    from agent.application.ports import Host, Loader, MarkStore, NixosRebuild, Systemd
     from agent.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class TargetContext:
     """What the parts are made of."""
 
     settings: Settings
@@ -39,21 +39,21 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class TargetAdapters:
     """The adapters of one target."""
 
-    marks: MarkKeeper
+    marks: MarkStore
     rebuild: NixosRebuild
     host: Host
     systemd: Systemd
     loader: Loader
 
 
-def _of_nixos(site: Site) -> Parts:
+def _of_nixos(site: TargetContext) -> TargetAdapters:
     settings, runner = site.settings, site.runner
     paths, fetch = settings.paths, settings.fetch
     activate_deadline = settings.activate.deadline.total_seconds()
-    return Parts(
+    return TargetAdapters(
         marks=MarkLinks(paths.marks_dir, paths.store_dir),
         rebuild=NixosRebuildCommand(
             runner,
@@ -85,7 +85,7 @@ def _of_nixos(site: Site) -> Parts:
     )
 
 
-def _of_home_manager(site: Site) -> Parts:
+def _of_home_manager(site: TargetContext) -> TargetAdapters:
     settings, runner = site.settings, site.runner
     paths, fetch = settings.paths, settings.fetch
     marks = UserMarks(paths.marks_dir, paths.store_dir, runner.environment)
@@ -100,7 +100,7 @@ def _of_home_manager(site: Site) -> Parts:
     options = nix_options(
         fetch.substituters, fetch.trusted_public_keys, local_builds=fetch.local_builds
     )
-    return Parts(
+    return TargetAdapters(
         marks=marks,
         rebuild=HomeManagerCommand(
             runner,
@@ -122,7 +122,7 @@ def _of_home_manager(site: Site) -> Parts:
     )
 
 
-PARTS: Final[Mapping[TargetName, Callable[[Site], Parts]]] = {
+PARTS: Final[Mapping[TargetName, Callable[[TargetContext], TargetAdapters]]] = {
     TargetName.NIXOS: _of_nixos,
     TargetName.HOME_MANAGER: _of_home_manager,
 }

@@ -144,13 +144,13 @@ def test_a_branch_is_taken_back_to_what_it_was(world):
         second = await commit(world, base, "{  }\n")
         await world.repository.push(first, BRANCH, None)
         await world.repository.push(second, BRANCH, first)
-        await world.repository.take_back(second, BRANCH, first)
+        await world.repository.revert_branch(second, BRANCH, first)
         assert world.tips()[BRANCH] == first
-        await world.repository.take_back(second, BRANCH, None)
+        await world.repository.revert_branch(second, BRANCH, None)
         assert world.tips()[BRANCH] == first, "it is not what is to be taken back"
-        await world.repository.take_back(first, BRANCH, None)
+        await world.repository.revert_branch(first, BRANCH, None)
         assert set(world.tips()) == {"main"}
-        await world.repository.take_back(first, BRANCH, None)
+        await world.repository.revert_branch(first, BRANCH, None)
 
     asyncio.run(work())
 

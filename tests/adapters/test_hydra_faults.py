@@ -19,7 +19,7 @@ from adapters import faulty_server as faulty
 from adapters.faulty_server import FaultyServer
 from agent.adapters.clock import SystemClock
 from agent.adapters.http.retries import Retries
-from agent.adapters.http.support import Watch
+from agent.adapters.http.support import ExchangeProgress
 from agent.adapters.hydra import faults
 from agent.adapters.hydra.client import HydraClient
 from agent.domain.errors import HydraError, Kind
@@ -105,7 +105,7 @@ def test_of_several_addresses_the_first_ones_reason_is_told():
     below.__cause__ = ExceptionGroup("multiple connection attempts failed", reasons)
     error = httpx.ConnectError(str(below))
     error.__context__ = below
-    found = faults.translate("http://h/x", Watch(), error)
+    found = faults.translate("http://h/x", ExchangeProgress(), error)
     assert found.kind is Kind.HYDRA_REFUSED
     assert "No route to host" in found.message
 

@@ -563,7 +563,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(settled, hydr
 
 def test_a_note_that_says_nothing_is_heeded_in_silence(settled, hydra, capsys):
     with serving(hydra) as url:
-        settled.settle(url, is_told=False)
+        settled.settle(url, is_logged=False)
         assert settled.attempt() == 0
     assert capsys.readouterr().out == ""
 

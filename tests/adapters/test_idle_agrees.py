@@ -142,7 +142,7 @@ class Host:
             profile=self.links["profile"],
             timeout=timedelta(seconds=5),
             interval=timedelta(hours=1),
-            is_told=False,
+            is_logged=False,
             fingerprint=idle_poll.fingerprint_now(self.arguments),
         ).write(NOTED, self.files.systems())
 

@@ -64,7 +64,7 @@ class Situation:
             profile=self.root,
             timeout=timedelta(seconds=10),
             interval=timedelta(hours=1),
-            is_told=False,
+            is_logged=False,
             fingerprint=idle_poll.fingerprint_now(arguments),
         )
         where = os.path.realpath(self.root)

@@ -176,7 +176,7 @@ class FakeRepository(Repository):
         self.remote[branch] = revision
 
     @override
-    async def take_back(self, revision: str, branch: str, former: str | None) -> None:
+    async def revert_branch(self, revision: str, branch: str, former: str | None) -> None:
         self._fail("take_back")
         if self.remote.get(branch) != revision:
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.application.ports import MarkKeeper
+from agent.application.ports import MarkStore
 from agent.domain.marks import Mark, Marks
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 
-class FakeMarks(MarkKeeper):
+class FakeMarks(MarkStore):
     """Keeps where each mark points in `links`, and in `times` since when, by the clock that never
     jumps.
 

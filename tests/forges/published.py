@@ -18,7 +18,7 @@ import pytest
 from forges.github import GRAPHQL
 
 if TYPE_CHECKING:
-    from forges.server import Asked, Said
+    from forges.server import Asked, Output
 
 GITHUB_API = Path(__file__).parents[2] / ".venv/github-api.json"
 
@@ -44,7 +44,7 @@ class GitHubWitness:
         _wanted(_is_installed("openapi_schema_validator"), "openapi-schema-validator")
         self.seen: set[str] = set()
 
-    def __call__(self, asked: Asked, said: Said) -> None:
+    def __call__(self, asked: Asked, said: Output) -> None:
         self.seen.add(asked.operation)
         if asked.operation == GRAPHQL:
             return
@@ -130,7 +130,7 @@ class ForgejoWitness:
         _wanted(_is_installed("clientapi_forgejo"), "clientapi-forgejo")
         self.seen: set[str] = set()
 
-    def __call__(self, asked: Asked, said: Said) -> None:
+    def __call__(self, asked: Asked, said: Output) -> None:
         import clientapi_forgejo as client
 
         self.seen.add(asked.operation)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.activation import Ended, fault_of_activation, is_busy, judge_activation
+from agent.domain.activation import ActivationResult, fault_of_activation, is_busy, judge_activation
 from agent.domain.errors import ActivationError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
@@ -30,7 +30,7 @@ SHELL = "warning: error(s) occurred while switching to the new configuration"
 
 
 def ended(action=Action.SWITCH, code=0, *, running=NEW, profile=NEW, tail="", **facts):
-    return Ended(
+    return ActivationResult(
         action=action,
         toplevel=NEW,
         equivalents=frozenset({NEW, SPECIAL}),

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from agent.application import events
-from agent.application.watch.run_checks import in_seconds, run_checks
+from agent.application.watch.run_checks import format_seconds, run_checks
 from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
 from fakes.prober import FakeProber, RogueProber, SkippingLoop
 from fakes.telling import RememberedEvents
@@ -259,4 +259,4 @@ def test_a_fault_of_the_listener_is_the_callers_and_ends_the_run():
     ],
 )
 def test_durations_are_told_in_seconds(duration, text):
-    assert in_seconds(duration) == text
+    assert format_seconds(duration) == text

@@ -31,7 +31,7 @@ canary_hosts = ["gone.example", "stays.example", "https://gone.example/"]
 UNITS = "etc/systemd/system"
 
 
-class Site:
+class TargetContext:
     """An agent's own settings, and a system that brings others."""
 
     def __init__(self, directory: Path):
@@ -63,7 +63,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return TargetContext(tmp_path)
 
 
 # How a system wants to be confirmed

@@ -437,16 +437,16 @@ def test_an_interruption_while_a_branch_is_taken_back_does_not_keep_it(world):
 
     async def main():
         task = asyncio.current_task()
-        take_back = world.repository.take_back
+        revert_branch = world.repository.revert_branch
 
         async def slow(*arguments):
             task.cancel()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            await take_back(*arguments)
+            await revert_branch(*arguments)
 
         world.forge.open = refused
-        world.repository.take_back = slow
+        world.repository.revert_branch = slow
         await world.running()
 
     with pytest.raises(asyncio.CancelledError):

@@ -8,7 +8,7 @@ import pytest
 
 from agent.application import events
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import ask_gates, ask_health, find_foreign, pass_by_hand
+from agent.application.watch.ask_gates import apply_override, ask_gates, ask_health, find_foreign
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
 from agent.domain.gates import FreeSpace, Gate, Judgement, Stage
@@ -284,9 +284,9 @@ def test_who_ignores_a_gate_is_not_who_decides_about_the_system(world):
         ignored_because="fix",
         ignored_by="eve",
     )
-    pass_by_hand(run, Judgement(Gate.CLOCK, is_open=False, reason="not synchronised"))
-    pass_by_hand(run, Judgement(Gate.HEALTH, is_open=False, reason="a: no reply"))
-    told = pass_by_hand(run, Judgement(Gate.HEALTH, is_open=False, reason="b: no reply"))
+    apply_override(run, Judgement(Gate.CLOCK, is_open=False, reason="not synchronised"))
+    apply_override(run, Judgement(Gate.HEALTH, is_open=False, reason="a: no reply"))
+    told = apply_override(run, Judgement(Gate.HEALTH, is_open=False, reason="b: no reply"))
     assert told.reason == "ignored by eve (fix): b: no reply"
     assert run.settings.by == "agent"
     assert run.record.ignored_gates == (
@@ -298,6 +298,6 @@ def test_who_ignores_a_gate_is_not_who_decides_about_the_system(world):
 def test_a_gate_that_is_open_anyhow_is_not_told_to_be_ignored(world):
     fine = Judgement(Gate.HEALTH, is_open=True, reason="1 checks well")
     run = run_of(world, ignored_gates=frozenset({Gate.HEALTH}))
-    assert pass_by_hand(run, fine) == fine
+    assert apply_override(run, fine) == fine
     assert run.record.ignored_gates == ()
     assert world.told.names() == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.confirm.await_confirmation import lock_if_free, see_through
+from agent.application.confirm.await_confirmation import await_decision, lock_if_free
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -31,7 +31,7 @@ def world():
 def see(world, policy=WATCHFUL, *, starts=2, waits=True):
     return carry_out_with(
         world,
-        lambda run: see_through(run, NEW, starts=starts, waits=waits),
+        lambda run: await_decision(run, NEW, starts=starts, waits=waits),
         policy,
         about_the_upgrade=False,
     )

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from agent.application import events
-from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.await_confirmation import await_decision
 from agent.application.confirm.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
@@ -113,7 +113,7 @@ def test_a_run_s_own_settings_are_in_force_again_when_an_earlier_upgrade_is_deci
     found = []
 
     async def body(run):
-        await see_through(run, NEW, starts=1)
+        await await_decision(run, NEW, starts=1)
         found.append(run.policy)
 
     carry_out_with(world, body)
@@ -130,7 +130,7 @@ def hangs(world):
         return AT_WORK
 
     world.systemd.programs[CONFIRM_UNIT] = program
-    carry_out_with(world, lambda run: see_through(run, NEW, starts=1))
+    carry_out_with(world, lambda run: await_decision(run, NEW, starts=1))
     return world.clock.seconds
 
 
@@ -153,7 +153,7 @@ def without_the_agent():
 
 def test_a_system_without_the_agent_is_judged_by_its_own_settings():
     world = without_the_agent()
-    report = carry_out_with(world, lambda run: see_through(run, NEW, starts=1))
+    report = carry_out_with(world, lambda run: await_decision(run, NEW, starts=1))
     assert report.outcome is Outcome.CONFIRMED
 
 

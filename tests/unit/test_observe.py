@@ -11,9 +11,9 @@ from agent.application.ports import Outlook
 from agent.application.watch.observe import (
     aged,
     find_candidate,
+    log_candidate,
+    log_upcoming_builds,
     look_at_host,
-    tell_candidate,
-    tell_outlook,
 )
 from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.policy import Strategy
@@ -129,7 +129,7 @@ def test_no_need_for_a_reboot_is_seen_where_a_link_is_missing(world, link):
 
 def test_a_candidate_without_a_finish_time_is_told_without_one(world):
     sink = RememberedEvents()
-    tell_candidate(sink, replace(candidate_of(world.hydra.builds[1]), finished_at=None))
+    log_candidate(sink, replace(candidate_of(world.hydra.builds[1]), finished_at=None))
     assert sink.fields_of(events.BUILD_SELECTED)["finished_at"] is None
     assert sink.bound == {"build_id": 1}
 
@@ -152,7 +152,7 @@ def test_a_candidate_without_a_finish_time_is_told_without_one(world):
 )
 def test_an_outlook_is_told_as_far_as_it_is_bleak(outlook, names):
     sink = RememberedEvents()
-    tell_outlook(sink, outlook)
+    log_upcoming_builds(sink, outlook)
     assert sink.names() == names
 
 

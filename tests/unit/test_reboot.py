@@ -14,9 +14,9 @@ from agent.domain.reboot import (
     Go,
     Inhibitor,
     Obstacle,
+    RebootConditions,
     RebootPlan,
     RebootPolicy,
-    Surroundings,
     Wait,
     judge_reboot,
 )
@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 POLICY = RebootPolicy(
     schedule=Schedule(), inhibitor_limit=timedelta(days=1), user_notice=10 * MINUTE, tries_boot=True
 )
-CALM = Surroundings(
+CALM = RebootConditions(
     now=NOW, host="h", is_clock_synchronised=True, pause=None, inhibitors=(), people=()
 )
 BACKUP = Inhibitor("backup", "a dump is being written")
@@ -219,7 +219,7 @@ def test_it_is_never_done_outside_of_a_window_nor_without_a_word(case):
     inhibited_since: datetime | None = None
     for minutes, has_people, is_inhibited, is_synchronised, pause in happenings:
         now += minutes * MINUTE
-        seen = Surroundings(
+        seen = RebootConditions(
             now=now,
             host="h",
             is_clock_synchronised=is_synchronised,

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from agent.application import events
-from agent.application.act.recover import begin_again, next_step, record_of, recover_all
-from agent.application.act.rival_activation import give_back
+from agent.application.act.recover import next_step, record_of, recover_all, resume_roll_back
+from agent.application.act.rival_activation import restore_profile
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -457,7 +457,7 @@ def test_only_the_row_of_what_is_forgotten_is_closed_with_it(world, has_row):
 def test_a_profile_is_given_back_only_where_there_is_something_to_give(world, profile):
     world.host.generations.clear()
     world.host.profile = profile
-    carry_out_with(world, lambda run: give_back(run.ports, NEW))
+    carry_out_with(world, lambda run: restore_profile(run.ports, NEW))
     assert world.host.profile == profile
 
 
@@ -522,7 +522,7 @@ def test_a_run_that_ends_its_own_roll_back_writes_its_own_row(world):
 
     async def body(run):
         run.record = replace(run.record, toplevel=NEW, previous=OLD)
-        await begin_again(run, NEW)
+        await resume_roll_back(run, NEW)
         run.report.is_recorded_elsewhere = True
 
     carry_out_with(world, body, about_the_upgrade=False)
@@ -552,7 +552,7 @@ def test_a_lost_row_is_replaced_by_what_the_marks_know(world):
 
 
 def test_a_roll_back_begun_again_reports_elsewhere(world):
-    report = carry_out_with(world, lambda run: begin_again(run, NEW), about_the_upgrade=False)
+    report = carry_out_with(world, lambda run: resume_roll_back(run, NEW), about_the_upgrade=False)
     assert report.outcome is None
     assert world.host.running == OLD
 

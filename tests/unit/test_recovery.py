@@ -12,7 +12,7 @@ from agent.application.run import begin, carry_out
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome
 from agent.domain.policy import Action
-from agent.domain.recovery import Memory, Step, UnderWay, recover
+from agent.domain.recovery import OpenRow, RecoveryState, Step, recover
 from agent.domain.systems import Systems
 from fakes.runs import an_arrival
 from fakes.samples import NEW, OLD, OTHER
@@ -81,10 +81,10 @@ EVERY_ROW = pytest.mark.parametrize(
 def test_recovery_begins_with_the_table_s_first_step(row):
     marks, systems = row.marks, row.systems
     is_under_way = row.phase in UNDER_WAY
-    memory = Memory(
+    memory = RecoveryState(
         marks=marks,
         systems=systems,
-        row=UnderWay(row.phase, NEW, row.previous) if is_under_way else None,
+        row=OpenRow(row.phase, NEW, row.previous) if is_under_way else None,
         is_pending_running=systems.running == marks.pending,
         is_running_known=systems.running in marks.known
         or (is_under_way and systems.running == row.previous),

@@ -324,7 +324,7 @@ def test_an_exit_code_that_is_not_zero_is_told_though_all_is_back(world):
 
 
 @pytest.mark.parametrize(
-    ("action", "default", "is_told"),
+    ("action", "default", "is_logged"),
     [
         (Action.SWITCH, NEW, True),
         (Action.SWITCH, OLD, False),
@@ -332,10 +332,10 @@ def test_an_exit_code_that_is_not_zero_is_told_though_all_is_back(world):
         (Action.TEST, NEW, False),
     ],
 )
-def test_the_boot_loaders_default_is_read_back(world, action, default, is_told):
+def test_the_boot_loaders_default_is_read_back(world, action, default, is_logged):
     world.host.loader.default = lambda: default
     go_back(world, action)
-    assert (events.ROLL_BACK_INCOMPLETE.name in world.told.names()) is is_told
+    assert (events.ROLL_BACK_INCOMPLETE.name in world.told.names()) is is_logged
 
 
 @pytest.mark.parametrize("action", [Action.SWITCH, Action.BOOT, Action.TEST])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from agent.application import events
-from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.await_confirmation import await_decision
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
 from agent.application.ports import Wait
@@ -122,7 +122,7 @@ def unit_waits(world, wait, then=None):
 
 def see(world):
     return carry_out_with(
-        world, lambda run: see_through(run, NEW, starts=2), about_the_upgrade=False
+        world, lambda run: await_decision(run, NEW, starts=2), about_the_upgrade=False
     )
 
 

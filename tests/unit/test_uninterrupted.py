@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.application.shielded import to_its_end
+from agent.application.shielded import shield
 
 
 async def work(done, fault=None):
@@ -17,12 +17,12 @@ async def work(done, fault=None):
 
 
 def test_what_is_not_interrupted_gives_its_result():
-    assert asyncio.run(to_its_end(work([]))) == "result"
+    assert asyncio.run(shield(work([]))) == "result"
 
 
 def test_a_fault_is_raised():
     with pytest.raises(ValueError, match="x"):
-        asyncio.run(to_its_end(work([], ValueError("x"))))
+        asyncio.run(shield(work([], ValueError("x"))))
 
 
 @pytest.mark.parametrize("fault", [None, ValueError("x")])
@@ -30,7 +30,7 @@ def test_what_is_interrupted_is_done_all_the_same(fault):
     done = []
 
     async def main():
-        task = asyncio.ensure_future(to_its_end(work(done, fault)))
+        task = asyncio.ensure_future(shield(work(done, fault)))
         await asyncio.sleep(0)
         task.cancel()
         await task

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from agent.application import events
-from agent.application.confirm.await_confirmation import see_through
+from agent.application.confirm.await_confirmation import await_decision
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
 from agent.application.ports import UnitStatus
@@ -188,7 +188,7 @@ def test_a_run_waits_for_an_answer_before_it_ends_the_new_systems_agent(world):
     judges_for(world, 60)
     world.systemd.lost_answers = 3
     report = carry_out_with(
-        world, lambda run: see_through(run, NEW, starts=2), about_the_upgrade=False
+        world, lambda run: await_decision(run, NEW, starts=2), about_the_upgrade=False
     )
     assert report.outcome is Outcome.CONFIRMED
 

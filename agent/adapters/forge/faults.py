@@ -17,7 +17,7 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from agent.adapters.http.support import Watch
+    from agent.adapters.http.support import ExchangeProgress
 
 IS_FORGE: Final = "is forge.url the URL of the forge's API?"
 _MAX_WORDS: Final = 300
@@ -30,7 +30,7 @@ class Unreadable:
     reason: str
 
 
-def timed_out(url: str, watch: Watch, seconds: float) -> ForgeError:
+def timed_out(url: str, watch: ExchangeProgress, seconds: float) -> ForgeError:
     """Return the fault of an exchange that did not end in time."""
     if watch.has_answer:
         what = "the answer did not end"
@@ -45,7 +45,7 @@ def timed_out(url: str, watch: Watch, seconds: float) -> ForgeError:
     )
 
 
-def translate(url: str, watch: Watch, error: Exception) -> ForgeError:
+def translate(url: str, watch: ExchangeProgress, error: Exception) -> ForgeError:
     """Return the fault that an exception of httpx, or of what lies below it, stands for."""
     cause = named_cause(error)
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):

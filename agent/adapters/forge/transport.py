@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent import __version__
 from agent.adapters.forge import faults
 from agent.adapters.http.client import host_header, transport_for
-from agent.adapters.http.support import Watch, is_encoded, read_bounded, seconds_to_wait
+from agent.adapters.http.support import ExchangeProgress, is_encoded, read_bounded, seconds_to_wait
 from agent.adapters.net import system_trust
 from agent.domain.errors import ForgeError, Kind
 from agent.lean.lean_imports import without_terminal_libraries
@@ -68,7 +68,7 @@ class Transport:
             ForgeError: whatever kept a usable answer from coming; every status but 2xx.
         """
         url = f"{self._base}{path}"
-        watch = Watch()
+        watch = ExchangeProgress()
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange(method, url, body, watch)
@@ -82,7 +82,9 @@ class Transport:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _exchange(self, method: str, url: str, body: object, watch: Watch) -> Answer:
+    async def _exchange(
+        self, method: str, url: str, body: object, watch: ExchangeProgress
+    ) -> Answer:
         content = None if body is None else json.dumps(body).encode()
         typed = {} if content is None else {"content-type": "application/json"}
         async with self._open().stream(

@@ -19,7 +19,7 @@ from agent.adapters.git.faults import fault_of, fault_of_push
 from agent.adapters.git.lock import held
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
-from agent.application.shielded import to_its_end
+from agent.application.shielded import shield
 from agent.domain.errors import GitError, Kind
 from agent.domain.flake_update.lock_file import LOCK_FILE
 
@@ -144,7 +144,7 @@ class GitRepository(Repository):
             await self._git("make a worktree", "-c", "core.hooksPath=/dev/null", *add)
             yield place / self._prefix
         finally:
-            await to_its_end(self._forget(place))
+            await shield(self._forget(place))
 
     async def _forget(self, place: Path) -> None:
         """Remove a worktree, or what there is of it; never raises for what is not there."""
@@ -241,7 +241,7 @@ class GitRepository(Repository):
             raise fault_of_push(f"push {branch}", done)
 
     @override
-    async def take_back(self, revision: str, branch: str, former: str | None) -> None:
+    async def revert_branch(self, revision: str, branch: str, former: str | None) -> None:
         done = await self._push(f"{former or ''}:{_HEADS}{branch}", branch, revision)
         if done.returncode != 0:
             fault = fault_of_push(f"take {branch} back", done)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class Watch:
+class ExchangeProgress:
     """How far an exchange has come."""
 
     def __init__(self) -> None:

@@ -18,10 +18,10 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    from agent.adapters.http.support import Watch
+    from agent.adapters.http.support import ExchangeProgress
 
 
-def timed_out(url: str, watch: Watch, seconds: float) -> HydraError:
+def timed_out(url: str, watch: ExchangeProgress, seconds: float) -> HydraError:
     """Return the fault of an exchange that did not end in time."""
     if watch.has_answer:
         what = "the answer did not end"
@@ -139,7 +139,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def translate(url: str, watch: Watch, error: Exception) -> HydraError:
+def translate(url: str, watch: ExchangeProgress, error: Exception) -> HydraError:
     """Return the fault that an exception of httpx, or of what lies below it, stands for."""
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return HydraError(Kind.CONFIG_INVALID, f"{url}: {error}", hint="check hydra.instance")

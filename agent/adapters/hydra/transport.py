@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__
 from agent.adapters.http.client import host_header, location_of, transport_for
 from agent.adapters.http.support import (
-    Watch,
+    ExchangeProgress,
     is_encoded,
     raw_chunks,
     read_bounded,
@@ -106,7 +106,7 @@ class Transport:
             HydraError: whatever kept a usable answer from coming; 401, 403, 429 and 5xx too.
         """
         url = f"{self.instance}{path}"
-        watch = Watch()
+        watch = ExchangeProgress()
         try:
             async with asyncio.timeout(timeout):
                 return await self._exchange(path, url, watch)
@@ -121,7 +121,7 @@ class Transport:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _exchange(self, path: str, url: str, watch: Watch) -> Answer:
+    async def _exchange(self, path: str, url: str, watch: ExchangeProgress) -> Answer:
         client = self._open(url)
         async with client.stream(
             "GET",

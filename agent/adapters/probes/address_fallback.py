@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.resolver import Address, why_unresolved
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
@@ -33,7 +33,7 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
             addresses = await resolve(check.host)
             left -= time.used
     except TimeoutError:
-        reason = f"name does not resolve within {in_seconds(check.timeout)}"
+        reason = f"name does not resolve within {format_seconds(check.timeout)}"
         return CheckResult(check, is_well=False, reason=reason)
     except (OSError, ValueError) as error:
         return CheckResult(

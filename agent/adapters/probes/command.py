@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.probes.last_line import last_line
 from agent.adapters.process import ProgramMissingError, hear
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from agent.adapters.process import Said
+    from agent.adapters.process import Output
     from agent.domain.check import CommandCheck
 
 
@@ -29,7 +29,7 @@ class CommandProbe:
             async with WorkingTime(check.timeout.total_seconds()):
                 said = await hear(check.command)
         except TimeoutError:
-            reason = f"not finished within {in_seconds(check.timeout)}"
+            reason = f"not finished within {format_seconds(check.timeout)}"
             return CheckResult(check, is_well=False, reason=reason)
         except ProgramMissingError as error:
             return CheckResult(check, is_well=False, reason=str(error), is_conclusive=False)
@@ -38,7 +38,7 @@ class CommandProbe:
         return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
 
 
-def _why_failed(said: Said) -> str:
+def _why_failed(said: Output) -> str:
     if said.returncode == 0:
         return ""
     how = f"exit code {said.returncode}" if said.returncode > 0 else _signal(-said.returncode)

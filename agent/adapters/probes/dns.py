@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.resolver import Address, resolve_all, why_unresolved
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
@@ -37,7 +37,7 @@ class DnsProbe:
             async with WorkingTime(check.timeout.total_seconds()):
                 answers = await self._resolve(check.host)
         except TimeoutError:
-            reason = f"name does not resolve within {in_seconds(check.timeout)}"
+            reason = f"name does not resolve within {format_seconds(check.timeout)}"
             return CheckResult(check, is_well=False, reason=reason)
         except (OSError, ValueError) as error:
             reason = why_unresolved(error)

@@ -25,7 +25,7 @@ from agent.adapters.net import system_trust
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.regex_search import ExpressionError, is_found
 from agent.adapters.probes.resolver import why_unresolved
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 from agent.lean.lean_imports import without_terminal_libraries
@@ -138,7 +138,7 @@ class _Visit:
                 expected = ", ".join(str(expected) for expected in check.status)
                 return f"status {response.status_code}, expected {expected}"
             if check.max_latency is not None and self.latency > check.max_latency:
-                took, allowed = in_seconds(self.latency), in_seconds(check.max_latency)
+                took, allowed = format_seconds(self.latency), format_seconds(check.max_latency)
                 return f"took {took}, at most {allowed} allowed"
             if check.body is None and check.body_regex is None:
                 return ""
@@ -154,7 +154,7 @@ class _Visit:
             late = "body_regex neither matched nor failed to"
         else:
             late = "body not complete"
-        return f"{late} within {in_seconds(self._check.timeout)}"
+        return f"{late} within {format_seconds(self._check.timeout)}"
 
 
 def _seconds_unread(response: httpx.Response) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.probes.address_fallback import ask_in_turn
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.resolver import Address, resolve
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 
@@ -48,7 +48,7 @@ async def _ask(check: TcpCheck, address: Address, within: float) -> CheckResult:
         async with WorkingTime(within):
             await _connect(address, check.port)
     except TimeoutError:  # ours, or the kernel's (ETIMEDOUT), which may give up earlier
-        reason = f"no answer within {in_seconds(check.timeout)}"
+        reason = f"no answer within {format_seconds(check.timeout)}"
         return CheckResult(check, is_well=False, reason=reason)
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO).lower()

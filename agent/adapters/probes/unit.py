@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.adapters.probes.last_line import last_line
 from agent.adapters.process import ProgramMissingError, hear
-from agent.application.watch.run_checks import in_seconds
+from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult, UnitCheck
 
@@ -32,7 +32,7 @@ class UnitProbe:
             async with WorkingTime(check.timeout.total_seconds()):
                 said = await hear(argv)
         except TimeoutError:
-            return _unknown(check, f"no answer within {in_seconds(check.timeout)}")
+            return _unknown(check, f"no answer within {format_seconds(check.timeout)}")
         except ProgramMissingError as error:
             return _unknown(check, str(error))
         shown = properties(said.output)

@@ -7,17 +7,17 @@ from agent.adapters.process.blocking import (
     signals_held,
     watch_now,
 )
-from agent.adapters.process.capture import Said, hear
+from agent.adapters.process.capture import Output, hear
 from agent.adapters.process.result import Completed, ProgramMissingError
 from agent.adapters.process.runner import Runner, exit_code_of
 
 __all__ = [
     "ENDING_SIGNALS",
     "Completed",
+    "Output",
     "ProgramFailedError",
     "ProgramMissingError",
     "Runner",
-    "Said",
     "exit_code_of",
     "hear",
     "run_now",

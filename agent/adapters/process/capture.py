@@ -24,7 +24,7 @@ after it was killed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Output:
     """How a program ended: `returncode` is negative for a signal.
 
     `output` is the last 64 KiB of what it printed, standard output and error in one.
@@ -57,7 +57,7 @@ class _Ear(asyncio.SubprocessProtocol):
         self.exited.set_result(None)
 
 
-async def hear(argv: Sequence[str]) -> Said:
+async def hear(argv: Sequence[str]) -> Output:
     """Run `argv` without input, and return how it ended.
 
     What is left of its process group is killed at once when it has ended, or when the caller is
@@ -90,4 +90,4 @@ async def hear(argv: Sequence[str]) -> Said:
             transport.close()
     code = transport.get_returncode()
     assert code is not None  # noqa: S101 - it has exited
-    return Said(code, ear.kept.decode(errors="replace"))
+    return Output(code, ear.kept.decode(errors="replace"))

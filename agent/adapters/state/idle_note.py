@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class IdleNote:
     """Writes `idle.json`: what must still hold for the host to have nothing to do.
 
-    `interval` is how long at most one full run answers for later ones; `is_told` is false where
+    `interval` is how long at most one full run answers for later ones; `is_logged` is false where
     the log level leaves out the idle run's line. `fingerprint` is of the settings as they were
     before they were read, None where no later run can be an idle one. A home has no
     `booted_system`.
@@ -40,7 +40,7 @@ class IdleNote:
     profile: Path
     timeout: timedelta
     interval: timedelta
-    is_told: bool
+    is_logged: bool
     fingerprint: str | None
 
     def forget(self) -> None:
@@ -96,7 +96,7 @@ class IdleNote:
                     "timeout": self.timeout.total_seconds(),
                     "host": self.host,
                     "job": str(self.job),
-                    "is_told": self.is_told,
+                    "is_told": self.is_logged,
                 },
             )
         except OSError as error:

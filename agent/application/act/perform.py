@@ -26,16 +26,16 @@ from agent.application.act.specialisation import (
     start_by_default,
     wanted_specialisation,
 )
-from agent.application.act.try_boot import hold_default
-from agent.application.confirm.confirm import tell_decided
+from agent.application.act.try_boot import keep_confirmed_default
+from agent.application.confirm.confirm import report_decision
 from agent.application.confirm.own_settings import judged_by_its_own
 from agent.application.confirm.roll_back import roll_back
 from agent.application.confirm.take_findings import started_by_timers, take_baseline
 from agent.application.report import candidate_fields
-from agent.application.watch.ask_gates import ask_again, find_intervention, pass_by_hand
+from agent.application.watch.ask_gates import apply_override, ask_again, find_intervention
 from agent.application.watch.observe import aged, find_inhibitors
 from agent.domain.activation import (
-    Ended,
+    ActivationResult,
     fault_of_activation,
     fault_of_refusal,
     is_busy,
@@ -92,7 +92,7 @@ async def perform(run: Run, text: str) -> StorePath | None:
     if run.report.outcome is Outcome.STAGED and chosen.reason:
         run.report.reasons = (("reboot", chosen.reason),)
     if chosen.reboots and run.report.outcome is Outcome.STAGED:
-        await hold_default(run, toplevel)
+        await keep_confirmed_default(run, toplevel)
         await reboot(run, toplevel, chosen.reason, found, run.ports.host.systems())
     return toplevel if run.record.outcome == Outcome.PENDING else None
 
@@ -253,7 +253,7 @@ async def _do(
         return False
     run.note(Outcome.ACTIVATING)
     exited, after = await _run_activation(run, request, toplevel, action, name)
-    ended = Ended(
+    ended = ActivationResult(
         action=action,
         toplevel=toplevel,
         equivalents=ports.host.equivalents(toplevel) if name is None else frozenset({special}),
@@ -333,7 +333,7 @@ async def _run_activation(
     return exited, after
 
 
-async def _judge_or_undo(run: Run, ended: Ended) -> Outcome:
+async def _judge_or_undo(run: Run, ended: ActivationResult) -> Outcome:
     """Return what was reached.
 
     Raises:
@@ -372,7 +372,9 @@ def _can_boot(run: Run, name: str | None) -> bool:
     if ports.loader.can_be_default(running):
         return True
     reason = f"the boot loader cannot be made to start the specialisation {name!r} by default"
-    judgement = pass_by_hand(run, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=reason))
+    judgement = apply_override(
+        run, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=reason)
+    )
     if not judgement.is_open:
         _hold(run, (judgement.gate, judgement.reason))
     return judgement.is_open
@@ -393,7 +395,7 @@ async def _keep_by_default(run: Run, toplevel: StorePath, name: str, reached: Ou
     reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
     reasons = ((Gate.SPECIALISATION_LOST, reason),)
     if not await roll_back(run, toplevel, Action.BOOT, Fault.SUSPECT, reasons):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
     raise ActivationError(
         Kind.ACTIVATION_INEFFECTIVE,
         f"{reason}; it was staged, and is not any more",
@@ -483,7 +485,7 @@ async def _newly_failed(
     return None if timer_jobs is None else newly - timer_jobs
 
 
-async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
+async def _undo(run: Run, ended: ActivationResult, error: ActivationError) -> None:
     """Bring the host back to where it was, as far as the activation has changed it."""
     ports, toplevel = run.ports, ended.toplevel
     if error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
@@ -506,10 +508,10 @@ async def _undo(run: Run, ended: Ended, error: ActivationError) -> None:
         # Its services may have begun to migrate their data.
         _stay(run, toplevel, cause, reasons)
     elif not await roll_back(run, toplevel, _action_back(ended), cause, reasons):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
 
 
-async def _leave_to_rival(run: Run, ended: Ended) -> None:
+async def _leave_to_rival(run: Run, ended: ActivationResult) -> None:
     """Keep what another activation has brought, and take back what ours has moved before it.
 
     While the other goes on, nobody knows what it brings: the row stays as it is, and the next run
@@ -520,7 +522,7 @@ async def _leave_to_rival(run: Run, ended: Ended) -> None:
         run.record = replace(run.record, outcome=Outcome.FAILED)
 
 
-async def _take_back(run: Run, ended: Ended, error: ActivationError) -> None:
+async def _take_back(run: Run, ended: ActivationResult, error: ActivationError) -> None:
     """Undo an activation that was refused before it began: nothing but the profile has moved."""
     if not await give_profile_back(run, ended):
         return  # the next run tries again
@@ -545,7 +547,7 @@ def _stay(run: Run, toplevel: StorePath, cause: Fault, reasons: tuple[Reason, ..
     run.try_note(Outcome.PENDING, fault=cause, reasons=reasons)
 
 
-def _action_back(ended: Ended) -> Action:
+def _action_back(ended: ActivationResult) -> Action:
     """Return how to undo: the services are left alone where the activation has not begun."""
     is_unbegun = not (ended.has_begun or ended.is_running)
     if ended.action is Action.SWITCH and ended.code == 1 and is_unbegun:
@@ -559,7 +561,7 @@ async def _arrive(run: Run, toplevel: StorePath, reached: Outcome) -> None:
     if reached is Outcome.STAGED:
         if not ports.marks.move(Mark.PENDING, toplevel, Mark.STAGED):
             ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
-            tell_decided(run, toplevel)
+            report_decision(run, toplevel)
             return
         await ports.systemd.disarm()
     run.report.outcome = reached

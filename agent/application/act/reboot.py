@@ -11,7 +11,7 @@ from agent.application.act.specialisation import start_by_default, wanted_specia
 from agent.application.act.try_boot import try_once
 from agent.application.confirm.take_findings import take_baseline
 from agent.application.report import error_fields
-from agent.application.watch.ask_gates import ask_again, find_intervention, pass_by_hand
+from agent.application.watch.ask_gates import apply_override, ask_again, find_intervention
 from agent.application.watch.durations import ask_clock
 from agent.domain.errors import AgentError, HostError, JournalError
 from agent.domain.gates import Gate, Judgement, Stage
@@ -19,8 +19,8 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import (
     Go,
+    RebootConditions,
     RebootPlan,
-    Surroundings,
     Wait,
     judge_reboot,
     told_instant,
@@ -58,7 +58,7 @@ async def ask_reboot(
         JournalError: the agenda cannot be read.
     """
     now = ports.clock.now()
-    seen = Surroundings(
+    seen = RebootConditions(
         now=now,
         host=policy.host,
         is_clock_synchronised=await _is_clock_right(ports, policy, keeps=keeps),
@@ -170,7 +170,7 @@ async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:
     if await start_by_default(run.ports, toplevel, name):
         return None
     reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
-    judgement = pass_by_hand(run, Judgement(gate, is_open=False, reason=reason))
+    judgement = apply_override(run, Judgement(gate, is_open=False, reason=reason))
     if judgement.is_open:
         return None
     run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=reason)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.rival_activation import give_back
+from agent.application.act.rival_activation import restore_profile
 from agent.application.act.specialisation import what_is_noted
-from agent.application.act.try_boot import keep_by_default
+from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.confirm import action_back
 from agent.application.confirm.roll_back import close, held_as, roll_back
 from agent.application.report import Report, error_fields
@@ -17,7 +17,7 @@ from agent.domain.marks import UNREADABLE_HINT, Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action
-from agent.domain.recovery import Memory, Step, UnderWay, recover
+from agent.domain.recovery import OpenRow, RecoveryState, Step, recover
 from agent.domain.store_path import StorePath, parse_store_path
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _row_under_way(run: Run) -> RunRecord | None:
         return None
 
 
-async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True) -> Memory:
+async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True) -> RecoveryState:
     ports = run.ports
     marks, systems = ports.marks.read(), ports.host.systems()
     if not ends_roll_backs:
@@ -125,7 +125,7 @@ async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True
     if under_way is not None and under_way.previous is not None:
         known.add(under_way.previous)
     is_touching = marks.pending is not None or marks.left is not None
-    return Memory(
+    return RecoveryState(
         marks=marks,
         systems=systems,
         row=under_way,
@@ -143,15 +143,15 @@ def _is_one_of(ports: Ports, path: StorePath | None, mark: StorePath | None) -> 
     return path is not None and mark is not None and path in ports.host.equivalents(mark)
 
 
-def _under_way(row: RunRecord | None, store_dir: str) -> UnderWay | None:
+def _under_way(row: RunRecord | None, store_dir: str) -> OpenRow | None:
     if row is None:
         return None
     toplevel = parse_store_path(row.toplevel, store_dir)
     if toplevel is None:
-        return UnderWay(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
+        return OpenRow(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
     is_dry = row.action == Action.DRY_ACTIVATE
     previous = None if is_dry else parse_store_path(row.previous, store_dir)
-    return UnderWay(Outcome(row.outcome), toplevel, previous)
+    return OpenRow(Outcome(row.outcome), toplevel, previous)
 
 
 async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bool:
@@ -167,14 +167,14 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case Step.UNSTAGE:
             keeper.remove(Mark.STAGED)
         case Step.RESTORE if marks.pending:
-            await begin_again(run, marks.pending)
+            await resume_roll_back(run, marks.pending)
         case Step.ROLL_BACK if marks.left:
-            await begin_again(run, marks.left)
+            await resume_roll_back(run, marks.left)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
             await run.ports.systemd.disarm()
             return _close_roll_back(run, marks.rolled_back)
         case Step.REPAIR if marks.pending:
-            await give_back(run.ports, marks.pending)
+            await restore_profile(run.ports, marks.pending)
             await forget(run.ports)
             return _close_forgotten(run, marks.pending, row)
         case Step.FORGET if marks.pending:
@@ -209,7 +209,7 @@ async def _close_confirmed(run: Run, row: RunRecord) -> bool:
     toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
     if toplevel is not None and toplevel == run.ports.marks.read().confirmed:
         systems, default = run.ports.host.systems(), run.ports.loader.default()
-        await keep_by_default(run.ports, toplevel, before)
+        await make_confirmed_default(run.ports, toplevel, before)
         if (systems.profile, systems.running, systems.booted) == (toplevel, before, before) and (
             default == before
         ):
@@ -226,7 +226,7 @@ def _to_adopt(ports: Ports) -> StorePath:
     return systems.running
 
 
-async def begin_again(run: Run, failed: StorePath) -> None:
+async def resume_roll_back(run: Run, failed: StorePath) -> None:
     """Roll back from an upgrade that was cut short, or finish a roll-back that was.
 
     Raises:
@@ -303,7 +303,7 @@ def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
     return True
 
 
-def _tell(ports: Ports, step: Step, memory: Memory) -> None:
+def _tell(ports: Ports, step: Step, memory: RecoveryState) -> None:
     if step is Step.ADOPT:
         ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=_to_adopt(ports))
         return

@@ -16,13 +16,13 @@ from agent.domain.policy import Action
 if TYPE_CHECKING:
     from agent.application.ports import ActivationExit, Ports
     from agent.application.run import Run
-    from agent.domain.activation import Ended
+    from agent.domain.activation import ActivationResult
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
 
 
-async def await_rival(run: Run, ended: Ended) -> bool:
+async def await_rival(run: Run, ended: ActivationResult) -> bool:
     """Wait for the other activation; False if it goes on for too long, or nobody knows."""
     ports, policy = run.ports, run.policy
     if await ports.systemd.is_activating() is False:
@@ -37,7 +37,7 @@ async def await_rival(run: Run, ended: Ended) -> bool:
     return False
 
 
-async def give_profile_back(run: Run, ended: Ended) -> bool:
+async def give_profile_back(run: Run, ended: ActivationResult) -> bool:
     """Undo what nixos-rebuild has done before an activation that never began.
 
     A profile that another hand has set stays, and so does the candidate if another hand has brought
@@ -104,7 +104,7 @@ async def spare(run: Run, failed: StorePath, target: StorePath, action: Action) 
     return Action.TEST if ports.host.systems().profile == default else action
 
 
-async def give_back(ports: Ports, toplevel: StorePath) -> None:
+async def restore_profile(ports: Ports, toplevel: StorePath) -> None:
     """Undo what a lost race has done, of which only the marks are left.
 
     The profile becomes what another activation has brought here wholly, or what it was before. One

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 
-async def hold_default(run: Run, toplevel: StorePath) -> None:
+async def keep_confirmed_default(run: Run, toplevel: StorePath) -> None:
     """Keep the confirmed system the loader's default while `toplevel` waits for its reboot.
 
     The confirmed system's own installer is run once more, which makes it the default again; the
@@ -73,7 +73,9 @@ async def _give_up(run: Run, toplevel: StorePath, loader: str) -> None:
     )
 
 
-async def keep_by_default(ports: Ports, toplevel: StorePath, before: StorePath | None) -> None:
+async def make_confirmed_default(
+    ports: Ports, toplevel: StorePath, before: StorePath | None
+) -> None:
     """Make the confirmed `toplevel` the loader's default, if it still is the one `before`."""
     default = ports.loader.default()
     if default is None or default == _started(ports, toplevel):

@@ -6,8 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.recover import begin_again, record_of
-from agent.application.confirm.confirm import action_back, confirm_pending, tell_decided, why_held
+from agent.application.act.recover import record_of, resume_roll_back
+from agent.application.confirm.confirm import (
+    action_back,
+    confirm_pending,
+    report_decision,
+    why_held,
+)
 from agent.application.confirm.own_settings import judged_by_its_own
 from agent.application.confirm.roll_back import roll_back
 from agent.application.ports import Wait
@@ -32,7 +37,7 @@ _ASKED = 10
 _SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 
 
-async def see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
+async def await_decision(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
     """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
 
     The running system's confirm unit is started up to `starts` times; where that system has none,
@@ -68,7 +73,7 @@ async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: boo
         with run.report.step("confirm", ports.clock):
             status = await _ended(run, toplevel) if is_started else _SILENT
         if _is_decided(run, toplevel):
-            tell_decided(run, toplevel)
+            report_decision(run, toplevel)
             return
         if status is None:
             _tell_pending(run, toplevel)
@@ -138,10 +143,10 @@ async def _look_without_it(run: Run, toplevel: StorePath, doubt: str, *, waits: 
     run.report.is_recorded_elsewhere = False
     with lock_if_free(run, waits=waits):
         if _is_decided(run, toplevel):
-            tell_decided(run, toplevel)
+            report_decision(run, toplevel)
         elif run.ports.marks.read().rolling_back == toplevel:
-            await begin_again(run, toplevel)
-            tell_decided(run, toplevel)
+            await resume_roll_back(run, toplevel)
+            report_decision(run, toplevel)
         else:
             run.record = record_of(run, toplevel)
             await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
@@ -163,11 +168,11 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
     """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
     ports = run.ports
     if _is_decided(run, toplevel):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
         return
     if ports.marks.read().rolling_back == toplevel:
-        await begin_again(run, toplevel)
-        tell_decided(run, toplevel)
+        await resume_roll_back(run, toplevel)
+        report_decision(run, toplevel)
         return
     run.report.is_recorded_elsewhere = False
     run.record = record_of(run, toplevel)
@@ -185,7 +190,7 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
         return
     action = action_back(ports, run.record, toplevel)
     if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
         return
     run.report.error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")
     ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))

@@ -52,16 +52,16 @@ async def lock_in_turn(run: Run) -> AsyncIterator[Step]:
     Raises:
         LockedError: another agent has the lock, and the run is not patient.
     """
-    is_told = False
+    is_logged = False
     while True:
         with ExitStack() as held:
             found = await _take_turn(run, held)
             if isinstance(found, Step):
                 yield found
                 return
-        if not is_told:
+        if not is_logged:
             run.ports.sink.emit(events.CONFIRMATION_WAITS, **error_fields(found))
-            is_told = True
+            is_logged = True
         with run.ports.lock.waiting(Wait.TURN):
             await run.ports.clock.sleep(_POLL)
 

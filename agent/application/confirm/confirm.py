@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.specialisation import as_specialised, running_specialisation
-from agent.application.act.try_boot import keep_by_default
+from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.roll_back import roll_back
 from agent.application.confirm.take_findings import examine
 from agent.application.report import error_fields
@@ -70,7 +70,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     before = ports.marks.read().confirmed
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
         return
     if not is_tested:
         with suppress(HostError):  # it is decided: nothing that tidies up ends that
@@ -78,7 +78,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
     if not is_tested:
-        await keep_by_default(ports, toplevel, before)
+        await make_confirmed_default(ports, toplevel, before)
         await ports.loader.bless()
     await ports.systemd.disarm()
     run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
@@ -86,7 +86,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         await ports.systemd.start_later(GARBAGE_COLLECTION_UNIT)
 
 
-def tell_decided(run: Run, toplevel: StorePath) -> None:
+def report_decision(run: Run, toplevel: StorePath) -> None:
     """Report what somebody else has decided about a system that was pending."""
     marks = run.ports.marks.read()
     run.report.is_recorded_elsewhere = True
@@ -233,7 +233,7 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
         return
     action = action_back(ports, run.record, toplevel)
     if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
         return
     told = "; ".join(sentence for _, sentence in reasons)
     run.report.error = AgentError(

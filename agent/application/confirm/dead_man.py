@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.own_activation import stop_own
 from agent.application.act.recover import record_of, recover_all, require_readable
-from agent.application.confirm.await_confirmation import lock_if_free, see_through
-from agent.application.confirm.confirm import is_overdue, tell_decided
+from agent.application.confirm.await_confirmation import await_decision, lock_if_free
+from agent.application.confirm.confirm import is_overdue, report_decision
 from agent.application.confirm.own_settings import judged_by_its_own
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
@@ -86,7 +86,7 @@ async def _end(run: Run, toplevel: StorePath) -> None:
     await _let_it_end(run, toplevel)
     marks = ports.marks.read()
     if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
         return
     await stop_own(run, record_of(run, toplevel), toplevel)
     with lock_if_free(run, waits=False):
@@ -98,9 +98,9 @@ async def _end(run: Run, toplevel: StorePath) -> None:
             " proven to be of this upgrade",
         )
     if step is Step.CONFIRM:
-        await see_through(run, toplevel, starts=1, waits=False)
+        await await_decision(run, toplevel, starts=1, waits=False)
     else:
-        tell_decided(run, toplevel)
+        report_decision(run, toplevel)
 
 
 async def _let_it_end(run: Run, toplevel: StorePath) -> None:

@@ -220,7 +220,7 @@ class Repository(Protocol):
         """
         ...
 
-    async def take_back(self, revision: str, branch: str, former: str | None) -> None:
+    async def revert_branch(self, revision: str, branch: str, former: str | None) -> None:
         """Let a branch be `former` again, or remove it, if it is `revision` now. As `push`."""
         ...
 

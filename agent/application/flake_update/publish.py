@@ -11,7 +11,7 @@ from agent.application.flake_update.compare import step
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.propose import Proposer
 from agent.application.report import error_fields
-from agent.application.shielded import to_its_end
+from agent.application.shielded import shield
 from agent.domain.errors import AgentError, Kind
 from agent.domain.flake_update.branch import Target
 from agent.domain.flake_update.report import proposal_body, title_of
@@ -76,7 +76,7 @@ class Publication:
             return await self._propose(comparison)
         except BaseException:
             if self._is_left:
-                await to_its_end(self._withdraw())
+                await shield(self._withdraw())
             raise
 
     async def _propose(self, comparison: Comparison) -> Proposal | None:
@@ -132,7 +132,7 @@ async def on_branch(
         yield
     finally:
         if is_left:
-            await to_its_end(_take_back(ports, revision, Target(target.name, None), look_at))
+            await shield(_take_back(ports, revision, Target(target.name, None), look_at))
 
 
 async def _push(ports: UpdatePorts, revision: str, target: Target) -> None:
@@ -143,7 +143,7 @@ async def _push(ports: UpdatePorts, revision: str, target: Target) -> None:
 
 async def _take_back(ports: UpdatePorts, revision: str, target: Target, look_at: str) -> None:
     try:
-        await ports.repository.take_back(revision, target.name, target.replaces)
+        await ports.repository.revert_branch(revision, target.name, target.replaces)
     except AgentError as error:
         await _tell_left(ports, target, look_at, error)
     else:

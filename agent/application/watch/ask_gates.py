@@ -158,10 +158,10 @@ async def _answer(asked: Question, gate: Gate, *, raises: bool) -> Judgement | N
         if raises:
             raise
         judgement = Judgement(gate, is_open=False, reason=str(fault), fault=fault.kind)
-    return None if judgement is None else pass_by_hand(asked.run, judgement)
+    return None if judgement is None else apply_override(asked.run, judgement)
 
 
-def pass_by_hand(run: Run, judgement: Judgement) -> Judgement:
+def apply_override(run: Run, judgement: Judgement) -> Judgement:
     """Open a gate that the person who started this run ignores.
 
     It is in the run's row from then on, and in the history with the next phase or the run's end.

@@ -97,7 +97,7 @@ def aged(error: NixError, found: Candidate | None, now: datetime) -> NixError:
     )
 
 
-def tell_candidate(sink: EventSink, candidate: Candidate) -> None:
+def log_candidate(sink: EventSink, candidate: Candidate) -> None:
     """Log the candidate, and bind its build to what follows."""
     sink.emit(
         events.BUILD_SELECTED,
@@ -107,7 +107,7 @@ def tell_candidate(sink: EventSink, candidate: Candidate) -> None:
     sink.bind(build_id=candidate.build_id)
 
 
-def tell_outlook(sink: EventSink, outlook: Outlook) -> None:
+def log_upcoming_builds(sink: EventSink, outlook: Outlook) -> None:
     """Warn where no newer build will come although all looks well."""
     if outlook.newer_build_failed:
         sink.emit(events.NEWER_BUILD_RED)

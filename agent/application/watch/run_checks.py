@@ -79,7 +79,7 @@ def _load(prober: Prober, checks: Sequence[Check]) -> None:
 
 def _cut_short(check: Check, deadline: timedelta, *, has_begun: bool) -> CheckResult:
     what = "not finished" if has_begun else "not asked: there was no room for it"
-    reason = f"{what} within the time of all checks ({in_seconds(deadline)})"
+    reason = f"{what} within the time of all checks ({format_seconds(deadline)})"
     return CheckResult(check, is_well=False, reason=reason, is_conclusive=False, is_cut_short=True)
 
 
@@ -91,7 +91,7 @@ async def _ask(prober: Prober, check: Check, on_begun: Callable[[], None]) -> Ch
             async with WorkingTime(check.timeout.total_seconds(), _GRACE.total_seconds()):
                 return await prober.probe(check)
     except TimeoutError:
-        reason = f"no answer within {in_seconds(check.timeout)}"
+        reason = f"no answer within {format_seconds(check.timeout)}"
         return CheckResult(check, is_well=False, reason=reason)
     except asyncio.CancelledError:
         task = asyncio.current_task()
@@ -125,6 +125,6 @@ def _log(sink: EventSink, result: CheckResult) -> None:
     )
 
 
-def in_seconds(duration: timedelta) -> str:
+def format_seconds(duration: timedelta) -> str:
     """Return a duration as reasons tell it: `30 s`, `0.5 s`."""
     return f"{round(duration.total_seconds(), 3):g} s"

@@ -40,7 +40,7 @@ class ReportObject(TypedDict):
 def for_program(results: Sequence[CheckResult]) -> str:
     """Return what `--json` prints."""
     report: ReportObject = {
-        "well": not any(result.holds for result in results),
+        "well": not any(result.is_blocking for result in results),
         "checks": [_object(result) for result in results],
     }
     return json.dumps(report)
@@ -96,7 +96,7 @@ def _cells(result: CheckResult) -> tuple[str, ...]:
 def _mark(result: CheckResult) -> str:
     if result.is_well:
         return "✓"
-    return "✗" if result.holds else "!"
+    return "✗" if result.is_blocking else "!"
 
 
 def _took(latency: timedelta | None) -> str:
@@ -115,5 +115,5 @@ def _painted(line: str, result: CheckResult, *, colour: bool) -> str:
     """Return the line with its mark, which is its first character, in colour."""
     if not colour:
         return line
-    code = _GREEN if result.is_well else _RED if result.holds else _YELLOW
+    code = _GREEN if result.is_well else _RED if result.is_blocking else _YELLOW
     return f"\x1b[{code}m{line[0]}\x1b[0m{line[1:]}"

@@ -4,7 +4,8 @@
 
 VENV = .venv/bin
 PYTEST_ARGS =
-PYTEST = $(VENV)/pytest --numprocesses 3 --dist worksteal
+# Compiled modules are kept, whatever the environment says: to compile them costs more than to load them.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(VENV)/pytest --numprocesses 3 --dist worksteal
 # Hundreds of small stores are made and thrown away: in memory, where there is room for them.
 IN_MEMORY = MEMORY=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
 	[ "$${MEMORY:-0}" -lt 2000000 ] || [ -n "$${TMPDIR-}" ] || export TMPDIR=/dev/shm

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, InitSettingsSource
 from typing_extensions import override
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
-    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 DEFAULT_FILE: Final = Path(CONFIG_FILE)
 _MAX_FILE: Final = 1 << 20
@@ -97,34 +96,44 @@ class _Variables(EnvSettingsSource):
             return value
 
 
+def _validated(*sources: Mapping[str, Any]) -> Settings:
+    """Return what the sources say, the first one over all others.
+
+    Raises:
+        ValidationError: with all that is wrong in them.
+    """
+    told: Mapping[str, Any] = {}
+    for source in sources:
+        told = _laid_over(InitSettingsSource(Settings, dict(source))(), told)
+    settings = Settings.__new__(Settings)
+    # Not that of BaseSettings, which adds sources and takes some keys for its own.
+    BaseModel.__init__(settings, **told)
+    return settings
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay tables over tables; what is no table is replaced."""
+    laid = dict(below)
+    for key, value in above.items():
+        known = laid.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            laid[key] = _laid_over(known, value)
+        else:
+            laid[key] = value
+    return laid
+
+
 def _merge(
     overrides: Mapping[str, Any],
     content: dict[str, Any],
     fallback: Mapping[str, Any],
     file: Path | None,
 ) -> Settings:
-    class Merged(Settings):
-        @classmethod
-        @override
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            # None of these has a user here.
-            del env_settings, dotenv_settings, file_secret_settings
-            in_file = InitSettingsSource(settings_cls, content)
-            last = InitSettingsSource(settings_cls, dict(fallback))
-            return (init_settings, _Variables(settings_cls), in_file, last)
-
     problems = list(unknown_variables())
     variables = [name for name, _ in problems]
     settings, is_all_of_variables = None, True
     try:
-        settings = Merged(**overrides)
+        settings = _validated(overrides, _Variables(Settings)(), content, fallback)
     except ValidationError as error:
         for details in error.errors(include_url=False):
             key, wrong = problem_of(details)

@@ -195,14 +195,21 @@ def _deadly(method, named):
 
 
 def main():
-    """Run the agent, with all its effects watched."""
-    from agent.cli.main import run
+    """Run the agent as its own entry point does, with all its effects watched."""
+    import agent.__main__ as entry
 
-    for (owner, name), named in _effect_names().items():
-        setattr(owner, name, _deadly(getattr(owner, name), named))
+    whole = entry._whole
+
+    def watched(*arguments):
+        for (owner, name), named in _effect_names().items():
+            setattr(owner, name, _deadly(getattr(owner, name), named))
+        return whole(*arguments)
+
+    # The idle path has no effects, and none of the adapters is loaded for it.
+    entry._whole = watched
     # The dead-man's timer is set for the program of that name.
     sys.argv[0] = _AGENT
-    sys.exit(run(sys.argv[1:]))
+    entry.main()
 
 
 if __name__ == "__main__":

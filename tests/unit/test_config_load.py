@@ -230,6 +230,7 @@ def test_every_problem_is_told_at_once_with_its_key(write, variables):
         (HYDRA + "[reboot]\nbogus = 1\n", "reboot.bogus"),
         (HYDRA + "[paths]\nbogus = 1\n", "paths.bogus"),
         (HYDRA + "[log]\nbogus = 1\n", "log.bogus"),
+        (HYDRA.replace("[hydra]", '_env_file = "x"\n[hydra]'), "_env_file"),
     ],
 )
 def test_an_unknown_key_is_an_error_at_every_level(write, text, key):

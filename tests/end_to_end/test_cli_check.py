@@ -3,12 +3,21 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import ssl
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+import trustme
 
+from adapters import faulty_server as faulty
+from adapters.faulty_server import FaultyServer
 from agent.cli.main import run
+from end_to_end import slow_loading
 from end_to_end.command_line import HYDRA
+from end_to_end.machine import to_toml
 
 DEAD = "http://127.0.0.1:1/"
 
@@ -124,3 +133,44 @@ def test_settings_that_cannot_be_used_are_told_with_their_key(check, arguments, 
     assert (code, out) == (78, "")
     assert f"  {key}: " in err
     assert "hunter2" not in err
+
+
+ROOT = Path(__file__).parents[2]
+SLOW_LOADING = slow_loading.__file__
+
+
+def test_a_latency_is_without_the_time_that_the_agent_takes_to_load(tmp_path):
+    """Loading takes hours here, and is neither in a check's latency nor in its timeout."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with (
+        FaultyServer(faulty.answer(200)) as plain,
+        FaultyServer(faulty.answer(200), tls=context) as secure,
+    ):
+        checks = [
+            {"type": "http", "url": plain.url, "timeout": "60s", "max_latency": "30s"},
+            {
+                "type": "http",
+                "url": secure.url,
+                "timeout": "60s",
+                "max_latency": "30s",
+                "ca_file": f"{tmp_path}/ca.pem",
+            },
+            {"type": "tcp", "host": "127.0.0.1", "port": plain.port},
+            {"type": "icmp", "host": "127.0.0.1", "wanted": True},  # not everybody may ping
+        ]
+        config = tmp_path / "config.toml"
+        config.write_text(to_toml({"health": {"deadline": "90s", "checks": checks}}))
+        done = subprocess.run(
+            (sys.executable, SLOW_LOADING, "check", "--json", "--config", config),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    told = json.loads(done.stdout)["checks"]
+    assert [one["well"] for one in told[:3]] == [True] * 3, told
+    assert all(one["latency_seconds"] < 30 for one in told if one["well"])

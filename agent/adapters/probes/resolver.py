@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import encodings.idna  # noqa: F401 - else the first name's time has the loading of it
 import socket
 from dataclasses import dataclass
 from typing import Any

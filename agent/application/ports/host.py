@@ -1,0 +1,219 @@
+"""The ports to the host's own files: its links, profile, boot loader and the agent's marks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+    from agent.domain.gates import FreeSpace
+    from agent.domain.marks import Mark, Marks
+    from agent.domain.policy import ConfirmPolicy
+    from agent.domain.reboot import Inhibitor
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import BootArtifacts, Systems
+
+
+class Host(Protocol):
+    """The host's own files and links. Everything raises HostError."""
+
+    def systems(self) -> Systems:
+        """Return running, booted and profile as they are now. HOST_UNREADABLE."""
+        ...
+
+    def platform(self) -> str | None:
+        """Return nix's name of this host's platform, as its running system says."""
+        ...
+
+    def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
+        """Return what only a reboot can change, None if `toplevel` is not (wholly) there."""
+        ...
+
+    def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
+        """Return a system's switch inhibitors by name; None where it has none, or none to read."""
+        ...
+
+    def counterpart(self, toplevel: StorePath) -> StorePath:
+        """Return the specialisation of `toplevel` that the host has booted, or `toplevel`."""
+        ...
+
+    def specialisation_name(self, path: StorePath) -> str | None:
+        """Return by which name a generation of the profile has `path` as its specialisation."""
+        ...
+
+    def specialisations(self, toplevel: StorePath) -> Mapping[str, StorePath]:
+        """Return the specialisations of `toplevel` by name, as far as they are in the store."""
+        ...
+
+    def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
+        """Return `toplevel` and its specialisations, as far as they are in the store."""
+        ...
+
+    def hostname_of(self, toplevel: StorePath) -> str | None:
+        """Return the host name that a system would set, None where it sets none."""
+        ...
+
+    def free_space(self) -> FreeSpace:
+        """Return the room in the store's file system and on the boot partition."""
+        ...
+
+    def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
+        """Return the names of the units that are new or different in the system `new`."""
+        ...
+
+    def has_unit(self, toplevel: StorePath, unit: str) -> bool:
+        """Return whether a system has a unit file of that name."""
+        ...
+
+    def exists(self, toplevel: StorePath) -> bool:
+        """Return whether a system is in the store."""
+        ...
+
+    def changed_at(self) -> datetime | None:
+        """Return when the links to the running system and the profile were made; the later."""
+        ...
+
+    def booted_at(self) -> datetime | None:
+        """Return when the link to the booted system was made, in this boot."""
+        ...
+
+    def default_gateways(self) -> tuple[str, ...]:
+        """Return the addresses of the default gateways, IPv4 first; none without a route."""
+        ...
+
+    async def reboot(self, *, forced: bool = False) -> None:
+        """Ask for a reboot and return at once; `forced`: past whoever blocks it. REBOOT_FAILED."""
+        ...
+
+
+class Profile(Protocol):
+    """The system profile. Everything raises HostError (ROLL_BACK_FAILED)."""
+
+    async def set(self, toplevel: StorePath) -> None:
+        """Make `toplevel` the newest generation, unless it is the profile already."""
+        ...
+
+    async def remove_generations(self, toplevel: StorePath) -> int:
+        """Remove all generations but the present one that are `toplevel`; return how many."""
+        ...
+
+    def generation_before(self) -> StorePath | None:
+        """Return the system of the newest generation older than the present one."""
+        ...
+
+
+class Logind(Protocol):
+    """Who may mind a reboot. Nothing raises."""
+
+    async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
+        """Return who blocks a shutdown; None if that is unknown."""
+        ...
+
+    async def people(self) -> tuple[str, ...] | None:
+        """Return the names of those who are logged in; greeters are nobody.
+
+        None: nobody is known, but people may be there.
+        """
+        ...
+
+    async def tell_people(self, text: str) -> None:
+        """Write to everybody's terminal."""
+        ...
+
+
+class Loader(Protocol):
+    """The boot loader. Nothing raises."""
+
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
+        """Return the name of the loader, if it can start a system just once, and then go back.
+
+        It goes back to `toplevel`, or else to what is its default now.
+        """
+        ...
+
+    def default(self) -> StorePath | None:
+        """Return the system that is started by default, None where that is unknown."""
+        ...
+
+    def can_be_default(self, toplevel: StorePath) -> bool:
+        """Return whether there is an entry of `toplevel` that `make_default` can choose."""
+        ...
+
+    async def make_default(self, toplevel: StorePath) -> bool:
+        """Let the loader start `toplevel`, of which it has an entry; False if it cannot be had."""
+        ...
+
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
+        ...
+
+    async def forget_once(self) -> None:
+        """Take back what `boot_once` has set: the next boot is of the default."""
+        ...
+
+    async def forget_choices(self) -> None:
+        """Remove what stands above the default of the loader's files."""
+        ...
+
+    async def bless(self) -> None:
+        """Tell that this boot was a good one, where the loader counts tries."""
+        ...
+
+
+class MarkStore(Protocol):
+    """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
+
+    def read(self) -> Marks:
+        """Return where the marks point; what is no mark in a mark's place is named, not raised."""
+        ...
+
+    def pending_for(self) -> timedelta | None:
+        """Return how long the host was up with the present `pending`, or `rolling-back`.
+
+        It counts from one call to the next within a boot, whatever the clock is set to; None where
+        neither mark is there.
+        """
+        ...
+
+    def specialisation(self) -> str | None:
+        """Return the name that `note_specialisation` has left; None without, or if unreadable.
+
+        It is empty for the system as such.
+        """
+        ...
+
+    def note_specialisation(self, name: str | None) -> None:
+        """Leave the name of the specialisation that runs, empty for none; None: no note."""
+        ...
+
+    def set(self, mark: Mark, toplevel: StorePath) -> None:
+        """Let a mark point to `toplevel`, whatever it was."""
+        ...
+
+    def remove(self, mark: Mark) -> None:
+        """Remove a mark; one that is not there is no error."""
+        ...
+
+    def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
+        """Rename a mark that points to `toplevel`; of several who try, exactly one is told True."""
+        ...
+
+
+class SystemSettings(Protocol):
+    """What systems bring as their own settings, before they run. Nothing raises."""
+
+    def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
+        """Return how a system wants to be confirmed; None where that cannot be read.
+
+        What of it is not understood is as in the settings of the agent that runs.
+        """
+        ...
+
+    def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
+        """Return the names of this agent's canaries that a system's settings name no more.
+
+        None is dropped where that is not clear, nor one that was asked for on the command line.
+        """
+        ...

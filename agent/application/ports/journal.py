@@ -1,0 +1,213 @@
+"""The ports to what the agent remembers of this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent.domain.candidate import Candidate
+    from agent.domain.decide import History
+    from agent.domain.job import Job
+    from agent.domain.path_record import Denial, Standing, TakenBuild
+    from agent.domain.pause import Pause
+    from agent.domain.reboot import RebootPlan
+    from agent.domain.sighting import Moment, Sighting
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
+
+
+class Sightings(Protocol):
+    """How long something has been seen on this host, by a name. Nothing raises."""
+
+    def moment(self, now: datetime, *, is_clock_right: bool) -> Moment:
+        """Return the present moment, given the wall clock's part of it."""
+        ...
+
+    def last(self, name: str) -> Sighting | None:
+        """Return what was seen last, None if nothing was, or nobody knows any more."""
+        ...
+
+    def keep(self, name: str, sighting: Sighting) -> None:
+        """Remember what is seen now."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Note that nothing of the kind is there: the next sighting is the first."""
+        ...
+
+
+class Agenda(Protocol):
+    """What waits on this host. Everything raises JournalError, as `Journal` does."""
+
+    def pause(self, now: datetime) -> Pause | None:
+        """Return the pause that is in force."""
+        ...
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Begin a pause in place of any other, or end it."""
+        ...
+
+    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        """Return what is remembered of the reboot into a system; nothing of it may be known."""
+        ...
+
+    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
+        """Remember this reboot and no other."""
+        ...
+
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        """Return whether the boot partition has been cleaned while this system ran."""
+        ...
+
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        """Remember that the boot partition is cleaned while this system runs."""
+        ...
+
+
+class IgnoredGate(NamedTuple):
+    """A gate that held a run, and that a person has passed."""
+
+    gate: str
+    by: str
+    """Who has done so."""
+    because: str
+    """Why, as that person says."""
+    held: str
+    """What the gate said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One notable run, as the journal keeps it. Instants are aware, in UTC."""
+
+    run_id: str
+    started_at: datetime
+    host: str
+    job: str
+    """`Job.key`"""
+    outcome: str
+    """As in the `run.finished` event, or the phase that is under way; what was reached, such as
+    `staged`, where only something after it failed."""
+    finished_at: datetime | None = None
+    decision: str | None = None
+    action: str | None = None
+    build_id: int | None = None
+    eval_id: int | None = None
+    flake: str | None = None
+    toplevel: str | None = None
+    boot_id: str | None = None
+    """The boot in which the host was touched."""
+    previous: str | None = None
+    """The running system before; None if nothing on the host was touched."""
+    reasons: tuple[tuple[str, str], ...] = ()
+    baseline: str | None = None
+    """`Baseline.serialise()`: how things were just before the activation."""
+    invocation: str | None = None
+    """systemd's InvocationID of the last activation that the agent has started for it."""
+    fault: str | None = None
+    """`Fault` of a failed or rolled-back upgrade that had touched the host."""
+    sets_measure: bool = False
+    """A person has passed the gate `downgrade`: builds before this one count no more."""
+    ignored_gates: tuple[IgnoredGate, ...] = ()
+    """What held the run, and a person has let it pass."""
+    target: str | None = None
+    """Where a roll-back has gone, or is going: the system that is brought back."""
+    error_kind: str | None = None
+    error_message: str | None = None
+    exit_code: int | None = None
+    repeats: int = 0
+    """How many later runs ended in the very same way, and were not given a row."""
+
+
+class Journal(Protocol):
+    """The history of this host. Everything raises JournalError.
+
+    Kinds: STATE_READ_ONLY, STATE_FULL, STATE_UNUSABLE, JOURNAL_TOO_NEW.
+    """
+
+    def note_contact(self, now: datetime) -> None:
+        """Leave the time of the last answer of Hydra, outside the history."""
+        ...
+
+    def last_contact(self) -> datetime | None:
+        """Return when Hydra last answered; None where nobody can say. It never raises."""
+        ...
+
+    def prepare(self) -> None:
+        """Make sure that the history can be written; a damaged file is set aside."""
+        ...
+
+    def record(self, run: RunRecord) -> None:
+        """Write or rewrite the row of `run.run_id`; on disk when this returns.
+
+        A finished run that ended exactly as the last row did, without an effect on the host,
+        only raises that row's `repeats` and `finished_at`.
+        """
+        ...
+
+    def runs(self, limit: int) -> tuple[RunRecord, ...]:
+        """Return the newest rows, the newest first."""
+        ...
+
+    def under_way(self) -> RunRecord | None:
+        """Return the newest row whose outcome is one of `UNDER_WAY`."""
+        ...
+
+    def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
+        """Return what a path has earned here.
+
+        Suspicions and roll-backs count since it was last confirmed, or a person allowed it.
+        """
+        ...
+
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        """Deny a path; with the row of its run, both are written or neither."""
+        ...
+
+    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
+        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
+        ...
+
+    def denials(self, now: datetime) -> tuple[Denial, ...]:
+        """Return the denials in force, the newest first."""
+        ...
+
+    def toplevel_of(self, build_id: int) -> StorePath | None:
+        """Return the path of a build that the history knows."""
+        ...
+
+    def newest_taken(self, job: Job) -> TakenBuild | None:
+        """Return the build of `job` with the highest id that this host has activated or staged.
+
+        Builds before one that `sets_measure`, or before `forget_taken`, count no more.
+        """
+        ...
+
+    def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
+        """Let the builds that were taken so far count no more; return the newest of them.
+
+        None, and nothing is written, where none counts.
+        """
+        ...
+
+    def history_of(self, candidate: Candidate) -> History:
+        """Return what was done with a candidate, or built in its place, on this host."""
+        ...
+
+
+class IdleNote(Protocol):
+    """What lets the next run find out with one request that there is nothing to do."""
+
+    def forget(self) -> None:
+        """Let the next run be a full one; HostError if that cannot be made sure."""
+        ...
+
+    def write(self, build_id: int, systems: Systems) -> None:
+        """Note that nothing is to do while Hydra's newest build and the host's links are these.
+
+        HostError if that can't be written.
+        """
+        ...

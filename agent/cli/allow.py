@@ -17,13 +17,13 @@ _DOWNGRADE: Final = "downgrade"
 @click.command("allow")
 @config_option
 @click.argument("what", metavar="PATH|BUILD|downgrade")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is recorded.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, which is recorded.")
 def command(config_file: Path | None, what: str, reason: str) -> None:
     """Lift a denial: the next run may activate the path again.
 
-    With `downgrade` instead of a path or a build, forget which builds this host has taken: the next
-    one is then taken whatever its number. That is for a Hydra whose database was reset, or after
-    one build with a number that was far too high.
+    With `downgrade` instead of a path or a build, forget which builds this host has had: the next
+    one is then accepted whatever its number. Use this after Hydra's database has been reset, or
+    after a build with a number that was far too high.
     """
     from agent.application.manual import verdicts
     from agent.cli.run_quiet import with_policy, with_ports

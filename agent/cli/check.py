@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) -> int:
     """Run the health checks, and nothing else.
 
-    Exits with 0 when all are well that are not merely wanted, and with 1 otherwise.
+    Exits with 0 if all required checks pass, and with 1 otherwise.
     """
     from agent.cli.event_loop import run_async
     from agent.cli.render.check import for_person, for_program

@@ -23,11 +23,13 @@ def command() -> None:
 
 @command.command("check")
 @config_option
-@click.option("--flake-update", is_flag=True, help="Without `[hydra]`, as agent flake-update does.")
+@click.option(
+    "--flake-update", is_flag=True, help="Do not require `[hydra]`, like agent flake-update."
+)
 def check(config_file: Path | None, *, flake_update: bool) -> None:
-    """Validate the settings: every problem with its key, exit code 78.
+    """Validate the settings, and report every problem with its key (exit code 78).
 
-    What has no effect is a warning on standard error, and no problem.
+    Settings without effect only cause a warning on standard error.
     """
     from agent.config.load import DEFAULT_FILE, WITHOUT_HYDRA, load_settings
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @click.command("confirm")
 @config_option
-@click.option("--force", is_flag=True, help="Take the pending system as confirmed, unexamined.")
+@click.option("--force", is_flag=True, help="Confirm the pending system without checking it.")
 @json_option
 def command(config_file: Path | None, *, force: bool, as_json: bool) -> int:
     """Judge the system that the last upgrade has activated.
 
-    It is confirmed if it is healthy and rolled back from if it is broken. Exits with 0 when it is
-    confirmed or nothing is pending, 75 while it cannot be judged, 1 after a roll-back. The new
-    system's own unit does this after each upgrade and at boot; while another agent or an activation
-    is at work, the unit waits.
+    It is confirmed if it is healthy, and rolled back if it is broken. Exits with 0 if it is
+    confirmed or nothing is pending, with 75 if it cannot be judged yet, and with 1 after a
+    roll-back. The new system's own unit does this after each upgrade and at boot; it waits while
+    another agent or an activation is running.
     """
     from functools import partial
 

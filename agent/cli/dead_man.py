@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--toplevel", default="", help="The system that it has activated.")
 @click.option("--booted", is_flag=True, help="The system that was booted, whichever it is.")
 def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: bool) -> int:
-    """End an upgrade that nobody has confirmed: started by its own timer, or that of a boot."""
+    """End an upgrade that has not been confirmed; started by its timer, or by that of the boot."""
     from agent.application.confirm.dead_man import dead_man
     from agent.cli.run_command import CommandOptions, carry_out
     from agent.domain.store_path import parse_store_path

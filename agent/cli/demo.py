@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> int:
     """Watch the agent upgrade a throw-away host.
 
-    An embedded Hydra, a signed binary cache and a host with real nix are made below a temporary
-    directory, and removed again. Exits with 0 only if every scene ended as told.
+    An embedded Hydra, a signed binary cache and a host with real nix are set up in a temporary
+    directory, and removed afterwards. Exits with 0 only if every scene ends as announced.
     """
     from rich.console import Console
 

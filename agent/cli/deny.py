@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @config_option
 @click.argument("what", metavar="PATH|BUILD")
 @reason_option
-@length_option("How long, such as 3d; else for good.")
+@length_option("For how long, such as 3d; indefinitely by default.")
 def command(config_file: Path | None, what: str, reason: str, length: timedelta | None) -> None:
-    """Keep a store path, or what a build has made, from ever being activated here."""
+    """Keep a store path, or the output of a build, from being activated on this host."""
     from agent.application.manual import verdicts
     from agent.cli.run_quiet import with_ports
 

@@ -36,7 +36,7 @@ _input_option = click.option(
     multiple=True,
     callback=_inputs,
     metavar="NAME",
-    help="Update this input, and not all; repeatable.",
+    help="Update only this input; repeatable.",
 )
 
 
@@ -62,17 +62,19 @@ class _Diff(click.Command):
 
 @command.command("diff", cls=_Diff)
 @config_option
-@click.option("--skip-update", is_flag=True, help="The lock file here has been updated already.")
+@click.option(
+    "--skip-update", is_flag=True, help="Do not update flake.lock: it has been updated already."
+)
 @_input_option
 @json_option
 def diff(
     config_file: Path | None, inputs: tuple[str, ...], *, skip_update: bool, as_json: bool
 ) -> int:
-    """Update flake.lock here, build every host before and after, and tell what changes.
+    """Update flake.lock here, build every host before and after, and show what changes.
 
-    The report goes to standard output, progress to standard error. Exits with 0 when some host
-    changes, 1 when something failed, 2 when flake.lock stays as it is, and 3 when it changes and no
-    host does.
+    The report goes to standard output, progress to standard error. Exits with 0 if some host
+    changes, with 1 if something failed, with 2 if flake.lock is unchanged, and with 3 if it changes
+    but no host does.
     """
     from agent.cli.event_loop import run_async
     from agent.cli.main import tell
@@ -96,12 +98,12 @@ def diff(
 @command.command("run")
 @config_option
 @_input_option
-@click.option("--dry-run", is_flag=True, help="Commit, push, propose and tell nothing.")
+@click.option("--dry-run", is_flag=True, help="Do not commit, push, propose or notify.")
 @json_option
 def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
     """Update the inputs in a worktree, prove every host, and propose the update.
 
-    Exits with 0 when it is proposed, or nothing is to do, and otherwise with the fault's code.
+    Exits with 0 if it is proposed or there is nothing to do, and otherwise with the error's code.
     """
     from agent.application.flake_update.result import headline
     from agent.cli.event_loop import run_async

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 @click.command("history")
 @config_option
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many runs."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="The number of runs to show.",
 )
 @json_option
 def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
-    """Tell what earlier runs have done here, and what is denied; the newest last."""
+    """Show what earlier runs have done on this host, and what is denied; the newest last."""
     from agent.application.history import take_history
     from agent.cli.run_quiet import with_ports
     from agent.domain.secrets import hide_secrets

@@ -40,27 +40,27 @@ config_option: Callable[[FC], FC] = click.option(
     type=click.Path(path_type=Path, readable=False),  # unreadable is a fault of its own
     envvar="NIXOS_HYDRA_AGENT_CONFIG",
     metavar="FILE",
-    help="TOML file to read instead of /etc/nixos-hydra-agent/config.toml.",
+    help="Read this TOML file instead of /etc/nixos-hydra-agent/config.toml.",
 )
 canary_option: Callable[[FC], FC] = click.option(
     "--canary",
     "canaries",
     multiple=True,
     metavar="HOST",
-    help="Host, address or URL that must be well, besides the configured ones; repeatable.",
+    help="Also require this host, address or URL to be healthy; repeatable.",
 )
 reason_option: Callable[[FC], FC] = click.option(
     "--reason",
     required=True,
     callback=_told_why,
     metavar="TEXT",
-    help="Why; it is recorded.",
+    help="The reason, which is recorded.",
 )
 json_option: Callable[[FC], FC] = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON for a program."
+    "--json", "as_json", is_flag=True, help="Print JSON."
 )
 action_option: Callable[[FC], FC] = click.option(
     "--action",
     type=click.Choice(["switch", "boot", "test", "dry-activate"]),
-    help="What nixos-rebuild is to do, instead of the configured action.",
+    help="The nixos-rebuild action, instead of the configured one.",
 )

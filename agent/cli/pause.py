@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 @click.command("pause")
 @config_option
 @reason_option
-@length_option("How long, such as 2h; else for good.")
+@length_option("For how long, such as 2h; indefinitely by default.")
 def command(config_file: Path | None, reason: str, length: timedelta | None) -> None:
     """Keep the agent from upgrading and rebooting this host, until `agent resume`.
 
-    What is under way is still confirmed or rolled back from.
+    An upgrade that is already under way is still confirmed or rolled back.
     """
     from agent.application.manual.pauses import pause
     from agent.cli.run_quiet import with_ports

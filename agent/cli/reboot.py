@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def command(config_file: Path | None, *, as_json: bool) -> int:
-    """Do the reboot that an upgrade waits for, if it is allowed now.
+    """Do the reboot that an upgrade is waiting for, if nothing prevents it.
 
-    Windows, inhibitors and people count as for a run of the agent; `reboot.mode` does not, since
-    somebody asks. Exits with 0 when the host reboots or need not, 75 when something is in the way.
+    Windows, inhibitors and logged-in users are respected as usual; `reboot.mode` is not, since you
+    ask for it. Exits with 0 if the host reboots or need not, and with 75 if something prevents it.
     """
     from agent.application.manual.pauses import reboot_by_hand
     from agent.cli.run_command import CommandOptions, carry_out

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("resume")
 @config_option
 def command(config_file: Path | None) -> None:
-    """End a pause: the next run goes on."""
+    """End a pause."""
     from agent.application.manual.pauses import resume
     from agent.cli.run_quiet import with_ports
 

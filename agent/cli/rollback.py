@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @reason_option
 @json_option
 def command(config_file: Path | None, reason: str, *, as_json: bool) -> int:
-    """Go back to the last confirmed system, and deny the one that is left.
+    """Go back to the last confirmed system, and deny the current one.
 
-    From a confirmed system it goes back to the one that was confirmed before. The profile is set
-    to the recorded store path, never to "the generation before".
+    If the current system is confirmed, go back to the one that was confirmed before it. The profile
+    is set to the recorded store path, not to "the previous generation".
     """
     from functools import partial
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(
     config_file: Path | None, canaries: tuple[str, ...], action: str | None, as_json: bool
 ) -> int:
-    """Tell what a run would do now, and which gate says why.
+    """Show what a run would do now, and why.
 
-    Exits with 0 when that could be told, and otherwise with the fault's code.
+    Exits with 0 if that could be determined, and otherwise with the error's code.
     """
     from agent.cli.event_loop import run_async
     from agent.config.load import load_settings

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 @canary_option
 @action_option
 @click.option(
-    "--dry-run", is_flag=True, help="Ask every gate and verify, but fetch and change nothing."
+    "--dry-run", is_flag=True, help="Ask all gates and verify, but fetch and change nothing."
 )
 @click.option(
     "--ignore-gate",
     "ignored",
     multiple=True,
     metavar="GATE",
-    help="Pass a gate that holds, such as `health`; repeatable, needs --reason.",
+    help="Ignore a gate that is closed, such as `health`; repeatable, needs --reason.",
 )
-@click.option("--reason", default="", metavar="TEXT", help="Why a gate is ignored; it is recorded.")
+@click.option("--reason", default="", metavar="TEXT", help="Why the gate is ignored; recorded.")
 @json_option
 def command(
     config_file: Path | None,
@@ -40,10 +40,10 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Bring this host to Hydra's newest good build, once.
+    """Upgrade this host to Hydra's newest good build, once.
 
-    Exits with 0 when done or nothing is to do, 75 when a gate holds or the new system could not be
-    judged yet, and otherwise with the fault's own code.
+    Exits with 0 if that is done or there is nothing to do, with 75 if a gate is closed or the new
+    system could not be judged yet, and otherwise with the error's code.
     """
     from agent.application.upgrade import upgrade
     from agent.cli.run_command import CommandOptions, carry_out

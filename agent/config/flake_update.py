@@ -100,13 +100,13 @@ class UpdateForgeSection(Section):
     repository: Annotated[str, AfterValidator(_repository)] | None = None
     """The repository, `OWNER/NAME`."""
     token_file: SecretFile | None = None
-    """File with a token that may open pull requests; not readable by everybody."""
+    """File with a token that may open pull requests; must not be world-readable."""
     labels: tuple[str, ...] = ()
     """Labels of the proposal."""
     assignees: tuple[str, ...] = ()
-    """Who is assigned to a new proposal."""
+    """Assignees of a new proposal."""
     auto_merge: MergeMethod | None = None
-    """`merge`, `squash` or `rebase`: the forge merges when its checks are green; unset: people."""
+    """`merge`, `squash` or `rebase`: how the forge merges once checks pass; unset: not."""
     timeout: Duration = timedelta(seconds=30)
     """Time limit of one request."""
 
@@ -119,7 +119,7 @@ class UpdateHydraSection(Section):
     project: _HydraName | None = None
     """Name of the project."""
     branch: Annotated[str, AfterValidator(_ref)] = "flake-update-candidate"
-    """The branch that the jobset follows; it is removed when an update is proven, or is not."""
+    """The branch that the jobset follows; it is removed afterwards."""
     jobset: _HydraName = "flake-update-candidate"
     """Name of the jobset."""
     job: _HydraName = "{host}"
@@ -127,9 +127,9 @@ class UpdateHydraSection(Section):
     timeout: Duration = timedelta(seconds=10)
     """Time limit of one request."""
     deadline: Duration = timedelta(hours=6)
-    """How long it may take until every host is built."""
+    """Time limit for Hydra to build every host."""
     poll: Duration = timedelta(seconds=30)
-    """Time between two looks."""
+    """Polling interval."""
 
 
 class FlakeUpdateSection(Section):
@@ -138,7 +138,7 @@ class FlakeUpdateSection(Section):
     repository: AbsolutePath | None = None
     """Directory of the flake, in a git checkout; unset: the working directory."""
     remote: Annotated[str, AfterValidator(_remote)] = "origin"
-    """The remote that is fetched from and pushed to."""
+    """The remote to fetch from and push to."""
     base: Annotated[str, AfterValidator(_ref)] = "main"
     """The branch that an update is for."""
     branch: Annotated[str, AfterValidator(_branch)] = f"flake-update-{DATE}"
@@ -152,17 +152,17 @@ class FlakeUpdateSection(Section):
     verify: Verify = Verify.LOCAL
     """`local`: every host is built here; `hydra`: Hydra builds every host of `hydra.branch`."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
-    """How many nix processes are at work at once; builds are bounded by nix's own `max-jobs`."""
+    """How many nix processes run at once; builds are limited by nix's own `max-jobs`."""
     deadline: Duration = timedelta(hours=6)
     """Time limit of each step: updating, evaluating, building."""
     author: Annotated[str, AfterValidator(_author)] | None = None
-    """In whose name commits are made, `"NAME <MAIL>"`; unset: as git is configured."""
+    """Author of the commits, `"NAME <MAIL>"`; unset: as git is configured."""
     sign: Literal["gpg", "ssh"] | None = None
     """How commits are signed; unset: as git is configured."""
     signing_key: str | None = None
-    """With `gpg` the key's id, with `ssh` the file of its private key; unset: git's own."""
+    """With `gpg`, the key's id; with `ssh`, the file with the private key; unset: git's own."""
     ssh_key_file: SecretFile | None = None
-    """Private key that the remote is shown; unset: those of the user."""
+    """SSH private key for the remote; unset: those of the user."""
     forge: UpdateForgeSection = table()
     hydra: UpdateHydraSection = table()
 

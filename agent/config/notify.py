@@ -1,4 +1,4 @@
-"""The table `[notify]`: who is told what the agent does."""
+"""The table `[notify]`: who is notified of what the agent does."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class NotifySection(Section):
     ntfy_server: Annotated[HttpUrl, AfterValidator(_server)] = "https://ntfy.sh"
     """URL of the ntfy server, without a path."""
     ntfy_topic: Annotated[str, AfterValidator(_topic)] | None = None
-    """Topic on it."""
+    """The topic on that server."""
     ntfy_token_file: SecretFile | None = None
-    """File with an access token of the ntfy server; not readable by everybody."""
+    """File with an access token for the ntfy server; must not be world-readable."""
     urls_file: SecretFile | None = None
-    """File with one apprise URL a line, for e-mail, Matrix, webhooks; not readable by everybody."""
+    """File with one apprise URL per line (e-mail, Matrix, webhooks); must not be world-readable."""
     timeout: Duration = timedelta(seconds=20)
-    """Time limit of a message."""
+    """Time limit for sending a message."""

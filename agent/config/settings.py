@@ -199,11 +199,11 @@ class HydraSection(Section):
     timeout: Duration = timedelta(seconds=10)
     """Time limit of one request."""
     deadline: Duration = Field(default=timedelta(seconds=60), validate_default=True)
-    """Time limit of the whole conversation of a run, retries included."""
+    """Time limit of all requests of a run, including retries."""
     refresh: Duration = timedelta(hours=1)
-    """How old the last full run may be for a run to ask for the newest build alone."""
+    """For how long after a full run only the newest build is asked for."""
     patience: Duration = timedelta(days=3)
-    """How long Hydra or a cache may be out of reach before runs fail."""
+    """How long Hydra or a cache may be unreachable before runs fail."""
 
     @field_validator("deadline")
     @classmethod
@@ -214,7 +214,7 @@ class HydraSection(Section):
 
 
 class FetchSection(Section):
-    """How a candidate comes into the store."""
+    """How a candidate is fetched."""
 
     substituters: tuple[Substituter, ...] = ()
     """Substituters to use instead of nix's own; empty: those of nix.conf."""
@@ -227,7 +227,7 @@ class FetchSection(Section):
 
 
 class TrustSection(Section):
-    """What may be fetched although nothing protects it."""
+    """What may be fetched insecurely."""
 
     allow_insecure: tuple[InsecurePrefix, ...] = ()
     """URL prefixes, such as `git+file:///srv/hosts`, that nix may fetch without TLS or ssh."""
@@ -244,18 +244,18 @@ class UpgradeSection(ScheduleSection):
     """When this host may upgrade."""
 
     foreign_hold: Duration = timedelta(days=3)
-    """How long a system that somebody else has brought here is left alone."""
+    """How long a system that the agent has not activated is left alone."""
 
 
 class ClockSection(Section):
     """The clock that windows rely on."""
 
     patience: Duration = timedelta(days=1)
-    """How long an unsynchronised clock holds runs; after that they fail."""
+    """How long runs are held while the clock is not synchronised; after that they fail."""
 
 
 class DiskSection(Section):
-    """Room that an upgrade must leave."""
+    """Disk space that an upgrade must leave free."""
 
     store_reserve: Size = 1 << 30
     """Bytes that must stay free in the store's file system after fetching."""
@@ -264,14 +264,14 @@ class DiskSection(Section):
 
 
 class HealthSection(Section):
-    """What must be well before this host upgrades."""
+    """What must be healthy before this host upgrades."""
 
     deadline: Duration = timedelta(seconds=30)
     """Time limit of all checks together."""
     canary_hosts: tuple[Canary, ...] = ()
     """Host names and addresses to ping, and URLs to ask."""
     checks: tuple[CheckSection, ...] = ()
-    """Checks in full."""
+    """Checks with all their settings."""
 
     @field_validator("checks")
     @classmethod
@@ -289,21 +289,21 @@ class ConfirmSection(Section):
     """How an activated system is confirmed, and what happens if it is broken."""
 
     checks: tuple[CheckSection, ...] = ()
-    """What must be well after an upgrade if it was before."""
+    """What must be healthy after an upgrade if it was before."""
     settle: Duration = timedelta(seconds=30)
     """Time between the activation and the first judgement."""
     deadline: Duration = timedelta(minutes=10)
-    """How long the checks are repeated until they are well."""
+    """How long the checks are repeated before they count as failed."""
     patience: Duration = timedelta(days=1)
-    """How long, while the host is up, a system may stay unjudged before a person is asked."""
+    """How long, while the host is up, the agent keeps trying to judge a system."""
     hydra: StrictBool = True
     """Whether Hydra must be reachable afterwards if it was before; false for laptops."""
     gateway: StrictBool = True
-    """Whether an answer of the default gateway tells an outage of Hydra from one of this host."""
+    """Whether the default gateway is asked, to tell an outage of Hydra from one of this host."""
     on_failure: OnFailure = OnFailure.ROLL_BACK
-    """`roll-back`; `hold`: keep the broken system, and wait for a person."""
+    """`roll-back`; `hold`: keep the broken system, and wait for an administrator."""
     ignore_units: tuple[str, ...] = ()
-    """Units whose failure proves nothing; shell patterns such as `backup-*.service`."""
+    """Units whose failure is ignored; shell patterns such as `backup-*.service`."""
     collect_garbage: StrictBool = False
     """Whether `nix-gc.service` is started once an upgrade is confirmed."""
 
@@ -340,9 +340,9 @@ class RebootSection(ScheduleSection):
     mode: RebootMode = RebootMode.NEVER
     """`never`; `when-needed`: kernel, initrd, modules or parameters differ; `always`."""
     inhibitor_limit: Duration = timedelta(days=1)
-    """How long a program that blocks a shutdown is respected."""
+    """How long a program that inhibits a shutdown is respected."""
     user_notice: Duration = Field(default=timedelta(minutes=10), validate_default=True)
-    """How long before the reboot those who are logged in are warned."""
+    """How long before the reboot logged-in users are warned."""
     try_boot: StrictBool = True
     """Whether the loader's default stays on the confirmed system until the new one is confirmed."""
 
@@ -369,7 +369,7 @@ class PathsSection(Section):
     state_dir: AbsolutePath = Path(STATE_DIR)
     """History, lock and scratch space."""
     marks_dir: AbsolutePath = Path(MARKS_DIR)
-    """The marks: links that keep from the garbage collector what the agent stands on."""
+    """The marks: garbage-collector roots for the systems that the agent depends on."""
     boot: AbsolutePath = Path("/boot")
     """Mount point of the boot partition."""
 
@@ -395,7 +395,7 @@ class Settings(BaseSettings):
     )
 
     target: TargetName = TargetName.NIXOS
-    """`nixos`: this host's system; `home-manager`: a user's home, by the user alone."""
+    """`nixos`: this host's system; `home-manager`: a user's home, without root."""
     host: AttributeName = Field(default=None, validate_default=True)
     """Attribute of the configuration; by default the host's name, or of a home the user's."""
     action: Action = Action.SWITCH
@@ -403,7 +403,7 @@ class Settings(BaseSettings):
     strategy: Strategy = Strategy.FLAKE
     """`flake`: evaluate and compare; `store-path` (NixOS 26.05): activate what Hydra built."""
     specialisation: Specialisation | None = None
-    """Name of the specialisation to run, `""` for none. By default the one that runs is kept."""
+    """Name of the specialisation to run, `""` for none. By default the running one is kept."""
     verify: bool = True
     """Whether the candidate is proven to be of this configuration before anything is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()

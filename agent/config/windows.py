@@ -54,16 +54,16 @@ Start = Annotated[
 
 
 class WindowSection(Section):
-    """Hours in which something may be begun."""
+    """Hours in which something may start."""
 
     days: tuple[Day, ...] = _DAYS
-    """The days on which it opens; by default each."""
+    """The days on which it opens; by default every day."""
     start: Start
-    """When it opens, by the wall clock: `"04:00"`."""
+    """The time at which it opens, such as `"04:00"`."""
     length: Annotated[Duration, AfterValidator(_length)]
-    """How long it is open; over midnight or the end of the week if need be, at most 7 days."""
+    """How long it is open, at most 7 days; it may extend past midnight or the end of the week."""
     time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
-    """Whose wall clock: a name of the IANA's, such as `Europe/Berlin`."""
+    """The time zone, an IANA name such as `Europe/Berlin`."""
 
     @field_validator("days")
     @classmethod
@@ -77,11 +77,11 @@ class ScheduleSection(Section):
     """Windows, and which part of them a host uses."""
 
     windows: tuple[WindowSection, ...] = ()
-    """When it may be begun; without any, always."""
+    """When it may start; without any, always."""
     splay: Duration | None = None
-    """Each host begins up to so much later than a window does, always as much."""
+    """Each host starts up to this much after a window opens, always by the same amount."""
     margin: Duration = Field(default=timedelta(minutes=15), validate_default=True)
-    """How much of a window must be left for what is begun in it."""
+    """How much of a window must be left to start in it."""
 
     @field_validator("margin")
     @classmethod

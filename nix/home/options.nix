@@ -115,9 +115,9 @@ in
     default = "05:40";
     example = "*:0/15";
     description = ''
-      When to look for a new build, as in {manpage}`systemd.time(7)`. Nearly every time there is
-      none, which costs Hydra one request if the last full run is less than `hydra.refresh` ago,
-      and otherwise six. A run waits while the system's own is in progress.
+      When to look for a new build; see {manpage}`systemd.time(7)`. Mostly there is none, which costs
+      Hydra one request if the last full run was less than `hydra.refresh` ago, and six otherwise.
+      A run waits while the system's own is in progress.
     '';
   };
 
@@ -125,7 +125,7 @@ in
     type = types.str;
     default = "5min";
     example = "45min";
-    description = "The longest delay after `dates`; as in {manpage}`systemd.time(7)`.";
+    description = "The maximum delay after `dates`; see {manpage}`systemd.time(7)`.";
   };
 
   persistent = mkOption {
@@ -133,7 +133,7 @@ in
     default = false;
     example = true;
     description = ''
-      Whether a run by `dates` that was missed is made up for when the user's systemd starts, before
+      Whether to catch up on a run that `dates` missed when the user's systemd starts, before
       `onStartupSec` and perhaps before the system's own run.
     '';
   };
@@ -143,8 +143,8 @@ in
     default = "10min";
     example = "2min";
     description = ''
-      How long after the start of the user's systemd to look, too, so that a run of the system goes
-      first; as in {manpage}`systemd.time(7)`. That is the first login, or with lingering the boot.
+      How long after the start of the user's systemd to look as well, so that the system's own run goes
+      first; see {manpage}`systemd.time(7)`. It starts at the first login, or at boot with lingering.
     '';
   };
 
@@ -153,8 +153,8 @@ in
     default = null;
     example = "/home/eve/.config/nixos-hydra-agent.env";
     description = ''
-      File with variables for the services, as in {manpage}`systemd.exec(5)`. Those that begin with
-      `NIXOS_HYDRA_AGENT_` are settings, and win over all others.
+      File with environment variables for the services; see {manpage}`systemd.exec(5)`. Variables that
+      start with `NIXOS_HYDRA_AGENT_` are settings, and override all others.
     '';
   };
 
@@ -166,9 +166,9 @@ in
     };
     visible = "shallow";
     description = ''
-      Settings of the agent in its own words, as `agent config schema` has them; they win over the
-      other options. What the agent does not know is refused. The table `notify` has no effect
-      here: only the updater of a flake (`services.nix-flake-updater`) sends notifications yet.
+      Settings of the agent, as described by `agent config schema`; they override the other options.
+      Unknown settings are refused. The table `notify` has no effect
+      here: so far only the flake updater (`services.nix-flake-updater`) sends notifications.
     '';
   };
 }

@@ -45,7 +45,7 @@ let
           length = "4h";
         }
       ];
-      description = "Hours in which the agent may begin ${what}${besides}; without any, always.";
+      description = "Hours in which the agent may start ${what}${besides}; without any, always.";
     };
 
   checks = {
@@ -150,8 +150,8 @@ in
     default = false;
     example = true;
     description = ''
-      Whether `nix-gc.service` is started after an upgrade, once that is confirmed. What goes is
-      said by {option}`nix.gc.options`; the confirmed system always stays.
+      Whether to start `nix-gc.service` once an upgrade is confirmed. {option}`nix.gc.options` says what
+      is collected; the confirmed system always stays.
     '';
   };
 
@@ -166,7 +166,7 @@ in
     example = true;
     description = ''
       Whether the host reboots when an upgrade changes the kernel, its parameters, its modules or
-      the initrd. Without it such an upgrade is switched to as far as that goes.
+      the initrd. Otherwise such an upgrade is switched to as far as possible without a reboot.
     '';
   };
 
@@ -196,8 +196,8 @@ in
       upper = "05:00";
     };
     description = ''
-      The hours of each day in which the host may reboot, by its own clock. It reboots by itself with
-      {option}`allowReboot` alone.
+      The hours of each day in which the host may reboot, by its own clock. It only reboots by itself
+      with {option}`allowReboot`.
     '';
   };
 
@@ -214,8 +214,8 @@ in
         example = false;
         description = ''
           Whether the boot loader's default stays on the confirmed system until the new one is
-          confirmed, where the loader can do that: a system that hangs in its boot is left by
-          switching the host off and on again, or by its watchdog.
+          confirmed, if the loader supports it. If the new system hangs during boot, a power cycle or the
+          watchdog then brings back the confirmed one.
         '';
       };
     }
@@ -225,7 +225,7 @@ in
         default = "20min";
         example = "30min";
         description = ''
-          How long after a boot a system that nobody has confirmed is left; as in
+          How long after boot a system that has not been confirmed is rolled back; see
           {manpage}`systemd.time(7)`.
         '';
       };
@@ -236,9 +236,8 @@ in
     default = "04:40";
     example = "*:0/15";
     description = ''
-      When to look for a new build, as in {manpage}`systemd.time(7)`. Nearly every time there is
-      none, which costs Hydra one request if the last full run is less than `hydra.refresh` ago,
-      and otherwise six.
+      When to look for a new build; see {manpage}`systemd.time(7)`. Mostly there is none, which costs
+      Hydra one request if the last full run was less than `hydra.refresh` ago, and six otherwise.
     '';
   };
 
@@ -247,7 +246,7 @@ in
     default = "5min";
     example = "45min";
     description = ''
-      The longest delay after `dates`, so that a fleet does not ask in the same second; as in
+      The maximum delay after `dates`, so that a fleet does not ask in the same second; see
       {manpage}`systemd.time(7)`.
     '';
   };
@@ -256,14 +255,14 @@ in
     type = types.bool;
     default = true;
     example = false;
-    description = "Whether the delay of a host is always the same, and not drawn anew each time.";
+    description = "Whether the delay is always the same for a given host, instead of random each time.";
   };
 
   persistent = mkOption {
     type = types.bool;
     default = true;
     example = false;
-    description = "Whether a run that was missed while the host was off is made up for.";
+    description = "Whether to catch up on a run that was missed while the host was off.";
   };
 
   onBootSec = mkOption {
@@ -271,7 +270,7 @@ in
     default = null;
     example = "15min";
     description = ''
-      How long after a boot to look, too, for hosts that are seldom on; as in
+      How long after boot to look as well, for hosts that are rarely on; see
       {manpage}`systemd.time(7)`.
     '';
   };
@@ -280,7 +279,7 @@ in
     type = types.bool;
     default = false;
     example = true;
-    description = "Whether a run is left out while the host is on battery.";
+    description = "Whether to skip runs while the host is on battery.";
   };
 
   credentials = mkOption {
@@ -291,8 +290,8 @@ in
       ssh-key = "/etc/ssh/ssh_host_ed25519_key";
     };
     description = ''
-      Files with secrets, which systemd gives to the services alone: a check of the type `command`
-      finds them below `$CREDENTIALS_DIRECTORY`. Two have a meaning of their own: `netrc` is nix's
+      Files with secrets, which systemd passes to the services only: checks of type `command`
+      find them in `$CREDENTIALS_DIRECTORY`. Two have a special meaning: `netrc` is nix's
       `netrc-file`, for caches and tarballs behind a password, and `ssh-key` is the key with which
       git fetches flakes.
     '';
@@ -303,8 +302,8 @@ in
     default = null;
     example = "/run/secrets/nixos-hydra-agent.env";
     description = ''
-      File with variables for the services, as in {manpage}`systemd.exec(5)`. Those that begin with
-      `NIXOS_HYDRA_AGENT_` are settings, and win over all others.
+      File with environment variables for the services; see {manpage}`systemd.exec(5)`. Variables that
+      start with `NIXOS_HYDRA_AGENT_` are settings, and override all others.
     '';
   };
 
@@ -317,9 +316,9 @@ in
     };
     visible = "shallow";
     description = ''
-      Settings of the agent in its own words, as `agent config schema` has them; they win over the
-      other options. What the agent does not know is refused. The table `notify` has no effect
-      here: only the updater of a flake (`services.nix-flake-updater`) sends notifications yet.
+      Settings of the agent, as described by `agent config schema`; they override the other options.
+      Unknown settings are refused. The table `notify` has no effect
+      here: so far only the flake updater (`services.nix-flake-updater`) sends notifications.
     '';
   };
 }

@@ -20,7 +20,7 @@ let
       type = types.nullOr (import ../module/secret-file.nix { inherit types; });
       default = null;
       example = "/run/keys/secret";
-      description = "${description} Root alone need be able to read it.";
+      description = "${description} Only root needs to be able to read it.";
     };
 in
 {
@@ -40,8 +40,8 @@ in
     };
     example = "/home/vincent/src/home";
     description = ''
-      The flake, in a git checkout of `user`; it stays as it is. If it is not at the checkout's top,
-      the unit must be able to write there, too:
+      The flake, in a git checkout owned by `user`; it is not modified. If it is not at the top of the
+      checkout, the unit must also be able to write there:
       {option}`systemd.services.nix-flake-updater.serviceConfig.ReadWritePaths`.
     '';
   };
@@ -49,7 +49,7 @@ in
   gitRemote = flakeUpdate "remote" { example = "codeberg"; };
   baseBranch = flakeUpdate "base" {
     example = "next";
-    description = "The branch that hosts follow, and that an update is for.";
+    description = "The branch that hosts follow, and that updates are for.";
   };
   branch = flakeUpdate "branch" { example = "auto/flake-update"; };
   inputs = flakeUpdate "inputs" { example = [ "nixpkgs" ]; };
@@ -62,14 +62,14 @@ in
       "sakhalin"
       "rhea"
     ];
-    description = "Hosts that must be built before an update is proposed; without any, all.";
+    description = "Hosts that must build before an update is proposed; by default all.";
   };
 
   schedule = mkOption {
     type = types.str;
     default = "Mon *-*-* 02:00:00";
     example = "daily";
-    description = "When to look for updates, as in {manpage}`systemd.time(7)`.";
+    description = "When to look for updates; see {manpage}`systemd.time(7)`.";
   };
 
   randomizedDelaySec = mkOption {
@@ -82,13 +82,13 @@ in
   user = mkOption {
     type = types.str;
     example = "vincent";
-    description = "Who owns the checkout, and may push.";
+    description = "The user who owns the checkout and may push.";
   };
 
   sshKeyFile = secret "Private key that the remote is shown; by default ssh chooses among the user's.";
   author = flakeUpdate "author" {
     example = "Flake Updater <updater@example.org>";
-    description = "In whose name commits are made; by default as git is configured for the user.";
+    description = "Author of the commits; by default as git is configured for the user.";
   };
 
   signing = {
@@ -113,7 +113,7 @@ in
     method = flakeUpdate "verify" {
       example = "hydra";
       description = ''
-        `local` builds every host here; `hydra` pushes {option}`verify.hydra.branch`, and waits until
+        `local` builds every host locally; `hydra` pushes {option}`verify.hydra.branch` and waits until
         its jobset has built them.
       '';
     };
@@ -131,7 +131,7 @@ in
     schema.options "flake_update.forge" [ "timeout" "token_file" ] {
       type = {
         example = "forgejo";
-        description = "Where the branch is proposed: `forgejo` (Gitea, too) or `github`; null: nowhere.";
+        description = "Where to propose the branch: `forgejo` (also for Gitea) or `github`; null: nowhere.";
       };
       url.example = "https://codeberg.org";
       repository.example = "vincent/home";
@@ -139,7 +139,7 @@ in
       assignees.example = [ "vincent" ];
       autoMerge = {
         example = "squash";
-        description = "How the forge merges a proposal once its required checks are green; null: people do.";
+        description = "How the forge merges a proposal once its required checks pass; null: it does not.";
       };
     }
     // {
@@ -148,7 +148,7 @@ in
 
   ntfyTopic = schema.optionIn "notify" "ntfy_topic" {
     example = "nix-updates";
-    description = "The ntfy topic that hears what came of each run; null: none.";
+    description = "The ntfy topic for the result of each run; null: none.";
   };
   ntfyServer = schema.optionIn "notify" "ntfy_server" { example = "https://ntfy.example.org"; };
   ntfyTokenFile = secret "File with an access token of the ntfy server.";
@@ -163,8 +163,8 @@ in
     };
     visible = "shallow";
     description = ''
-      Settings of the agent in its own words, as `agent config schema` has them; they win over the
-      other options. What the agent does not know is refused.
+      Settings of the agent, as described by `agent config schema`; they override the other options.
+      Unknown settings are refused.
     '';
   };
 }

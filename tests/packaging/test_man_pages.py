@@ -53,7 +53,7 @@ def test_mandoc_takes_every_page_without_a_warning(pages):
 
 def test_the_pages_can_be_found_by_what_they_are_for(pages):
     told = told_by("lexgrog", *sorted(pages.iterdir()))
-    assert '"agent-upgrade - bring this host to Hydra\'s newest good build, once"' in told
+    assert '"agent-upgrade - upgrade this host to Hydra\'s newest good build, once"' in told
     assert len(told.splitlines()) == len(list(pages.iterdir()))
 
 

@@ -118,6 +118,12 @@ JOB_GONE = Event(
 JOBSET_IS_DISABLED = Event(
     "hydra.jobset_disabled", "warning", "The jobset is disabled: no new build will come."
 )
+PROJECT_IS_DISABLED = Event(
+    "hydra.project_disabled",
+    "warning",
+    "The project is disabled, though the jobset is not: no new build will come. A run asks about it"
+    " only when the jobset's next check is long overdue.",
+)
 EVALUATION_BROKEN = Event(
     "hydra.evaluation_failed",
     "warning",

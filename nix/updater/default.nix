@@ -121,7 +121,8 @@ in
         Type = "oneshot";
         ExecStart = "${lib.getExe cfg.package} flake-update run --config ${file}";
         User = cfg.user;
-        # Another one is at work: no failure.
+        # Another one is at work: no failure. Out of reach (69) is one: this is no fleet's unit, and a
+        # person should see that there was no update.
         SuccessExitStatus = 75;
         # Above the sum of all deadlines of a run, as they are by default.
         TimeoutStartSec = "2d";

@@ -92,6 +92,8 @@ def _as_embedded(hydra: FakeHydra) -> embedded.World:
     for (project, name), jobset in hydra.jobsets.items():
         row = world.add_jobset(project, name)
         row.enabled, row.errormsg = int(jobset.is_enabled), jobset.error
+        row.checkinterval = 300
+        row.lastcheckedtime = int(world.now()) - (3600 + 660 if jobset.is_overdue else 3600)
         for number, text in jobset.evals.items():
             members = [known.id for known in hydra.builds.values() if number in known.evals]
             world.put_eval(embedded.Eval(number, row, text, 1795214700, members))
@@ -355,6 +357,16 @@ def test_a_disabled_project_is_pending_though_its_jobsets_are_enabled(scene):
     scene.hydra.disabled_projects.add("p")
     assert pending(scene, job(), 3).is_project_disabled is True
     assert outlook(scene, job(), scene.hydra.builds[3]).is_jobset_disabled is False
+
+
+def test_a_disabled_project_is_in_the_outlook_once_a_check_is_overdue(scene):
+    found = scene.hydra.builds[3]
+    assert outlook(scene, job(), found).is_project_disabled is None
+    scene.hydra.jobsets["p", "j"].is_overdue = True
+    assert outlook(scene, job(), found).is_project_disabled is False
+    scene.hydra.disabled_projects.add("p")
+    told = outlook(scene, job(), found)
+    assert (told.is_project_disabled, told.is_jobset_disabled) == (True, False)
 
 
 def test_what_is_pending_in_a_jobset_that_is_no_more_is_a_fault_and_raises_nothing(scene):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.demo.loopback import Answer
-from end_to_end.machine import LATEST, settle
+from end_to_end.machine import JOBSET, LATEST, PROJECT, settle
 
 LIMITS = {"timeout": "1s", "deadline": "10s"}
 POLL = ("HEAD", LATEST)
@@ -55,6 +55,23 @@ def test_what_a_run_asks_and_that_all_of_it_is_one_session(settled):
     # What is asked afterwards is whether Hydra can be reached with the new system.
     assert questions[:4] == [POLL, QUESTION, ("GET", "/build/3"), ("GET", "/eval/3")]
     assert set(cookies[:4]) == set(first)
+
+
+def test_a_disabled_project_is_asked_about_only_when_the_next_check_is_overdue(settled):
+    settled.world.disable_project(PROJECT)
+    jobset = settled.world.jobset(PROJECT, JOBSET)
+    jobset.checkinterval, jobset.lastcheckedtime = 300, int(settled.world.now())
+    end_note(settled)
+    run = settled.upgrade()
+    assert (run.outcome, run.named("hydra.project_disabled")) == ((0, "nothing-to-do"), [])
+    assert len(asked(settled)[0]) == 6
+
+    jobset.lastcheckedtime -= 3600 + 700
+    end_note(settled)
+    run = settled.upgrade()
+    assert run.outcome == (0, "nothing-to-do")
+    assert len(run.named("hydra.project_disabled")) == 1
+    assert len(asked(settled)[0]) == 7
 
 
 @pytest.mark.parametrize(

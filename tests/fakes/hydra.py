@@ -26,6 +26,8 @@ class FakeJobset:
 
     evals: dict[int, str | None] = field(default_factory=dict)
     is_enabled: bool = True
+    is_overdue: bool = False
+    """Whether its next check should have been long ago."""
     error: str = ""
     renamed_to: str | None = None
 
@@ -109,6 +111,9 @@ class FakeHydra(Hydra):
             newer_build_failed=None if newest is None else newest.status not in (0, 4),
             gone_since_eval=whole if is_gone else None,
             is_jobset_disabled=not jobset.is_enabled,
+            is_project_disabled=(
+                job.project in self.disabled_projects if jobset.is_overdue else None
+            ),
             evaluation_error=errors.concerning(job.name),
         )
 

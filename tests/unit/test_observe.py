@@ -142,6 +142,8 @@ def test_a_candidate_without_a_finish_time_is_told_without_one(world):
         (Outlook(newer_build_failed=True), ["hydra.newer_build_failed"]),
         (Outlook(gone_since_eval=7), ["hydra.job_gone"]),
         (Outlook(is_jobset_disabled=True), ["hydra.jobset_disabled"]),
+        (Outlook(is_project_disabled=False), []),
+        (Outlook(is_project_disabled=True), ["hydra.project_disabled"]),
         (Outlook(evaluation_error="error: x"), ["hydra.evaluation_failed"]),
         (Outlook(fault=HydraError(Kind.HYDRA_TIMEOUT, "slow")), ["hydra.outlook_unknown"]),
         (

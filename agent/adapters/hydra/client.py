@@ -52,6 +52,7 @@ class HydraClient(Hydra):
         retries: Retries | None = None,
         session: Session | None = None,
     ) -> None:
+        self._clock = clock
         self._transport = Transport(instance, clock, transport=transport, session=session)
         self._conversation = Conversation(
             self._transport,
@@ -137,7 +138,8 @@ class HydraClient(Hydra):
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
         if self._conversation.is_spared:
             return Outlook()
-        return await upcoming_builds.look(self._conversation, job, build)
+        now = self._clock.now().timestamp()
+        return await upcoming_builds.look(self._conversation, job, build, now=now)
 
     @override
     async def pending(self, job: Job, build: Build, select: Select) -> Pending:

@@ -18,6 +18,7 @@ from agent.domain.evaluation import EvaluationErrors, parse_evaluation_errors
 if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer
 
+_HOUR: Final = 3600
 _YEAR_9999: Final = 253_402_300_799
 
 _Id = Annotated[int, Field(gt=0, lt=2**63)]
@@ -133,6 +134,13 @@ class JobsetAnswer(_Answer):
     def is_under_way(self) -> bool:
         """Whether an evaluation has begun, or has been asked for."""
         return self.starttime is not None or self.triggertime is not None
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it has not been checked for much longer than it should; `now` in Unix seconds."""
+        interval, last = self.checkinterval, self.lastcheckedtime
+        if self.is_disabled or not interval or last is None:
+            return False
+        return now > last + 2 * interval + _HOUR
 
     @property
     def errors(self) -> EvaluationErrors:

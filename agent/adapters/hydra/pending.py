@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.adapters.hydra import models, paths
+from agent.adapters.hydra.upcoming_builds import is_project_disabled
 from agent.application.ports import Pending
 from agent.domain.errors import HydraError
 from agent.domain.job import Select
@@ -34,7 +35,7 @@ async def look(conversation: Conversation, job: Job, build: Build, select: Selec
     good = None
     if select is Select.LATEST_FINISHED:
         good = await attempt(_newest_good(conversation, job))
-    is_disabled = await attempt(_is_project_disabled(conversation, job))
+    is_disabled = await attempt(is_project_disabled(conversation, job))
     return Pending(
         newest=newest if newest is not None and newest.id > build.id else None,
         waiting=good if good is not None and good > build.id else None,
@@ -61,9 +62,3 @@ async def _newest_good(conversation: Conversation, job: Job) -> int | None:
     """Return the newest good build, whatever its eval still has to build."""
     answer = await conversation.ask_once(paths.job_path(job, Select.LATEST))
     return paths.build_id_of(answer) if answer.is_redirect else None
-
-
-async def _is_project_disabled(conversation: Conversation, job: Job) -> bool:
-    """A disabled project leaves its jobsets enabled, so that only its own page says so."""
-    answer = await conversation.ask_once(paths.project_path(job))
-    return models.parse(models.ProjectAnswer, answer).is_disabled

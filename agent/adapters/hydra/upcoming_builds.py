@@ -19,16 +19,19 @@ _NOT_FOUND: Final = 404
 _T = TypeVar("_T")
 
 
-async def look(conversation: Conversation, job: Job, build: Build | None) -> Outlook:
-    """Ask each question one time; what fails becomes the outlook's fault.
+async def look(conversation: Conversation, job: Job, build: Build | None, *, now: float) -> Outlook:
+    """Ask each question one time; what fails becomes the outlook's fault. `now`: Unix seconds.
 
     One after the other: a Hydra that is too busy for one is not asked the next.
     """
     newer_failed = await _attempt(_newest_failed(conversation, job))
     gone_since = await _attempt(_gone_since(conversation, job, build))
     jobset = await _attempt(_jobset(conversation, job))
-    answers = (newer_failed, gone_since, jobset)
     known = jobset if isinstance(jobset, models.JobsetAnswer) else None
+    is_off = None
+    if known is not None and known.is_overdue(now):
+        is_off = await _attempt(is_project_disabled(conversation, job))
+    answers = (newer_failed, gone_since, jobset, is_off)
     errors = None if known is None else known.errors
     # A job that does not evaluate is in no new eval either, and comes again when it is corrected.
     may_be_gone = errors is not None and not errors.of_job(job.name)
@@ -38,6 +41,7 @@ async def look(conversation: Conversation, job: Job, build: Build | None) -> Out
             gone_since if may_be_gone and not isinstance(gone_since, AgentError) else None
         ),
         is_jobset_disabled=None if known is None else known.is_disabled,
+        is_project_disabled=None if isinstance(is_off, AgentError) else is_off,
         evaluation_error=None if errors is None else errors.concerning(job.name),
         fault=next((answer for answer in answers if isinstance(answer, AgentError)), None),
     )
@@ -77,6 +81,12 @@ async def _gone_since(conversation: Conversation, job: Job, build: Build | None)
         return None
     answer = await conversation.ask_once(paths.eval_job_path(newest, job))
     return newest if answer.status == _NOT_FOUND else None
+
+
+async def is_project_disabled(conversation: Conversation, job: Job) -> bool:
+    """A disabled project leaves its jobsets enabled, so that only its own page says so."""
+    answer = await conversation.ask_once(paths.project_path(job))
+    return models.parse(models.ProjectAnswer, answer).is_disabled
 
 
 async def _jobset(conversation: Conversation, job: Job) -> models.JobsetAnswer:

@@ -20,6 +20,8 @@ class Outlook:
     gone_since_eval: int | None = None
     """The newest finished eval, when it has no such job any more."""
     is_jobset_disabled: bool | None = None
+    is_project_disabled: bool | None = None
+    """Asked only where the jobset has not been checked for much longer than it should."""
     evaluation_error: str | None = None
     """What keeps the job from being evaluated; empty where nothing does.
 

@@ -115,6 +115,8 @@ def log_upcoming_builds(sink: EventSink, outlook: Outlook) -> None:
         sink.emit(events.JOB_GONE, eval_id=outlook.gone_since_eval)
     if outlook.is_jobset_disabled:
         sink.emit(events.JOBSET_IS_DISABLED)
+    if outlook.is_project_disabled:
+        sink.emit(events.PROJECT_IS_DISABLED)
     if outlook.evaluation_error:
         sink.emit(events.EVALUATION_BROKEN, message=outlook.evaluation_error)
     if outlook.fault is not None:

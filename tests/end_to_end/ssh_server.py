@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -66,9 +65,11 @@ class SshServer:
             make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
             subprocess.run((*make, str(directory / name)), check=True)
         shutil.copy(directory / "client.pub", directory / "authorised")
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        # Bound and not listening: until the server starts, connections are refused, and nobody else
+        # gets the port.
+        self._reserved = socket.socket()
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port = self._reserved.getsockname()[1]
         host_key = (directory / "host.pub").read_text()
         (directory / "known").write_text(f"[127.0.0.1]:{self.port} {host_key}")
         (directory / "config").write_text(
@@ -90,6 +91,7 @@ class SshServer:
             known = Path("/etc/passwd").read_text()
             passwd.write_text(f"{known}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
             argv = ["unshare", "--mount", "sh", "-ec", _AS_ROOT, "sh", str(passwd), *argv]
+        self._reserved.close()
         env = {**os.environ, "LD_LIBRARY_PATH": self._sshd.libraries}
         self._server = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
         said = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from forges.server import Asked, ForgeServer, Operation, Output, Refusal
+from forges.server import Asked, ForgeServer, Operation, Refusal, Reply
 
 if TYPE_CHECKING:
     from forges.world import Pull
@@ -38,12 +38,12 @@ class ForgejoServer(ForgeServer):
     def _said(self, message: str) -> dict[str, str]:
         return {"message": message, "url": f"{self.url}/api/swagger"}
 
-    def _list_pulls(self, asked: Asked) -> Output:
+    def _list_pulls(self, asked: Asked) -> Reply:
         state = asked.query.get("state", "open")
         found = [p for p in reversed(self.world.pulls) if state in (p.state, "all")]
         return self.page([self._pull(pull) for pull in found], asked, "limit", 50)
 
-    def _create_pull(self, asked: Asked) -> Output:
+    def _create_pull(self, asked: Asked) -> Reply:
         world, wanted = self.world, asked.content
         head, base = wanted["head"], wanted["base"]
         if head == base:
@@ -54,12 +54,12 @@ class ForgejoServer(ForgeServer):
             message = f"pull request already exists for these targets [id: {there.number}]"
             raise Refusal(409, self._said(message))
         pull = world.add(head, base, wanted["title"], body=wanted.get("body", ""))
-        return Output(201, self._pull(pull))
+        return Reply(201, self._pull(pull))
 
-    def _get_pull(self, asked: Asked) -> Output:
-        return Output(200, self._pull(self._found(asked)))
+    def _get_pull(self, asked: Asked) -> Reply:
+        return Reply(200, self._pull(self._found(asked)))
 
-    def _edit_pull(self, asked: Asked) -> Output:
+    def _edit_pull(self, asked: Asked) -> Reply:
         pull, wanted = self._found(asked), asked.content
         pull.title = wanted.get("title") or pull.title
         pull.body = wanted.get("body", pull.body)
@@ -70,9 +70,9 @@ class ForgejoServer(ForgeServer):
                 message = f"Assignee does not exist: [name: user does not exist [name: {unknown}]]"
                 raise Refusal(422, self._said(message))
             pull.assignees = [login for login in known if login]
-        return Output(201, self._pull(pull))
+        return Reply(201, self._pull(pull))
 
-    def _merge_pull(self, asked: Asked) -> Output:
+    def _merge_pull(self, asked: Asked) -> Reply:
         world, pull, wanted = self.world, self._found(asked), asked.content
         assert wanted["merge_when_checks_succeed"], "nobody merges here without checks"
         if not world.is_mergeability_known:
@@ -85,38 +85,38 @@ class ForgejoServer(ForgeServer):
             raise Refusal(409, self._said(f"{message} [pull_id: {pull.number}]"))
         pull.merge_method = wanted["Do"]
         if world.has_required_checks:
-            return Output(201)
+            return Reply(201)
         pull.state, pull.is_merged = "closed", True
-        return Output(200)
+        return Reply(200)
 
-    def _list_labels(self, asked: Asked) -> Output:
+    def _list_labels(self, asked: Asked) -> Reply:
         return self._labels(self.world.labels, asked)
 
-    def _list_organisation_labels(self, asked: Asked) -> Output:
+    def _list_organisation_labels(self, asked: Asked) -> Reply:
         if not self.world.owner_is_organisation:
             raise Refusal(404, self.missing())
         return self._labels(self.world.organisation_labels, asked)
 
-    def _labels(self, labels: dict[str, int], asked: Asked) -> Output:
+    def _labels(self, labels: dict[str, int], asked: Asked) -> Reply:
         found = [self._label(name, number) for name, number in labels.items()]
         return self.page(found, asked, "limit", 50)
 
-    def _create_label(self, asked: Asked) -> Output:
+    def _create_label(self, asked: Asked) -> Reply:
         number = 100 + len(self.world.labels)
         self.world.labels[asked.content["name"]] = number
-        return Output(201, self._label(asked.content["name"], number))
+        return Reply(201, self._label(asked.content["name"], number))
 
-    def _add_labels(self, asked: Asked) -> Output:
+    def _add_labels(self, asked: Asked) -> Reply:
         pull = self._found(asked)
         known = {**self.world.organisation_labels, **self.world.labels}
         names = {number: name for name, number in known.items()}
         pull.labels += [names[i] for i in asked.content["labels"] if names[i] not in pull.labels]
-        return Output(200, [self._label(name, known[name]) for name in pull.labels])
+        return Reply(200, [self._label(name, known[name]) for name in pull.labels])
 
-    def _comment(self, asked: Asked) -> Output:
+    def _comment(self, asked: Asked) -> Reply:
         pull = self._found(asked)
         pull.comments.append(asked.content["body"])
-        return Output(
+        return Reply(
             201,
             {
                 "id": len(pull.comments),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from forges.server import Asked, ForgeServer, Operation, Output, Refusal
+from forges.server import Asked, ForgeServer, Operation, Refusal, Reply
 
 if TYPE_CHECKING:
     from forges.world import Pull
@@ -40,7 +40,7 @@ class GitHubServer(ForgeServer):
         fault = {"resource": "PullRequest", "code": "custom", "message": message}
         return Refusal(422, {**self._said("Validation Failed"), "errors": [fault]})
 
-    def _list_pulls(self, asked: Asked) -> Output:
+    def _list_pulls(self, asked: Asked) -> Reply:
         wanted = asked.query
         found = [
             self._simple(pull)
@@ -50,7 +50,7 @@ class GitHubServer(ForgeServer):
         ]
         return self.page(found, asked, "per_page", 100)
 
-    def _create_pull(self, asked: Asked) -> Output:
+    def _create_pull(self, asked: Asked) -> Reply:
         world, wanted = self.world, asked.content
         head, base = wanted["head"], wanted["base"]
         for field, branch in (("head", head), ("base", base)):
@@ -64,39 +64,39 @@ class GitHubServer(ForgeServer):
         if len(wanted.get("body", "")) > 65536:
             raise self._invalid("body is too long (maximum is 65536 characters)")
         pull = world.add(head, base, wanted["title"], body=wanted.get("body"))
-        return Output(201, self._whole(pull))
+        return Reply(201, self._whole(pull))
 
-    def _get_pull(self, asked: Asked) -> Output:
-        return Output(200, self._whole(self._found(asked)))
+    def _get_pull(self, asked: Asked) -> Reply:
+        return Reply(200, self._whole(self._found(asked)))
 
-    def _edit_pull(self, asked: Asked) -> Output:
+    def _edit_pull(self, asked: Asked) -> Reply:
         pull, wanted = self._found(asked), asked.content
         pull.title = wanted.get("title", pull.title)
         pull.body = wanted.get("body", pull.body)
-        return Output(200, self._whole(pull))
+        return Reply(200, self._whole(pull))
 
-    def _add_labels(self, asked: Asked) -> Output:
+    def _add_labels(self, asked: Asked) -> Reply:
         pull, world = self._found(asked), self.world
         for name in asked.content["labels"]:
             world.labels.setdefault(name, 100 + len(world.labels))
             if name not in pull.labels:
                 pull.labels.append(name)
-        return Output(200, [self._label(name) for name in pull.labels])
+        return Reply(200, [self._label(name) for name in pull.labels])
 
-    def _assign(self, asked: Asked) -> Output:
+    def _assign(self, asked: Asked) -> Reply:
         pull = self._found(asked)
         for login in asked.content["assignees"]:
             # Those who cannot be assigned are silently passed over.
             person = self.world.person(login)
             if person and person not in pull.assignees:
                 pull.assignees.append(person)
-        return Output(201, self._issue(pull))
+        return Reply(201, self._issue(pull))
 
-    def _comment(self, asked: Asked) -> Output:
+    def _comment(self, asked: Asked) -> Reply:
         pull = self._found(asked)
         pull.comments.append(asked.content["body"])
         url = f"{self._api}/issues/comments/{len(pull.comments)}"
-        return Output(
+        return Reply(
             201,
             {
                 "id": len(pull.comments),
@@ -112,7 +112,7 @@ class GitHubServer(ForgeServer):
             },
         )
 
-    def _graphql(self, asked: Asked) -> Output:
+    def _graphql(self, asked: Asked) -> Reply:
         """Carry out the one mutation that is used; its faults have a status of 200."""
         wanted = asked.content["variables"]
         assert "enablePullRequestAutoMerge" in asked.content["query"]
@@ -125,17 +125,17 @@ class GitHubServer(ForgeServer):
             return self._unprocessable('["Pull request Pull request is in clean status"]')
         pull.merge_method = wanted["method"].lower()
         data = {"enablePullRequestAutoMerge": {"pullRequest": {"number": pull.number}}}
-        return Output(200, {"data": data})
+        return Reply(200, {"data": data})
 
     @staticmethod
-    def _unprocessable(message: str) -> Output:
+    def _unprocessable(message: str) -> Reply:
         fault = {
             "type": "UNPROCESSABLE",
             "path": ["enablePullRequestAutoMerge"],
             "locations": [{"line": 1, "column": 67}],
             "message": message,
         }
-        return Output(200, {"data": {"enablePullRequestAutoMerge": None}, "errors": [fault]})
+        return Reply(200, {"data": {"enablePullRequestAutoMerge": None}, "errors": [fault]})
 
     def _found(self, asked: Asked) -> Pull:
         number = asked.path.get("pull_number") or asked.path["issue_number"]

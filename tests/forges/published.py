@@ -18,7 +18,7 @@ import pytest
 from forges.github import GRAPHQL
 
 if TYPE_CHECKING:
-    from forges.server import Asked, Output
+    from forges.server import Asked, Reply
 
 GITHUB_API = Path(__file__).parents[2] / ".venv/github-api.json"
 
@@ -44,7 +44,7 @@ class GitHubWitness:
         _wanted(_is_installed("openapi_schema_validator"), "openapi-schema-validator")
         self.seen: set[str] = set()
 
-    def __call__(self, asked: Asked, said: Output) -> None:
+    def __call__(self, asked: Asked, said: Reply) -> None:
         self.seen.add(asked.operation)
         if asked.operation == GRAPHQL:
             return
@@ -130,7 +130,7 @@ class ForgejoWitness:
         _wanted(_is_installed("clientapi_forgejo"), "clientapi-forgejo")
         self.seen: set[str] = set()
 
-    def __call__(self, asked: Asked, said: Output) -> None:
+    def __call__(self, asked: Asked, said: Reply) -> None:
         import clientapi_forgejo as client
 
         self.seen.add(asked.operation)

@@ -32,7 +32,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """One answer before it becomes bytes; no body where `content` is None."""
 
     status: int
@@ -40,8 +40,8 @@ class Said:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Operation = Callable[[Asked], Said]
-Witness = Callable[[Asked, Said], None]
+Operation = Callable[[Asked], Reply]
+Witness = Callable[[Asked, Reply], None]
 
 
 class ForgeServer(LoopbackServer, ABC):
@@ -77,11 +77,11 @@ class ForgeServer(LoopbackServer, ABC):
         try:
             asked = self._understood(request)
         except Refusal as refusal:
-            return _answer(Said(refusal.status, refusal.content))
+            return _answer(Reply(refusal.status, refusal.content))
         try:
             said = self.operations()[asked.operation](asked)
         except Refusal as refusal:
-            said = Said(refusal.status, refusal.content)
+            said = Reply(refusal.status, refusal.content)
         if self._witness is not None:
             self._witness(asked, said)
         return _answer(said)
@@ -116,17 +116,17 @@ class ForgeServer(LoopbackServer, ABC):
         if "repo" in path and (path["owner"], path["repo"]) != (self.world.owner, self.world.name):
             raise Refusal(404, self.missing())
 
-    def page(self, items: list[Any], asked: Asked, size_name: str, most: int) -> Said:
+    def page(self, items: list[Any], asked: Asked, size_name: str, most: int) -> Reply:
         """One page of a list, and the Link header that names the next."""
         size = min(int(asked.query.get(size_name, 30)), most)
         number = int(asked.query.get("page", 1))
         part = items[(number - 1) * size : number * size]
         has_next = number * size < len(items)
         link = f'<{self.url}/x?page={number + 1}>; rel="next", <{self.url}/x?page=9>; rel="last"'
-        return Said(200, part, (("Link", link),) if has_next else ())
+        return Reply(200, part, (("Link", link),) if has_next else ())
 
 
-def _answer(said: Said) -> Answer:
+def _answer(said: Reply) -> Answer:
     headers = {"Content-Type": "application/json; charset=utf-8", **dict(said.headers)}
     body = b"" if said.content is None else json.dumps(said.content).encode()
     return Answer(said.status, headers, body)

@@ -407,6 +407,16 @@ ROLL_BACK_FINISHED = Event(
     "The confirmed system runs again.",
     {"toplevel": "the system that was left", "target": "the confirmed system"},
 )
+SETTLING_FAILED = Event(
+    "confirmation.step_failed",
+    "warning",
+    "Part of what follows a confirmation or a roll-back could not be done. The verdict stands.",
+    {
+        "step": "which part",
+        "toplevel": "store path of the system that was confirmed or rolled back from",
+        **_ERROR,
+    },
+)
 ROLL_BACK_LEFT = Event(
     "rollback.left",
     "warning",

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
-from agent.application.confirm.roll_back import close, held_as, roll_back
+from agent.application.confirm.denial import held_as
+from agent.application.confirm.roll_back import roll_back
+from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.ports import ActivationExit
 from agent.domain.activation_unit import NOT_BEGUN
 from agent.domain.errors import ExitCode, HostError, Kind
@@ -438,10 +440,10 @@ def test_the_mark_stays_until_both_the_end_and_the_denial_are_written(world):
     async def body(run):
         run.record = replace(run.record, fault=Fault.BROKEN, reasons=REASONS)
         world.steps.at("journal deny", full)
-        results.append(close(run, NEW))
+        results.append(await settle_rolled_back(run, FailedSystem(NEW, OLD)))
         assert world.marks.read().rolled_back == NEW
         world.steps.calm()
-        results.append(close(run, NEW))
+        results.append(await settle_rolled_back(run, FailedSystem(NEW, OLD)))
 
     carry_out_with(world, body)
     assert results == [False, True]

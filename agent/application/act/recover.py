@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.rival_activation import restore_profile
 from agent.application.act.specialisation import what_is_noted
-from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.confirm import action_back
-from agent.application.confirm.roll_back import close, held_as, roll_back
+from agent.application.confirm.denial import held_as
+from agent.application.confirm.roll_back import roll_back
+from agent.application.confirm.settle import (
+    ConfirmedSystem,
+    FailedSystem,
+    settle_confirmed,
+    settle_rolled_back,
+)
 from agent.application.report import Report, error_fields
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark
@@ -171,8 +177,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
         case Step.ROLL_BACK if marks.left:
             await resume_roll_back(run, marks.left)
         case Step.CLOSE_ROLL_BACK if marks.rolled_back:
-            await run.ports.systemd.disarm()
-            return _close_roll_back(run, marks.rolled_back)
+            return await _close_roll_back(run, marks.rolled_back, marks.confirmed)
         case Step.REPAIR if marks.pending:
             await restore_profile(run.ports, marks.pending)
             await forget(run.ports)
@@ -182,9 +187,9 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
             return _close_forgotten(run, marks.pending, row)
         case _:
             assert row is not None  # noqa: S101 - all other steps are about the row
-            await run.ports.systemd.disarm()
             if step is Step.CLOSE_CONFIRMED:
-                return await _close_confirmed(run, row)
+                return await _close_confirmed(run, row, marks)
+            await run.ports.systemd.disarm()
             return _take_by_row(run, step, row)
     return True
 
@@ -199,22 +204,13 @@ def _take_by_row(run: Run, step: Step, row: RunRecord) -> bool:
     return _end(run, row, Outcome.FAILED)
 
 
-async def _close_confirmed(run: Run, row: RunRecord) -> bool:
-    """Complete what follows a confirmation: the loader's default, then the row.
-
-    Without power between the two the host has come up with what still is the default: the confirmed
-    system waits for a reboot once more. With the default moved, a person has picked the old one.
-    """
+async def _close_confirmed(run: Run, row: RunRecord, marks: Marks) -> bool:
+    """Complete what follows a confirmation."""
     store_dir = run.settings.store_dir
     toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
-    if toplevel is not None and toplevel == run.ports.marks.read().confirmed:
-        systems, default = run.ports.host.systems(), run.ports.loader.default()
-        await make_confirmed_default(run.ports, toplevel, before)
-        if (systems.profile, systems.running, systems.booted) == (toplevel, before, before) and (
-            default == before
-        ):
-            run.ports.marks.set(Mark.STAGED, toplevel)
-    return _end(run, row, Outcome.CONFIRMED)
+    assert toplevel is not None  # noqa: S101 - `recover` has seen it
+    system = ConfirmedSystem(toplevel, before, is_tested=toplevel != marks.confirmed)
+    return await settle_confirmed(run.of(row), system)
 
 
 def _to_adopt(ports: Ports) -> StorePath:
@@ -238,15 +234,13 @@ async def resume_roll_back(run: Run, failed: StorePath) -> None:
     await roll_back(aside, failed, action_back(run.ports, row, failed), cause, reasons)
 
 
-def _close_roll_back(run: Run, failed: StorePath) -> bool:
+async def _close_roll_back(run: Run, failed: StorePath, target: StorePath | None) -> bool:
     row = _earlier_row(run, failed)
-    if row.outcome == Outcome.ROLLED_BACK:
-        run.ports.marks.remove(Mark.ROLLED_BACK)
-        return True
-    if row.outcome != Outcome.ROLLING_BACK:  # not even its beginning could be written down
+    if row.outcome not in (Outcome.ROLLED_BACK, Outcome.ROLLING_BACK):
+        # Not even its beginning could be written down.
         cause, reasons = _why(row)
         row = replace(row, fault=held_as(run, failed, cause), reasons=reasons)
-    return close(run.of(row), failed)
+    return await settle_rolled_back(run.of(row), FailedSystem(failed, target))
 
 
 def _earlier_row(run: Run, failed: StorePath) -> RunRecord:

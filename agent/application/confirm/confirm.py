@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.specialisation import as_specialised, running_specialisation
-from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.roll_back import roll_back
+from agent.application.confirm.settle import ConfirmedSystem, settle_confirmed
 from agent.application.confirm.take_findings import examine
 from agent.application.report import error_fields
 from agent.application.watch.observe import find_inhibitors
@@ -22,7 +21,6 @@ from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
 from agent.domain.systems import inhibitor_reason
-from agent.domain.unit_names import GARBAGE_COLLECTION_UNIT
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
@@ -72,18 +70,8 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
         report_decision(run, toplevel)
         return
-    if not is_tested:
-        with suppress(HostError):  # it is decided: nothing that tidies up ends that
-            ports.marks.remove(Mark.TESTED)
-    ports.sink.emit(events.SYSTEM_CONFIRMED, toplevel=toplevel)
     run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
-    if not is_tested:
-        await make_confirmed_default(ports, toplevel, before)
-        await ports.loader.bless()
-    await ports.systemd.disarm()
-    run.try_note(Outcome.CONFIRMED, finished_at=ports.clock.now(), reasons=(), fault=None)
-    if run.policy.confirm.collects_garbage and not is_tested:
-        await ports.systemd.start_later(GARBAGE_COLLECTION_UNIT)
+    await settle_confirmed(run, ConfirmedSystem(toplevel, before, is_tested=is_tested))
 
 
 def report_decision(run: Run, toplevel: StorePath) -> None:

@@ -10,13 +10,14 @@ from agent.application import events
 from agent.application.act.own_activation import disown, invocation_noted, make_way
 from agent.application.act.rival_activation import keep_profile, spare
 from agent.application.act.specialisation import what_ran
+from agent.application.confirm.denial import deny_if_broken, held_as, standing_of
+from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.report import error_fields
 from agent.application.watch.observe import find_inhibitors
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
-from agent.domain.path_record import Denial, Fault, Standing, fault_of
 from agent.domain.policy import Action, RebootMode
 from agent.domain.switch_output import last_words
 from agent.domain.systems import inhibitor_reason
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from agent.application.ports import ActivationExit, Ports
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
+    from agent.domain.path_record import Fault
     from agent.domain.store_path import StorePath
 
-BY_HAND = "by-hand"
-"""The name of a person's reason, which is told as `PERSON: REASON`."""
 _LONGEST = 300
 """Characters of switch-to-configuration's last words in an error."""
 _ATTEMPTS = 3
@@ -90,9 +90,7 @@ async def roll_back(
     mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
     ports.marks.move(mark, failed, Mark.ROLLED_BACK)
     run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
-    await ports.systemd.disarm()
-    close(run, failed)
-    ports.sink.emit(events.ROLL_BACK_FINISHED, toplevel=failed, target=target)
+    await settle_rolled_back(run, FailedSystem(failed, target))
     return True
 
 
@@ -149,20 +147,6 @@ async def _leave_to_another(run: Run, back: _Back) -> None:
         await _activate(run, back)
 
 
-def close(run: Run, failed: StorePath) -> bool:
-    """Let the history tell that the roll-back is done; its mark stays until it does."""
-    is_held = _deny(run, failed)
-    is_noted = run.try_note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now())
-    if is_held and is_noted:
-        run.ports.marks.remove(Mark.ROLLED_BACK)
-    return is_held and is_noted
-
-
-def held_as(run: Run, failed: StorePath, cause: Fault | None) -> Fault | None:
-    """Return how `failed` is held when it is rolled back from, as far as the history tells."""
-    return fault_of(cause, _standing(run.ports, failed))
-
-
 def _write_down(
     run: Run, failed: StorePath, cause: Fault | None, reasons: tuple[Reason, ...], target: StorePath
 ) -> None:
@@ -182,41 +166,10 @@ def _write_down(
         reasons=reasons,
         target=target,
     )
-    _deny(run, failed)
-
-
-def _deny(run: Run, failed: StorePath) -> bool:
-    """Deny what the row says is broken, unless it is denied; False if that cannot be written."""
-    ports, record = run.ports, run.record
-    if record.fault != Fault.BROKEN or _standing(ports, failed).denial is not None:
-        return True
-    told, by = _why_denied(run)
-    denial = Denial(failed, told, ports.clock.now(), by, record.build_id)
     try:
-        ports.journal.deny(denial, record)
+        deny_if_broken(run, failed)
     except JournalError as error:
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return False
-    ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=told, by=denial.by)
-    return True
-
-
-def _why_denied(run: Run) -> tuple[str, str]:
-    """Return the bare reason of a denial, and who denies: after a kill, another run does it."""
-    sentences = [sentence for _, sentence in run.record.reasons]
-    if [name for name, _ in run.record.reasons] == [BY_HAND]:
-        person, is_named, reason = sentences[0].partition(": ")
-        if is_named:
-            return reason, person
-    return "; ".join(sentences), run.settings.by
-
-
-def _standing(ports: Ports, path: StorePath) -> Standing:
-    try:
-        return ports.journal.standing_of(path, ports.clock.now())
-    except JournalError as error:
-        ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-        return Standing()
 
 
 async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
@@ -227,7 +180,7 @@ async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
     goes with the next reboot that an upgrade needs. `inhibited` is why they cannot be.
     """
     ports, failed, target = run.ports, back.failed, back.target
-    if ports.host.systems().is_container or _standing(ports, failed).roll_backs:
+    if ports.host.systems().is_container or standing_of(ports, failed).roll_backs:
         return False
     if not inhibited and not (
         run.policy.reboot_mode is not RebootMode.NEVER

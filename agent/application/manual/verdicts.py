@@ -10,7 +10,8 @@ from agent.application.act.recover import record_of, recover_all
 from agent.application.confirm.await_confirmation import lock_if_free
 from agent.application.confirm.await_turn import again_and_again, lock_in_turn
 from agent.application.confirm.confirm import confirm_pending, take_as_confirmed
-from agent.application.confirm.roll_back import BY_HAND, roll_back
+from agent.application.confirm.denial import BY_HAND
+from agent.application.confirm.roll_back import roll_back
 from agent.application.report import error_fields
 from agent.application.run import begin, carry_out
 from agent.domain.build import toplevel_of

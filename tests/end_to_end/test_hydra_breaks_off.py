@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from end_to_end.machine import LATEST, ONCE, assert_fault
+from end_to_end.machine import LATEST, assert_fault
 
 JOBSET_PAGES = ("/job/nix-config/main/web-1/shield", "/jobset/nix-config/main/errors")
 
@@ -43,7 +43,6 @@ def test_an_answer_that_breaks_off_is_asked_for_again(offered, path):
 
 
 def test_answers_that_go_on_breaking_off_are_a_server_out_of_reach(offered):
-    offered.configure(hydra=ONCE)
     break_off_at(offered, "/build/2", times=9)
     run = offered.upgrade()
     assert_fault(run, "hydra-server-error", 69)

@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -944,6 +945,25 @@ class writer:  # noqa: N801 - used as a function
         self.child.send_signal(signal.SIGKILL)
         self.child.wait()
         self.child.stdout.close()
+
+
+def test_every_write_waits_for_the_disk(real, monkeypatch):
+    """The connection itself is asked: without `synchronous=FULL` a power failure may take rows."""
+    found, connect = [], sqlite3.connect
+
+    class Asked(sqlite3.Connection):
+        def close(self):
+            modes = ("journal_mode", "synchronous")
+            found.append([self.execute(f"PRAGMA {mode}").fetchone()[0] for mode in modes])
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Asked))
+    real.record(a_run(1))
+    real.deny(Denial(NEW, "broken", NOW, "agent", 1))
+    real.note_contact(NOW)
+    full = 2
+    assert found
+    assert all(modes == ["wal", full] for modes in found)
 
 
 def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, sink, file):

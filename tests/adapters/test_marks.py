@@ -508,3 +508,42 @@ def test_a_change_that_was_made_is_no_failure_where_the_disk_cannot_promise_to_k
     assert marks.read() == Marks()
     with pytest.raises(HostError):  # nothing has been done to the host yet
         marks.set(Mark.PENDING, NEW)
+
+
+@pytest.fixture
+def synced(directory, monkeypatch):
+    """What has been synced to the disk: which file, and where the marks pointed by then."""
+    found, sync = [], os.fsync
+
+    def note(handle):
+        file = Path(f"/proc/self/fd/{handle}").readlink()
+        found.append((file, MarkLinks(directory, STORE).read()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return found
+
+
+def test_a_change_of_a_mark_is_on_the_disk_when_the_call_returns(real, directory, synced):
+    real.set(Mark.CONFIRMED, OLD)
+    assert synced.pop() == (directory, Marks(confirmed=OLD))
+    real.set(Mark.STAGED, NEW)
+    assert synced.pop() == (directory, Marks(confirmed=OLD, staged=NEW))
+    assert real.move(Mark.STAGED, NEW, Mark.CONFIRMED)
+    assert synced.pop() == (directory, Marks(confirmed=NEW))
+    real.remove(Mark.CONFIRMED)
+    assert synced.pop() == (directory, Marks())
+    assert synced == []
+
+
+def test_a_pending_mark_and_the_time_of_its_wait_are_on_the_disk(real, directory, synced):
+    real.set(Mark.PENDING, NEW)
+    assert [file for file, _ in synced] == [directory, directory / ".pending-for.new"]
+
+
+def test_the_name_of_a_specialisation_is_on_the_disk_before_it_counts(real, directory, synced):
+    real.note_specialisation("lan")
+    names, synced[:] = [file.name for file, _ in synced], []
+    assert names == [".specialisation.new", directory.name]
+    real.note_specialisation(None)
+    assert [file for file, _ in synced] == [directory]

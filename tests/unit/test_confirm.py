@@ -14,6 +14,7 @@ from agent.application.confirm.confirm import (
     report_decision,
     take_as_confirmed,
 )
+from agent.application.manual import verdicts
 from agent.domain.check import CheckResult, IcmpCheck
 from agent.domain.confirmation import Baseline
 from agent.domain.errors import ExitCode, HostError, Kind
@@ -24,7 +25,7 @@ from agent.domain.policy import Action, OnFailure
 from agent.domain.unit_names import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
 from fakes.prober import FakeProber, RogueProber
-from fakes.runs import NOW, a_run
+from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import JOB, OLD
 from fakes.world import SERVICE, WATCHFUL
 
@@ -99,6 +100,15 @@ def test_a_service_that_comes_up_late_is_no_reason_to_roll_back(world):
     world.steps.at("probe service", comes_up)
     assert confirm(world).outcome is Outcome.CONFIRMED
     assert world.systemd.activated == []
+
+
+def test_a_dry_activation_in_between_is_not_the_upgrade_that_is_judged(world):
+    """Its row has no baseline: nothing that fails would prove anything."""
+    world.journal.record(an_arrival(3, NEW, "dry-activated", baseline=None))
+    world.service_breaks()
+    assert world.carry_out(verdicts.confirm).outcome is Outcome.ROLLED_BACK
+    assert world.host.running == OLD
+    assert row_of_upgrade(world).outcome == "rolled-back"
 
 
 def test_a_switch_that_is_confirmed_ends_what_test_had_brought(world):

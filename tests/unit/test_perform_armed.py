@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -15,6 +16,8 @@ from fakes.systemd import Armed
 from fakes.world import WATCHFUL, PowerCut, World, system
 
 NEW = system(1)
+LONGEST = timedelta(minutes=30, seconds=30) + timedelta(minutes=10, seconds=5)
+"""`activate-deadline` and `confirm.settle`, then `confirm.deadline` and five seconds for programs."""
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def test_the_mark_and_the_timer_are_there_before_the_host_is_touched(world):
         "activate-flake", lambda: seen.append((world.marks.read().pending, world.systemd.timer))
     )
     world.run()
-    assert seen == [(NEW, Armed(WATCHFUL.dead_man_delay, "run-1", NEW))]
+    assert seen == [(NEW, Armed(LONGEST, "run-1", NEW))]
 
 
 def test_without_a_timer_nothing_is_begun(world):

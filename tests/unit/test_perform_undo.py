@@ -74,6 +74,19 @@ def test_an_activation_that_was_refused_before_it_began_is_no_roll_back(world):
     assert (world.last_row().outcome, world.last_row().fault) == ("failed", "suspect")
 
 
+@pytest.mark.parametrize("action", [Action.SWITCH, Action.TEST])
+def test_a_system_that_only_a_reboot_can_start_is_no_roll_back_where_nothing_has_moved(
+    world, action
+):
+    """As nixos-rebuild ends where switch-to-configuration refuses another init before it begins."""
+    world.nixos_rebuild.ends = ActivationExit(100, "")
+    report = world.run(replace(WATCHFUL, action=action))
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.ACTIVATION_NEEDS_REBOOT)
+    assert (world.systemd.activated, "set-profile" in world.steps) == ([], False)
+    assert (world.marks.read(), world.systemd.timer) == (Marks(confirmed=OLD), None)
+    assert (world.last_row().outcome, world.last_row().fault) == ("failed", "suspect")
+
+
 REFUSALS = [
     (2, "This is not a NixOS installation!", Kind.HOST_NOT_NIXOS),
     (1, "This is not a NixOS installation!", Kind.HOST_NOT_NIXOS),
@@ -150,15 +163,18 @@ def test_what_has_to_be_rolled_back_from_twice_is_denied_whatever_the_cause(worl
 
 
 @pytest.mark.parametrize(
-    ("tail", "back"),
+    ("code", "tail", "back"),
     [
-        ("Failed to install bootloader", Action.BOOT),
-        ("stopping the following units: a.service", Action.SWITCH),
-        ("activating the configuration...", Action.SWITCH),
+        (1, "Failed to install bootloader", Action.BOOT),
+        (1, "stopping the following units: a.service", Action.SWITCH),
+        (1, "activating the configuration...", Action.SWITCH),
+        # With any other code nobody knows how far it came, whatever it has not said.
+        (2, "", Action.SWITCH),
+        (-9, "Failed to install bootloader", Action.SWITCH),
     ],
 )
-def test_the_services_are_left_alone_where_the_switch_had_not_come_to_them(world, tail, back):
-    world.nixos_rebuild.ends = ActivationExit(1, tail)
+def test_the_services_are_left_alone_where_the_switch_had_not_come_to_them(world, code, tail, back):
+    world.nixos_rebuild.ends = ActivationExit(code, tail)
     world.nixos_rebuild.moves_before_failing = True
     world.nixos_rebuild.activate = lambda _, path: world.host.activate(Action.BOOT, path)
     assert world.run().outcome is Outcome.ROLLED_BACK

@@ -26,6 +26,7 @@ from fakes.loader import FakeLoader, SlowLoader
 from fakes.runs import a_run
 from fakes.samples import OLD
 from fakes.stepwise import system_with
+from fakes.systemd import Armed
 from fakes.world import STORE, WATCHFUL, World, system
 
 NEW, NEWER = system(1), system(2)
@@ -383,6 +384,15 @@ def test_a_default_that_cannot_be_moved_is_told(world):
     assert events.DEFAULT_LEFT.name in told
 
 
+def test_a_default_that_a_person_has_chosen_stays_when_the_new_system_is_confirmed(world):
+    world.run(REBOOTS)
+    world.host.boot()
+    world.host.loader.installed = NEWER
+    world.run(REBOOTS)
+    assert world.marks.read() == Marks(confirmed=NEW)
+    assert (world.host.loader.default(), world.systemd.activated[1:]) == (NEWER, [])
+
+
 def test_killed_before_the_default_is_moved_the_next_run_moves_it(world):
     world.run(REBOOTS)
     world.host.boot()
@@ -470,6 +480,19 @@ def test_a_broken_system_that_was_booted_is_left_by_one_reboot_and_denied(world)
     assert world.marks.read() == Marks(confirmed=OLD)
     assert world.host.running == OLD
     assert world.host.reboots == 2
+
+
+def test_no_timer_runs_out_while_the_host_goes_down_to_be_rolled_back(world):
+    world.run(REBOOTS)
+    world.service_breaks()
+    world.host.boot()
+    world.systemd.timer = Armed(MINUTE, "run-1", NEW)
+    seen = []
+    world.host.on_reboot = lambda: seen.append(
+        (world.marks.read().rebooting_back, world.systemd.timer)
+    )
+    world.run(REBOOTS)
+    assert seen == [(NEW, None)]
 
 
 def test_a_system_that_was_rolled_back_from_before_costs_no_second_reboot_back(world):

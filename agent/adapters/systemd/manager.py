@@ -419,10 +419,11 @@ class SystemdCommands:
             held = self._locks.read_text()
         except (OSError, UnicodeError):
             return None
-        # As fs/locks.c writes it: another file system may have a file of that number.
+        # As fs/locks.c writes it: another file system may have a file of that number, and in the
+        # line of one who waits each field stands one further on, after `->`.
         wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
         return any(
-            line.split()[1] != "->" and line.split()[5] == wanted
+            line.split()[5] == wanted
             for line in held.splitlines()
             if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
         )

@@ -36,7 +36,7 @@ test:
 	@if $(ON_NIXOS); then exec $(NIX) flake check; else \
 		sh .ci/setup && $(SSHD_IF_DEBIAN) && $(HOST_IF_ROOT) && $(MAKE) lint unit; fi
 
-# What takes too long to be done each time, the agent killed at hundreds of random moments above all,
+# What takes too long to be done each time, the agent killed at each of its steps above all,
 # and how much of the agent all tests in one process see. A host waits half of the time, so there are
 # more of them than processors.
 test-long: host

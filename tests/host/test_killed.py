@@ -1,4 +1,4 @@
-"""Killed at every point of an upgrade and at random moments, the next run ends in order."""
+"""Killed at every point and step of an upgrade and at random moments, the next run ends in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from host.systems import CONFIRM, UPGRADE
 from host.victim import JOURNAL, MARKS, WATCHED, Victims
 from killing import killer
 
-_MOMENTS = 20
-_MANY_MOMENTS = 500
+_MOMENTS = 8
+_MANY_MOMENTS = int(os.environ.get("MOMENTS", "92"))
 _LONGEST = {True: 4.0, False: 2.5}
 """Seconds in which an upgrade to a broken and to a good system ends here."""
 
@@ -123,6 +123,84 @@ def test_a_roll_back_killed_at_a_point_is_recovered_from(victim, point):
     victim.allow(victim.broken)
 
 
+# --- at every step
+
+
+def steps_of_an_upgrade(victim):
+    victim.host.inject("steps")
+    victim.upgrade(*WATCHED.split())
+    victim.await_quiet()
+    seen = victim.host.read(str(killer.STEPS)).splitlines()
+    victim.host.mend("steps")
+    return [tuple(s for s in seen if s.startswith(command)) for command in ("upgrade", "confirm")]
+
+
+@pytest.mark.long
+def test_the_steps_of_an_upgrade_are_those_at_which_it_is_killed(victim):
+    victim.offer_next()
+    upgrade, confirm = steps_of_an_upgrade(victim)
+    assert upgrade + confirm == killer.UPGRADE_STEPS
+
+
+@pytest.mark.long
+def test_the_steps_of_a_roll_back_are_those_at_which_it_is_killed(victim):
+    victim.offer_broken()
+    _, confirm = steps_of_an_upgrade(victim)
+    assert confirm == killer.ROLL_BACK_STEPS
+    victim.allow(victim.broken)
+
+
+def within(steps):
+    """Return the steps at which no effect begins."""
+    found, effects = [], set()
+    for step in steps:
+        effect, is_inner, _ = step.partition(" ")[2].partition(" ")[2].partition("/")
+        if not is_inner or effect in effects:
+            found.append(step)
+        effects.add(effect)
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", within(killer.UPGRADE_STEPS))
+def test_an_upgrade_killed_at_a_step_is_recovered_from(victim, step):
+    end_round_after_a_kill(victim, step, is_broken=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", within(killer.ROLL_BACK_STEPS))
+def test_a_roll_back_killed_at_a_step_is_recovered_from(victim, step):
+    end_round_after_a_kill(victim, step, is_broken=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("effect", killer.UPGRADE)
+def test_an_upgrade_that_loses_power_is_recovered_from(victim, effect):
+    end_round_after_a_kill(victim, f"cut before {effect}", is_broken=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("effect", killer.ROLL_BACK)
+def test_a_roll_back_that_loses_power_is_recovered_from(victim, effect):
+    end_round_after_a_kill(victim, f"cut before {effect}", is_broken=True)
+
+
+def end_round_after_a_kill(victim, point, *, is_broken):
+    before = victim.look()
+    target = victim.offer_broken() if is_broken else victim.offer_next(before.running)
+    victim.strike(point)
+    assert_next_run_recovers(victim, target, before, is_broken=is_broken)
+
+
+def assert_next_run_recovers(victim, target, before, *, is_broken):
+    killed = victim.look()
+    victim.next_run()
+    seen = victim.assert_recovered(victim.good, max(killed.runs, before.runs + 1))
+    assert seen.running == before.running or not is_broken
+    if seen.running != target.toplevel:
+        victim.allow(target)
+
+
 # --- at random moments
 
 
@@ -143,20 +221,14 @@ def test_what_was_killed_at_a_random_moment_is_recovered_from(victim, number):
     before = victim.look()
     target = victim.offer_broken() if is_broken else victim.offer_next(before.running)
 
-    victim.host.systemctl("start", "--no-block", UPGRADE)
+    victim.begin()
     if who == CONFIRM:
         victim.await_confirmation()
         moment /= 2
     time.sleep(moment * _LONGEST[is_broken])
     print(f"{who} after {moment * _LONGEST[is_broken]:.3f} s of {target}")  # noqa: T201
     kill(victim, who)
-
-    killed = victim.look()
-    victim.next_run()
-    seen = victim.assert_recovered(victim.good, max(killed.runs, before.runs + 1))
-    assert seen.running == before.running or not is_broken
-    if seen.running != target.toplevel:
-        victim.allow(target)
+    assert_next_run_recovers(victim, target, before, is_broken=is_broken)
 
 
 def kill(victim, who):

@@ -9,7 +9,7 @@ import pytest
 
 from agent.domain.outcome import UNDER_WAY
 from host.real_host import HOSTS
-from host.systems import DEADLINE_TIMER, UPGRADE, oneshot, system
+from host.systems import DEADLINE_TIMER, oneshot, system
 from host.victim import HELD, SETTINGS, UNITS, Victim
 from killing import killer
 
@@ -37,20 +37,6 @@ class Rebooter(Victim):
                 **parameters,
             )
         )
-
-    def begin(self):
-        """Begin an upgrade as the timer does: the host may go down before it ends."""
-        self.host.run("systemctl", "start", "--no-block", UPGRADE)
-
-    def strike(self, point):
-        """Begin an upgrade, and see it die at the point, or take the power away there."""
-        self.host.inject("kill", point)
-        self.begin()
-        wanted = self.host.disk / str(killer.POINT).lstrip("/")
-        self.host.eventually(lambda: not wanted.exists(), point)
-        if point.startswith("cut "):
-            self.host.cut_power()
-            self.host.power_on()
 
     def held_by(self):
         """Let the next run tell what holds it."""

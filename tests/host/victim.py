@@ -156,6 +156,20 @@ class Victim:
         done = self.upgrade(*WATCHED.split())
         assert not self.host.exists(str(killer.POINT)), f"nothing got to {point!r}: {done}"
 
+    def begin(self) -> None:
+        """Begin an upgrade as the timer does."""
+        self.host.run("systemctl", "start", "--no-block", UPGRADE)
+
+    def strike(self, point: str) -> None:
+        """Begin an upgrade, and see it die at the point, or take the power away there."""
+        self.host.inject("kill", point)
+        self.begin()
+        wanted = self.host.disk / str(killer.POINT).lstrip("/")
+        self.host.eventually(lambda: not wanted.exists(), point)
+        if point.startswith("cut "):
+            self.host.cut_power()
+            self.host.power_on()
+
     def upgrade(self, *agent: str, arguments: tuple[str, ...] = ()) -> Completed:
         """Run `agent upgrade` to its end."""
         return self.host.run(*(agent or ("agent",)), "upgrade", *arguments)

@@ -26,7 +26,7 @@ _MAX_PAGES: Final = 40
 class Shape(BaseModel):
     """An answer: strict about what is used, indifferent to the rest."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
 
 class Conversation:

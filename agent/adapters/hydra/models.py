@@ -28,7 +28,8 @@ _Flag = bool | Literal[0, 1]
 
 class _Answer(BaseModel):
     # Strict: no text becomes a number, no number a truth value.
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    # Validators are built for what is asked: most runs ask for little of it, or for nothing.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
 
 class ErrorAnswer(_Answer):

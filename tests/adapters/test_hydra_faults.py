@@ -105,7 +105,7 @@ def test_of_several_addresses_the_first_ones_reason_is_told():
     below.__cause__ = ExceptionGroup("multiple connection attempts failed", reasons)
     error = httpx.ConnectError(str(below))
     error.__context__ = below
-    found = faults.translate("http://h/x", ExchangeProgress(), error)
+    found = faults.HYDRA.translate("http://h/x", ExchangeProgress(), error)
     assert found.kind is Kind.HYDRA_REFUSED
     assert "No route to host" in found.message
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import tenacity
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agent.adapters.forge.faults import IS_FORGE
-from agent.adapters.http.retries import Wait, can_pass, fault_of
+from agent.adapters.http.retries import Repeater
 from agent.application import events
 from agent.domain.errors import ForgeError, Kind
 
@@ -45,9 +44,7 @@ class Conversation:
         self._transport = transport
         self._timeout = timeout
         self._deadline = deadline
-        self._sink = sink
-        self._clock = clock
-        self._retries = retries
+        self._repeater = Repeater(events.FORGE_REQUEST_RETRIED, sink, clock, retries)
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         """Return the answer to a request that may be made more than once.
@@ -55,30 +52,12 @@ class Conversation:
         Raises:
             ForgeError: the last fault, when it cannot pass, or attempts or time are used up.
         """
-        ends = self._clock.elapsed() + self._deadline
-
-        def is_last(state: tenacity.RetryCallState) -> bool:
-            is_used_up = state.attempt_number >= self._retries.attempts
-            return is_used_up or self._clock.elapsed() + state.upcoming_sleep >= ends
-
-        def tell(state: tenacity.RetryCallState) -> None:
-            self._tell(path, state)
-
-        async def attempt() -> Answer:
-            left = max(ends - self._clock.elapsed(), 0.001)
-            return await self._transport.request(
-                method, path, body, timeout=min(self._timeout, left)
-            )
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(can_pass),
-            wait=Wait(self._retries),
-            stop=is_last,
-            before_sleep=tell,
-            sleep=self._retries.sleep,
-            reraise=True,
+        return await self._repeater.ask(
+            path,
+            lambda seconds: self._transport.request(method, path, body, timeout=seconds),
+            timeout=self._timeout,
+            deadline=self._deadline,
         )
-        return await retrying(attempt)
 
     async def ask_once(self, method: str, path: str, body: object) -> Answer:
         """Return the answer to a request that must not be made twice; raises as `ask`."""
@@ -94,19 +73,6 @@ class Conversation:
                 raise nonsense(answer, f"the list does not end after {_MAX_PAGES} pages")
             yield parse(answer, shape)
             has_next = answer.has_next
-
-    def _tell(self, path: str, state: tenacity.RetryCallState) -> None:
-        error = fault_of(state)
-        if error is not None:
-            self._sink.emit(
-                events.FORGE_REQUEST_RETRIED,
-                path=path,
-                attempt=state.attempt_number,
-                wait=round(state.upcoming_sleep, 3),
-                error_kind=error.kind,
-                error_message=error.message,
-                error_hint=error.hint,
-            )
 
 
 def parse(answer: Answer, shape: type[_T]) -> _T:

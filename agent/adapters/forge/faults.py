@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.http.client import location_of
-from agent.adapters.http.support import named_cause, reason_of, refusal_of
+from agent.adapters.http.faults import Service, Trouble, shown_status
+from agent.adapters.http.transport import location_of
 from agent.domain.errors import ForgeError, Kind
 from agent.domain.secrets import hide_secrets
-from agent.lean.lean_imports import without_terminal_libraries
-
-with without_terminal_libraries():
-    import httpx
 
 if TYPE_CHECKING:
-    from agent.adapters.http.support import ExchangeProgress
+    import httpx
 
 IS_FORGE: Final = "is forge.url the URL of the forge's API?"
 _MAX_WORDS: Final = 300
+_UNREACHABLE: Final = (
+    Kind.FORGE_UNREACHABLE,
+    "is the forge running, and the name and port in forge.url right?",
+)
+
+FORGE: Final = Service(
+    error=ForgeError,
+    setting="forge.url",
+    faults={
+        Trouble.UNRESOLVABLE: _UNREACHABLE,
+        Trouble.REFUSED: _UNREACHABLE,
+        Trouble.TLS: (
+            Kind.FORGE_TLS,
+            "check the certificate, this host's clock, and SSL_CERT_FILE",
+        ),
+        Trouble.TIMEOUT: (
+            Kind.FORGE_TIMEOUT,
+            "is the forge overloaded, or forge.timeout too short?",
+        ),
+        Trouble.DISCONNECTED: _UNREACHABLE,
+        Trouble.TRUNCATED: _UNREACHABLE,
+        Trouble.NOT_HTTP: (Kind.FORGE_NONSENSE, IS_FORGE),
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,50 +47,6 @@ class Unreadable:
     """A body that is none of a forge's."""
 
     reason: str
-
-
-def timed_out(url: str, watch: ExchangeProgress, seconds: float) -> ForgeError:
-    """Return the fault of an exchange that did not end in time."""
-    if watch.has_answer:
-        what = "the answer did not end"
-    elif watch.is_connected:
-        what = "no answer came"
-    else:
-        what = "no connection came about"
-    return ForgeError(
-        Kind.FORGE_TIMEOUT,
-        f"{url}: {what} within {seconds:g} s",
-        hint="is the forge overloaded, or forge.timeout too short?",
-    )
-
-
-def translate(url: str, watch: ExchangeProgress, error: Exception) -> ForgeError:
-    """Return the fault that an exception of httpx, or of what lies below it, stands for."""
-    cause = named_cause(error)
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
-        return ForgeError(Kind.CONFIG_INVALID, f"{url}: {error}", hint="check forge.url")
-    is_closed = isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    if isinstance(cause, ssl.SSLError) and not is_closed:
-        told = getattr(cause, "verify_message", "") or reason_of(cause)
-        return ForgeError(
-            Kind.FORGE_TLS,
-            f"{url}: no trusted TLS connection: {told}",
-            hint="check the certificate, this host's clock, and SSL_CERT_FILE",
-        )
-    # h11 has no finer exception: what it could not read, as against nothing to read.
-    is_foreign = isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error)
-    if is_foreign and not watch.has_answer:
-        told = reason_of(error)
-        return ForgeError(Kind.FORGE_NONSENSE, f"{url}: no proper HTTP: {told}", hint=IS_FORGE)
-    if watch.is_connected:
-        what = f"the connection broke: {reason_of(error)}"
-    else:
-        what = f"no connection: {refusal_of(cause, error)}"
-    return ForgeError(
-        Kind.FORGE_UNREACHABLE,
-        f"{url}: {what}",
-        hint="is the forge running, and the name and port in forge.url right?",
-    )
 
 
 _STATUSES: Final = {
@@ -95,7 +70,7 @@ _STATUSES: Final = {
 def refused(url: str, response: httpx.Response, said: str, wait: float | None) -> ForgeError:
     """Return the fault that a status stands for; `said` is what the forge has to say."""
     status = response.status_code
-    told = f"{url}: status {status}{_phrase(status)}" + (f": {said}" if said else "")
+    told = f"{url}: {shown_status(status)}" + (f": {said}" if said else "")
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
         return _elsewhere(told, response)
     if status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS) and _is_too_much(
@@ -153,10 +128,3 @@ def _word(part: object) -> str:
         told = part.get("message") or f"{part.get('field', '')} {part.get('code', '')}"
         return _word(told)
     return part.strip() if isinstance(part, str) else ""
-
-
-def _phrase(status: int) -> str:
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""

@@ -1,20 +1,15 @@
-"""Makes the clients that speak HTTP, so that all of them reach what curl reaches.
-
-By itself httpx reads the proxy variables in its own way, takes a zone for a part of an address,
-asks for a certificate with a name's trailing dot, and does not hand over a redirect whose target it
-cannot read, though nobody follows it. Of the environment nothing else is read: no netrc.
-"""
+"""One bounded exchange with a web service: no redirect followed, every fault translated."""
 
 from __future__ import annotations
 
-import os
-import re
-from typing import TYPE_CHECKING, Final
+import asyncio
+import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from typing_extensions import override
-
-from agent.adapters.http.heads import TolerantBackend
-from agent.adapters.http.proxies import proxy_for
+from agent import __version__
+from agent.adapters.http.support import ExchangeProgress, without_credentials
+from agent.adapters.http.transport import host_header, transport_for
 from agent.adapters.net import system_trust
 from agent.lean.lean_imports import without_terminal_libraries
 
@@ -22,70 +17,110 @@ with without_terminal_libraries():
     import httpx
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Awaitable, Callable, Mapping
 
-_LOCATION: Final = "location"
+    from agent.adapters.http.faults import Service
+
+_T = TypeVar("_T")
+_HEADERS: Final = {
+    # Most services have web pages for browsers, too, and for */* Hydra answers with one.
+    "accept": "application/json",
+    # What comes compressed may be of any length, and is not from the service itself.
+    "accept-encoding": "identity",
+    "user-agent": f"nixos-hydra-agent/{__version__}",
+}
 
 
-class Transport(httpx.AsyncHTTPTransport):
-    """httpx's own, for addresses with a zone, names with a trailing dot, and odd header lines."""
+class HttpClient:
+    """Asks one service, over as few connections as it can.
+
+    `base` is the URL that all paths are appended to. The proxy variables of the environment are
+    honoured; `.netrc` is not read, and no cookie is kept. Since no redirect is followed, `headers`
+    go to this origin alone. With `transport` no socket is opened (for tests).
+    """
 
     def __init__(
-        self, trust: ssl.SSLContext, *, proxy: httpx.Proxy | None, limits: httpx.Limits
+        self,
+        base: str,
+        service: Service,
+        *,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(verify=trust, proxy=proxy, limits=limits, trust_env=False)
-        # httpx has no other way to name one.
-        self._pool._network_backend = TolerantBackend()  # noqa: SLF001
-        self._has_proxy = proxy is not None
+        self._base = base.rstrip("/")
+        self.base = without_credentials(self._base)
+        """The URL for people, without credentials."""
+        self._service = service
+        self._headers = headers or {}
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
 
-    @override
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._address(request)
-        response = await super().handle_async_request(request)
-        # httpx builds the request that would follow, whether or not it is wanted.
-        if _LOCATION in response.headers:
-            response.extensions[_LOCATION] = response.headers.pop(_LOCATION)
-        return response
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[httpx.Response], Awaitable[_T]],
+        *,
+        timeout: float,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _T:
+        """Make one request, and return what `read` makes of the answer while its body comes.
 
-    def _address(self, request: httpx.Request) -> None:
-        """Say what the host is called when it is looked up, and in its certificate."""
-        host = request.url.raw_host.decode("ascii")
-        bare, has_zone, _ = host.partition("%")
-        if has_zone:
-            # RFC 6874 has %25 where people, and the resolver, have %.
-            request.url = request.url.copy_with(host=re.sub("%25(?=.)", "%", host))
-        elif bare.endswith("."):
-            bare = bare.removesuffix(".")
-            if self._has_proxy:  # whose tunnel does not know the name for the certificate
-                request.url = request.url.copy_with(host=bare)
-        if bare != host:
-            request.extensions = {**request.extensions, "sni_hostname": bare}
+        `path` is percent-encoded and begins with a slash. `timeout` is in seconds and bounds the
+        whole exchange, from the lookup of the name to the end of `read`.
 
+        Raises:
+            AgentError: the service's own fault for whatever kept an answer from coming.
+        """
+        url = f"{self.base}{path}"
+        progress = ExchangeProgress()
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._open(url).stream(
+                    method,
+                    f"{self._base}{path}",
+                    content=content,
+                    headers=headers,
+                    extensions={"trace": progress.trace},
+                ) as response,
+            ):
+                progress.has_answer = True
+                return await read(response)
+        except TimeoutError as error:
+            raise self._service.timed_out(url, progress, timeout) from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            raise self._service.translate(url, progress, error) from error
 
-def transport_for(url: str, trust: ssl.SSLContext) -> Transport:
-    """Return what connects to the origin of `url`, through the environment's proxy if it has one.
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
 
-    Raises:
-        ProxyError: the environment has a proxy that cannot be used.
-        OSError: the trusted certificates, which the proxy's is judged by, cannot be read.
-    """
-    named = proxy_for(url, os.environ)
-    proxy = None
-    if named is not None:
-        trusted = system_trust() if named.startswith("https:") else None
-        proxy = httpx.Proxy(named, ssl_context=trusted)
-    return Transport(trust, proxy=proxy, limits=httpx.Limits())
+    def _open(self, url: str) -> httpx.AsyncClient:
+        """Return httpx's client, made at the first request: the trust store is not free to load."""
+        if self._client is not None:
+            return self._client
+        trust = self._trust(url)
+        try:
+            self._client = httpx.AsyncClient(
+                headers={**host_header(self._base), **_HEADERS, **self._headers},
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                timeout=None,  # noqa: S113 - each exchange has one limit for all of it
+                follow_redirects=False,
+                trust_env=False,
+                verify=trust,
+                transport=self._transport or transport_for(self._base, trust),
+            )
+        except (ValueError, httpx.InvalidURL) as error:
+            raise self._service.unusable_proxy(url, error) from error
+        return self._client
 
-
-def host_header(url: str) -> dict[str, str]:
-    """Return the header Host of requests to the origin of `url`; a zone is of this host alone.
-
-    httpx's own is of no use where it cannot decode a name, as those of newer characters.
-    """
-    return {"host": re.sub(r"%[^]]*", "", httpx.URL(url).netloc.decode("ascii"))}
-
-
-def location_of(response: httpx.Response) -> str | None:
-    """Return where an answer points, as the server wrote it."""
-    found = response.extensions.get(_LOCATION) or response.headers.get(_LOCATION)
-    return None if found is None else str(found)
+    def _trust(self, url: str) -> ssl.SSLContext:
+        if not self._base.lower().startswith("https:") or self._transport is not None:
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            return system_trust()
+        except OSError as error:
+            raise self._service.unusable_trust(url, error) from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-import tenacity
-
-from agent.adapters.http.retries import Retries, Wait, can_pass, fault_of
+from agent.adapters.http.retries import Repeater, Retries, fault_of
 from agent.application import events
 from agent.domain.errors import AgentError, HydraError, Kind
 
 if TYPE_CHECKING:
+    import tenacity
+
     from agent.adapters.hydra.transport import Answer, Transport
     from agent.application.ports import Clock, EventSink
 
@@ -47,7 +47,7 @@ class Conversation:
         self._transport = transport
         self._timeout = timeout
         self._deadline = deadline
-        self._sink = sink
+        self._repeater = Repeater(events.REQUEST_RETRIED, sink, clock, retries)
         self._clock = clock
         self._retries = retries
         self._began: float | None = None
@@ -87,9 +87,9 @@ class Conversation:
         heard = 0
 
         def is_last(state: tenacity.RetryCallState) -> bool:
-            nonlocal heard
-            error = fault_of(state)
-            is_heard = error is None or error.kind not in _UNREACHED
+            nonlocal earlier, heard
+            earlier = fault_of(state)
+            is_heard = earlier is None or earlier.kind not in _UNREACHED
             heard += is_heard
             is_too_late = state.upcoming_sleep >= self._left()
             if is_too_late or self._retries.attempts == 1 or not is_heard:
@@ -99,21 +99,8 @@ class Conversation:
             self._repeated = self._repeated or path
             return self._repeated != path or heard >= self._retries.attempts
 
-        def note(state: tenacity.RetryCallState) -> None:
-            nonlocal earlier
-            earlier = fault_of(state)
-            self._tell(path, earlier, state)
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(can_pass),
-            wait=Wait(self._retries),
-            stop=is_last,
-            before_sleep=note,
-            sleep=self._retries.sleep,
-            reraise=True,
-        )
         try:
-            return await retrying(self._ask, path)
+            return await self._repeater.repeat(path, lambda: self._ask(path), is_last)
         except HydraError as error:
             self._note(error)
             # What Hydra said says more than that there was no time to ask again.
@@ -171,18 +158,6 @@ class Conversation:
     def _left(self) -> float:
         began = self._clock.elapsed() if self._began is None else self._began
         return self._deadline - (self._clock.elapsed() - began)
-
-    def _tell(self, path: str, error: AgentError | None, state: tenacity.RetryCallState) -> None:
-        if error is not None:
-            self._sink.emit(
-                events.REQUEST_RETRIED,
-                path=path,
-                attempt=state.attempt_number,
-                wait=round(state.upcoming_sleep, 3),
-                error_kind=error.kind,
-                error_message=error.message,
-                error_hint=error.hint,
-            )
 
     def _deadline_passed(self, path: str) -> HydraError:
         return HydraError(

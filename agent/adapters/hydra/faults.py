@@ -1,40 +1,44 @@
-"""What a failed exchange is called: the library's exceptions and HTTP's statuses as kinds."""
+"""What a failed exchange with Hydra is called: troubles, statuses and bodies as kinds."""
 
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic_core import from_json
 
-from agent.adapters.http.support import named_cause, reason_of, refusal_of
+from agent.adapters.http.faults import Service, Trouble, shown_status
 from agent.domain.errors import HydraError, Kind
-from agent.lean.lean_imports import without_terminal_libraries
 
-with without_terminal_libraries():
-    import httpx
-
-if TYPE_CHECKING:
-    from agent.adapters.http.support import ExchangeProgress
-
-
-def timed_out(url: str, watch: ExchangeProgress, seconds: float) -> HydraError:
-    """Return the fault of an exchange that did not end in time."""
-    if watch.has_answer:
-        what = "the answer did not end"
-    elif watch.is_connected:
-        what = "no answer came"
-    else:
-        what = "no connection came about"
-    return HydraError(
-        Kind.HYDRA_TIMEOUT,
-        f"{url}: {what} within {seconds:g} s",
-        hint="is Hydra overloaded, or hydra.timeout too short?",
-    )
-
+HYDRA: Final = Service(
+    error=HydraError,
+    setting="hydra.instance",
+    faults={
+        Trouble.UNRESOLVABLE: (
+            Kind.HYDRA_UNRESOLVABLE,
+            "check hydra.instance and this host's name servers",
+        ),
+        Trouble.REFUSED: (
+            Kind.HYDRA_REFUSED,
+            "is Hydra running, and does a firewall let this host through?",
+        ),
+        Trouble.TLS: (Kind.HYDRA_TLS, "check certificate and TLS versions of the instance"),
+        Trouble.TIMEOUT: (
+            Kind.HYDRA_TIMEOUT,
+            "is Hydra overloaded, or hydra.timeout too short?",
+        ),
+        Trouble.DISCONNECTED: (
+            Kind.HYDRA_DISCONNECTED,
+            "look at Hydra's own log, and at the proxy in front of it",
+        ),
+        Trouble.TRUNCATED: (Kind.HYDRA_TRUNCATED, "look at the proxy in front of Hydra"),
+        Trouble.NOT_HTTP: (
+            Kind.HYDRA_NOT_HTTP,
+            "check the port and the scheme (http or https) of hydra.instance",
+        ),
+    },
+)
 
 _LOOKED_AT: Final = 64 * 1024
 """Bytes of an answer in which signs of trouble are looked for."""
@@ -103,7 +107,7 @@ def refused_status(url: str, status: int, retry_after: float | None) -> HydraErr
 
     No body is ever quoted: of a failing Hydra it may hold SQL and connection strings.
     """
-    told = f"{url}: status {status}{_phrase(status)}"
+    told = f"{url}: {shown_status(status)}"
     if status in (401, 403, 407):
         return HydraError(
             Kind.HYDRA_UNAUTHORISED,
@@ -129,97 +133,4 @@ def refused_status(url: str, status: int, retry_after: float | None) -> HydraErr
         Kind.HYDRA_STATUS,
         f"{told}, which Hydra never gives here",
         hint="is hydra.instance the URL of a Hydra?",
-    )
-
-
-def _phrase(status: int) -> str:
-    try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
-
-
-def translate(url: str, watch: ExchangeProgress, error: Exception) -> HydraError:
-    """Return the fault that an exception of httpx, or of what lies below it, stands for."""
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
-        return HydraError(Kind.CONFIG_INVALID, f"{url}: {error}", hint="check hydra.instance")
-    if watch.has_answer:
-        return HydraError(
-            Kind.HYDRA_TRUNCATED,
-            f"{url}: the connection broke within the answer: {reason_of(error)}",
-            hint="look at the proxy in front of Hydra",
-        )
-    # Of a proxy, too, something was asked.
-    if watch.is_connected and not isinstance(error, httpx.ProxyError):
-        return _unanswered(url, error)
-    return _unconnected(url, error)
-
-
-def _unanswered(url: str, error: BaseException) -> HydraError:
-    # h11 has no finer exception: what it could not read, as against nothing to read.
-    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
-        return HydraError(
-            Kind.HYDRA_NOT_HTTP,
-            f"{url}: the answer is not HTTP: {reason_of(error)}",
-            hint="check the port and the scheme (http or https) of hydra.instance",
-        )
-    return HydraError(
-        Kind.HYDRA_DISCONNECTED,
-        f"{url}: the connection broke before an answer: {reason_of(error)}",
-        hint="look at Hydra's own log, and at the proxy in front of it",
-    )
-
-
-def _unconnected(url: str, error: Exception) -> HydraError:
-    if isinstance(error, httpx.ProxyError):
-        return HydraError(
-            Kind.HYDRA_REFUSED,
-            f"{url}: the proxy does not let the connection through: {reason_of(error)}",
-            hint="look at http_proxy, https_proxy, all_proxy and no_proxy",
-        )
-    cause = named_cause(error)
-    # Which of the two depends on the version of Python.
-    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return _unanswered(url, cause)
-    if isinstance(cause, ssl.SSLError):
-        return _tls(url, cause)
-    if isinstance(cause, (socket.gaierror, UnicodeError)):
-        return HydraError(
-            Kind.HYDRA_UNRESOLVABLE,
-            f"{url}: the host name has no address: {reason_of(cause)}",
-            hint="check hydra.instance and this host's name servers",
-        )
-    return HydraError(
-        Kind.HYDRA_REFUSED,
-        f"{url}: no connection: {refusal_of(cause, error)}",
-        hint="is Hydra running, and does a firewall let this host through?",
-    )
-
-
-_TLS_HINTS: Final = (
-    ("CERTIFICATE_VERIFY_FAILED", "expired", "is this host's clock right?"),
-    ("CERTIFICATE_VERIFY_FAILED", "not yet valid", "is this host's clock right?"),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "mismatch",
-        "use the name that the certificate is for in hydra.instance",
-    ),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "",
-        "add the issuer to security.pki.certificateFiles, or name it in SSL_CERT_FILE",
-    ),
-    ("WRONG_VERSION_NUMBER", "", "does this port speak https at all?"),
-)
-
-
-def _tls(url: str, error: ssl.SSLError) -> HydraError:
-    reason = error.reason or ""
-    detail = getattr(error, "verify_message", "") or reason.replace("_", " ").lower()
-    told = detail or reason_of(error)
-    hints = (hint for key, word, hint in _TLS_HINTS if key == reason and word in detail)
-    return HydraError(
-        Kind.HYDRA_TLS,
-        f"{url}: no trusted TLS connection: {told}",
-        hint=next(hints, "check certificate and TLS versions of the instance"),
     )

@@ -20,7 +20,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
-from agent.adapters.http.client import Transport, host_header
+from agent.adapters.http.transport import Transport, host_header
 from agent.adapters.net import system_trust
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.regex_search import ExpressionError, is_found

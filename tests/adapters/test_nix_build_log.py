@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.adapters.nix.build_log import BuildLog
+from agent.adapters.nix.log import NixLog
 
 DERIVATION = "/nix/store/7riksv2whx6mhpvhbw2dl05fps937a09-linux.drv"
 
@@ -28,7 +28,7 @@ def told(text, level=0):
 
 
 def test_each_derivation_has_the_end_of_its_own_log():
-    log = BuildLog()
+    log = NixLog()
     assert log.feed(begun()) == f"building {DERIVATION}"
     log.feed(begun(2, "/nix/store/other.drv"))
     for number in range(40):
@@ -39,7 +39,7 @@ def test_each_derivation_has_the_end_of_its_own_log():
 
 
 def test_what_is_printed_after_the_end_belongs_to_nobody():
-    log = BuildLog()
+    log = NixLog()
     log.feed(begun())
     assert log.feed(line(action="stop", id=1)) is None
     assert log.feed(printed("late")) == "late"
@@ -56,11 +56,11 @@ def test_what_is_printed_after_the_end_belongs_to_nobody():
     ],
 )
 def test_a_builder_that_failed_is_known_in_the_words_of_every_nix(text):
-    log = BuildLog()
+    log = NixLog()
     log.feed(told(text))
     log.feed(told(text))
     assert log.failed == [DERIVATION]
-    assert DERIVATION in "\n".join(log.said)
+    assert DERIVATION in log.text
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_a_builder_that_failed_is_known_in_the_words_of_every_nix(text):
     ],
 )
 def test_one_whose_dependency_failed_is_not_to_blame(text):
-    log = BuildLog()
+    log = NixLog()
     log.feed(told(text, level=0 if text.startswith("error") else 3))
     assert log.failed == []
 
 
 def test_secrets_and_what_only_nixs_developers_want_are_not_shown():
-    log = BuildLog()
+    log = NixLog()
     assert log.feed(told("debugging", level=6)) is None
     assert "hunter2" not in log.feed(told("fetching https://u:hunter2@cache", level=3))
     assert log.feed("plain text") == "plain text"
@@ -89,7 +89,7 @@ def test_secrets_and_what_only_nixs_developers_want_are_not_shown():
 
 @given(st.lists(st.text(max_size=40) | st.text(max_size=40).map("@nix {}".format), max_size=5))
 def test_no_line_is_too_odd(lines):
-    log = BuildLog()
+    log = NixLog()
     for one in lines:
         log.feed(one)
 
@@ -101,5 +101,5 @@ TYPES = st.sampled_from([101, 105, None, "x"])
 
 @given(ACTIONS, TYPES, VALUES, VALUES, VALUES)
 def test_no_entry_is_too_odd(action, kind, number, fields, text):
-    log = BuildLog()
+    log = NixLog()
     log.feed(line(action=action, type=kind, id=number, fields=fields, level=number, msg=text))

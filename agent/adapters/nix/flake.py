@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.nix.build_log import BuildLog
 from agent.adapters.nix.commands import FULL, NIX, unreachable_cache
 from agent.adapters.nix.environment import IN_ENGLISH
+from agent.adapters.nix.log import NixLog
 from agent.adapters.nix.source_faults import complaint, hint_for, unreachable_source
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update import events
@@ -157,10 +157,10 @@ class NixFlake(FlakeBuilds):
     async def realise(self, systems: Sequence[System]) -> Mapping[StorePath, Broken]:
         if not systems:
             return {}
-        log = BuildLog()
+        log = NixLog()
         if await self._realise([one.derivation for one in systems], log):
             return {}
-        text = "\n".join(log.said)
+        text = log.text
         if FULL.search(text):
             raise _full(text)
         if not log.failed and (said := unreachable_cache(text)):
@@ -168,11 +168,11 @@ class NixFlake(FlakeBuilds):
         missing = await self._invalid([one.toplevel for one in systems])
         good = [one.derivation for one in systems if one.toplevel not in missing]
         if good:  # only now do they get their links: a call that fails makes none
-            await self._realise(good, BuildLog())
+            await self._realise(good, NixLog())
         failed = [one for one in systems if one.toplevel in missing]
         return {one.derivation: await self._does_not_build(one, log) for one in failed}
 
-    async def _realise(self, derivations: Sequence[StorePath], log: BuildLog) -> bool:
+    async def _realise(self, derivations: Sequence[StorePath], log: NixLog) -> bool:
         self._realised += 1
         self._roots.mkdir(parents=True, exist_ok=True)
         root = str(self._roots / f"system-{self._realised}")
@@ -193,12 +193,12 @@ class NixFlake(FlakeBuilds):
         done = await self._nix(argv, None)
         return frozenset(done.stdout.split())
 
-    async def _does_not_build(self, system: System, log: BuildLog) -> Broken:
+    async def _does_not_build(self, system: System, log: NixLog) -> Broken:
         argv = ("nix-store", "--query", "--requisites", system.derivation)
         needed = set((await self._nix(argv, None)).stdout.split())
         guilty = next((one for one in log.failed if one in needed), None)
         if guilty is None:
-            reason = complaint("\n".join(log.said))
+            reason = complaint(log.text)
             return Broken(Stage.BUILD, reason, "")
         return Broken(Stage.BUILD, f"{guilty} failed", log.tail(guilty))
 

@@ -16,7 +16,7 @@ from agent.adapters.process import (
     ProgramFailedError,
     ProgramMissingError,
     Runner,
-    exit_code_of,
+    capture,
     run_now,
     signals_held,
     watch_now,
@@ -139,7 +139,7 @@ def test_what_cannot_be_started_is_told(runner, tmp_path, content, mode, why):
         run(runner, str(program))
     assert str(program) in str(caught.value)
     with pytest.raises(ProgramMissingError, match=why):
-        asyncio.run(exit_code_of([str(program)], stdin=b""))
+        asyncio.run(capture([str(program)]))
     with pytest.raises(ProgramMissingError, match=why):
         watch_now([str(program)], env={})
 
@@ -281,14 +281,17 @@ def test_many_programs_may_run_at_once(runner):
 
 
 @pytest.mark.parametrize(
-    ("script", "code"), [("exec wc -c >&2", 0), ("exit 3", 3), ("kill -9 $$", -signal.SIGKILL)]
+    ("script", "code", "output"),
+    [
+        ("exec wc -c >&2", 0, f"{1 << 20}\n"),
+        ("exit 3", 3, ""),
+        ("kill -9 $$", -signal.SIGKILL, ""),
+        ("echo begun; exec cat", 0, "x" * 65536),
+    ],
 )
-def test_only_the_exit_code_of_a_filter_is_told(capfd, script, code):
-    async def main():
-        return await exit_code_of(["sh", "-c", script], stdin=b"x" * (1 << 20))
-
-    assert asyncio.run(main()) == code
-    assert capfd.readouterr() == ("", "")
+def test_a_filter_has_its_input_whether_or_not_it_reads_it(script, code, output):
+    done = asyncio.run(capture(["sh", "-c", script], stdin=b"x" * (1 << 20)))
+    assert (done.returncode, done.output) == (code, output)
 
 
 def test_a_filter_that_reads_nothing_is_killed_with_its_caller(tmp_path):
@@ -297,7 +300,7 @@ def test_a_filter_that_reads_nothing_is_killed_with_its_caller(tmp_path):
 
     async def main():
         script = f"trap '' TERM; echo $$ > {pids}; while :; do sleep 60; done"
-        task = asyncio.create_task(exit_code_of(["sh", "-c", script], stdin=b"x" * (1 << 20)))
+        task = asyncio.create_task(capture(["sh", "-c", script], stdin=b"x" * (1 << 20)))
         pid = int(await asyncio.to_thread(pids.read_text))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent.adapters.probes.last_line import last_line
-from agent.adapters.process import ProgramMissingError, hear
+from agent.adapters.process import ProgramMissingError, capture
 from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
@@ -27,7 +27,7 @@ class CommandProbe:
         began = loop.time()
         try:
             async with WorkingTime(check.timeout.total_seconds()):
-                said = await hear(check.command)
+                said = await capture(check.command)
         except TimeoutError:
             reason = f"not finished within {format_seconds(check.timeout)}"
             return CheckResult(check, is_well=False, reason=reason)

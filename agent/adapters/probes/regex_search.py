@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Final
 
-from agent.adapters.process import ProgramMissingError, exit_code_of
+from agent.adapters.process import ProgramMissingError, capture
 
 _FOUND: Final = 10
 _MISSING: Final = 11
@@ -40,9 +40,10 @@ async def is_found(expression: str, text: str) -> bool:
     # Not as an argument: those are of limited length, and every user of the host can see them.
     told = f"{len(expression)}\n{expression}{text}".encode("utf-8", "surrogatepass")
     try:
-        code = await exit_code_of((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=told)
+        searched = await capture((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=told)
     except ProgramMissingError as error:
         raise ExpressionError(f"could not be searched for: {error}") from error
+    code = searched.returncode
     if code not in (_FOUND, _MISSING):
         raise ExpressionError(f"could not be searched for: Python ended with {code}")
     return code == _FOUND

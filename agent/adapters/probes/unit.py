@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from agent.adapters.probes.last_line import last_line
-from agent.adapters.process import ProgramMissingError, hear
+from agent.adapters.process import ProgramMissingError, capture
 from agent.application.watch.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult, UnitCheck
@@ -30,7 +30,7 @@ class UnitProbe:
         began = loop.time()
         try:
             async with WorkingTime(check.timeout.total_seconds()):
-                said = await hear(argv)
+                said = await capture(argv)
         except TimeoutError:
             return _unknown(check, f"no answer within {format_seconds(check.timeout)}")
         except ProgramMissingError as error:

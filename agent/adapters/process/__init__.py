@@ -7,9 +7,8 @@ from agent.adapters.process.blocking import (
     signals_held,
     watch_now,
 )
-from agent.adapters.process.capture import Output, hear
 from agent.adapters.process.result import Completed, ProgramMissingError
-from agent.adapters.process.runner import Runner, exit_code_of
+from agent.adapters.process.runner import Output, Runner, capture
 
 __all__ = [
     "ENDING_SIGNALS",
@@ -18,8 +17,7 @@ __all__ = [
     "ProgramFailedError",
     "ProgramMissingError",
     "Runner",
-    "exit_code_of",
-    "hear",
+    "capture",
     "run_now",
     "signals_held",
     "watch_now",

@@ -1,4 +1,8 @@
-"""Runs programs while the agent does other things: bounded, logged, ended with their groups."""
+"""Runs programs while the agent does other things: bounded, and ended with their groups.
+
+`Runner` logs what it runs, and lets a program that must end tidy up. `capture` logs nothing: it is
+for short programs that may be killed at any time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import signal
 import subprocess
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
@@ -17,7 +22,7 @@ from agent.application import events
 from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from agent.application.ports import Clock, EventSink
@@ -28,6 +33,9 @@ _MAX_STDOUT: Final = 16 * 1024 * 1024
 _GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 _POLL: Final = 0.02
+_MAX_OUTPUT: Final = 64 * 1024
+_SHORT_GRACE: Final = 0.1
+"""Seconds to read on after the end of a captured program, if something else holds its pipe."""
 
 
 class Runner:
@@ -91,11 +99,13 @@ class Runner:
                 self.say(program, line)
             tail.append(_shown(line))
 
-        child = await _start(argv, cwd, {**self._env, **(env or {})}, self._grace)
+        child = await _start(argv, self._grace, cwd=cwd, env={**self._env, **(env or {})})
         stdout, timed_out = "", False
+        kept = bytearray()
         try:
             async with asyncio.timeout(timeout):
-                stdout = await child.communicate(take)
+                await child.finish(_read_all(child.stdout, kept), _read_lines(child.stderr, take))
+            stdout = kept.decode(errors="replace")
         except TimeoutError:
             timed_out = True
             await child.end()
@@ -116,6 +126,38 @@ class Runner:
     def say(self, program: str, line: str, stream: str = "stderr") -> None:
         """Log one line of a child, without what looks like a credential."""
         self._sink.emit(events.PROGRAM_SPOKE, program=program, stream=stream, line=_shown(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a program ended: `returncode` is negative for a signal.
+
+    `output` is the last 64 KiB of what it printed, standard output and error in one.
+    """
+
+    returncode: int
+    output: str
+
+
+async def capture(argv: Sequence[str], *, stdin: bytes = b"") -> Output:
+    """Run `argv` in the agent's environment, and return how it ended.
+
+    What is left of its process group is killed at once when it has ended, or when the caller is
+    cancelled.
+
+    Raises:
+        ProgramMissingError: it cannot be started.
+    """
+    kept = bytearray()
+    child = await _start(argv, _SHORT_GRACE, stderr=subprocess.STDOUT, has_stdin=bool(stdin))
+    try:
+        await child.finish(_keep_end(child.stdout, kept), child.feed(stdin))
+    finally:
+        try:
+            await child.kill()
+        finally:
+            child.close()
+    return Output(child.returncode, kept.decode(errors="replace"))
 
 
 def _shown(line: str) -> str:
@@ -155,41 +197,60 @@ class _Child:
         code = self._transport.get_returncode()
         return -signal.SIGKILL if code is None else code
 
-    async def communicate(self, take: Callable[[str], None]) -> str:
-        """Pass on stderr's lines and return stdout, when it has ended.
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        """Its standard output."""
+        return _pipe(self._protocol.stdout)
+
+    @property
+    def stderr(self) -> asyncio.StreamReader:
+        """Its standard error, unless that is standard output."""
+        return _pipe(self._protocol.stderr)
+
+    async def feed(self, data: bytes) -> None:
+        """Write all of its standard input, if it has any; it need not read it."""
+        if self._protocol.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._protocol.stdin.write(data)
+            await self._protocol.stdin.drain()
+        self._protocol.stdin.close()
+
+    async def finish(self, *transfers: Awaitable[None]) -> None:
+        """Wait for its end, and for what goes on at its pipes.
 
         What it leaves behind may hold its pipes open, as ssh's connection sharing does; such pipes
-        are read for some seconds more.
+        are read for the grace only.
         """
-        kept = bytearray()
-        reading = asyncio.gather(
-            _read_all(_stream(self._protocol.stdout), kept),
-            _read_lines(_stream(self._protocol.stderr), take),
-        )
+        pipes = asyncio.gather(*transfers)
         try:
-            await asyncio.wait(
-                (reading, self._protocol.exited), return_when=asyncio.FIRST_COMPLETED
-            )
-            if reading.done():
-                reading.result()
+            await asyncio.wait((pipes, self._protocol.exited), return_when=asyncio.FIRST_COMPLETED)
+            if pipes.done():
+                pipes.result()
             await asyncio.shield(self._protocol.exited)
-            await asyncio.wait((reading,), timeout=self._grace)
-            if reading.done():
-                reading.result()
+            await asyncio.wait((pipes,), timeout=self._grace)
+            if pipes.done():
+                pipes.result()
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        return kept.decode(errors="replace")
+            pipes.cancel()
+            await asyncio.gather(pipes, return_exceptions=True)
 
     async def end(self) -> None:
         """End it and all it has started: SIGTERM, some grace, SIGKILL."""
         try:
-            self._kill(signal.SIGTERM)
+            self._send(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._grace):
                     await self._gone()
         finally:
-            self._kill(signal.SIGKILL)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Kill what is left of its group, and see it end.
+
+        To close the pipes before its end would take its exit code from asyncio.
+        """
+        self._send(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace):
                 await asyncio.shield(self._protocol.exited)
@@ -198,7 +259,7 @@ class _Child:
         """Let go of the pipes."""
         self._transport.close()
 
-    def _kill(self, number: signal.Signals | int) -> None:
+    def _send(self, number: signal.Signals | int) -> None:
         # It leads its group, whose number cannot be used again while a member is alive.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._transport.get_pid(), number)
@@ -213,16 +274,22 @@ class _Child:
 
 
 async def _start(
-    argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], grace: float
+    argv: Sequence[str],
+    grace: float,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
+    has_stdin: bool = False,
 ) -> _Child:
     loop = asyncio.get_running_loop()
     try:
         transport, protocol = await loop.subprocess_exec(
             lambda: _Protocol(loop),
             *argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             cwd=cwd,
             env=env,
             start_new_session=True,
@@ -232,8 +299,8 @@ async def _start(
     return _Child(transport, protocol, grace)
 
 
-def _stream(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
-    assert stream is not None  # noqa: S101 - both were asked for as pipes
+def _pipe(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    assert stream is not None  # noqa: S101 - it was asked for as a pipe
     return stream
 
 
@@ -255,30 +322,7 @@ async def _read_lines(stream: asyncio.StreamReader, take: Callable[[str], None])
         take(rest.decode(errors="replace"))
 
 
-async def exit_code_of(argv: Sequence[str], *, stdin: bytes) -> int:
-    """Run `argv` to its end and return its exit code, negative for a signal.
-
-    What it prints is dropped. When the caller is cancelled its process group is killed at once: for
-    programs that have nothing to tidy up.
-
-    Raises:
-        ProgramMissingError: it cannot be started.
-    """
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise missing(argv[0], error) from error
-    try:
-        await child.communicate(stdin)
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-        code = await child.wait()
-    return code
+async def _keep_end(stream: asyncio.StreamReader, kept: bytearray) -> None:
+    while block := await stream.read(65536):
+        kept += block
+        del kept[:-_MAX_OUTPUT]

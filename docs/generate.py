@@ -14,7 +14,7 @@ import click
 from agent.application import events
 from agent.application.flake_update import events as update_events
 from agent.config.show import schema
-from agent.domain.errors import KINDS
+from agent.domain.errors import Kind
 from man_pages import contexts, root
 from options_page import HOME, ROOT, UPDATER, options_page
 from seen_page import seen_page
@@ -63,9 +63,9 @@ def errors_page() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{kind}` | {facts.exit_code.value} | {'yes' if facts.retryable else ''} |"
-        f" {facts.meaning} |"
-        for kind, facts in KINDS.items()
+        f"| `{kind}` | {kind.exit_code.value} | {'yes' if kind.is_retryable else ''} |"
+        f" {kind.meaning} |"
+        for kind in Kind
     ]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,6 @@ from agent.application.watch.observe import (
 )
 from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
 from agent.domain.errors import (
-    KINDS,
     ActivationError,
     AgentError,
     ExitCode,
@@ -65,7 +64,7 @@ _ROWS_OF_FAILURES = 50
 """Newest rows of the history among which failures in a row, this run's aside, are counted."""
 _LONGEST_WISH = 86400.0
 """Seconds for which a server that asks to be left alone is."""
-_PASSING = frozenset(kind for kind, facts in KINDS.items() if facts.passes)
+_PASSING = frozenset(kind for kind in Kind if kind.passes)
 _BUSY = frozenset(
     {
         *(Kind.HYDRA_TIMEOUT, Kind.HYDRA_DEADLINE),

@@ -10,7 +10,7 @@ import pytest
 from agent.application import events
 from agent.application.flake_update import events as update_events
 from agent.cli.main import agent
-from agent.domain.errors import KINDS
+from agent.domain.errors import Kind
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -107,7 +107,7 @@ def test_every_command_and_option_is_told(pages):
 def test_every_event_and_fault_is_told(pages):
     for event in (*events.ALL, *update_events.ALL):
         assert f"## `{event.name}`" in pages["events.md"]
-    for kind in KINDS:
+    for kind in Kind:
         assert f"| `{kind}` |" in pages["errors.md"]
 
 

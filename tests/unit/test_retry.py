@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.application import events
-from agent.domain.errors import KINDS, ExitCode, HydraError, JournalError, Kind, NixError
+from agent.domain.errors import ExitCode, HydraError, JournalError, Kind, NixError
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault, fault_of_preparation
 from agent.domain.policy import Strategy
@@ -62,9 +62,9 @@ def test_hosts_come_back_a_quarter_of_the_wait_apart_at_the_most(failures, place
 
 
 def test_what_cannot_be_reached_passes_and_what_is_wrong_does_not():
-    passing = {kind for kind, facts in KINDS.items() if facts.passes}
-    assert passing >= {kind for kind, facts in KINDS.items() if facts.exit_code == 69}
-    assert {kind for kind in passing if KINDS[kind].exit_code != ExitCode.UNREACHABLE} == {
+    passing = {kind for kind in Kind if kind.passes}
+    assert passing >= {kind for kind in Kind if kind.exit_code == 69}
+    assert {kind for kind in passing if kind.exit_code != ExitCode.UNREACHABLE} == {
         Kind.PATH_NOT_CACHED, Kind.BUILD_UNFINISHED, Kind.JOB_NOT_BUILT_YET, Kind.ACTIVATION_BUSY
     }  # fmt: skip
 

@@ -82,7 +82,11 @@ class Repeater:
             sleep=self._retries.sleep,
             reraise=True,
         )
-        return await retrying(attempt)
+
+        async def awaited() -> _T:  # tenacity awaits coroutine functions alone
+            return await attempt()
+
+        return await retrying(awaited)
 
     def _log(self, path: str, state: tenacity.RetryCallState) -> None:
         error = fault_of(state)

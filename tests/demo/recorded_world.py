@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from agent.demo.hydra.accounts import Accounts, User
 from agent.demo.hydra.server import EmbeddedHydra
 from agent.demo.hydra.world import Build, Eval, Jobset, World
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "hydra-recorded"
 PROJECT = "nix-config"
 
-USERS = (
-    User("admin", "adminpw", "Admin", "root@localhost", ("admin",)),
-    User("viewer", "viewerpw", None, "v@localhost"),
-)
+# What takes a user of Hydra, which the agent never is.
+OF_USERS = ("current-user-", "login-", "private-cookie-", "private-login", "restart-2-admin-")
 
 # Recorded at other moments than most, when some rows were not what they became, or had been.
 EARLIER = frozenset({"build-queued", "build-repointed-unfinished-again"})
@@ -87,13 +84,16 @@ def load(name: str) -> Recording:
 
 
 def all_recordings() -> list[Recording]:
-    return [load(path.stem) for path in sorted(RECORDED.glob("*.json"))]
+    """Return all but what takes a user."""
+    names = (path.stem for path in sorted(RECORDED.glob("*.json")))
+    return [load(name) for name in names if not name.startswith(OF_USERS)]
 
 
 def hydra_of(recording: Recording) -> EmbeddedHydra:
     """The embedded Hydra as it must have been when this was recorded."""
     hydra = EmbeddedHydra(world_of(recording))
-    _add_accounts(hydra.accounts)
+    known = (one.known_session for one in all_recordings())
+    hydra.sessions.update(session for session in known if session is not None)
     return hydra
 
 
@@ -245,24 +245,3 @@ def _go_back_to(world: World, recording: Recording) -> None:
     for eval_id in [number for number in world.evals if number > newest]:
         del world.evals[eval_id]
     world.put_build(_build(world, recording.body))
-
-
-def _add_accounts(accounts: Accounts) -> None:
-    """The users, and the sessions that are sent and kept in any recording."""
-    for user in USERS:
-        accounts.add_user(user)
-    recordings = all_recordings()
-    signed_in = {
-        one.session: one.body["username"]
-        for one in recordings
-        if one.path == "/login" and one.status == 302
-    }
-    for one in recordings:
-        if one.known_session is None:
-            continue
-        if one.path.endswith("/restart"):
-            accounts.sign_in("admin", one.known_session)
-        elif one.known_session in signed_in:
-            accounts.sign_in(signed_in[one.known_session], one.known_session)
-        else:
-            accounts.open_session(one.known_session)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlencode
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
 from agent.demo.hydra import shapes
 from agent.demo.hydra.replies import (
@@ -17,13 +16,11 @@ from agent.demo.hydra.replies import (
     Redirect,
     RefusalError,
     Reply,
-    base_url,
     link,
     to_json,
 )
 
 if TYPE_CHECKING:
-    from agent.demo.hydra.accounts import Accounts, User
     from agent.demo.hydra.world import Build, Eval, Jobset, World
     from agent.demo.loopback import Request
 
@@ -49,36 +46,22 @@ _DATABASE_DOWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Answers one request, in the session it came with; the world is locked meanwhile.
+    """Answers one request; the world is locked meanwhile.
 
     Every method may raise RefusalError.
     """
 
     world: World
-    accounts: Accounts
     request: Request
-    session: str
     started: float
     """When the server started, in Unix seconds."""
 
-    @property
-    def user(self) -> User | None:
-        """Who is signed in."""
-        return self.accounts.user_of(self.session)
-
     def admit(self) -> None:
         """Refuse what Hydra refuses before it looks at the path (Root.pm, `begin`)."""
-        if self.world.is_private and self.user is None and self.request.segments != ["login"]:
+        if self.world.is_private:
             raise RefusalError(403, _SIGN_IN, is_early=True)
         if self.world.is_database_down:
             raise RefusalError(500, _DATABASE_DOWN, is_early=True)
-        if self.request.method == "POST":
-            base = f"{base_url(self.request)}/"
-            headers = self.request.headers
-            origin = headers.get("referer", headers.get("origin", ""))
-            if not f"{origin}/".startswith(base):
-                text = f"POST requests should come from {_quoted(base)}."
-                raise RefusalError(500, text, is_early=True)
 
     def reply(self) -> Reply:
         """Return what Hydra has to say, unless its database goes away while it says so."""
@@ -88,7 +71,7 @@ class Answers:
             return Plain(_BROKE_OFF, status=400)
         return reply
 
-    def _reply(self) -> Reply:  # noqa: C901 - one table of all paths
+    def _reply(self) -> Reply:
         reply: Reply
         match self.request.segments:
             case ["job", project, jobset, job, *what]:
@@ -103,10 +86,6 @@ class Answers:
                 reply = self._build(number, what)
             case ["api", what]:
                 reply = self._api(what)
-            case ["login"] if self.request.method == "POST":
-                reply = self._login()
-            case ["current-user"]:
-                reply = Entity(shapes.user(self._signed_in()), "Current user")
             case ["nix-cache-info"]:
                 text = f"StoreDir: {self.world.store_dir}\nWantMassQuery: 0\nPriority: 100\n"
                 reply = Plain(text, max_age=_DAY)
@@ -204,21 +183,8 @@ class Answers:
                 parts = [self.world.builds[part] for part in found.constituents]
                 parts.sort(key=lambda part: part.job)
                 return Entity([shapes.build(part, self.world) for part in parts], "Constituents")
-            case ["restart"]:
-                return self._restart(found)
             case _:
                 raise RefusalError(404, "Page not found.")
-
-    def _restart(self, found: Build) -> Reply:
-        if not self._signed_in().may_restart:
-            raise RefusalError(
-                403,
-                "Only the project members, administrators, and accounts with restart-jobs "
-                "privileges can perform this operation.",
-            )
-        if not self.world.restart(found.id):
-            raise RefusalError(500, "This build cannot be restarted.")
-        return self._to_build(found, [], "")
 
     def _api(self, what: str) -> Reply:
         query = self.request.query
@@ -233,30 +199,6 @@ class Answers:
             builds = [b for b in self.world.builds_newest_first() if b.finished and _has(b, wanted)]
         listed = [shapes.listed_build(build) for build in builds[: _number(query["nr"])]]
         return Plain(to_json(listed), JSON)
-
-    def _login(self) -> Reply:
-        sent = self._sent()
-        username, password = sent.get("username", ""), sent.get("password", "")
-        for name, value in (("user name", username), ("password", password)):
-            if value == "":
-                raise RefusalError(400, f"You must specify a {name}.")
-        user = self.accounts.authenticate(username, password)
-        if user is None:
-            raise RefusalError(403, "Bad username or password.")
-        self.accounts.sign_in(username, self.session)
-        location = link(self.request, "current-user")
-        return Entity(shapes.user(user), "Signed in", status=302, location=location)
-
-    def _sent(self) -> dict[str, str]:
-        """Return the parameters of a form, or of a JSON object."""
-        text = self.request.body.decode(errors="replace")
-        if not self.request.headers.get("content-type", "").startswith(JSON):
-            return {name: values[0] for name, values in parse_qs(text).items()}
-        try:
-            sent: Any = json.loads(text)
-        except ValueError as error:
-            raise RefusalError(400, "Content-Type application/json had a problem") from error
-        return {name: str(value) for name, value in sent.items()} if isinstance(sent, dict) else {}
 
     def _narinfo(self, hash_part: str) -> Reply:
         text = self.world.narinfos.get(hash_part)
@@ -281,11 +223,6 @@ class Answers:
         if found is None:
             raise RefusalError(404, otherwise)
         return Redirect(link(self.request, "build", found.id, *rest))
-
-    def _signed_in(self) -> User:
-        if self.user is None:
-            raise RefusalError(403, _SIGN_IN)
-        return self.user
 
 
 def _has(build: Build, wanted: dict[str, str]) -> bool:

@@ -1,12 +1,13 @@
-"""Owns the embedded Hydra as a server: its world, its accounts and its binary cache at one port."""
+"""Owns the embedded Hydra as a server: its world, its sessions and its binary cache at one port."""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.demo.cache_server import BinaryCache
-from agent.demo.hydra.accounts import Accounts
 from agent.demo.hydra.answers import Answers
 from agent.demo.hydra.replies import RefusalError, refusal, render
 from agent.demo.hydra.world import World
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_COOKIE: Final = re.compile(r"(?:^|;)\s*hydra_session=([0-9a-f]{40})\s*(?:;|$)")
+
+
 class EmbeddedHydra(LoopbackServer):
-    """A Hydra on loopback; change its `world` and `accounts` while it answers."""
+    """A Hydra on loopback without users; change its `world` while it answers."""
 
     def __init__(self, world: World | None = None, listener: socket.socket | None = None) -> None:
         self.world = world or World()
-        self.accounts = Accounts()
+        self.sessions: set[str] = set()
+        """A client that keeps no cookies begins one each time."""
         self._cache: BinaryCache | None = None
         self._started = time.time()
         super().__init__(self.answer, listener)
@@ -34,9 +39,9 @@ class EmbeddedHydra(LoopbackServer):
 
     def answer(self, request: Request) -> Answer:
         """Answer one request as Hydra does."""
-        session = self.accounts.session(request.headers.get("cookie", ""))
-        answers = Answers(self.world, self.accounts, request, session, self._started)
+        answers = Answers(self.world, request, self._started)
         with self.world.lock:
+            session = self._session_of(request.headers.get("cookie", ""))
             try:
                 answers.admit()
                 if self._cache is not None and self._cache.has_path(request.path):
@@ -45,3 +50,12 @@ class EmbeddedHydra(LoopbackServer):
             except RefusalError as refused:
                 reply = refusal(refused)
         return render(reply, request, session)
+
+    def _session_of(self, cookies: str) -> str:
+        """Return the session that a `Cookie` header names, a new one where none is known."""
+        sent = _COOKIE.search(cookies)
+        if sent is not None and sent[1] in self.sessions:
+            return sent[1]
+        new = secrets.token_hex(20)
+        self.sessions.add(new)
+        return new

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from agent.demo.hydra.accounts import User
     from agent.demo.hydra.world import Build, Eval, Jobset, World
 
 EVALS_PER_PAGE: Final = 20
@@ -131,16 +130,6 @@ def project(name: str, world: World) -> dict[str, Any]:
         "hidden": False,
         "jobsets": sorted(jobset for project, jobset in world.jobsets if project == name),
         **({"declarative": {"file": "spec.json", "type": "git"}} if is_declarative else {}),
-    }
-
-
-def user(row: User) -> dict[str, Any]:
-    """Return a user as `/current-user` shows it (recorded login-ok)."""
-    return {
-        "username": row.username,
-        "fullname": row.fullname,
-        "emailaddress": row.emailaddress,
-        "userroles": list(row.roles),
     }
 
 

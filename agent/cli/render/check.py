@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+from agent.cli.render.columns import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from agent.domain.check import CheckResult
-
-_GREEN: Final = "32"
-_YELLOW: Final = "33"
-_RED: Final = "31"
 
 
 class CheckObject(TypedDict):
@@ -55,21 +53,12 @@ def for_person(
     """
     if not results:
         return "no checks are configured"
-    # An empty NO_COLOR is none (no-color.org).
-    return "\n".join(_lines(results, colour=is_tty and not environment.get("NO_COLOR")))
-
-
-def _lines(results: Sequence[CheckResult], *, colour: bool) -> list[str]:
-    cells = [_cells(result) for result in results]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        _painted(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(),
-            result,
-            colour=colour,
-        )
-        for row, result in zip(cells, results, strict=True)
-    ]
+    return in_columns(
+        [_cells(result) for result in results],
+        styles=[_style(result) for result in results],
+        is_tty=is_tty,
+        environment=environment,
+    )
 
 
 def _object(result: CheckResult) -> CheckObject:
@@ -88,9 +77,7 @@ def _object(result: CheckResult) -> CheckObject:
 def _cells(result: CheckResult) -> tuple[str, ...]:
     check = result.check
     told = _took(result.latency) if result.is_well else result.reason
-    return tuple(
-        _printable(cell) for cell in (_mark(result), check.name, check.type, check.target, told)
-    )
+    return _mark(result), check.name, check.type, check.target, told
 
 
 def _mark(result: CheckResult) -> str:
@@ -99,21 +86,14 @@ def _mark(result: CheckResult) -> str:
     return "✗" if result.is_blocking else "!"
 
 
+def _style(result: CheckResult) -> str:
+    if result.is_well:
+        return "green"
+    return "red" if result.is_blocking else "yellow"
+
+
 def _took(latency: timedelta | None) -> str:
     if latency is None:
         return ""
     seconds = latency.total_seconds()
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _printable(text: str) -> str:
-    """Return `text` without what could move a terminal's cursor: a server had a say in it."""
-    return "".join(char if char.isprintable() else "�" for char in text)
-
-
-def _painted(line: str, result: CheckResult, *, colour: bool) -> str:
-    """Return the line with its mark, which is its first character, in colour."""
-    if not colour:
-        return line
-    code = _GREEN if result.is_well else _RED if result.is_blocking else _YELLOW
-    return f"\x1b[{code}m{line[0]}\x1b[0m{line[1:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cli.render.status import printable
+from agent.cli.render.columns import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.cli.render.columns import in_columns
 from agent.domain.decide import Hold
 from agent.domain.errors import ExitCode
 from agent.domain.reboot import Wait
@@ -28,14 +29,7 @@ def for_person(status: Status, name: str, target: Target = NIXOS) -> str:
 
     `name` is that of the host or home.
     """
-    rows = _rows(status, name, target)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in rows)
-
-
-def printable(text: str) -> str:
-    """Return `text` without what could move a terminal's cursor: Hydra had a say in it."""
-    return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)
+    return in_columns(_rows(status, name, target))
 
 
 def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:

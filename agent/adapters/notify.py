@@ -19,6 +19,7 @@ from agent.adapters.net import DaemonThreads
 from agent.adapters.secret_file import read_secret, read_secrets
 from agent.application import events
 from agent.application.notification import Message, Notifier
+from agent.application.report import error_fields
 from agent.domain.errors import AgentError, Kind, NotifyError
 from agent.domain.secrets import hide_secrets
 
@@ -115,9 +116,7 @@ class AppriseNotifier(Notifier):
             events.NOTIFICATION_FAILED,
             title=message.title,
             service=service,
-            error_kind=error.kind,
-            error_message=error.message,
-            error_hint=error.hint,
+            **error_fields(error),
         )
 
 

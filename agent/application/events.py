@@ -1,14 +1,18 @@
 """Every event that the agent can log: names, levels, fields.
 
-`docs/reference/events.md` is made from this table. An event is a fact in the past tense with
-fields, never prose; `host`, `run_id` and `job` are bound to all of a run's events, `build_id` to
-those after a build was chosen.
+`docs/reference/events.md` is made from this table, and that of `flake_update/events.py`. An event
+is a fact in the past tense with fields, never prose; `host`, `run_id` and `job` are bound to all of
+a run's events, `build_id` to those after a build was chosen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -20,10 +24,26 @@ class Event:
     name: str
     level: Level
     meaning: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str]
 
 
-_ERROR: Final = {
+def event_of(level: Level, name: str, meaning: str, /, **fields: str) -> Event:
+    """Return an event; each keyword is a field, and what it means."""
+    return Event(name, level, meaning, fields)
+
+
+def events_among(values: Iterable[object]) -> tuple[Event, ...]:
+    """Return the events among the values of a module, by name."""
+    found = (value for value in values if isinstance(value, Event))
+    return tuple(sorted(found, key=lambda event: event.name))
+
+
+_debug = partial(event_of, "debug")
+_info = partial(event_of, "info")
+_warning = partial(event_of, "warning")
+_error = partial(event_of, "error")
+
+ERROR: Final = {
     "error.kind": "stable name of the fault",
     "error.message": "what happened, to what, and why",
     "error.hint": "what to do about it, where something can be done",
@@ -35,613 +55,513 @@ _CANDIDATE: Final = {
     "toplevel": "store path of the system",
 }
 
-RUN_STARTED = Event(
+RUN_STARTED = _debug(
     "run.started",
-    "debug",
     "A run has begun.",
-    {"action": "what it is to do", "strategy": "flake or store-path", "dry_run": "true or false"},
+    action="what it is to do",
+    strategy="flake or store-path",
+    dry_run="true or false",
 )
-RUN_FINISHED = Event(
+RUN_FINISHED = _info(
     "run.finished",
-    "info",
     "The run's summary: exactly one a run, and always its last event.",
-    {
-        "decision": "done, hold, upgrade, await-reboot or reboot; null if it failed before",
-        "outcome": "nothing-to-do, held, confirmed, pending, rolled-back, staged, dry-activated,"
-        " dry-run, awaits-reboot, rebooting or failed",
-        "reasons": "list of {name, reason}: why it was held, waits or was rolled back",
-        "exit_code": "exit code of the process",
-        "durations": "seconds by step: recover, observe, gates, verify, fetch, build, recheck,"
-        " baseline, activate, confirm, roll-back, loader, total",
-        "bytes_fetched": "bytes added to the store by substitution",
-        "paths_fetched": "store paths substituted",
-        "action": "the action performed, if any",
-        "running": "running system at the end",
-        "booted": "booted system",
-        "profile": "profile's system at the end",
-        "gates": "list of {gate, open, reason}, in a dry run",
-        **_CANDIDATE,
-        **_ERROR,
-    },
+    decision="done, hold, upgrade, await-reboot or reboot; null if it failed before",
+    outcome="nothing-to-do, held, confirmed, pending, rolled-back, staged, dry-activated, dry-run,"
+    " awaits-reboot, rebooting or failed",
+    reasons="list of {name, reason}: why it was held, waits or was rolled back",
+    exit_code="exit code of the process",
+    durations="seconds by step: recover, observe, gates, verify, fetch, build, recheck, baseline,"
+    " activate, confirm, roll-back, loader, total",
+    bytes_fetched="bytes added to the store by substitution",
+    paths_fetched="store paths substituted",
+    action="the action performed, if any",
+    running="running system at the end",
+    booted="booted system",
+    profile="profile's system at the end",
+    gates="list of {gate, open, reason}, in a dry run",
+    **_CANDIDATE,
+    **ERROR,
 )
-RUN_IDLE = Event(
+RUN_IDLE = _info(
     "run.idle",
-    "info",
     "The idle path found nothing to do: Hydra's newest build is the one this host runs.",
-    {
-        "build_id": "Hydra's newest build",
-        "run_id": "the run",
-        "host": "the host",
-        "job": "its job",
-        "durations": "seconds by step: total",
-    },
+    build_id="Hydra's newest build",
+    run_id="the run",
+    host="the host",
+    job="its job",
+    durations="seconds by step: total",
 )
-RUN_FAILED = Event("run.failed", "error", "The run met a fault.", _ERROR)
-RUN_HELD = Event(
+RUN_FAILED = _error("run.failed", "The run met a fault.", **ERROR)
+RUN_HELD = _info(
     "run.held",
-    "info",
     "The run cannot go on now, and the next one may: nothing is wrong with this host.",
-    _ERROR,
+    **ERROR,
 )
-BUG_FOUND = Event(
-    "run.crashed",
-    "error",
-    "A fault of the agent itself.",
-    {"exception": "the traceback"},
-)
-REQUEST_RETRIED = Event(
+BUG_FOUND = _error("run.crashed", "A fault of the agent itself.", exception="the traceback")
+REQUEST_RETRIED = _warning(
     "hydra.request_retried",
-    "warning",
     "A request failed in a way that can pass and is made again.",
-    {
-        "path": "path of the request",
-        "attempt": "how many have failed so far",
-        "wait": "seconds until the next attempt",
-        **_ERROR,
-    },
+    path="path of the request",
+    attempt="how many have failed so far",
+    wait="seconds until the next attempt",
+    **ERROR,
 )
-BUILD_SELECTED = Event(
+BUILD_SELECTED = _info(
     "hydra.build_selected",
-    "info",
     "Hydra's good build for this host is known.",
-    {**_CANDIDATE, "finished_at": "when Hydra finished it"},
+    **_CANDIDATE,
+    finished_at="when Hydra finished it",
 )
-NEWER_BUILD_RED = Event(
-    "hydra.newer_build_failed", "warning", "The job's newest build failed; an older one is good."
+NEWER_BUILD_RED = _warning(
+    "hydra.newer_build_failed", "The job's newest build failed; an older one is good."
 )
-JOB_GONE = Event(
+JOB_GONE = _warning(
     "hydra.job_gone",
-    "warning",
     "The newest finished eval has no such job any more: no new build will ever come.",
-    {"eval_id": "that eval"},
+    eval_id="that eval",
 )
-JOBSET_IS_DISABLED = Event(
-    "hydra.jobset_disabled", "warning", "The jobset is disabled: no new build will come."
+JOBSET_IS_DISABLED = _warning(
+    "hydra.jobset_disabled", "The jobset is disabled: no new build will come."
 )
-PROJECT_IS_DISABLED = Event(
+PROJECT_IS_DISABLED = _warning(
     "hydra.project_disabled",
-    "warning",
-    "The project is disabled, though the jobset is not: no new build will come. A run asks about it"
-    " only when the jobset's next check is long overdue.",
+    "The project is disabled, though the jobset is not: no new build will come. A run asks"
+    " about it only when the jobset's next check is long overdue.",
 )
-EVALUATION_BROKEN = Event(
+EVALUATION_BROKEN = _warning(
     "hydra.evaluation_failed",
-    "warning",
     "Hydra cannot evaluate the job at present: no new build will come until it can.",
-    {"message": "the innermost error of the job's own evaluation, or of the whole jobset's"},
+    message="the innermost error of the job's own evaluation, or of the whole jobset's",
 )
-OUTLOOK_UNKNOWN = Event(
+OUTLOOK_UNKNOWN = _debug(
     "hydra.outlook_unknown",
-    "debug",
     "Hydra did not say whether a newer build is red or the job is gone.",
-    _ERROR,
+    **ERROR,
 )
-DECISION_MADE = Event(
+DECISION_MADE = _info(
     "run.decided",
-    "info",
     "The run knows what to do about the candidate.",
-    {"decision": "as in run.finished", "reason": "why, where there is one"},
+    decision="as in run.finished",
+    reason="why, where there is one",
 )
-GATE_HELD = Event(
-    "gate.held", "info", "A gate holds the upgrade.", {"gate": "its name", "reason": "why"}
-)
-GATE_PASSED = Event(
-    "gate.passed", "info", "A gate lets the upgrade pass.", {"gate": "its name", "reason": "why"}
-)
-GATE_IGNORED = Event(
+GATE_HELD = _info("gate.held", "A gate holds the upgrade.", gate="its name", reason="why")
+GATE_PASSED = _info("gate.passed", "A gate lets the upgrade pass.", gate="its name", reason="why")
+GATE_IGNORED = _warning(
     "gate.ignored",
-    "warning",
     "A person lets the upgrade pass a gate that holds it.",
-    {
-        "gate": "its name",
-        "reason": "what it says",
-        "given_reason": "why the person does so",
-        "by": "who that is",
-    },
+    gate="its name",
+    reason="what it says",
+    given_reason="why the person does so",
+    by="who that is",
 )
-CANARY_DROPPED = Event(
+CANARY_DROPPED = _warning(
     "health.canary_dropped",
-    "warning",
     "A canary is not asked: the candidate's settings no longer name it.",
-    {"check": "its name", "target": "what would have been probed"},
+    check="its name",
+    target="what would have been probed",
 )
-CLOCK_OVERDUE = Event(
+CLOCK_OVERDUE = _error(
     "clock.overdue",
-    "error",
     "The clock has not been synchronised for longer than `clock.patience`: the run fails.",
-    {"seconds": "for how long, as far as is known"},
+    seconds="for how long, as far as is known",
 )
-SILENCE_OVERDUE = Event(
+SILENCE_OVERDUE = _error(
     "hydra.overdue",
-    "error",
     "Hydra or its cache has been out of reach for longer than `hydra.patience`: the run fails.",
-    {
-        "about": "`hydra` or `cache`",
-        "seconds": "for how long, as far as is known",
-        "kind": "the fault that was found this time",
-    },
+    about="`hydra` or `cache`",
+    seconds="for how long, as far as is known",
+    kind="the fault that was found this time",
 )
-CHECK_FINISHED = Event(
+CHECK_FINISHED = _info(
     "check.finished",
-    "info",
     "A check has ended, of health or of a confirmation.",
-    {
-        "check": "its name",
-        "type": "icmp, http, tcp, dns, unit or command",
-        "target": "what is asked: host, URL, host and port, name, unit or command",
-        "well": "true or false",
-        "wanted": "true if it may fail",
-        "conclusive": "false if it could not be run, which proves nothing",
-        "reason": "why it is not well",
-        "latency": "seconds until the deciding answer",
-    },
+    check="its name",
+    type="icmp, http, tcp, dns, unit or command",
+    target="what is asked: host, URL, host and port, name, unit or command",
+    well="true or false",
+    wanted="true if it may fail",
+    conclusive="false if it could not be run, which proves nothing",
+    reason="why it is not well",
+    latency="seconds until the deciding answer",
 )
-VERIFY_STARTED = Event("verify.started", "info", "The flake is being evaluated.", _CANDIDATE)
-VERIFY_PASSED = Event(
-    "verify.passed", "info", "The flake yields the very path that Hydra built.", _CANDIDATE
+VERIFY_STARTED = _info("verify.started", "The flake is being evaluated.", **_CANDIDATE)
+VERIFY_PASSED = _info(
+    "verify.passed", "The flake yields the very path that Hydra built.", **_CANDIDATE
 )
-VERIFY_SKIPPED = Event(
+VERIFY_SKIPPED = _warning(
     "verify.skipped",
-    "warning",
     "verify = false: nothing proves that the candidate is this host's configuration.",
 )
-FETCH_STARTED = Event(
+FETCH_STARTED = _info(
     "fetch.started",
-    "info",
     "The candidate's closure is being substituted.",
-    {"toplevel": "store path of the system"},
+    toplevel="store path of the system",
 )
-FETCH_PROGRESSED = Event(
+FETCH_PROGRESSED = _info(
     "fetch.progressed",
-    "info",
     "Substitution goes on; at most every ten seconds.",
-    {
-        "paths": "paths done",
-        "paths_expected": "paths in all",
-        "bytes": "bytes done",
-        "bytes_expected": "bytes in all",
-    },
+    paths="paths done",
+    paths_expected="paths in all",
+    bytes="bytes done",
+    bytes_expected="bytes in all",
 )
-FETCH_FINISHED = Event(
+FETCH_FINISHED = _info(
     "fetch.finished",
-    "info",
     "The candidate's closure is in the store.",
-    {"paths": "paths fetched", "bytes": "bytes fetched"},
+    paths="paths fetched",
+    bytes="bytes fetched",
 )
-BUILD_FINISHED = Event(
-    "build.finished", "info", "nixos-rebuild build has ended.", {"toplevel": "the path it gave"}
+BUILD_FINISHED = _info(
+    "build.finished", "nixos-rebuild build has ended.", toplevel="the path it gave"
 )
-BUILD_DIFFERS = Event(
+BUILD_DIFFERS = _warning(
     "build.differed",
-    "warning",
     "verify = false, and nixos-rebuild built another path than Hydra.",
-    {"toplevel": "Hydra's path", "built": "the path it gave"},
+    toplevel="Hydra's path",
+    built="the path it gave",
 )
-ACTIVATION_STARTED = Event(
+ACTIVATION_STARTED = _info(
     "activation.started",
-    "info",
     "nixos-rebuild is about to change the host.",
-    {
-        "action": "switch, boot, test or dry-activate",
-        "toplevel": "store path of the system",
-        "reasons": "what each gate said",
-    },
+    action="switch, boot, test or dry-activate",
+    toplevel="store path of the system",
+    reasons="what each gate said",
 )
-ACTIVATION_FINISHED = Event(
+ACTIVATION_FINISHED = _info(
     "activation.finished",
-    "info",
     "nixos-rebuild has ended; what the host shows afterwards.",
-    {
-        "action": "what it did",
-        "returncode": "its exit code, negative for a signal",
-        "running": "running system",
-        "profile": "profile's system",
-    },
+    action="what it did",
+    returncode="its exit code, negative for a signal",
+    running="running system",
+    profile="profile's system",
 )
-DEAD_MAN_ARMED = Event(
+DEAD_MAN_ARMED = _info(
     "deadman.armed",
-    "info",
     "Should nobody confirm the upgrade, the dead-man's timer will end it.",
-    {"seconds": "when it fires", "toplevel": "the system to be confirmed"},
+    seconds="when it fires",
+    toplevel="the system to be confirmed",
 )
-DEAD_MAN_FIRED = Event(
+DEAD_MAN_FIRED = _warning(
     "deadman.fired",
-    "warning",
     "The upgrade was not confirmed in time: the old system's agent looks at it.",
-    {"toplevel": "the system to be confirmed"},
+    toplevel="the system to be confirmed",
 )
-BOOT_DEADLINE_IN_VAIN = Event(
+BOOT_DEADLINE_IN_VAIN = _error(
     "boot_deadline.in_vain",
-    "error",
     "A booted system could not be judged or left, and a reboot has not helped; a person must look.",
-    {"toplevel": "the system that runs unconfirmed", "exit_code": "how the attempt ended"},
+    toplevel="the system that runs unconfirmed",
+    exit_code="how the attempt ended",
 )
-ACTIVATION_AWAITED = Event(
+ACTIVATION_AWAITED = _warning(
     "activation.awaited",
-    "warning",
     "nixos-rebuild has ended, and its activation goes on: it is waited for, then stopped.",
 )
-RIVAL_AWAITED = Event(
+RIVAL_AWAITED = _warning(
     "activation.rival_awaited",
-    "warning",
     "Another activation was first: the run waits for it to end, and keeps what it brings.",
-    {"toplevel": "the candidate, which was not activated"},
+    toplevel="the candidate, which was not activated",
 )
-ACTIVATION_STOPPED = Event(
-    "activation.stopped", "warning", "An activation that did not end was stopped."
-)
-BASELINE_TAKEN = Event(
+ACTIVATION_STOPPED = _warning("activation.stopped", "An activation that did not end was stopped.")
+BASELINE_TAKEN = _info(
     "confirmation.baseline_taken",
-    "info",
     "How things are just before the activation.",
-    {
-        "checks": "whether each of confirm.checks is well, by name",
-        "failed_units": "units that have failed already",
-        "hydra": "whether Hydra answers",
-        "control": "whether the default gateway or a substituter answers",
-    },
+    checks="whether each of confirm.checks is well, by name",
+    failed_units="units that have failed already",
+    hydra="whether Hydra answers",
+    control="whether the default gateway or a substituter answers",
 )
-CONFIRMATION_JUDGED = Event(
+CONFIRMATION_JUDGED = _info(
     "confirmation.judged",
-    "info",
     "The activated system was examined once.",
-    {
-        "toplevel": "store path of the system",
-        "verdict": "healthy, broken or inconclusive, should the deadline end now",
-        "reasons": "list of {name, reason} for the verdict",
-        "notes": "list of {name, reason} of what is not well without changing it",
-    },
+    toplevel="store path of the system",
+    verdict="healthy, broken or inconclusive, should the deadline end now",
+    reasons="list of {name, reason} for the verdict",
+    notes="list of {name, reason} of what is not well without changing it",
 )
-SYSTEM_CONFIRMED = Event(
+SYSTEM_CONFIRMED = _info(
     "confirmation.confirmed",
-    "info",
     "The system has proved healthy: roll-backs go to it from now on.",
-    {"toplevel": "store path of the system"},
+    toplevel="store path of the system",
 )
-CONFIRMATION_INCONCLUSIVE = Event(
+CONFIRMATION_INCONCLUSIVE = _warning(
     "confirmation.inconclusive",
-    "warning",
     "The system could not be judged: it stays pending and is examined again.",
-    {"toplevel": "store path of the system", "reasons": "list of {name, reason}"},
+    toplevel="store path of the system",
+    reasons="list of {name, reason}",
 )
-CONFIRMATION_OVERDUE = Event(
+CONFIRMATION_OVERDUE = _error(
     "confirmation.overdue",
-    "error",
     "The system could not be judged within confirm.patience: a person has to decide.",
-    {"toplevel": "store path of the system", "reasons": "list of {name, reason}"},
+    toplevel="store path of the system",
+    reasons="list of {name, reason}",
 )
-CONFIRMATION_BROKEN = Event(
+CONFIRMATION_BROKEN = _error(
     "confirmation.broken",
-    "error",
     "The system has proved broken.",
-    {
-        "toplevel": "store path of the system",
-        "reasons": "list of {name, reason}",
-        "rolls_back": "false: it stays until a person decides",
-    },
+    toplevel="store path of the system",
+    reasons="list of {name, reason}",
+    rolls_back="false: it stays until a person decides",
 )
-CONFIRMATION_HANDED_OVER = Event(
+CONFIRMATION_HANDED_OVER = _info(
     "confirmation.handed_over",
-    "info",
     "The new system's agent is asked to confirm its own system.",
-    {"unit": "the systemd unit", "toplevel": "store path of the system"},
+    unit="the systemd unit",
+    toplevel="store path of the system",
 )
-CONFIRM_UNIT_ENDED = Event(
+CONFIRM_UNIT_ENDED = _error(
     "confirmation.unit_failed",
-    "error",
     "The new system's agent could not do its confirmation.",
-    {"unit": "the systemd unit", "result": "systemd's result", "exit_status": "its exit code"},
+    unit="the systemd unit",
+    result="systemd's result",
+    exit_status="its exit code",
 )
-BOOT_CLEANED = Event(
+BOOT_CLEANED = _info(
     "loader.partition_cleaned",
-    "info",
     "The boot partition was too full, and the running system's installer has cleaned it.",
-    {
-        "toplevel": "the running system",
-        "before": "free bytes before",
-        "after": "free bytes after",
-    },
+    toplevel="the running system",
+    before="free bytes before",
+    after="free bytes after",
 )
-BOOT_NOT_CLEANED = Event(
+BOOT_NOT_CLEANED = _error(
     "loader.partition_not_cleaned",
-    "error",
     "The boot partition is too full, and the running system's installer could not clean it.",
-    {
-        "toplevel": "the running system",
-        "returncode": "exit code of switch-to-configuration, where it ran",
-        "default": "the system that the boot loader starts by default now",
-        **_ERROR,
-    },
+    toplevel="the running system",
+    returncode="exit code of switch-to-configuration, where it ran",
+    default="the system that the boot loader starts by default now",
+    **ERROR,
 )
-ROLL_BACK_STARTED = Event(
+ROLL_BACK_STARTED = _warning(
     "rollback.started",
-    "warning",
     "The confirmed system is about to be activated again.",
-    {
-        "toplevel": "the system that is left",
-        "target": "the confirmed system",
-        "fault": "broken: it is denied; suspect: it is tried again later; null: nobody's",
-        "reasons": "list of {name, reason}",
-    },
+    toplevel="the system that is left",
+    target="the confirmed system",
+    fault="broken: it is denied; suspect: it is tried again later; null: nobody's",
+    reasons="list of {name, reason}",
 )
-ROLL_BACK_REBOOTS = Event(
+ROLL_BACK_REBOOTS = _warning(
     "rollback.reboot_requested",
-    "warning",
     "The failed system was booted, and is left by a reboot.",
-    {"toplevel": "the system that is left", "target": "the confirmed system"},
+    toplevel="the system that is left",
+    target="the confirmed system",
 )
-ROLL_BACK_NEEDS_REBOOT = Event(
+ROLL_BACK_NEEDS_REBOOT = _error(
     "rollback.reboot_needed",
-    "error",
     "Only a reboot can start the confirmed system again, and that is left to a person.",
-    {
-        "toplevel": "the failed system, which still runs",
-        "target": "the confirmed system",
-        "reason": "what differs",
-        "command": "what a person has to run",
-    },
+    toplevel="the failed system, which still runs",
+    target="the confirmed system",
+    reason="what differs",
+    command="what a person has to run",
 )
-ROLL_BACK_FINISHED = Event(
+ROLL_BACK_FINISHED = _warning(
     "rollback.finished",
-    "warning",
     "The confirmed system runs again.",
-    {"toplevel": "the system that was left", "target": "the confirmed system"},
+    toplevel="the system that was left",
+    target="the confirmed system",
 )
-SETTLING_FAILED = Event(
+SETTLING_FAILED = _warning(
     "confirmation.step_failed",
-    "warning",
     "Part of what follows a confirmation or a roll-back could not be done. The verdict stands.",
-    {
-        "step": "which part",
-        "toplevel": "store path of the system that was confirmed or rolled back from",
-        **_ERROR,
-    },
+    step="which part",
+    toplevel="store path of the system that was confirmed or rolled back from",
+    **ERROR,
 )
-ROLL_BACK_LEFT = Event(
+ROLL_BACK_LEFT = _warning(
     "rollback.left",
-    "warning",
-    "By now a system runs that the agent has not activated: it stays. The profile is set back if it"
-    " is still the failed system's.",
-    {
-        "toplevel": "what is rolled back from",
-        "running": "running system",
-        "profile": "system of the profile",
-    },
+    "By now a system runs that the agent has not activated: it stays. The profile is set"
+    " back if it is still the failed system's.",
+    toplevel="what is rolled back from",
+    running="running system",
+    profile="system of the profile",
 )
-ROLL_BACK_INCOMPLETE = Event(
+ROLL_BACK_INCOMPLETE = _error(
     "rollback.incomplete",
-    "error",
     "The confirmed system runs again, but not all of it is as it was.",
-    {
-        "target": "the confirmed system",
-        "boot_default": "the system that the boot loader starts by default, if that is another",
-        "returncode": "exit code of switch-to-configuration, if it was not 0",
-    },
+    target="the confirmed system",
+    boot_default="the system that the boot loader starts by default, if that is another",
+    returncode="exit code of switch-to-configuration, if it was not 0",
 )
-GENERATIONS_REMOVED = Event(
+GENERATIONS_REMOVED = _warning(
     "rollback.generations_removed",
-    "warning",
     "The boot partition needs the room: generations of the failed system were removed.",
-    {"toplevel": "the failed system", "count": "how many"},
+    toplevel="the failed system",
+    count="how many",
 )
-CLAIM_LOST = Event(
+CLAIM_LOST = _info(
     "confirmation.decided_elsewhere",
-    "info",
     "Another process has decided about the pending system first.",
-    {"toplevel": "store path of the system"},
+    toplevel="store path of the system",
 )
-SYSTEM_ADOPTED = Event(
+SYSTEM_ADOPTED = _info(
     "system.adopted",
-    "info",
     "The system found here is taken as confirmed.",
-    {"toplevel": "store path of the system"},
+    toplevel="store path of the system",
 )
-SYSTEM_DENIED = Event(
+SYSTEM_DENIED = _warning(
     "system.denied",
-    "warning",
     "A store path is denied on this host.",
-    {"toplevel": "store path of the system", "reason": "why", "by": "agent, or a person"},
+    toplevel="store path of the system",
+    reason="why",
+    by="agent, or a person",
 )
-DENIAL_LIFTED = Event(
+DENIAL_LIFTED = _info(
     "system.allowed",
-    "info",
     "A store path may be activated again.",
-    {"toplevel": "store path of the system", "reason": "why", "by": "the person"},
+    toplevel="store path of the system",
+    reason="why",
+    by="the person",
 )
-DOWNGRADE_ALLOWED = Event(
+DOWNGRADE_ALLOWED = _info(
     "downgrade.allowed",
-    "info",
     "The builds taken so far no longer count: the next one is taken whatever its number.",
-    {"build_id": "the newest of them", "reason": "why", "by": "the person"},
+    build_id="the newest of them",
+    reason="why",
+    by="the person",
 )
-RECOVERY_STEP = Event(
+RECOVERY_STEP = _warning(
     "recovery.step",
-    "warning",
     "An earlier run was cut short; this is done about it.",
-    {
-        "step": "as in docs/design/recovery.md",
-        "phase": "the phase in which the history left it",
-        "toplevel": "the system it was about",
-    },
+    step="as in docs/design/recovery.md",
+    phase="the phase in which the history left it",
+    toplevel="the system it was about",
 )
-PROFILE_GIVEN_BACK = Event(
+PROFILE_GIVEN_BACK = _warning(
     "recovery.profile_given_back",
-    "warning",
     "The profile was moved for an activation that was then refused; it is set back.",
-    {"toplevel": "the candidate", "profile": "the profile's system now"},
+    toplevel="the candidate",
+    profile="the profile's system now",
 )
-CONFIRMATION_WAITS = Event(
+CONFIRMATION_WAITS = _info(
     "confirmation.waits",
-    "info",
     "Another agent or an activation is at work; the system is judged once that has ended.",
-    _ERROR,
+    **ERROR,
 )
-LOCK_IGNORED = Event(
+LOCK_IGNORED = _warning(
     "deadman.lock_ignored",
-    "warning",
     "An agent that should have ended long ago holds the lock: the dead-man goes on without it.",
-    _ERROR,
+    **ERROR,
 )
-REBOOT_NEEDED = Event(
-    "reboot.needed", "info", "Only a reboot completes the upgrade.", {"reason": "what differs"}
+REBOOT_NEEDED = _info(
+    "reboot.needed", "Only a reboot completes the upgrade.", reason="what differs"
 )
-REBOOT_REQUESTED = Event(
+REBOOT_REQUESTED = _info(
     "reboot.requested",
-    "info",
     "The host is asked to reboot.",
-    {"reason": "why", "inhibitors": "who blocks it, and has been respected long enough"},
+    reason="why",
+    inhibitors="who blocks it, and has been respected long enough",
 )
-REBOOT_POSTPONED = Event(
+REBOOT_POSTPONED = _info(
     "reboot.postponed",
-    "info",
     "The reboot is needed, and may not be done yet.",
-    {
-        "toplevel": "the system that waits for it",
-        "obstacle": "paused, clock, reboot-window, inhibited or users",
-        "reason": "a sentence",
-        "until": "when it is looked at again; null if nobody knows",
-    },
+    toplevel="the system that waits for it",
+    obstacle="paused, clock, reboot-window, inhibited or users",
+    reason="a sentence",
+    until="when it is looked at again; null if nobody knows",
 )
-REBOOT_CANCELLED = Event(
+REBOOT_CANCELLED = _info(
     "reboot.cancelled",
-    "info",
     "A reboot that was announced to people is not done.",
-    {"toplevel": "the system that it was for", "reason": "why not"},
+    toplevel="the system that it was for",
+    reason="why not",
 )
-RUN_SCHEDULED = Event(
-    "run.scheduled",
-    "info",
-    "The next run begins when what this one waits for is due.",
-    {"at": "when"},
+RUN_SCHEDULED = _info(
+    "run.scheduled", "The next run begins when what this one waits for is due.", at="when"
 )
-PAUSE_BEGUN = Event(
+PAUSE_BEGUN = _warning(
     "pause.begun",
-    "warning",
     "Nothing is upgraded or rebooted until the pause is over.",
-    {"reason": "why", "by": "the person", "until": "when it ends by itself; null for never"},
+    reason="why",
+    by="the person",
+    until="when it ends by itself; null for never",
 )
-PAUSE_ENDED = Event("pause.ended", "info", "Upgrades go on.", {"by": "the person"})
-LOADER_WITHOUT_FALLBACK = Event(
+PAUSE_ENDED = _info("pause.ended", "Upgrades go on.", by="the person")
+LOADER_WITHOUT_FALLBACK = _warning(
     "loader.without_fallback",
-    "warning",
-    "The boot loader cannot start a system just once: if the new one hangs in its boot, a person"
-    " has to pick an older entry.",
-    {"toplevel": "the system that is about to be booted"},
+    "The boot loader cannot start a system just once: if the new one hangs in its boot, a"
+    " person has to pick an older entry.",
+    toplevel="the system that is about to be booted",
 )
-TRY_BOOT_SET = Event(
+TRY_BOOT_SET = _info(
     "loader.try_boot_set",
-    "info",
     "The loader starts the new system once, and the confirmed one after that.",
-    {
-        "loader": "systemd-boot or grub",
-        "toplevel": "the new system",
-        "default": "the system that is the default",
-    },
+    loader="systemd-boot or grub",
+    toplevel="the new system",
+    default="the system that is the default",
 )
-TRY_BOOT_FAILED = Event(
+TRY_BOOT_FAILED = _warning(
     "loader.try_boot_failed",
-    "warning",
     "The loader could not be told to start the new system just once: it is the default.",
-    {
-        "loader": "systemd-boot or grub",
-        "toplevel": "the new system",
-        "default": "the system that is the default",
-    },
+    loader="systemd-boot or grub",
+    toplevel="the new system",
+    default="the system that is the default",
 )
-DEFAULT_MOVED = Event(
+DEFAULT_MOVED = _info(
     "loader.default_moved",
-    "info",
     "The confirmed system is the loader's default now.",
-    {"toplevel": "the confirmed system", "default": "the system that is the default"},
+    toplevel="the confirmed system",
+    default="the system that is the default",
 )
-DEFAULT_LEFT = Event(
+DEFAULT_LEFT = _error(
     "loader.default_left",
-    "error",
-    "The loader's default could not be moved to the confirmed system: the next boot starts an"
-    " older one.",
-    {"toplevel": "the confirmed system", "default": "the system that is the default"},
+    "The loader's default could not be moved to the confirmed system: the next boot starts"
+    " an older one.",
+    toplevel="the confirmed system",
+    default="the system that is the default",
 )
-PROGRAM_STARTED = Event(
-    "process.started", "debug", "A program was started.", {"argv": "its arguments"}
-)
-PROGRAM_SPOKE = Event(
+PROGRAM_STARTED = _debug("process.started", "A program was started.", argv="its arguments")
+PROGRAM_SPOKE = _info(
     "process.output",
-    "info",
     "A line that a program printed.",
-    {"program": "its name", "stream": "stdout or stderr", "line": "the line, cut at 4 KiB"},
+    program="its name",
+    stream="stdout or stderr",
+    line="the line, cut at 4 KiB",
 )
-PROGRAM_ENDED = Event(
+PROGRAM_ENDED = _debug(
     "process.finished",
-    "debug",
     "A program has ended.",
-    {"program": "its name", "returncode": "negative for a signal", "seconds": "how long it ran"},
+    program="its name",
+    returncode="negative for a signal",
+    seconds="how long it ran",
 )
-JOURNAL_SET_ASIDE = Event(
+JOURNAL_SET_ASIDE = _error(
     "journal.set_aside",
-    "error",
     "The history file was damaged; it was renamed and a new one begun.",
-    {"path": "where it is now", **_ERROR},
+    path="where it is now",
+    **ERROR,
 )
-JOURNAL_ROW_UNREADABLE = Event(
+JOURNAL_ROW_UNREADABLE = _warning(
     "journal.row_unreadable",
-    "warning",
     "Part of a row of the history cannot be read; the rest of it still counts.",
-    {"table": "where it is", "row": "its number", "columns": "what was dropped"},
+    table="where it is",
+    row="its number",
+    columns="what was dropped",
 )
-RECORD_FAILED = Event(
+RECORD_FAILED = _warning(
     "journal.record_failed",
-    "warning",
     "A run that had failed already could not be added to the history.",
-    _ERROR,
+    **ERROR,
 )
-IDLE_NOTE_FAILED = Event(
+IDLE_NOTE_FAILED = _warning(
     "idle.note_failed",
-    "warning",
     "The note for the idle path could not be written: every run will be a full one.",
-    _ERROR,
+    **ERROR,
 )
-FORGE_REQUEST_RETRIED = Event(
+FORGE_REQUEST_RETRIED = _warning(
     "forge.request_retried",
-    "warning",
     "A request to the forge failed in a way that can pass and is made again.",
-    REQUEST_RETRIED.fields,
+    **REQUEST_RETRIED.fields,
 )
-NOTIFICATION_SENT = Event(
+NOTIFICATION_SENT = _info(
     "notification.sent",
-    "info",
     "A service has taken a message.",
-    {"title": "of the message", "service": "who took it"},
+    title="of the message",
+    service="who took it",
 )
-NOTIFICATION_FAILED = Event(
+NOTIFICATION_FAILED = _warning(
     "notification.failed",
-    "warning",
     "Somebody could not be told; the run goes on as if it had been told.",
-    {"title": "of the message", "service": "who did not take it", **_ERROR},
+    title="of the message",
+    service="who did not take it",
+    **ERROR,
 )
 
-ALL: Final[tuple[Event, ...]] = tuple(
-    sorted(
-        (value for value in list(globals().values()) if isinstance(value, Event)),
-        key=lambda event: event.name,
-    )
-)
+ALL: Final = events_among(list(globals().values()))

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.application import events
-from agent.application.events import Event
+from agent.application.events import event_of
 from agent.domain.errors import Kind
 from agent.domain.secrets import hide_secrets
 from agent.telemetry.log import StructlogSink, line_buffered, resolve_format
 
 ROOT = Path(__file__).parents[2]
-SAID = Event("thing.happened", "info", "A thing has happened.")
+SAID = event_of("info", "thing.happened", "A thing has happened.")
 
 
 class Terminal(io.StringIO):
@@ -174,10 +174,10 @@ def test_any_text_without_a_credential_is_read_back_as_it_was(text):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_stream_of_any_encoding_gets_whole_lines(encoding):
     code = (
-        "from agent.application.events import Event\n"
+        "from agent.application.events import event_of\n"
         "from agent.telemetry.log import StructlogSink, standard_output\n"
         "sink = StructlogSink(standard_output(), level='info', format='json')\n"
-        f"sink.emit(Event('x.y', 'info', ''), line={_NASTY!a})\n"
+        f"sink.emit(event_of('info', 'x.y', ''), line={_NASTY!a})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -195,7 +195,7 @@ def test_less_important_events_are_left_out(level):
     stream = io.StringIO()
     sink = StructlogSink(stream, level=level, format="json")
     for name in order:
-        sink.emit(Event(f"x.{name}", name, ""))
+        sink.emit(event_of(name, f"x.{name}", ""))
     told = [json.loads(line)["level"] for line in stream.getvalue().splitlines()]
     assert told == order[order.index(level) :]
 

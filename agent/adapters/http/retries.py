@@ -10,6 +10,7 @@ import tenacity
 from tenacity.wait import wait_base
 from typing_extensions import override
 
+from agent.application.report import error_fields
 from agent.domain.errors import AgentError
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ class Repeater:
                 path=path,
                 attempt=state.attempt_number,
                 wait=round(state.upcoming_sleep, 3),
-                error_kind=error.kind,
-                error_message=error.message,
-                error_hint=error.hint,
+                **error_fields(error),
             )
 
 

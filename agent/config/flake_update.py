@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from agent.application.flake_update.policy import UpdatePolicy, Verify
-from agent.application.flake_update.ports import MergeMethod  # noqa: TC001 - pydantic reads it
+from agent.application.flake_update.ports import MergeMethod
 from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section, table
-from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
+from agent.config.values import Duration
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
 from agent.domain.origin import UrlPrefix  # noqa: TC001

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from agent.config.section import HttpUrl, SecretFile, Section
-from agent.config.values import Duration  # noqa: TC001 - pydantic reads it
+from agent.config.values import Duration
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

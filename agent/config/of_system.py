@@ -162,7 +162,7 @@ def _text(file: Path) -> str | None:
     try:
         # Not kept waiting by a pipe, to which a link may lead.
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as stream:  # noqa: PTH123 - of a descriptor
+        with os.fdopen(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return None
             content = stream.read(_MAX_FILE + 1)

@@ -22,8 +22,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.checks import CheckSection, check_of
-from agent.config.flake_update import FlakeUpdateSection  # noqa: TC001 - pydantic reads it
-from agent.config.notify import NotifySection  # noqa: TC001 - pydantic reads it
+from agent.config.flake_update import FlakeUpdateSection
+from agent.config.notify import NotifySection
 from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section, table
 from agent.config.target import default_name, default_paths, target_in
 from agent.config.values import Duration, Size, parse_host, parse_http_url

@@ -77,7 +77,7 @@ class Farm:
 
         `homes` are those of users: see `files/base/home.nix`.
         """
-        directories = {os.path.dirname(_find(tool)) for tool in _BUILDERS_TOOLS}  # noqa: PTH120
+        directories = {str(Path(_find(tool)).parent) for tool in _BUILDERS_TOOLS}
         content = {
             "platform": f"{platform.machine()}-linux",
             "path": ":".join(sorted(directories)),

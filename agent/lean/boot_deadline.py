@@ -93,22 +93,22 @@ def _unconfirmed(places: dict[str, str]) -> str | None:
 
 def _family(marks_dir: str, mark: str) -> set[str]:
     """Return the system that a mark names, and its specialisations; empty without the mark."""
-    link = os.path.join(marks_dir, mark)  # noqa: PTH118 - as in the idle path, pathlib is not loaded
+    link = os.path.join(marks_dir, mark)
     system = _resolved(link)
     if system is None:
         return set()
-    special = os.path.join(system, "specialisation")  # noqa: PTH118
+    special = os.path.join(system, "specialisation")
     try:
-        names = os.listdir(special)  # noqa: PTH208
+        names = os.listdir(special)
     except OSError:
         names = []
-    found = {_resolved(os.path.join(special, name)) for name in names}  # noqa: PTH118
+    found = {_resolved(os.path.join(special, name)) for name in names}
     return {system, *(path for path in found if path is not None)}
 
 
 def _resolved(link: str) -> str | None:
     """Return where a link leads to in the end, whether or not anything is there."""
-    return os.path.realpath(link) if os.path.islink(link) else None  # noqa: PTH114
+    return os.path.realpath(link) if os.path.islink(link) else None
 
 
 def _in_a_child(act: Callable[[], int]) -> int:
@@ -144,7 +144,7 @@ def _in_a_child(act: Callable[[], int]) -> int:
 
 def _count(marks_dir: str, system: str) -> bool:
     """Count the reboot that follows; False if there was one, or it cannot be counted."""
-    file = os.path.join(marks_dir, COUNTED)  # noqa: PTH118
+    file = os.path.join(marks_dir, COUNTED)
     try:
         counted = _counted(file)
         if system in counted:
@@ -155,7 +155,7 @@ def _count(marks_dir: str, system: str) -> bool:
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(f"{file}.new", file)  # noqa: PTH105
+        os.replace(f"{file}.new", file)
         handle = os.open(marks_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)

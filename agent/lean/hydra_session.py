@@ -72,7 +72,7 @@ class Session:
     def _read(self, file: str) -> None:
         # Not blocking: in its place may be a pipe that nobody writes to.
         handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with open(handle, "rb") as stream:  # noqa: PTH123 - pathlib costs 5 ms
+        with open(handle, "rb") as stream:
             kept = json.loads(stream.read(_MAX_FILE))
         cookie = kept.get("cookie") if isinstance(kept, dict) else None
         if isinstance(cookie, str) and kept.get("instance") == self._instance:
@@ -85,6 +85,6 @@ class Session:
             os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
             0o600,
         )
-        with open(handle, "w") as stream:  # noqa: PTH123
+        with open(handle, "w") as stream:
             json.dump(content, stream)
-        os.replace(f"{file}.new", file)  # noqa: PTH105
+        os.replace(f"{file}.new", file)

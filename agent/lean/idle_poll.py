@@ -94,13 +94,13 @@ def attempt(
             return None
         content = read_file(config_file(arguments, os.environ))
         state_dir = _state_dir(content, os.environ)
-        note = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118 - pathlib costs 5 ms
+        note = json.loads(read_file(os.path.join(state_dir, NOTE)))
         _check(note, state_dir, fingerprint(content, os.environ, arguments))
-        session = Session(str(note["instance"]), os.path.join(state_dir, SESSION_FILE))  # noqa: PTH118
+        session = Session(str(note["instance"]), os.path.join(state_dir, SESSION_FILE))
         _ask(note, session)
         with _locked(state_dir):
             # Another agent, or a person, may have been here meanwhile.
-            again = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+            again = json.loads(read_file(os.path.join(state_dir, NOTE)))
             _check(again, state_dir, note["fingerprint"])
             _touch(state_dir)
             session.keep()
@@ -127,7 +127,7 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
             return False
         content = read_file(named)
         state_dir = _state_dir(content, os.environ)
-        note = json.loads(read_file(os.path.join(state_dir, NOTE)))  # noqa: PTH118
+        note = json.loads(read_file(os.path.join(state_dir, NOTE)))
         _check_settings(note, state_dir, fingerprint(content, os.environ, arguments))
         present = find_marks(note["marks_dir"])
     except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
@@ -142,7 +142,7 @@ def fingerprint(content: bytes, environ: Mapping[str, str], arguments: Sequence[
     if _may_be_of_a_home(content, own):
         # Which of two profiles is a home's.
         first = HOME_PLACES["profile"][0].format(state=user_state(environ))
-        has_it = os.path.isdir(os.path.dirname(first))  # noqa: PTH112, PTH120
+        has_it = os.path.isdir(os.path.dirname(first))
         around = (os.getuid(), has_it, [environ.get(name) for name in SURROUNDINGS])
     made_of = (content, own, list(arguments), os.uname().nodename, around)
     return hashlib.sha256(repr(made_of).encode()).hexdigest()
@@ -200,7 +200,7 @@ def read_file(path: str) -> bytes:
         Doubt: it is too large.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as stream:  # noqa: PTH123
+    with open(path, "rb") as stream:
         content = stream.read(_MAX_FILE + 1)
     if len(content) > _MAX_FILE:
         raise NotIdle
@@ -209,7 +209,7 @@ def read_file(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _locked(state_dir: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - typing costs 5 ms
-    handle = os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CLOEXEC)  # noqa: PTH118
+    handle = os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -254,11 +254,11 @@ def find_marks(marks_dir: str) -> dict[str, str]:
     Raises:
         OSError: one leads nowhere, or they cannot be read.
     """
-    present = set(os.listdir(marks_dir)).intersection(MARKS)  # noqa: PTH208
-    places = {mark: os.path.join(marks_dir, mark) for mark in present}  # noqa: PTH118
+    present = set(os.listdir(marks_dir)).intersection(MARKS)
+    places = {mark: os.path.join(marks_dir, mark) for mark in present}
     for place in places.values():
-        os.stat(place)  # noqa: PTH116 - pathlib costs 5 ms
-    return {mark: os.readlink(place) for mark, place in places.items()}  # noqa: PTH115
+        os.stat(place)
+    return {mark: os.readlink(place) for mark, place in places.items()}
 
 
 def _has_proxies(environ: Mapping[str, str]) -> bool:
@@ -425,7 +425,7 @@ def _touch(state_dir: str) -> None:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime())
     # Not blocking: in its place may be a pipe that nobody reads.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
-    handle = os.open(os.path.join(state_dir, LAST_CONTACT), flags, 0o600)  # noqa: PTH118
+    handle = os.open(os.path.join(state_dir, LAST_CONTACT), flags, 0o600)
     try:
         os.write(handle, stamp.encode())
     finally:
@@ -434,11 +434,11 @@ def _touch(state_dir: str) -> None:
 
 def write_note(state_dir: str, note: dict[str, object]) -> None:
     """Replace the note in one step."""
-    path = os.path.join(state_dir, NOTE)  # noqa: PTH118
+    path = os.path.join(state_dir, NOTE)
     handle = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(handle, "w") as stream:  # noqa: PTH123
+    with open(handle, "w") as stream:
         json.dump(note, stream)
-    os.replace(f"{path}.new", path)  # noqa: PTH105
+    os.replace(f"{path}.new", path)
 
 
 def _tell(note: dict[str, object], seconds: float) -> None:

@@ -36,4 +36,4 @@ def system_trust() -> ssl.SSLContext:
 
 def _has_files(directory: str | None) -> bool:
     """Whether a directory of certificates, which OpenSSL reads only when asked, holds anything."""
-    return directory is not None and bool(os.listdir(directory))  # noqa: PTH208 - pathlib costs 5 ms
+    return directory is not None and bool(os.listdir(directory))

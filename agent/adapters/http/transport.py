@@ -34,8 +34,7 @@ class Transport(httpx.AsyncHTTPTransport):
         self, trust: ssl.SSLContext, *, proxy: httpx.Proxy | None, limits: httpx.Limits
     ) -> None:
         super().__init__(verify=trust, proxy=proxy, limits=limits, trust_env=False)
-        # httpx has no other way to name one.
-        self._pool._network_backend = TolerantBackend()  # noqa: SLF001
+        self._pool._network_backend = TolerantBackend()  # noqa: SLF001 - there is no other way
         self._has_proxy = proxy is not None
 
     @override

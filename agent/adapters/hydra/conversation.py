@@ -71,7 +71,8 @@ class Conversation:
             return
         self._is_spared = True
         if wait is not None:
-            self._pause = max(wait, self._retries.first * (1 + random.random()))  # noqa: S311
+            spread = random.uniform(1, 2)  # noqa: S311 - no cryptography here
+            self._pause = max(wait, self._retries.first * spread)
 
     async def ask(self, path: str) -> Answer:
         """Return the answer to a GET, trying again while the fault is one that can pass.

@@ -33,9 +33,8 @@ from agent.lean.lean_imports import without_terminal_libraries
 with without_terminal_libraries():
     import httpx
 with suppress(ImportError):
-    # What httpx loads with its first request, and would count to that one's time.
     import anyio._backends._asyncio
-    import anyio.streams.tls  # noqa: F401
+    import anyio.streams.tls  # noqa: F401 - else the first request's time has the loading of it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

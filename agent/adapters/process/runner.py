@@ -87,7 +87,7 @@ class Runner:
         Raises:
             ProgramMissingError: it cannot be started.
         """
-        program = os.path.basename(argv[0])  # noqa: PTH119
+        program = argv[0].rpartition("/")[2]
         self._sink.emit(events.PROGRAM_STARTED, argv=hide_secrets(list(argv)))
         began = self._clock.elapsed()
         tail: deque[str] = deque(maxlen=_MAX_TAIL)

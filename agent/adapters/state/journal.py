@@ -115,7 +115,7 @@ class SqliteJournal:
         """Return what `last-contact` says; None where that is no time, or cannot be read."""
         try:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-            with open(os.open(self._last_contact, flags), "rb") as stream:  # noqa: PTH123 - a descriptor
+            with os.fdopen(os.open(self._last_contact, flags), "rb") as stream:
                 return datetime.strptime(stream.read(_MAX_STAMP).decode("ascii"), _STAMP).replace(
                     tzinfo=UTC
                 )

@@ -42,7 +42,7 @@ class SightingFiles:
         try:
             # Not blocked by what is no file, nor led elsewhere by a link.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(self._file(name), flags), "rb") as stream:  # noqa: PTH123 - a descriptor
+            with os.fdopen(os.open(self._file(name), flags), "rb") as stream:
                 return _parse(stream.read(_MAX_FILE))
         except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None

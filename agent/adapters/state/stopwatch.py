@@ -88,7 +88,7 @@ class Stopwatch:
         try:
             # Not blocked by what is no file, nor led elsewhere by a link.
             handle = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(handle, "rb") as stream:  # noqa: PTH123 - of a descriptor
+            with os.fdopen(handle, "rb") as stream:
                 words = stream.read(_MAX_FILE).decode("ascii").split()
         except (OSError, ValueError):
             return None
@@ -107,7 +107,7 @@ class Stopwatch:
         """Write into the block that the file has already: a full disk allows that."""
         with suppress(OSError):
             handle = os.open(self._file, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(handle, "wb", buffering=0) as stream:  # noqa: PTH123 - of a descriptor
+            with os.fdopen(handle, "wb", buffering=0) as stream:
                 stream.write(text)
                 stream.truncate(len(text))
 

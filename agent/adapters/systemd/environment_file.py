@@ -40,7 +40,7 @@ class EnvironmentFiles:
                 os.unlink(name, dir_fd=directory)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             handle = os.open(name, flags, 0o600, dir_fd=directory)
-            with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 file.write(environment_file(variables))
         finally:
             os.close(directory)

@@ -6,18 +6,22 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+from typing_extensions import override
 
-class SystemClock:
+from agent.application.ports import Clock
+
+
+class SystemClock(Clock):
     """Wall clock and monotonic clock of this machine."""
 
+    @override
     def now(self) -> datetime:
-        """Return the present instant, in UTC."""
         return datetime.now(UTC)
 
+    @override
     def elapsed(self) -> float:
-        """Return seconds on the monotonic clock."""
         return time.monotonic()
 
+    @override
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
         await asyncio.sleep(seconds)

@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.process import ProgramMissingError
+from agent.application.ports import Host
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import FreeSpace
 from agent.domain.store_path import StorePath, parse_store_path
@@ -34,7 +37,7 @@ _DEVICE: Final = 9
 _REBOOT_TIMEOUT: Final = 60.0
 
 
-class HostFiles:
+class HostFiles(Host):
     """Reads a NixOS host below the given paths; `units` is where a system has its unit files.
 
     What is never booted has neither a `booted_system` nor a `boot`.
@@ -61,12 +64,10 @@ class HostFiles:
         self._units = units
         self._routes = routes
 
+    @override
     def systems(self) -> Systems:
-        """Return where the three links point, and whether the host is a container.
-
-        systemd writes `/run/systemd/container` in containers (its container interface). Without a
-        store nothing else is asked: nix would make one.
-        """
+        # systemd writes `/run/systemd/container` in containers (its container interface). Without a
+        # store nothing else is asked: nix would make one.
         if not self._store_dir.is_dir():
             raise HostError(
                 Kind.HOST_WITHOUT_STORE,
@@ -93,12 +94,12 @@ class HostFiles:
             made = 0
         return f"{_text(_KERNEL_BOOT_ID) or ''}:{made}"
 
+    @override
     def platform(self) -> str | None:
-        """Return the running system's `system` file, such as `x86_64-linux`."""
         return _text(self._current_system / "system")
 
+    @override
     def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
-        """Return what only a reboot can change; None for a container's system, or none there."""
         system = Path(toplevel)
         kernel, initrd, modules = (
             os.path.realpath(system / name) if (system / name).exists() else ""
@@ -108,12 +109,10 @@ class HostFiles:
             return None
         return BootArtifacts(kernel, initrd, modules, _text(system / "kernel-params") or "")
 
+    @override
     def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
-        """Return the pairs of a system's `switch-inhibitors`; None where there is no such object.
-
-        It is JSON, an object of strings (nixos/modules/system/activation/switchable-system.nix,
-        since NixOS 26.05). Other values are compared as JSON, as NixOS's own check does.
-        """
+        # It is JSON, an object of strings (nixos/modules/system/activation/switchable-system.nix,
+        # since NixOS 26.05). Other values are compared as JSON, as NixOS's own check does.
         try:
             with Path(toplevel, "switch-inhibitors").open("rb") as stream:
                 text = stream.read(_MAX_INHIBITORS + 1)
@@ -124,33 +123,33 @@ class HostFiles:
             return None
         return {name: json.dumps(value, sort_keys=True) for name, value in found.items()}
 
+    @override
     def counterpart(self, toplevel: StorePath) -> StorePath:
-        """Return the specialisation of `toplevel` named as the booted one, or `toplevel`."""
         booted = self._resolve(self._booted_system)
         name = booted and self.specialisation_name(booted)
         return self.specialisations(toplevel).get(name or "", toplevel)
 
+    @override
     def specialisation_name(self, path: StorePath) -> str | None:
-        """Return the name of a link to `path` in the `specialisation` of a generation."""
         pattern = f"{self._profile.name}-*-link/specialisation/*"
         links = sorted(self._profile.parent.glob(pattern))
         return next((link.name for link in links if self._resolve(link) == path), None)
 
+    @override
     def specialisations(self, toplevel: StorePath) -> dict[str, StorePath]:
-        """Return where the links in the system's directory `specialisation` lead."""
         links = sorted(Path(toplevel, "specialisation").glob("*"))
         return {link.name: path for link in links if (path := self._resolve(link))}
 
+    @override
     def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
-        """Return `toplevel` and its specialisations."""
         return frozenset({toplevel, *self.specialisations(toplevel).values()})
 
+    @override
     def hostname_of(self, toplevel: StorePath) -> str | None:
-        """Return the text of the system's `etc/hostname`."""
         return _text(Path(toplevel, "etc", "hostname"))
 
+    @override
     def free_space(self) -> FreeSpace:
-        """Return the room in the store's file system and on the boot partition."""
         try:
             boot = (
                 shutil.disk_usage(self._boot).free if self._boot and self._boot.exists() else None
@@ -162,29 +161,29 @@ class HostFiles:
                 f"cannot tell the free space of {error.filename}: {error.strerror}",
             ) from error
 
+    @override
     def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
-        """Return the units, templates among them, whose files or drop-ins are new or differ."""
         before, after = _unit_files(Path(old, self._units)), _unit_files(Path(new, self._units))
         return frozenset(unit for unit, files in after.items() if before.get(unit) != files)
 
+    @override
     def has_unit(self, toplevel: StorePath, unit: str) -> bool:
-        """Return whether a system has a unit file of that name."""
         return Path(toplevel, self._units, unit).exists()
 
+    @override
     def exists(self, toplevel: StorePath) -> bool:
-        """Return whether a system is in the store."""
         return Path(toplevel).exists()
 
+    @override
     def changed_at(self) -> datetime | None:
-        """Return the later time of the links to the running system and the profile."""
         times = []
         for link in (self._current_system, self._profile):
             with contextlib.suppress(OSError):
                 times.append(link.lstat().st_mtime)
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
+    @override
     def booted_at(self) -> datetime | None:
-        """Return the time of the link to the booted system, which stage 2 of each boot makes."""
         if self._booted_system is None:
             return None
         try:
@@ -192,8 +191,8 @@ class HostFiles:
         except OSError:
             return None
 
+    @override
     def default_gateways(self) -> tuple[str, ...]:
-        """Return the gateways of the kernel's default routes, as `/proc/net` has them."""
         found = []
         for line in (_text(self._routes / "route") or "").splitlines()[1:]:
             fields = line.split()
@@ -208,12 +207,10 @@ class HostFiles:
                 found.append(address + scope)
         return tuple(dict.fromkeys(found))
 
+    @override
     async def reboot(self, *, forced: bool = False) -> None:
-        """Ask systemd for a reboot and do not wait for it.
-
-        Under a blocking inhibitor even root is refused, by `reboot` in every form (systemd 257);
-        its target can be started all the same, for what is `forced`.
-        """
+        # Under a blocking inhibitor even root is refused, by `reboot` in every form (systemd 257);
+        # its target can be started all the same, for what is `forced`.
         verb = ("start", "reboot.target") if forced else ("reboot",)
         try:
             ended = await self._runner.run(

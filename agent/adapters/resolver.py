@@ -6,7 +6,10 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.http.proxies import ProxyError, proxy_for
+from agent.application.ports import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +18,7 @@ _TIMEOUT: Final = 20.0
 _NO_ADDRESS: Final = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAMILY)
 
 
-class SystemResolver:
+class SystemResolver(Resolver):
     """getaddrinfo(3), as the port `Resolver` wants it; `timeout` is in seconds.
 
     Behind a proxy, of which the `environment` tells, this host's name service need not know the
@@ -26,8 +29,8 @@ class SystemResolver:
         self._environment = environment
         self._timeout = timeout
 
+    @override
     async def addresses(self, host: str) -> tuple[str, ...] | None:
-        """Return the addresses of a host: () where it has none, None where nobody can tell now."""
         loop = asyncio.get_running_loop()
         is_behind_proxy = self._is_behind_proxy(host)
         try:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
+from typing_extensions import override
 
+from agent.application import ports
 from agent.config.checks import check_of
 from agent.config.policy import confirm_policy_of
 from agent.config.settings import ENVIRONMENT_PREFIX, ConfirmSection
@@ -34,7 +36,7 @@ _MAX_FILE: Final = 1 << 20
 _NAMED: Final = re.compile(r"""^ExecStart=.*\s--config(?:=|\s+)"?([^\s"]+)""", re.MULTILINE)
 
 
-class SystemSettings:
+class SystemSettings(ports.SystemSettings):
     """Reads what systems say of themselves; `own` and `own_file` are of the agent that runs.
 
     A system's confirm unit, below `units` in it, names the file with `--config`, or it is the usual
@@ -46,11 +48,8 @@ class SystemSettings:
         self._own_file = own_file
         self._units = units
 
+    @override
     def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
-        """Return how a system wants to be confirmed; None where it cannot be read.
-
-        Of a key that cannot be read, or is not understood, the running agent's own value counts.
-        """
         content = self._content_of(toplevel)
         table = {} if content is None else content.get("confirm", {})
         if content is None or not isinstance(table, dict):
@@ -58,11 +57,8 @@ class SystemSettings:
         section = _lenient(table, self._own.confirm, _set_by_environment("confirm"))
         return None if section is None else confirm_policy_of(section)
 
+    @override
     def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
-        """Return the canaries of this agent's settings that those of a system name no more.
-
-        None is dropped where either cannot be read, nor one that a person has asked for.
-        """
         ours, theirs = self._own_canaries, _named(self._content_of(toplevel))
         if ours is None or theirs is None or _set_by_environment("health"):
             return frozenset()

@@ -9,6 +9,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
+from typing_extensions import override
+
+from agent.application.ports import EventSink
 from agent.domain.secrets import presentable
 from agent.lean.lean_imports import without_terminal_libraries
 
@@ -28,7 +31,7 @@ _CONTAINERS: Final = (dict, list, tuple, set)
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class StructlogSink:
+class StructlogSink(EventSink):
     """Logs events through structlog to one stream, with the fields bound to a run.
 
     What looks like a credential is hidden in every field, wherever it came from.
@@ -64,12 +67,12 @@ class StructlogSink:
             cache_logger_on_first_use=True,
         ).bind()
 
+    @override
     def bind(self, **fields: object) -> None:
-        """Add `fields` to every later event."""
         self._log = self._log.bind(**fields)
 
+    @override
     def emit(self, event: Event, /, **fields: object) -> None:
-        """Log `event`; `error_kind` and its like become `error.kind`."""
         named = {_field_name(name): value for name, value in fields.items()}
         if self.is_lost:
             return

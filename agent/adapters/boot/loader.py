@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.boot.entries import GrubEntries, SystemdBootEntries
 from agent.adapters.process import ProgramMissingError
+from agent.application.ports import Loader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +21,7 @@ _TIMEOUT: Final = 60.0
 _PROGRAMS: Final = {"systemd-boot": "bootctl", "grub": "grub-reboot"}
 
 
-class BootLoader:
+class BootLoader(Loader):
     """Asks the files below `boot`, and tells the loader by its own commands."""
 
     def __init__(self, runner: Runner, *, boot: Path, store_dir: Path) -> None:
@@ -29,13 +32,10 @@ class BootLoader:
             GrubEntries(boot, str(store_dir)),
         )
 
+    @override
     def fallback(self, toplevel: StorePath | None = None) -> str | None:
-        """Return the loader's name, if it can start a system just once, and then go back.
-
-        It goes back to `toplevel`, which has to have an entry, or else to what is its default now.
-        Which one is the default has to be clear: with a pattern (lanzaboote's `default nixos-*`),
-        or with the choice of the last boot, nobody can keep it on one system.
-        """
+        # Which one is the default has to be clear: with a pattern (lanzaboote's `default nixos-*`),
+        # or with the choice of the last boot, nobody can keep it on one system.
         entries = self._entries()
         default = entries.default() if entries else None
         if entries is None or default is None or entries.entry_of(toplevel or default) is None:
@@ -43,37 +43,31 @@ class BootLoader:
         path = self._runner.environment.get("PATH")
         return entries.name if shutil.which(_PROGRAMS[entries.name], path=path) else None
 
+    @override
     def default(self) -> StorePath | None:
-        """Return the system that is started by default; None where that is not clear."""
         entries = self._entries()
         return entries.default() if entries else None
 
+    @override
     def can_be_default(self, toplevel: StorePath) -> bool:
-        """Return whether systemd-boot has an entry of `toplevel`.
-
-        What GRUB starts by default its installer alone decides, and that knows generations only.
-        """
+        # What GRUB starts by default its installer alone decides, and that knows generations only.
         entries = self._entries()
         is_known = isinstance(entries, SystemdBootEntries)
         return is_known and entries is not None and entries.entry_of(toplevel) is not None
 
+    @override
     async def make_default(self, toplevel: StorePath) -> bool:
-        """Let systemd-boot start `toplevel` by default.
-
-        NixOS's installer does so for generations only, not for their specialisations.
-        """
+        # NixOS's installer does so for generations only, not for their specialisations.
         entries = self._entries()
         if not isinstance(entries, SystemdBootEntries) or not entries.make_default(toplevel):
             return False
         await self.forget_choices()
         return entries.default() == toplevel
 
+    @override
     async def boot_once(self, toplevel: StorePath) -> bool:
-        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had.
-
-        A default that somebody has chosen in the loader's menu (systemd-boot keeps it in a
-        variable, for ever) would stand above the one in its files: it is removed.
-        """
+        # A default that somebody has chosen in the loader's menu (systemd-boot keeps it in a
+        # variable, for ever) would stand above the one in its files: it is removed.
         entries = self._entries()
         entry = entries.entry_of(toplevel) if entries else None
         if entries is None or entry is None:
@@ -83,12 +77,10 @@ class BootLoader:
         await self.forget_choices()
         return await self._run("bootctl", "set-oneshot", entry)
 
+    @override
     async def forget_once(self) -> None:
-        """Let the next boot be of the default again; never raises.
-
-        An empty word removes systemd-boot's variable (bootctl(1)); grub-reboot(8) writes
-        `next_entry` into the environment block.
-        """
+        # An empty word removes systemd-boot's variable (bootctl(1)); grub-reboot(8) writes
+        # `next_entry` into the environment block.
         entries = self._entries()
         if entries is None:
             return
@@ -98,17 +90,15 @@ class BootLoader:
         else:
             await self._run("bootctl", "set-oneshot", "")
 
+    @override
     async def forget_choices(self) -> None:
-        """Remove the default that somebody has chosen in systemd-boot's menu; never raises."""
         entries = self._entries()
         if entries is not None and entries.name == "systemd-boot":
             await self._run("bootctl", "set-default", "")
 
+    @override
     async def bless(self) -> None:
-        """Tell systemd that this boot was a good one, where the loader counts; never raises.
-
-        systemd-bless-boot(8): it takes the counter from the entry's name.
-        """
+        # systemd-bless-boot(8): it takes the counter from the entry's name.
         entries = self._entries()
         if isinstance(entries, SystemdBootEntries) and entries.are_counted():
             await self._run("systemctl", "--no-block", "start", "systemd-bless-boot.service")
@@ -125,34 +115,37 @@ class BootLoader:
             return False
 
 
-class NoLoader:
+class NoLoader(Loader):
     """What is not booted: nothing is known of it, and nothing can be told."""
 
-    def fallback(self, toplevel: StorePath | None = None) -> str | None:  # noqa: ARG002 - the port's
-        """Return None."""
+    @override
+    def fallback(self, toplevel: StorePath | None = None) -> str | None:
         return None
 
+    @override
     def default(self) -> StorePath | None:
-        """Return None."""
         return None
 
-    def can_be_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
-        """Return False."""
+    @override
+    def can_be_default(self, toplevel: StorePath) -> bool:
         return False
 
-    async def make_default(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
-        """Return False."""
+    @override
+    async def make_default(self, toplevel: StorePath) -> bool:
         return False
 
-    async def boot_once(self, toplevel: StorePath) -> bool:  # noqa: ARG002 - the port's
-        """Return False."""
+    @override
+    async def boot_once(self, toplevel: StorePath) -> bool:
         return False
 
+    @override
     async def forget_once(self) -> None:
         """Do nothing."""
 
+    @override
     async def forget_choices(self) -> None:
         """Do nothing."""
 
+    @override
     async def bless(self) -> None:
         """Do nothing."""

@@ -12,11 +12,13 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from agent.adapters.nix.commands import NIX
 from agent.adapters.nix.environment import confinement
 from agent.adapters.nix.source_faults import hint_for, unreachable_source
 from agent.adapters.process import ProgramMissingError
-from agent.application.ports import ActivationExit
+from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
@@ -34,7 +36,7 @@ _TOLD = 5
 """How many of the last lines of a failed build an error tells."""
 
 
-class HomeManagerCommand:
+class HomeManagerCommand(NixosRebuild):
     """What nixos-rebuild is for a system, for a home.
 
     `settings` are options of `nix build`; `build_deadline` is in seconds.
@@ -59,15 +61,12 @@ class HomeManagerCommand:
         self._build_deadline = build_deadline
         self._store_dir = store_dir
 
+    @override
     def sweep(self) -> None:
         """Do nothing: builds of homes leave no link."""
 
+    @override
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
-        """Return the activation package of the configuration `host`.
-
-        Raises:
-            NixError: NIX_MISSING, BUILD_ERROR, FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE.
-        """
         installable = f"{flake}#{HOME_MANAGER.toplevel_of(host)}"
         options = ("--no-link", "--json", "--no-update-lock-file", *self._settings)
         try:
@@ -90,6 +89,7 @@ class HomeManagerCommand:
             )
         return self._built(done.stdout)
 
+    @override
     async def activate_flake(
         self,
         action: Action,
@@ -97,18 +97,13 @@ class HomeManagerCommand:
         host: str,
         specialisation: str | None = None,
     ) -> ActivationExit:
-        """Activate what the flake describes: it was built before, so that this builds nothing.
-
-        Raises:
-            NixError: as `build`.
-        """
         path = await self.build(flake, host)
         return await self.activate_store_path(action, path, specialisation)
 
+    @override
     async def activate_store_path(
         self, action: Action, path: StorePath, specialisation: str | None = None
     ) -> ActivationExit:
-        """Set the profile, then run the package's own script."""
         if action.moves_profile:
             try:
                 await self._profile.set(path)

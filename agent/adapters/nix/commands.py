@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
+from typing_extensions import override
+
 from agent.adapters.nix.environment import IN_ENGLISH, confinement
 from agent.adapters.nix.log import NixLog
 from agent.adapters.nix.source_faults import (
@@ -24,7 +26,7 @@ from agent.adapters.nix.source_faults import (
     unreachable_source,
 )
 from agent.adapters.process import ProgramMissingError
-from agent.application.ports import Fetched
+from agent.application.ports import Fetched, Nix
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.gates import FetchPlan
@@ -119,7 +121,7 @@ def nix_options(
     return options if local_builds else (*options, "--max-jobs", "0", "--builders", "")
 
 
-class NixCommand:
+class NixCommand(Nix):
     """nix, as the port `Nix` wants it.
 
     `gc_root` becomes a link to the fetched candidate, which keeps it from the garbage collector.
@@ -156,16 +158,10 @@ class NixCommand:
         self._deadline = deadline
         self._settings = nix_options(substituters, trusted_public_keys, local_builds=local_builds)
 
+    @override
     async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
-        """Return what a flake's source says of its inputs; nothing but that source is fetched.
-
-        `nix flake metadata` would be too much: with a lock file that is not up to date it fetches
-        what is missing before it says so.
-
-        Raises:
-            NixError: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
-                NIX_NONSENSE.
-        """
+        # `nix flake metadata` would be too much: with a lock file that is not up to date it fetches
+        # what is missing before it says so.
         done = await self._run(("flake", "prefetch", "--json", flake))
         if done.returncode != 0:
             raise _flake_fault(f"cannot fetch {flake}", done.tail)
@@ -203,13 +199,8 @@ class NixCommand:
             raise _flake_fault(f"cannot read the inputs that {flake} declares", done.tail)
         return done.stdout.replace(f'"{place.parent}/', '"./')
 
+    @override
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
-        """Return the output path of the host's toplevel.
-
-        Raises:
-            NixError: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
-                NIX_NONSENSE.
-        """
         attribute = f"{self._target.toplevel_of(host)}.outPath"
         # The user's flags come first: none of them may allow builds.
         arguments = ("--no-update-lock-file", *self._evaluation_flags, *self._settings)
@@ -225,14 +216,8 @@ class NixCommand:
             )
         return path
 
+    @override
     async def plan_fetch(self, path: StorePath) -> FetchPlan:
-        """Return what substituting `path` would bring: nothing, where it is valid already.
-
-        A path in no cache is an empty plan when it may be built.
-
-        Raises:
-            NixError: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, FETCH_FAILED, NIX_TIMEOUT.
-        """
         done = await self._run(("build", path, "--dry-run", *self._settings))
         if done.returncode != 0 or _NOWHERE.search(done.tail):
             fault = _fetch_fault(path, done.tail)
@@ -241,8 +226,8 @@ class NixCommand:
             raise fault
         return parse_fetch_plan(done.tail)
 
+    @override
     async def substituters(self) -> tuple[str, ...]:
-        """Return the substituters of nix's own configuration; () where it can't tell."""
         for command in (("config", "show"), ("show-config",)):  # the second is before nix 2.20
             argv = (*NIX, *command, "--json")
             try:
@@ -253,13 +238,8 @@ class NixCommand:
                 continue
         return ()
 
+    @override
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
-        """Bring the closure of `path` into the store, and link `gc_root` to it.
-
-        Raises:
-            NixError: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, SIGNATURE_UNTRUSTED,
-                STORE_FULL, FETCH_FAILED, NIX_TIMEOUT.
-        """
         try:
             self._gc_root.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.nix.environment import confinement, with_nix_config
 from agent.adapters.nix.source_faults import hint_for, unreachable_source
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state_dir import state_fault
-from agent.application.ports import ActivationExit
+from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import Kind, NixError
 from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
@@ -52,7 +54,7 @@ _TOLD: Final = 5
 """How many of the last lines of a failed build an error tells."""
 
 
-class NixosRebuildCommand:
+class NixosRebuildCommand(NixosRebuild):
     """nixos-rebuild, as the port `NixosRebuild` wants it.
 
     It runs in a directory of its own below `scratch`, since some versions leave a link `result`
@@ -85,14 +87,8 @@ class NixosRebuildCommand:
         self._store_dir = store_dir
         self._no_reexec = _NO_REEXEC
 
+    @override
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
-        """Return the toplevel that `nixos-rebuild build` gives.
-
-        Raises:
-            NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR,
-                FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE.
-            HostError: the state directory cannot be written.
-        """
         with self._directory() as cwd:
             done = await self._run("build", self._source(flake, host), self._build_deadline, cwd)
             if done.timed_out:
@@ -114,6 +110,7 @@ class NixosRebuildCommand:
                 )
             return self._result(cwd)
 
+    @override
     async def activate_flake(
         self,
         action: Action,
@@ -121,21 +118,12 @@ class NixosRebuildCommand:
         host: str,
         specialisation: str | None = None,
     ) -> ActivationExit:
-        """Run `nixos-rebuild ACTION --flake`.
-
-        Raises:
-            NixError: NIXOS_REBUILD_MISSING.
-        """
         return await self._activate(action, (*self._source(flake, host), *_as(specialisation)))
 
+    @override
     async def activate_store_path(
         self, action: Action, path: StorePath, specialisation: str | None = None
     ) -> ActivationExit:
-        """Run `nixos-rebuild ACTION --store-path`: nothing is evaluated or built.
-
-        Raises:
-            NixError: NIXOS_REBUILD_MISSING.
-        """
         return await self._activate(action, ("--store-path", path, *_as(specialisation)))
 
     async def _activate(self, action: Action, source: tuple[str, ...]) -> ActivationExit:
@@ -210,11 +198,9 @@ class NixosRebuildCommand:
             raise NixError(Kind.NIX_NONSENSE, message)
         return path
 
+    @override
     def sweep(self) -> None:
-        """Remove what builds that were killed have left: a link there keeps a system for ever.
-
-        Only for who holds the agent's lock. What cannot be removed is left to the next run.
-        """
+        # Only for who holds the agent's lock. What cannot be removed is left to the next run.
         with suppress(OSError):
             for left in self._scratch.glob(f"{_PREFIX}*"):
                 if not left.is_symlink():

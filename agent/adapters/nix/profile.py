@@ -6,7 +6,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.process import ProgramMissingError
+from agent.application.ports import Profile
 from agent.domain.errors import HostError, Kind
 from agent.domain.store_path import parse_store_path
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 300.0
 
 
-class SystemProfile:
+class SystemProfile(Profile):
     """Changes a profile such as `/nix/var/nix/profiles/system`."""
 
     def __init__(self, runner: Runner, profile: Path, store_dir: Path) -> None:
@@ -27,15 +30,10 @@ class SystemProfile:
         self._profile = profile
         self._store_dir = str(store_dir)
 
+    @override
     async def set(self, toplevel: StorePath) -> None:
-        """Make `toplevel` the newest generation; nothing is started if it is the present one.
-
-        nix-env needs room on the disk. Where it fails, an older generation of `toplevel` becomes
-        the present one instead: a link and a rename need none.
-
-        Raises:
-            HostError: ROLL_BACK_FAILED.
-        """
+        # nix-env needs room on the disk. Where it fails, an older generation of `toplevel` becomes
+        # the present one instead: a link and a rename need none.
         if self._system() == toplevel:
             return
         try:
@@ -44,8 +42,8 @@ class SystemProfile:
             if not self._return_to(toplevel):
                 raise
 
+    @override
     async def remove_generations(self, toplevel: StorePath) -> int:
-        """Remove the generations that are `toplevel`, the present one aside."""
         present = self._present()
         found = [
             str(number)
@@ -56,8 +54,8 @@ class SystemProfile:
             await self._nix_env("--delete-generations", *found)
         return len(found)
 
+    @override
     def generation_before(self) -> StorePath | None:
-        """Return the system of the newest generation older than the present one."""
         present = self._present()
         older = [number for number in self._generations() if number < present]
         return self._generations()[max(older)] if older else None

@@ -8,6 +8,9 @@ import resource
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, assert_never
 
+from typing_extensions import override
+
+from agent.application.ports import Prober
 from agent.domain.check import CommandCheck, DnsCheck, HttpCheck, IcmpCheck, TcpCheck, UnitCheck
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ _FILES_KEPT: Final = 192
 """Descriptors left for everything but pings and connections: HTTP checks, programs, files."""
 
 
-class Probes:
+class Probes(Prober):
     """Runs checks of every kind, in one event loop; a context manager."""
 
     async def __aenter__(self) -> Self:
@@ -51,8 +54,8 @@ class Probes:
         if "_http" in self.__dict__:
             await self._http.close()
 
+    @override
     async def probe(self, check: Check) -> CheckResult:
-        """Return what came of one check, within its timeout; never raises."""
         match check:
             case IcmpCheck():
                 return await self._icmp.probe(check)
@@ -69,11 +72,9 @@ class Probes:
             case _:
                 assert_never(check)
 
+    @override
     def room_for(self, check: Check) -> AbstractAsyncContextManager[None]:
-        """Wait for room to run `check`: sockets, threads and programs are not without number.
-
-        The probe is loaded at once, before the time of this or any other check begins.
-        """
+        # The probe is loaded at once, before the time of this or any other check begins.
         match check:
             case IcmpCheck():
                 _ = self._icmp

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from agent import __version__
 from agent.adapters.state_dir import state_fault
+from agent.application import ports
 from agent.lean import idle_poll
 from agent.lean.hydra_urls import job_page
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class IdleNote:
+class IdleNote(ports.IdleNote):
     """Writes `idle.json`: what must still hold for the host to have nothing to do.
 
     `interval` is how long at most one full run answers for later ones; `is_logged` is false where
@@ -43,23 +46,15 @@ class IdleNote:
     is_logged: bool
     fingerprint: str | None
 
+    @override
     def forget(self) -> None:
-        """Remove the note.
-
-        Raises:
-            HostError: the state directory cannot be written.
-        """
         try:
             (self.state_dir / idle_poll.NOTE).unlink(missing_ok=True)
         except OSError as error:
             raise state_fault(self.state_dir / idle_poll.NOTE, error) from error
 
+    @override
     def write(self, build_id: int, systems: Systems) -> None:
-        """Note that the host has nothing to do while build and links are what was observed.
-
-        Raises:
-            HostError: the state directory cannot be written.
-        """
         links = {
             str(self.current_system): systems.running,
             str(self.profile): systems.profile,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from typing_extensions import override
+
 from agent.adapters.state.journal_file import JournalFile
 from agent.adapters.state.journal_rows import (
     LARGEST_NUMBER,
@@ -21,6 +23,7 @@ from agent.adapters.state.journal_rows import (
 from agent.adapters.state.journal_salvage import insert_denial
 from agent.adapters.state.kept_runs import PHASES, KeptRuns, phase_of
 from agent.application import events
+from agent.application.ports import Journal
 from agent.application.report import error_fields
 from agent.domain.decide import History
 from agent.domain.errors import JournalError
@@ -90,7 +93,7 @@ _SAME: Final = (
 )  # fmt: skip
 
 
-class SqliteJournal:
+class SqliteJournal(Journal):
     """Keeps notable runs. Every write is on disk (`synchronous=FULL`) when the call returns."""
 
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
@@ -99,8 +102,8 @@ class SqliteJournal:
         self._sink = sink
         self._last_contact = state_dir / LAST_CONTACT
 
+    @override
     def note_contact(self, now: datetime) -> None:
-        """Write `last-contact`: when Hydra last answered, for whoever watches this host."""
         with self._file.faults_told():
             stamp = now.strftime(_STAMP)
             # Not blocking: in its place may be a pipe that nobody reads.
@@ -111,8 +114,8 @@ class SqliteJournal:
             finally:
                 os.close(handle)
 
+    @override
     def last_contact(self) -> datetime | None:
-        """Return what `last-contact` says; None where that is no time, or cannot be read."""
         try:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
             with os.fdopen(os.open(self._last_contact, flags), "rb") as stream:
@@ -122,19 +125,17 @@ class SqliteJournal:
         except (OSError, ValueError):
             return None
 
+    @override
     def prepare(self) -> None:
-        """Make sure that the history can be written; a damaged file is set aside."""
         with self._file.write() as db:
             ended = self._fold(db)
         self._kept.forget(ended)
         self._kept.reserve()
 
+    @override
     def record(self, run: RunRecord) -> None:
-        """Write or rewrite the row of a run.
-
-        Once the host has been touched, a run is in the file beside the history as well; what
-        follows an activation is not lost where only that can be written.
-        """
+        # Once the host has been touched, a run is in the file beside the history as well; what
+        # follows an activation is not lost where only that can be written.
         is_kept = run.outcome in PHASES and self._keep(run)
         try:
             ended = self._record(run)
@@ -225,17 +226,17 @@ class SqliteJournal:
             reverse=True,
         )
 
+    @override
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
-        """Return the newest rows, the newest first."""
         return tuple(run for _, run in self._runs("ORDER BY id DESC LIMIT ?", limit))[:limit]
 
+    @override
     def under_way(self) -> RunRecord | None:
-        """Return the newest row of a run that has not ended."""
         found = self._runs(f"WHERE outcome IN {_UNDER_WAY}")
         return next((run for _, run in found if run.outcome in UNDER_WAY), None)
 
+    @override
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
-        """Return what a path has earned since it was last confirmed, or allowed by a person."""
         found = self._runs("WHERE toplevel = ?", toplevel)
         runs = [(number, run) for number, run in found if run.toplevel == toplevel]
         denials = [denial for denial in self.denials(now) if denial.toplevel == toplevel]
@@ -252,8 +253,8 @@ class SqliteJournal:
             ),
         )
 
+    @override
     def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
-        """Deny a path, in place of what was said of it before."""
         denial = replace(denial, reason=str(presentable(denial.reason)))
         is_kept = run is not None and self._keep(run, denial)
         try:
@@ -270,8 +271,8 @@ class SqliteJournal:
             return
         self._kept.forget(ended)
 
+    @override
     def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
-        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
         if self.standing_of(toplevel, now) == Standing():
             return False
         with self._file.write() as db:
@@ -284,8 +285,8 @@ class SqliteJournal:
         self._kept.forget((), toplevel)
         return True
 
+    @override
     def denials(self, now: datetime) -> tuple[Denial, ...]:
-        """Return the denials in force, the newest first."""
         kept = [one.denial for one in self._kept.read() if one.denial is not None]
         try:
             with self._file.read() as db:
@@ -297,8 +298,8 @@ class SqliteJournal:
         known = {denial.toplevel for denial in found}
         return (*(denial for denial in kept[::-1] if denial.toplevel not in known), *found)
 
+    @override
     def toplevel_of(self, build_id: int) -> StorePath | None:
-        """Return the path of a build that the history knows."""
         with self._file.read() as db:
             if db is None:
                 return None
@@ -306,8 +307,8 @@ class SqliteJournal:
             paths = (store_path(run.toplevel) for _, run in self._select(db, which, build_id))
             return next((path for path in paths if path is not None), None)
 
+    @override
     def newest_taken(self, job: Job) -> TakenBuild | None:
-        """Return the build of `job` with the highest id that counts as taken here."""
         which = f"WHERE job = ? AND {_MEASURES} ORDER BY build_id DESC, id LIMIT 1"
         with self._file.read() as db:
             if db is None:
@@ -317,8 +318,8 @@ class SqliteJournal:
             return None
         return TakenBuild(run.build_id, run.toplevel, run.finished_at)
 
+    @override
     def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
-        """Let the builds that were taken so far count no more; return the newest of them."""
         taken = self.newest_taken(job)
         if taken is not None:
             with self._file.write() as db:
@@ -329,11 +330,9 @@ class SqliteJournal:
                 )
         return taken
 
+    @override
     def history_of(self, candidate: Candidate) -> History:
-        """Return what was done with a candidate, or built in its place, on this host.
-
-        Whether it is staged or was rebooted into counts only until another system came.
-        """
+        # Whether it is staged or was rebooted into counts only until another system came.
         path, job = candidate.toplevel, candidate.job.key
         with self._file.read() as db:
             if db is None:

@@ -8,7 +8,10 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.state_dir import make_private, state_fault
+from agent.application.ports import Lock
 from agent.domain.errors import Kind, LockedError
 from agent.lean.idle_poll import LOCK
 
@@ -26,20 +29,15 @@ _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 """What a link leads to is nobody's lock, and is not to be written to."""
 
 
-class FileLock:
+class FileLock(Lock):
     """`flock` on `agent.lock`; the kernel lets go of it however the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
         self._file = state_dir / LOCK
 
+    @override
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the lock for the length of a `with` block.
-
-        Raises:
-            LockedError: LOCKED, naming the holder's process.
-            HostError: the lock file cannot be made.
-        """
         try:
             make_private(self._file.parent)
             handle = os.open(self._file, _OPEN | os.O_CREAT, _MODE)
@@ -55,9 +53,9 @@ class FileLock:
             with suppress(OSError):  # the kernel has let go of it, whatever it says
                 os.close(handle)
 
+    @override
     @contextmanager
     def waiting(self, wait: Wait) -> Iterator[None]:
-        """Hold a lock beside the lock, together with all who wait; where it can be had."""
         with suppress(OSError):
             make_private(self._file.parent)
         handle = _opened(self._beside(wait), os.O_CREAT)
@@ -71,8 +69,8 @@ class FileLock:
                 with suppress(OSError):
                     os.close(handle)
 
+    @override
     def is_waiting(self, wait: Wait) -> bool | None:
-        """Return whether the lock beside the lock is held by anybody."""
         file = self._beside(wait)
         handle = _opened(file)
         if handle is None:

@@ -8,8 +8,11 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.state.stopwatch import UPTIME, Stopwatch, Uptime
 from agent.adapters.whole_file import replace_file
+from agent.application.ports import MarkStore
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark, Marks
 from agent.domain.store_path import parse_store_path
@@ -34,7 +37,7 @@ class _UnreadableError(HostError):
     """What stands in a mark's place is no link to a store path."""
 
 
-class MarkLinks:
+class MarkLinks(MarkStore):
     """Keeps the marks in `marks_dir`, which is made where it is missing.
 
     Of several processes that rename one mark exactly one succeeds: the kernel sees to it.
@@ -45,12 +48,8 @@ class MarkLinks:
         self._store_dir = str(store_dir)
         self._watch = Stopwatch(marks_dir / _WATCH, uptime)
 
+    @override
     def read(self) -> Marks:
-        """Return where the marks point, and which of them say nothing.
-
-        Raises:
-            HostError: MARKS_UNUSABLE, when the directory cannot be read.
-        """
         found: dict[str, StorePath | None] = {}
         unreadable: list[tuple[Mark, str]] = []
         for mark in Mark:
@@ -60,23 +59,18 @@ class MarkLinks:
                 unreadable.append((mark, error.message))
         return Marks(**found, unreadable=tuple(unreadable))
 
+    @override
     def pending_for(self) -> timedelta | None:
-        """Return how long the host was up with the present `pending` or `rolling-back`.
-
-        The link's inode and time, which a rename keeps, say that it still is the same one; its
-        time says nothing else, since the clock may have been set after a boot.
-
-        Raises:
-            HostError: MARKS_UNUSABLE.
-        """
+        # The link's inode and time, which a rename keeps, say that it still is the same one; its
+        # time says nothing else, since the clock may have been set after a boot.
         for mark in _UNDECIDED:
             with self._faults_told(), suppress(FileNotFoundError):
                 link = (self._dir / mark).lstat()
                 return self._watch.look(f"{link.st_ino}:{link.st_mtime_ns}")
         return None
 
+    @override
     def specialisation(self) -> str | None:
-        """Return the name in the file beside the marks; None if there is none, or no name in it."""
         try:
             with (self._dir / _SPECIALISATION).open("rb") as stream:
                 name = stream.read(_MAX_NAME).decode("ascii").strip()
@@ -84,12 +78,8 @@ class MarkLinks:
             return None
         return name if _NAME.fullmatch(name) else None
 
+    @override
     def note_specialisation(self, name: str | None) -> None:
-        """Write the file, or remove it.
-
-        Raises:
-            HostError: MARKS_UNUSABLE.
-        """
         file = self._dir / _SPECIALISATION
         if name == self.specialisation():
             return
@@ -101,8 +91,8 @@ class MarkLinks:
                 replace_file(file, f"{name}\n")
             self._sync()
 
+    @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
-        """Let a mark point to `toplevel`; what is left of a killed attempt is replaced."""
         new = self._dir / f".{mark}.new"
         with self._faults_told():
             self._dir.mkdir(parents=True, exist_ok=True)
@@ -114,8 +104,8 @@ class MarkLinks:
         if mark is Mark.PENDING:
             self.pending_for()
 
+    @override
     def remove(self, mark: Mark) -> None:
-        """Remove a mark."""
         with self._faults_told():
             if (self._dir / mark).is_symlink():
                 (self._dir / mark).unlink(missing_ok=True)
@@ -123,8 +113,8 @@ class MarkLinks:
         if mark in _UNDECIDED:
             self._watch.forget()
 
+    @override
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
-        """Rename a mark that points to `toplevel`."""
         if self._read(mark) != toplevel:
             return False
         with self._faults_told():

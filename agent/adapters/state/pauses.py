@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from agent.adapters.state.journal_file import JournalFile
 from agent.adapters.state.journal_rows import pause_of, plan_of
 from agent.adapters.state.journal_salvage import insert_pause
+from agent.application.ports import Agenda
 from agent.domain.reboot import RebootPlan
 from agent.domain.secrets import presentable
 
@@ -20,14 +23,14 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 
-class SqliteAgenda:
+class SqliteAgenda(Agenda):
     """Keeps one pause and one reboot at the most."""
 
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
         self._file = JournalFile(state_dir, sink)
 
+    @override
     def pause(self, now: datetime) -> Pause | None:
-        """Return the pause that is in force."""
         with self._file.read() as db:
             for number, row in [] if db is None else self._file.rows(db, "pauses"):
                 pause = pause_of(row)
@@ -36,15 +39,15 @@ class SqliteAgenda:
                     return pause
         return None
 
+    @override
     def set_pause(self, pause: Pause | None) -> None:
-        """Begin a pause in place of any other, or end it."""
         with self._file.write() as db:
             db.execute("DELETE FROM pauses")
             if pause is not None:
                 insert_pause(db, replace(pause, reason=str(presentable(pause.reason))))
 
+    @override
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
-        """Return what is remembered of the reboot into a system; nothing of it may be known."""
         with self._file.read() as db:
             which = "WHERE toplevel = ?"
             found = [] if db is None else self._file.rows(db, "reboot_plans", which, toplevel)
@@ -54,8 +57,8 @@ class SqliteAgenda:
             return plan
         return RebootPlan(toplevel)
 
+    @override
     def set_reboot_plan(self, plan: RebootPlan | None) -> None:
-        """Remember this reboot and no other."""
         with self._file.write() as db:
             db.execute("DELETE FROM reboot_plans")
             if plan is not None:
@@ -64,14 +67,14 @@ class SqliteAgenda:
                     (plan.toplevel, *_texts(plan.inhibited_since, plan.announced_for)),
                 )
 
+    @override
     def is_boot_cleaned(self, toplevel: StorePath) -> bool:
-        """Return whether the boot partition has been cleaned while this system ran."""
         with self._file.read() as db:
             which = "SELECT 1 FROM boot_cleanings WHERE toplevel = ?"
             return db is not None and db.execute(which, (toplevel,)).fetchone() is not None
 
+    @override
     def note_boot_cleaned(self, toplevel: StorePath) -> None:
-        """Remember that the boot partition is cleaned while this system runs."""
         with self._file.write() as db:
             db.execute("INSERT OR IGNORE INTO boot_cleanings VALUES (?)", (toplevel,))
 

@@ -8,8 +8,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.state.stopwatch import UPTIME, Uptime
 from agent.adapters.whole_file import replace_file
+from agent.application.ports import Sightings
 from agent.domain.sighting import Moment, Sighting
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ _PREFIX: Final = "seen-"
 """The garbage collector takes a file of such a name for no root."""
 
 
-class SightingFiles:
+class SightingFiles(Sightings):
     """Writes one file a name into `directory`; what is lost or unreadable there was never seen.
 
     Nothing raises: where it cannot be written, each look is the first.
@@ -32,13 +35,13 @@ class SightingFiles:
         self._directory = directory
         self._uptime = uptime
 
+    @override
     def moment(self, now: datetime, *, is_clock_right: bool) -> Moment:
-        """Return the present moment; uptime and boot id are the kernel's."""
         uptime = timedelta(seconds=self._uptime.seconds())
         return Moment(now, is_clock_right, self._uptime.boot_id(), uptime)
 
+    @override
     def last(self, name: str) -> Sighting | None:
-        """Return what was seen last."""
         try:
             # Not blocked by what is no file, nor led elsewhere by a link.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -47,15 +50,15 @@ class SightingFiles:
         except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
 
+    @override
     def keep(self, name: str, sighting: Sighting) -> None:
-        """Write down what is seen, in one step."""
         file = self._file(name)
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(file, _serialise(sighting))
 
+    @override
     def forget(self, name: str) -> None:
-        """Note that it is gone: the next sighting is the first."""
         with suppress(OSError):
             self._file(name).unlink(missing_ok=True)
 

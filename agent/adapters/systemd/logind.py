@@ -6,7 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from typing_extensions import override
+
 from agent.adapters.process import ProgramMissingError
+from agent.application.ports import Logind
 from agent.domain.reboot import Inhibitor
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ _NOBODY: Final = frozenset(
 )
 
 
-class LogindCommands:
+class LogindCommands(Logind):
     """Asks by logind's bus, for which its own commands give no machine-readable answer.
 
     An answer that cannot be had is None. That nobody is there is an answer: logind says so, or
@@ -45,11 +48,9 @@ class LogindCommands:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
+    @override
     async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
-        """Return who blocks a shutdown (mode `block`); None if that is unknown.
-
-        Delays are logind's own affair, and `block-weak` does not bind root.
-        """
+        # Delays are logind's own affair, and `block-weak` does not bind root.
         found = await self._call("ListInhibitors")
         if found is None or any(len(row) < _INHIBITOR_FIELDS for row in found):
             return None
@@ -59,13 +60,11 @@ class LogindCommands:
             if "shutdown" in str(row[0]).split(":") and row[3] == "block"
         )
 
+    @override
     async def people(self) -> tuple[str, ...] | None:
-        """Return the names of those who are logged in; None if nobody is known, but may be there.
-
-        One question about several sessions ends at the first that has just ended (loginctl 257):
-        each one that it leaves out is asked about by itself. One without an answer then has ended
-        if it is no longer listed; else it may be anybody's.
-        """
+        # One question about several sessions ends at the first that has just ended (loginctl 257):
+        # each one that it leaves out is asked about by itself. One without an answer then has ended
+        # if it is no longer listed; else it may be anybody's.
         sessions = await self._sessions()
         if sessions is None:
             return None
@@ -80,8 +79,8 @@ class LogindCommands:
         names = {about["Name"][:_MOST_TEXT] for about in known.values() if _is_person(about)}
         return None if silent and not names else tuple(sorted(names))
 
+    @override
     async def tell_people(self, text: str) -> None:
-        """Write to everybody's terminal; never raises."""
         await self._run("wall", text)
 
     async def _sessions(self) -> tuple[str, ...] | None:

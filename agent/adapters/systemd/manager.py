@@ -9,11 +9,13 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.adapters.process import Completed, ProgramMissingError
 from agent.adapters.systemd.environment_file import EnvironmentFiles, portable
 from agent.adapters.systemd.time_sync import is_synchronised
 from agent.adapters.systemd.timer_jobs import TimerJobs
-from agent.application.ports import ActivationExit, UnitStatus
+from agent.application.ports import ActivationExit, Systemd, UnitStatus
 from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
 from agent.domain.switch_output import is_telling, with_what_counts
@@ -62,7 +64,7 @@ _PLAIN: Final = ("PATH", "HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", *_BY_UNIT
 """What is no secret on any host."""
 
 
-class SystemdCommands:
+class SystemdCommands(Systemd):
     """Asks and tells systemd; `run_dir` is `/run`, `dead_man` the command line of the dead-man.
 
     `activate_deadline` is in seconds.
@@ -90,8 +92,8 @@ class SystemdCommands:
         self._locks = locks
         self._files = EnvironmentFiles(run_dir)
 
+    @override
     async def failed_units(self) -> frozenset[str] | None:
-        """Return the units that have failed, or that restart after a failure."""
         done = await self._try(
             *(*self._systemctl, "list-units", "--all", "--full", "--plain", "--no-legend"),
             "--state=failed,auto-restart",
@@ -101,17 +103,17 @@ class SystemdCommands:
         units = frozenset(line.split()[0] for line in done.stdout.splitlines() if line.strip())
         return units if all("." in unit for unit in units) else None
 
+    @override
     async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
-        """Return those of `units` that are oneshots whose timer has started them."""
         return await TimerJobs(self._try, self._systemctl, self._busctl).among(units)
 
+    @override
     @property
     def has_host_below(self) -> bool:
-        """Whether the host has an agent of its own."""
         return False
 
+    @override
     async def status(self, unit: str) -> UnitStatus | None:
-        """Return the state of a unit; None without an answer that can be read."""
         return await self._status_by(self._systemctl, unit)
 
     async def _status_by(self, systemctl: tuple[str, ...], unit: str) -> UnitStatus | None:
@@ -144,15 +146,8 @@ class SystemdCommands:
         shown = _properties(done.stdout)
         return shown if all(shown.get(name) for name in needed) else None
 
+    @override
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
-        """Start a unit again; returns once its program runs.
-
-        One that is at work is left alone, unless it is to be begun `afresh`.
-
-        Raises:
-            HostError: CONFIRM_UNIT_FAILED, with systemd's words: it says itself that the unit is
-                none, or has failed.
-        """
         status = await self.status(unit)
         if status is None:
             return False
@@ -167,23 +162,17 @@ class SystemdCommands:
             return status is not None
         raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
+    @override
     async def start_later(self, unit: str) -> None:
-        """Queue the start of a unit; what systemd says against it is logged."""
         await self._try(*self._systemctl, "--no-block", "start", unit)
 
+    @override
     async def is_clock_synchronised(self) -> bool | None:
-        """Return what the kernel or chronyd says; None where neither does."""
         return await is_synchronised(self._runner)
 
+    @override
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
-        """Set the dead-man's timer, a transient unit of the system's own manager.
-
-        Each has a name of its own: it may be set again from within the service of the last one.
-
-        Raises:
-            HostError: DEAD_MAN_UNARMED, with systemd's words; SYSTEMD_SILENT: it does not say
-                whether the timer runs.
-        """
+        # Each has a name of its own: it may be set again from within the service of the last one.
         await self.disarm()
         name = f"{DEAD_MAN_UNIT}-{run_id}"
         environment = self._environment_of(f"{name}.env", self._inherited())
@@ -217,16 +206,14 @@ class SystemdCommands:
             await asyncio.sleep(_POLL)
         return None
 
+    @override
     async def disarm(self) -> None:
-        """Stop the timers; a service that one of them has started goes on."""
         await self._try(*self._systemctl, "stop", f"{DEAD_MAN_UNIT}-*.timer")
         self._files.remove(f"{DEAD_MAN_UNIT}-*.env")
 
+    @override
     async def wake(self, at: datetime) -> None:
-        """Set a transient timer that starts the upgrade unit; one that is past fires at once.
-
-        Rounded up to whole seconds: a run that comes too early would have to wait once more.
-        """
+        # Rounded up to whole seconds: a run that comes too early would have to wait once more.
         await self._try(*self._systemctl, "stop", f"{WAKE_UNIT}.timer")
         rounded = at.astimezone(UTC) + _ALMOST_A_SECOND
         moment = rounded.strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -237,16 +224,16 @@ class SystemdCommands:
             *("--", *self._systemctl, "--no-block", "start", UPGRADE_UNIT),
         )
 
+    @override
     async def is_host_upgrading(self) -> bool | None:
-        """Return False: there is nothing below the host itself."""
         return False
 
+    @override
     async def is_activating(self) -> bool | None:
-        """Return whether the transient unit is at work, or switch-to-configuration's lock held."""
         return (await self.activation()).is_at_work
 
+    @override
     async def activation(self) -> ActivationSeen:
-        """Return what the transient unit and switch-to-configuration's lock show."""
         unit = self._activation_unit
         shown = await self._show(self._systemctl, unit, STATE, _WHOSE)
         if shown is not None and _is_at_work(shown):
@@ -274,11 +261,10 @@ class SystemdCommands:
         ]
         return _seen(found[0]["Id"], found[0]) if len(found) == 1 else None
 
+    @override
     def has_work_left(self) -> bool:
-        """Return whether switch-to-configuration has left lists of units that it did not come to.
-
-        A transient unit that `systemctl stop` ends is a success, with exit code 0: it got SIGTERM.
-        """
+        # A transient unit that `systemctl stop` ends is a success, with exit code 0: it got
+        # SIGTERM.
         return any(self._is_listed(name) for name in _LISTS)
 
     def _is_listed(self, name: str) -> bool:
@@ -287,11 +273,9 @@ class SystemdCommands:
         except OSError:
             return False
 
+    @override
     async def begun(self, paths: frozenset[StorePath]) -> str:
-        """Wait until the transient unit runs a program of one of `paths`.
-
-        Asked more and more seldom: building may take nixos-rebuild hours before.
-        """
+        # Asked more and more seldom: building may take nixos-rebuild hours before.
         pause = _POLL
         while True:
             seen = await self.activation()
@@ -300,11 +284,9 @@ class SystemdCommands:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL)
 
+    @override
     async def stop_activation(self, invocation: str) -> None:
-        """Stop the transient unit, by force if need be, and wait for the lock to be free.
-
-        It is looked at again just before each blow: another one may have the name by now.
-        """
+        # It is looked at again just before each blow: another one may have the name by now.
         if (seen := await self.activation()).invocation == invocation:
             await self._try(*self._systemctl, "stop", seen.unit)
         if (seen := await self.activation()).invocation == invocation:
@@ -315,14 +297,9 @@ class SystemdCommands:
                 return
             await asyncio.sleep(_POLL)
 
+    @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
-        """Run switch-to-configuration in the unit that nixos-rebuild uses, too.
-
-        The name is the same on purpose: a nixos-rebuild at the same time is refused.
-
-        Raises:
-            HostError: ROLL_BACK_FAILED: it cannot be started.
-        """
+        # The name is the same on purpose: a nixos-rebuild at the same time is refused.
         variables = [
             (name, value)
             for name, value in self._inherited()

@@ -43,7 +43,8 @@ class Nix(Protocol):
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the output path of the host's toplevel; nothing is built.
 
-        Kinds: NIX_MISSING, EVALUATION_FAILED, STORE_FULL, NIX_TIMEOUT, NIX_NONSENSE.
+        Kinds: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
+        NIX_NONSENSE.
         """
         ...
 
@@ -103,8 +104,9 @@ class NixosRebuild(Protocol):
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.
 
-        Raises NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR, NIX_TIMEOUT,
-        NIX_NONSENSE.
+        Raises NixError: NIXOS_REBUILD_MISSING, NIXOS_REBUILD_OPTIONS, BUILD_ERROR,
+        FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE; HostError: the state directory cannot be
+        written.
         """
         ...
 

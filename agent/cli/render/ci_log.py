@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
+from typing_extensions import override
+
 from agent.application import events
 from agent.application.flake_update import events as update_events
+from agent.application.ports import EventSink
 from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:
@@ -22,18 +25,19 @@ def is_in_ci() -> bool:
     return bool(os.environ.get("CI"))
 
 
-class FoldedSink:
+class FoldedSink(EventSink):
     """Writes events for a person; with `folds` each step is a `::group::` of the CI's log."""
 
     def __init__(self, stream: TextIO, *, folds: bool) -> None:
         self._stream = stream
         self._folds = folds
 
+    @override
     def bind(self, **fields: object) -> None:
         """Take no notice: whoever reads this knows what runs."""
 
+    @override
     def emit(self, event: Event, /, **fields: object) -> None:
-        """Write what a person should see of an event."""
         named = {name.replace("error_", "error.", 1): value for name, value in fields.items()}
         if event is update_events.STEP_STARTED:
             title = _safe(named["title"])

@@ -6,17 +6,20 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent.application import events
+from agent.application.ports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.application.ports import EventSink, Progress
+    from agent.application.ports import EventSink
 
 _INTERVAL: Final = 10.0
 
 
-class LoggedProgress:
+class LoggedProgress(Progress):
     """Logs `fetch.progressed`, at most every ten seconds of the clock `elapsed`."""
 
     def __init__(self, sink: EventSink, elapsed: Callable[[], float] = time.monotonic) -> None:
@@ -24,8 +27,8 @@ class LoggedProgress:
         self._elapsed = elapsed
         self._last = elapsed()
 
+    @override
     def update(self, paths: int, paths_expected: int, size: int, size_expected: int) -> None:
-        """Log what is done, if it is time to."""
         now = self._elapsed()
         if now - self._last >= _INTERVAL:
             self._last = now
@@ -51,7 +54,7 @@ def progress_for(sink: EventSink, *, on_terminal: bool) -> Iterator[Progress]:
         bar.hide()
 
 
-class Bar:
+class Bar(Progress):
     """A bar on the terminal, there only while something is being fetched."""
 
     def __init__(self) -> None:
@@ -70,8 +73,8 @@ class Bar:
         )
         self._task = self._bar.add_task("fetch", total=None, paths="")
 
+    @override
     def update(self, paths: int, paths_expected: int, size: int, size_expected: int) -> None:
-        """Draw what is done; the bar goes away when all is there."""
         if paths_expected == 0 or paths >= paths_expected:
             self.hide()
             return

@@ -49,6 +49,8 @@ class FakeSystem:
 class FakeHost(Host):
     """Shows what a test sets; `fault` ends every question about links, `reboot_fault` a reboot.
 
+    With `hides_running` nobody can say what runs.
+
     What is in `contents` is in the store, once it `is_fetched`. `illegible` are systems whose switch inhibitors the agent
     cannot read, `failed_checks` those that a pre-switch check refuses, with its name. `generations` are the profile's, by number, and
     `generation` is the present one; setting `profile` is `nix-env --set`.
@@ -57,6 +59,7 @@ class FakeHost(Host):
     def __init__(self) -> None:
         self.running: StorePath | None = None
         self.booted: StorePath | None = None
+        self.hides_running = False
         self.generations: dict[int, StorePath] = {}
         self.generation: int | None = None
         self.is_container = False
@@ -96,7 +99,8 @@ class FakeHost(Host):
     def systems(self) -> Systems:
         if self.fault is not None:
             raise self.fault
-        return Systems(self.running, self.booted, self.profile, self.is_container, self.boot_id)
+        running = None if self.hides_running else self.running
+        return Systems(running, self.booted, self.profile, self.is_container, self.boot_id)
 
     @override
     def platform(self) -> str | None:

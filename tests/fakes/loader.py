@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class FakeLoader(Loader):
     """Starts `once` at the next boot, if it is set, and `installed` otherwise.
 
-    With `name` None it is none that could be set; `is_broken`: it cannot be set just now. What is
-    `without_entry` cannot be fallen back to.
+    With `name` None it is none that could be set; `is_broken`: it cannot be set just now; with
+    `is_silent` its default is unknown. What is `without_entry` cannot be fallen back to.
 
     Of specialisations, those in `entries` can be made the default.
     """
@@ -32,6 +32,7 @@ class FakeLoader(Loader):
         self.once: StorePath | None = None
         self.without_entry: set[StorePath | None] = set()
         self.is_broken = False
+        self.is_silent = False
         self.choices_forgotten = 0
         self.blessed = 0
 
@@ -42,7 +43,7 @@ class FakeLoader(Loader):
 
     @override
     def default(self) -> StorePath | None:
-        return self.installed
+        return None if self.is_silent else self.installed
 
     @override
     def can_be_default(self, toplevel: StorePath) -> bool:

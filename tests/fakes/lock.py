@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 class FakeLock(Lock):
-    """Remembers in `is_held` whether it is held; `fault`, while set, keeps it from being taken."""
+    """Remembers in `is_held` whether it is held; `fault`, while set, keeps it from being taken.
+
+    With `is_silent` nobody can say who waits.
+    """
 
     def __init__(self) -> None:
         self.is_held = False
         self.times = 0
         self.fault: AgentError | None = None
         self.waits: list[Wait] = []
+        self.is_silent = False
 
     @override
     @contextmanager
@@ -50,4 +54,4 @@ class FakeLock(Lock):
 
     @override
     def is_waiting(self, wait: Wait) -> bool | None:
-        return wait in self.waits
+        return None if self.is_silent else wait in self.waits

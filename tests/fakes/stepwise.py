@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.domain.errors import Kind, LockedError, NixError
+from agent.application.ports import ActivationExit
+from agent.domain.errors import HostError, JournalError, Kind, LockedError, NixError
 from agent.domain.policy import Action
 from agent.domain.systems import BootArtifacts
 from agent.domain.unit_names import CONFIRM_UNIT
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime, timedelta
 
-    from agent.application.ports import ActivationExit, Fetched, Progress, RunRecord
+    from agent.application.ports import Fetched, Progress, RunRecord
     from agent.domain.check import Check, CheckResult
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.gates import FreeSpace
@@ -45,12 +46,14 @@ if TYPE_CHECKING:
 class Steps(list[str]):
     """What was asked of the ports, in order; a test may let something happen at a step.
 
-    What happens, happens after the step was noted and before it has any effect; it may raise.
+    What happens, happens after the step was noted and before it has any effect; it may raise. The
+    answer to a step may get lost: it has its effect, and who has asked hears of a failure.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._happenings: dict[str, Callable[[], None]] = {}
+        self._lost: set[str] = set()
 
     @override
     def append(self, step: str) -> None:
@@ -66,9 +69,18 @@ class Steps(list[str]):
 
         self._happenings[step] = throw if isinstance(happening, BaseException) else happening
 
+    def lose(self, step: str) -> None:
+        """Let the answer to `step` get lost, whenever it comes."""
+        self._lost.add(step)
+
+    def is_lost(self, step: str) -> bool:
+        """Return whether the answer to a step, which has had its effect by now, gets lost."""
+        return step in self._lost
+
     def calm(self) -> None:
-        """Let nothing happen at any step from now on."""
+        """Let nothing happen at any step from now on, and every answer arrive."""
         self._happenings.clear()
+        self._lost.clear()
 
     def among(self, *steps: str) -> list[str]:
         """Return what was asked, in order, as far as it is among `steps`."""
@@ -85,7 +97,10 @@ class WorldNix(FakeNix):
         if path in self.unsigned and path not in self.valid:
             self._note("substitute")
             raise NixError(Kind.SIGNATURE_UNTRUSTED, f"{path} is not signed by a trusted key")
-        return await super().substitute(path, progress)
+        fetched = await super().substitute(path, progress)
+        if isinstance(self.asked, Steps) and self.asked.is_lost("substitute"):
+            raise NixError(Kind.NIX_TIMEOUT, "nix had fetched all, and did not end")
+        return fetched
 
 
 @dataclass
@@ -116,7 +131,8 @@ class WorldNixosRebuild(FakeNixosRebuild):
     ) -> ActivationExit:
         self.steps.append(action)
         await asyncio.sleep(0)  # where a cancellation arrives
-        return await super().activate_store_path(action, path, specialisation)
+        ended = await super().activate_store_path(action, path, specialisation)
+        return ActivationExit(-9, "") if self.steps.is_lost(action) else ended
 
 
 class WorldProber(FakeProber):
@@ -132,6 +148,34 @@ class WorldProber(FakeProber):
         return await super().probe(check)
 
 
+class WorldLoader(FakeLoader):
+    """A loader whose changes are steps: `make-default`, `boot-once`, `forget-once`, `bless`."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    @override
+    async def make_default(self, toplevel: StorePath) -> bool:
+        self._steps.append("make-default")
+        return await super().make_default(toplevel) and not self._steps.is_lost("make-default")
+
+    @override
+    async def boot_once(self, toplevel: StorePath) -> bool:
+        self._steps.append("boot-once")
+        return await super().boot_once(toplevel) and not self._steps.is_lost("boot-once")
+
+    @override
+    async def forget_once(self) -> None:
+        self._steps.append("forget-once")
+        await super().forget_once()
+
+    @override
+    async def bless(self) -> None:
+        self._steps.append("bless")
+        await super().bless()
+
+
 class WorldHost(FakeHost):
     """A host on `OLD`, whose links an activation and a boot move."""
 
@@ -139,7 +183,7 @@ class WorldHost(FakeHost):
         super().__init__()
         self.running = self.booted = self.profile = OLD
         self.contents[OLD] = system_with("k1")
-        self.loader = FakeLoader()
+        self.loader = WorldLoader(steps)
         self.loader.installed = OLD
         self._steps = steps
 
@@ -195,6 +239,8 @@ class WorldHost(FakeHost):
         self._steps.append("reboot")
         await asyncio.sleep(0)  # where a cancellation arrives
         await super().reboot(forced=forced)
+        if self._steps.is_lost("reboot"):
+            raise HostError(Kind.REBOOT_FAILED, "no answer")
 
 
 class WorldJournal(FakeJournal):
@@ -220,20 +266,31 @@ class WorldJournal(FakeJournal):
         self._steps.append(f"journal {run.outcome}")
         super().record(run)
         self.written.append(run)
+        self._lose(f"journal {run.outcome}")
 
     @override
     def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
         self._steps.append("journal deny")
         super().deny(denial, run)
+        self._lose("journal deny")
 
     @override
     def newest_taken(self, job: Job) -> TakenBuild | None:
         self._steps.append("highest-build")
         return super().newest_taken(job)
 
+    def _lose(self, step: str) -> None:
+        """Raise what SQLite says where a row is written and the disk does not confirm it."""
+        if self._steps.is_lost(step):
+            raise JournalError(Kind.STATE_IO_ERROR, "the disk gives no answer")
+
 
 class WorldMarks(FakeMarks):
-    """Marks whose changes are steps: `mark pending`, `unmark pending`, `pending to confirmed`."""
+    """Marks whose changes are steps: `mark pending`, `unmark pending`, `pending to confirmed`.
+
+    As with the real ones, only the answer to `set` can get lost: the others have decided something,
+    which everybody sees by then, and do not raise after it.
+    """
 
     def __init__(self, steps: Steps, clock: SteppedClock) -> None:
         super().__init__(clock)
@@ -243,6 +300,8 @@ class WorldMarks(FakeMarks):
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         self._steps.append(f"mark {mark}")
         super().set(mark, toplevel)
+        if self._steps.is_lost(f"mark {mark}"):
+            raise HostError(Kind.MARKS_UNUSABLE, "the disk gives no answer")
 
     @override
     def remove(self, mark: Mark) -> None:
@@ -264,13 +323,16 @@ class WorldSystemd(FakeSystemd):
 
     @override
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
-        self._steps.append("start confirm" if unit == CONFIRM_UNIT else f"start {unit}")
-        return await super().start(unit, afresh=afresh)
+        step = "start confirm" if unit == CONFIRM_UNIT else f"start {unit}"
+        self._steps.append(step)
+        return await super().start(unit, afresh=afresh) and not self._steps.is_lost(step)
 
     @override
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
         self._steps.append("arm")
         await super().arm(delay, run_id, toplevel)
+        if self._steps.is_lost("arm"):
+            raise HostError(Kind.SYSTEMD_SILENT, "systemd does not say whether the timer is set")
 
     @override
     async def disarm(self) -> None:
@@ -286,7 +348,9 @@ class WorldSystemd(FakeSystemd):
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
         self._steps.append(f"switch-to-configuration {action}")
         await asyncio.sleep(0)  # where a cancellation arrives
-        return await super().activate(toplevel, action)
+        ended = await super().activate(toplevel, action)
+        is_lost = self._steps.is_lost(f"switch-to-configuration {action}")
+        return ActivationExit(1, "Connection reset by peer") if is_lost else ended
 
 
 class WorldProfile(FakeProfile):
@@ -300,6 +364,8 @@ class WorldProfile(FakeProfile):
     async def set(self, toplevel: StorePath) -> None:
         self._steps.append("set-profile")
         await super().set(toplevel)
+        if self._steps.is_lost("set-profile"):
+            raise HostError(Kind.ROLL_BACK_FAILED, "nix-env was killed")
 
     @override
     async def remove_generations(self, toplevel: StorePath) -> int:
@@ -327,19 +393,26 @@ class WorldLock(FakeLock):
 
 
 class WorldIdleNote:
-    """Keeps the build of the last note."""
+    """Keeps the build of the last note; while `fault` is set, nothing can be changed."""
 
     def __init__(self, steps: Steps) -> None:
         self.build_id: int | None = None
         self.systems: Systems | None = None
+        self.fault: HostError | None = None
         self._steps = steps
+
+    def _refuse(self) -> None:
+        if self.fault is not None:
+            raise self.fault
 
     def forget(self) -> None:
         self._steps.append("idle-note forgotten")
+        self._refuse()
         self.build_id = None
 
     def write(self, build_id: int, systems: Systems) -> None:
         self._steps.append("idle-note")
+        self._refuse()
         self.build_id = build_id
         self.systems = systems
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.rival_activation import restore_profile
 from agent.application.act.specialisation import what_is_noted
+from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.confirm import action_back
 from agent.application.confirm.denial import held_as
 from agent.application.confirm.roll_back import roll_back
@@ -180,9 +181,11 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
             return await _close_roll_back(run, marks.rolled_back, marks.confirmed)
         case Step.REPAIR if marks.pending:
             await restore_profile(run.ports, marks.pending)
+            await _restore_default(run.ports, marks.pending)
             await forget(run.ports)
             return _close_forgotten(run, marks.pending, row)
         case Step.FORGET if marks.pending:
+            await _restore_default(run.ports, marks.pending)
             await forget(run.ports)
             return _close_forgotten(run, marks.pending, row)
         case _:
@@ -192,6 +195,13 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
             await run.ports.systemd.disarm()
             return _take_by_row(run, step, row)
     return True
+
+
+async def _restore_default(ports: Ports, toplevel: StorePath) -> None:
+    """Let the next boot not be of a system that is forgotten unproven: somebody has left it."""
+    confirmed = ports.marks.read().confirmed
+    if confirmed not in (None, toplevel) and ports.host.systems().profile == confirmed:
+        await make_confirmed_default(ports, confirmed, before=toplevel)
 
 
 def _take_by_row(run: Run, step: Step, row: RunRecord) -> bool:

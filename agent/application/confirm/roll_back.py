@@ -10,12 +10,13 @@ from agent.application import events
 from agent.application.act.own_activation import disown, invocation_noted, make_way
 from agent.application.act.rival_activation import keep_profile, spare
 from agent.application.act.specialisation import what_ran
+from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.denial import deny_if_broken, held_as, standing_of
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.report import error_fields
 from agent.application.watch.observe import find_inhibitors
 from agent.domain.activation import is_busy, is_inhibited
-from agent.domain.errors import HostError, JournalError, Kind
+from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
@@ -145,6 +146,8 @@ async def _leave_to_another(run: Run, back: _Back) -> None:
     run.record = replace(run.record, target=systems.running)
     if systems.profile in run.ports.host.equivalents(back.failed):
         await _activate(run, back)
+    elif systems.profile == back.target:
+        await make_confirmed_default(run.ports, back.target, before=back.failed)
 
 
 def _write_down(
@@ -337,8 +340,21 @@ async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action
             break
         disown(run)
         await make_way(run, run.record, failed)
+        _require_not_left(run, failed, action)
         ended = await _switch_now(run, target, action)
     return ended
+
+
+def _require_not_left(run: Run, failed: StorePath, action: Action) -> None:
+    """Leave what the other activation has brought here to the next run, which keeps it."""
+    ports = run.ports
+    confirmed = ports.marks.read().confirmed
+    if action is Action.BOOT or confirmed is None or not _is_left_already(run, failed, confirmed):
+        return
+    raise ActivationError(
+        Kind.ACTIVATION_BUSY,
+        f"another activation has brought {ports.host.systems().running} here in the meantime",
+    )
 
 
 async def _switch_now(run: Run, target: StorePath, action: Action) -> ActivationExit:

@@ -40,6 +40,9 @@ _COMMANDS: Final = {
     "upgrade": "Bring this host, or home, to Hydra's newest good build, once.",
 }
 
+_MANUAL: Final = frozenset({"allow", "deny", "pause", "reboot", "resume", "rollback"})
+"""Short ones, which share a module; each of the others has one of its name."""
+
 _STANDARD_ERROR: Final = 2
 
 
@@ -54,7 +57,11 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"agent.cli.{cmd_name.replace('-', '_')}").command
+        name = cmd_name.replace("-", "_")
+        if cmd_name in _MANUAL:
+            command = getattr(importlib.import_module("agent.cli.manual"), name)
+        else:
+            command = importlib.import_module(f"agent.cli.{name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - our own modules
         return command
 

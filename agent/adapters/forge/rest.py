@@ -20,7 +20,6 @@ from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
-    from types import TracebackType
 
     from agent.adapters.forge.transport import Answer, Transport
 
@@ -95,12 +94,7 @@ class RestForge(Forge, ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._transport.aclose()
 
     @abstractmethod

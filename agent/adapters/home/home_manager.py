@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from agent.adapters.nix.commands import NIX
 from agent.adapters.nix.environment import confinement
-from agent.adapters.nix.source_faults import hint_for, unreachable_source
+from agent.adapters.nix.source_faults import build_fault
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import HostError, Kind, NixError
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from agent.domain.origin import UrlPrefix
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
-
-_TOLD = 5
-"""How many of the last lines of a failed build an error tells."""
 
 
 class HomeManagerCommand(NixosRebuild):
@@ -81,12 +78,7 @@ class HomeManagerCommand(NixosRebuild):
             message = f"nix build took longer than {self._build_deadline:g} s"
             raise NixError(Kind.NIX_TIMEOUT, message)
         if done.returncode != 0:
-            said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_TOLD:]
-            raise NixError(
-                Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
-                f"nix build of {host} of {flake} ended with {done.returncode}: " + " ".join(said),
-                hint=hint_for(done.tail),
-            )
+            raise build_fault(f"nix build of {host} of {flake}", done)
         return self._built(done.stdout)
 
     @override

@@ -14,8 +14,6 @@ from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import parse_locked_flake_reference
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import httpx
 
     from agent.adapters.http.retries import Retries
@@ -66,12 +64,7 @@ class HydraClient(Hydra):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.nix.environment import confinement, with_nix_config
-from agent.adapters.nix.source_faults import hint_for, unreachable_source
+from agent.adapters.nix.source_faults import build_fault
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state_dir import state_fault
 from agent.application.ports import ActivationExit, NixosRebuild
@@ -50,8 +50,6 @@ _SUBSTITUTE: Final = "substitute = true"
 _MOST_HEARD: Final = 100
 """How many lines that decide about an activation are kept, if its output is long."""
 _PREFIX: Final = "nixos-rebuild-"
-_TOLD: Final = 5
-"""How many of the last lines of a failed build an error tells."""
 
 
 class NixosRebuildCommand(NixosRebuild):
@@ -101,13 +99,7 @@ class NixosRebuildCommand(NixosRebuild):
                     hint="is it in `flags`, or is this nixos-rebuild too old?",
                 )
             if done.returncode != 0:
-                said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_TOLD:]
-                raise NixError(
-                    Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
-                    f"nixos-rebuild build of {host} of {flake} ended with {done.returncode}: "
-                    + " ".join(said),
-                    hint=hint_for(done.tail),
-                )
+                raise build_fault(f"nixos-rebuild build of {host} of {flake}", done)
             return self._result(cwd)
 
     @override

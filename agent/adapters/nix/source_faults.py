@@ -17,9 +17,15 @@ import re
 from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.errors import Kind, NixError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from agent.adapters.process import Completed
+
+_BUILD_LINES: Final = 5
+"""How many of the last lines of a failed build an error has."""
 _MAX_WORDS: Final = 1000
 _MAX_BODY: Final = 300
 SERVER_ERROR: Final = r"(?:408|429|5\d\d)"
@@ -122,6 +128,16 @@ def hint_for(text: str) -> str:
         if pattern.search(text):
             return with_tokens if has_tokens else without
     return ""
+
+
+def build_fault(what: str, done: Completed) -> NixError:
+    """Return why `what`, a build that evaluates a flake before, has failed."""
+    said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_BUILD_LINES:]
+    return NixError(
+        Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
+        f"{what} ended with {done.returncode}: {' '.join(said)}",
+        hint=hint_for(done.tail),
+    )
 
 
 def complaint(text: str) -> str:

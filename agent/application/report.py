@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ from agent.domain.errors import AgentError, ExitCode
 from agent.domain.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from agent.application.ports import Clock, Fetched
+    from agent.application.ports import Fetched
     from agent.domain.candidate import Candidate
     from agent.domain.gates import Judgement
     from agent.domain.policy import Action
@@ -36,7 +35,7 @@ class Report:
     candidate: Candidate | None = None
     systems: Systems | None = None
     gates: list[Judgement] = field(default_factory=list)
-    durations: dict[str, float] = field(default_factory=dict)
+    durations: Mapping[str, float] = field(default_factory=dict)
     fetched: Fetched | None = None
     error: AgentError | None = None
     is_overdue: bool = False
@@ -52,16 +51,6 @@ class Report:
         if self.error is not None:
             return self.error.exit_code
         return _EXIT_CODES.get(self.outcome or Outcome.FAILED, ExitCode.DONE)
-
-    @contextmanager
-    def step(self, name: str, clock: Clock) -> Iterator[None]:
-        """Add the time of a `with` block to the step's duration."""
-        began = clock.elapsed()
-        try:
-            yield
-        finally:
-            spent = self.durations.get(name, 0.0) + clock.elapsed() - began
-            self.durations[name] = round(spent, 3)
 
     def fields(self) -> dict[str, object]:
         """Return the fields of the `run.finished` event."""

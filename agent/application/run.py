@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.durations import Durations
 from agent.application.ports import RunRecord
 from agent.application.report import Report, error_fields
 from agent.domain.decide import Hold
@@ -24,6 +25,7 @@ from agent.domain.systems import Systems
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from agent.application.ports import Ports
     from agent.domain.gates import Gate
@@ -71,6 +73,11 @@ class Run:
     settings: RunSettings
     report: Report
     record: RunRecord
+    durations: Durations
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Add the time of a `with` block to the duration of a step of the run."""
+        return self.durations.step(name, self.ports.clock)
 
     def note(self, outcome: Outcome, **changes: object) -> None:
         """Commit a phase; it is on disk when this returns.
@@ -104,7 +111,7 @@ def begin(ports: Ports, policy: Policy, settings: RunSettings) -> Run:
         job=policy.job.key,
         outcome=Outcome.FAILED,
     )
-    return Run(ports, policy, settings, Report(), record)
+    return Run(ports, policy, settings, Report(), record, Durations())
 
 
 async def carry_out(run: Run, body: Callable[[Run], Awaitable[None]]) -> Report:
@@ -120,7 +127,7 @@ async def carry_out(run: Run, body: Callable[[Run], Awaitable[None]]) -> Report:
         dry_run=run.settings.dry_run,
     )
     try:
-        with run.report.step("total", ports.clock):
+        with run.step("total"):
             await body(run)
     except AgentError as error:
         fail(run, error)
@@ -174,6 +181,7 @@ def _crash(run: Run, error: Exception) -> None:
 def _finish(run: Run) -> None:
     """Record a run that was notable, and tell the summary, whatever goes wrong here."""
     report = run.report
+    report.durations = run.durations.seconds
     _look_again(run)
     try:
         _record(run)

@@ -7,12 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
-from agent.application.act.perform import perform, verify
+from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.reboot import Held, cancel_announced, reboot, wake
 from agent.application.act.recover import recover_all, require_readable
+from agent.application.bring import bring
 from agent.application.confirm.await_confirmation import await_decision
 from agent.application.report import Report, error_fields
+from agent.application.row import row_of
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
+from agent.application.verify import verify
 from agent.application.watch.ask_gates import ask_gates, forget_what_is_gone, may_fetch_first
 from agent.application.watch.durations import (
     forget_all_silence,
@@ -42,7 +45,6 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import Obstacle
 from agent.domain.recovery import Step
-from agent.domain.request import Request
 from agent.domain.retry import MEMORY, wait_before_retry
 from agent.domain.systems import Systems
 from agent.domain.window import place_of
@@ -50,7 +52,7 @@ from agent.domain.window import place_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from agent.application.ports import Ports
+    from agent.application.ports import Ports, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
@@ -170,9 +172,8 @@ async def _take_turns(run: Run) -> None:
         if run.report.outcome is Outcome.REBOOTING:
             return  # back to the confirmed system
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
-        durations = run.report.durations
         fresh = begin(run.ports, run.policy, run.settings)
-        run.report, run.record = replace(fresh.report, durations=durations), fresh.record
+        run.report, run.record = fresh.report, fresh.record
     raise ActivationError(Kind.ACTIVATION_BUSY, "somebody else goes on upgrading this host")
 
 
@@ -278,7 +279,7 @@ def _leave_idle_note(run: Run, found: Found) -> None:
 async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
     """Return what Hydra has, how the host was then, and what is to be done about it."""
     ports, policy, report = run.ports, run.policy, run.report
-    with report.step("observe", ports.clock):
+    with run.step("observe"):
         report.systems = ports.host.systems()
         found = await find_candidate(ports.hydra, ports.host, policy, run.settings.store_dir)
         candidate = found.candidate
@@ -312,7 +313,7 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
 
 async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
     ports, report = run.ports, run.report
-    with report.step("gates", ports.clock):
+    with run.step("gates"):
         judgements = await ask_gates(run, found.candidate, every=False)
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held and not may_fetch_first(run, found.candidate, held):
@@ -323,17 +324,50 @@ async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
     staged = ports.marks.read().staged
     if staged is not None:
         await cancel_announced(ports, staged, "a newer build has come")
-    request = Request(
-        candidate=found.candidate,
-        action=run.policy.action,
-        reasons=tuple(f"{told.gate}: {told.reason}" for told in judgements),
-        running=seen.running,
-        profile=seen.profile,
-    )
-    pending = await perform(run, request.serialise())
-    if report.outcome is Outcome.HELD:
-        await _come_again(run, report.reasons[0][0])
-    return pending
+    try:
+        answer, report.fetched = await bring(
+            run, found.candidate, seen, judgements, report.decision or ""
+        )
+    finally:
+        run.record = _row_now(run)
+    return await _go_on(run, found.candidate, answer)
+
+
+async def _go_on(
+    run: Run, candidate: Candidate, answer: Activated | NotBegun | Failed
+) -> StorePath | None:
+    """Report what came of an upgrade, and reboot where it is to be completed by that now."""
+    report = run.report
+    report.action, report.reasons = answer.action, answer.reasons
+    match answer:
+        case NotBegun():
+            report.decision, report.outcome = Hold.name, Outcome.HELD
+            await _come_again(run, answer.reasons[0][0])
+        case Failed():
+            report.outcome = answer.outcome
+            report.is_recorded_elsewhere = answer.is_recorded_elsewhere
+            if answer.fault is not None:
+                run.record = replace(run.record, fault=answer.fault)
+            raise answer.error
+        case Activated():
+            report.outcome, report.error = answer.outcome, answer.error
+            report.is_recorded_elsewhere = answer.is_recorded_elsewhere
+            if answer.reboot:
+                seen = run.ports.host.systems()
+                await reboot(run, answer.toplevel, answer.reboot, candidate, seen)
+            if report.outcome is Outcome.PENDING:
+                return answer.toplevel
+        case _:
+            assert_never(answer)
+    return None
+
+
+def _row_now(run: Run) -> RunRecord:
+    """Return the run's row as the part that changes the host has left it."""
+    try:
+        return row_of(run.ports.journal, run.settings.run_id) or run.record
+    except JournalError:
+        return run.record
 
 
 async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) -> None:
@@ -370,10 +404,10 @@ async def _rehearse(run: Run) -> None:
     ports, report = run.ports, run.report
     require_readable(ports.marks.read())
     found, _, decision = await _observe_and_decide(run)
-    with report.step("gates", ports.clock):
+    with run.step("gates"):
         report.gates = await ask_gates(run, found.candidate, every=True)
     if isinstance(decision, Upgrade):
-        await verify(ports, run.policy, found.candidate, report)
+        await verify(run, found.candidate)
     if isinstance(decision, Hold):
         report.reasons = decision.reasons
     elif held := held_by(decision, report.gates):

@@ -11,6 +11,7 @@
     ├── JournalError       the history file
     ├── ForgeError         the forge: its transport, its answers, what it refuses
     ├── NotifyError        services that messages go through
+    ├── RequestError       what one part of the agent asks of the other
     └── LockedError        another agent is at work
 
 The class says where a fault lies; its `Kind` says what it is. A kind is stable: logs, metrics and
@@ -297,6 +298,17 @@ class Kind(StrEnum):
     JOURNAL_TOO_NEW = _kind(_C.FAILED, "a newer agent wrote the history file")
     LOCKED = _kind(_C.HELD, "another agent is at work")
 
+    # What one part of the agent asks of the other
+    REQUEST_MALFORMED = _kind(_C.FAILED, "a request inside the agent is not well-formed")
+    REQUEST_TOO_LARGE = _kind(_C.FAILED, "a request inside the agent is too large")
+    REQUEST_MISDIRECTED = _kind(_C.FAILED, "a request inside the agent is for another host or job")
+    REQUEST_EXPIRED = _kind(_C.HELD, "a request inside the agent is not valid any more")
+    REQUEST_FROM_FUTURE = _kind(_C.HELD, "a request inside the agent is of a time yet to come")
+    REQUEST_REPLAYED = _kind(_C.FAILED, "a request inside the agent was carried out before")
+    REQUEST_UNFETCHED = _kind(
+        _C.FAILED, "a request inside the agent is to activate what its run has not fetched"
+    )
+
     # The forge
     FORGE_UNREACHABLE = _kind(
         _C.UNREACHABLE, "no connection to the forge, or one that broke", _SOON
@@ -429,6 +441,10 @@ class JournalError(AgentError):
 
 class LockedError(AgentError):
     """Another agent holds the lock."""
+
+
+class RequestError(AgentError):
+    """A request is refused, and nothing is changed."""
 
 
 class ForgeError(AgentError):

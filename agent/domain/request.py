@@ -1,113 +1,256 @@
-"""The one value that crosses from the part that talks to the world to the part that acts.
+"""The requests that the part which talks to the world makes of the part which changes the host.
 
-It travels as text and is checked again on arrival, so that the two parts may later be two
-processes with different rights.
+They travel as text and are checked on arrival as if they came from a stranger, so that the two
+parts can be two processes with different rights. A `Fetch` comes first. What it has brought is
+activated once an `Activate` of the same run says so, which is valid for minutes, and once.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.domain.candidate import Candidate
+from agent.domain.errors import HydraError, Kind, RequestError
 from agent.domain.flake_reference import parse_locked_flake_reference
+from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.job import Job
 from agent.domain.policy import Action
-from agent.domain.store_path import StorePath, parse_store_path
+from agent.domain.strict_json import Fields, MalformedError, read_object, write_object
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.domain.store_path import StorePath
+
+VERSION: Final = 1
+VALID_FOR: Final = timedelta(minutes=5)
+"""How long a request is valid: what was asked before it is as old at most when it is acted on."""
+LARGEST: Final = 256 * 1024
+"""Bytes of a request."""
+_AHEAD: Final = timedelta(seconds=30)
+"""How far a clock may be set back after a request was made."""
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Please bring `candidate` to this host by `action`; `reasons` say what led to it.
+class Envelope:
+    """Which run has made a request, for which host, and when."""
+
+    run_id: str
+    host: str
+    issued_at: datetime
+
+    def require_valid(self, host: str, now: datetime) -> None:
+        """Make sure that the request is for this host, and for now.
+
+        Raises:
+            RequestError: REQUEST_MISDIRECTED, REQUEST_FROM_FUTURE, REQUEST_EXPIRED.
+        """
+        if self.host != host:
+            raise RequestError(
+                Kind.REQUEST_MISDIRECTED, f"a request for the host {self.host!r}; this is {host!r}"
+            )
+        if self.issued_at > now + _AHEAD:
+            raise RequestError(
+                Kind.REQUEST_FROM_FUTURE,
+                f"a request made at {self.issued_at.isoformat()}, and it is {now.isoformat()}",
+                hint="was the clock set back? the next run makes a new one",
+            )
+        if now > self.issued_at + VALID_FOR:
+            raise RequestError(
+                Kind.REQUEST_EXPIRED,
+                f"a request made at {self.issued_at.isoformat()} is valid for"
+                f" {VALID_FOR.total_seconds():g} s only, and it is {now.isoformat()}",
+                hint="the next run asks everything again",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Please verify `candidate`, and bring it into the store; the host stays as it is."""
+
+    envelope: Envelope
+    candidate: Candidate
+    action: Action
+    """What it is fetched for."""
+    decision: str
+    started_at: datetime
+    """When the run began."""
+    ignored: tuple[IgnoredGate, ...] = ()
+
+    def serialise(self) -> str:
+        """Return the request as one line of JSON."""
+        return _write(
+            "fetch",
+            self.envelope,
+            {
+                "candidate": _candidate_fields(self.candidate),
+                "action": self.action,
+                "decision": self.decision,
+                "started_at": self.started_at.isoformat(),
+                "ignored": self.ignored,
+            },
+        )
+
+    @classmethod
+    def parse(cls, text: str, *, store_dir: str) -> Fetch:
+        """Return the request that `text` carries.
+
+        Raises:
+            RequestError: REQUEST_MALFORMED, REQUEST_TOO_LARGE.
+        """
+
+        def read(envelope: Envelope, fields: Fields) -> Fetch:
+            return cls(
+                envelope=envelope,
+                candidate=_candidate(fields.object("candidate"), store_dir),
+                action=Action(fields.text("action")),
+                decision=fields.text("decision"),
+                started_at=fields.instant("started_at"),
+                ignored=_ignored(fields),
+            )
+
+        return _read("fetch", text, read)
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Please activate what the same run has fetched: the gates were asked again since.
 
     `running` and `profile` are the host's systems that this was decided on, None where unknown.
     """
 
+    envelope: Envelope
     candidate: Candidate
+    toplevel: StorePath
+    """What was fetched or built; without a proof it may be another path than the candidate's."""
     action: Action
     reasons: tuple[str, ...]
+    """What led to it."""
     running: StorePath | None
     profile: StorePath | None
+    baseline: str
+    """`Baseline.serialise()`: how things were just before."""
+    ignored: tuple[IgnoredGate, ...] = ()
 
     def serialise(self) -> str:
         """Return the request as one line of JSON."""
-        found = self.candidate
-        job = found.job
-        return json.dumps(
+        return _write(
+            "activate",
+            self.envelope,
             {
-                "instance": job.instance,
-                "project": job.project,
-                "jobset": job.jobset,
-                "job": job.name,
-                "build_id": found.build_id,
-                "eval_id": found.eval_id,
-                "flake": found.flake,
-                "toplevel": found.toplevel,
-                "system": found.system,
-                "finished_at": found.finished_at and found.finished_at.isoformat(),
+                "candidate": _candidate_fields(self.candidate),
+                "toplevel": self.toplevel,
                 "action": self.action,
-                "reasons": list(self.reasons),
+                "reasons": self.reasons,
                 "running": self.running,
                 "profile": self.profile,
-            }
+                "baseline": self.baseline,
+                "ignored": self.ignored,
+            },
         )
 
     @classmethod
-    def parse(cls, text: str, *, store_dir: str) -> Request:
-        """Return the request that `text` carries, checked as if it came from a stranger.
+    def parse(cls, text: str, *, store_dir: str) -> Activate:
+        """Return the request that `text` carries.
 
         Raises:
-            ValueError: when a part is missing, of a wrong type, or fails its own check
-                (`HydraError` for the flake reference).
+            RequestError: REQUEST_MALFORMED, REQUEST_TOO_LARGE.
         """
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError("a request is a JSON object")
-        toplevel = parse_store_path(fields.get("toplevel"), store_dir)
-        if toplevel is None:
-            raise ValueError("the request names no store path")
-        flake = _optional(fields, "flake", str)
-        finished_at = _optional(fields, "finished_at", str)
-        reasons = _required(fields, "reasons", list)
-        if not all(isinstance(reason, str) for reason in reasons):
-            raise ValueError("the request's reasons are not text")
-        return cls(
-            candidate=Candidate(
-                job=Job(
-                    instance=_required(fields, "instance", str),
-                    project=_required(fields, "project", str),
-                    jobset=_required(fields, "jobset", str),
-                    name=_required(fields, "job", str),
-                ),
-                build_id=_required(fields, "build_id", int),
-                toplevel=toplevel,
-                system=_required(fields, "system", str),
-                finished_at=None if finished_at is None else datetime.fromisoformat(finished_at),
-                eval_id=_optional(fields, "eval_id", int),
-                flake=None if flake is None else parse_locked_flake_reference(flake),
-            ),
-            action=Action(_required(fields, "action", str)),
-            reasons=tuple(reasons),
-            running=parse_store_path(_optional(fields, "running", str), store_dir),
-            profile=parse_store_path(_optional(fields, "profile", str), store_dir),
+
+        def read(envelope: Envelope, fields: Fields) -> Activate:
+            return cls(
+                envelope=envelope,
+                candidate=_candidate(fields.object("candidate"), store_dir),
+                toplevel=fields.store_path("toplevel", store_dir),
+                action=Action(fields.text("action")),
+                reasons=fields.texts("reasons"),
+                running=fields.store_path_or_none("running", store_dir),
+                profile=fields.store_path_or_none("profile", store_dir),
+                baseline=fields.text("baseline"),
+                ignored=_ignored(fields),
+            )
+
+        return _read("activate", text, read)
+
+
+def _write(kind: str, envelope: Envelope, body: Mapping[str, object]) -> str:
+    return write_object(
+        {
+            "version": VERSION,
+            "kind": kind,
+            "run_id": envelope.run_id,
+            "host": envelope.host,
+            "issued_at": envelope.issued_at.isoformat(),
+            **body,
+        }
+    )
+
+
+def _read(kind: str, text: str, read: Callable[[Envelope, Fields], _T]) -> _T:
+    """Return what `read` makes of the fields of a request; none may be left over."""
+    if len(text) > LARGEST:
+        raise RequestError(
+            Kind.REQUEST_TOO_LARGE, f"a request of {len(text)} characters; {LARGEST} are allowed"
         )
+    try:
+        fields = read_object(text)
+        if (version := fields.number("version")) != VERSION:
+            raise MalformedError(f"version {version} is not {VERSION}")
+        if (named := fields.text("kind")) != kind:
+            raise MalformedError(f"its kind is {named[:40]!r} and not {kind!r}")
+        envelope = Envelope(
+            run_id=fields.text("run_id"),
+            host=fields.text("host"),
+            issued_at=fields.instant("issued_at"),
+        )
+        request = read(envelope, fields)
+        fields.end()
+    except (ValueError, HydraError) as error:
+        raise RequestError(
+            Kind.REQUEST_MALFORMED, f"what should be a request to {kind} is none: {error}"
+        ) from error
+    return request
 
 
-def _optional(fields: dict[str, object], name: str, kind: type[_T]) -> _T | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"the request's {name} is not {kind.__name__}")
-    return value
+def _candidate_fields(candidate: Candidate) -> dict[str, object]:
+    job = candidate.job
+    return {
+        "instance": job.instance,
+        "project": job.project,
+        "jobset": job.jobset,
+        "job": job.name,
+        "build_id": candidate.build_id,
+        "eval_id": candidate.eval_id,
+        "flake": candidate.flake,
+        "toplevel": candidate.toplevel,
+        "system": candidate.system,
+        "finished_at": candidate.finished_at and candidate.finished_at.isoformat(),
+    }
 
 
-def _required(fields: dict[str, object], name: str, kind: type[_T]) -> _T:
-    value = _optional(fields, name, kind)
-    if value is None:
-        raise ValueError(f"the request has no {name}")
-    return value
+def _candidate(fields: Fields, store_dir: str) -> Candidate:
+    flake = fields.text_or_none("flake")
+    candidate = Candidate(
+        job=Job(
+            instance=fields.text("instance"),
+            project=fields.text("project"),
+            jobset=fields.text("jobset"),
+            name=fields.text("job"),
+        ),
+        build_id=fields.number("build_id"),
+        toplevel=fields.store_path("toplevel", store_dir),
+        system=fields.text("system"),
+        finished_at=fields.instant_or_none("finished_at"),
+        eval_id=fields.number_or_none("eval_id"),
+        flake=None if flake is None else parse_locked_flake_reference(flake),
+    )
+    fields.end()
+    return candidate
+
+
+def _ignored(fields: Fields) -> tuple[IgnoredGate, ...]:
+    rows = fields.rows("ignored", len(IgnoredGate._fields))
+    return tuple(IgnoredGate(*row) for row in rows)

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from agent.application.history import run_fields, take_history
-from agent.application.ports import IgnoredGate, RunRecord
+from agent.application.ports import RunRecord
 from agent.domain.errors import JournalError, Kind
+from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import JOB, NEW, OLD

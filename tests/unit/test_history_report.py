@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from agent.application.history import History
-from agent.application.ports import IgnoredGate
 from agent.cli.render.history import for_person
+from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import NEW, OLD, OTHER

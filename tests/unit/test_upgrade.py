@@ -599,7 +599,7 @@ def test_what_a_person_tries_past_the_gate_and_breaks_is_no_measure(misled):
 
 
 def test_a_gate_that_was_open_anyhow_sets_no_measure(world):
-    world.journal.record(an_arrival(1, OLD))
+    world.journal.record(an_arrival(1, OLD, run_id="earlier"))
     asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "to be sure"}
     assert world.carry_out(upgrade, **asked).outcome is Outcome.CONFIRMED
     assert not world.last_row().sets_measure

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.application.ports import IgnoredGate, RunRecord
+from agent.application.ports import RunRecord
+from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial, Fault
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan

@@ -32,7 +32,7 @@ async def clean_boot_once(run: Run) -> bool:
     if toplevel is None or running is None or not _remembers(ports, running):
         return False
     before = ports.host.free_space().boot
-    with run.report.step("loader", ports.clock):
+    with run.step("loader"):
         try:
             ended = await ports.systemd.activate(toplevel, Action.BOOT)
         except HostError as error:

@@ -4,46 +4,56 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.row import try_commit
 from agent.domain.activation_unit import NOT_BEGUN, ActivationSeen, is_ours
 from agent.domain.errors import ActivationError, Kind
-from agent.domain.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.application.ports import RunRecord
+    from agent.application.ports import Ports, RunRecord
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
 
 
-@asynccontextmanager
-async def invocation_noted(run: Run, toplevel: StorePath) -> AsyncIterator[None]:
-    """Write the InvocationID of the activation of `toplevel` into the row, once it has begun.
+class Invocation:
+    """The activation that a row is about, as systemd knows it; `row` says which it is."""
 
-    Nothing that goes wrong with that ends the activation.
-    """
+    def __init__(self, ports: Ports, row: RunRecord) -> None:
+        self._ports = ports
+        self.row = row
 
-    async def note() -> None:
-        paths = run.ports.host.equivalents(toplevel)
-        invocation = await run.ports.systemd.begun(paths)
-        run.try_note(Outcome(run.record.outcome), invocation=invocation)
+    @asynccontextmanager
+    async def noted(self, toplevel: StorePath) -> AsyncIterator[None]:
+        """Write the InvocationID of the activation of `toplevel` into the row, once it has begun.
 
-    task = asyncio.create_task(note())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        Nothing that goes wrong with that ends the activation.
+        """
 
+        async def note() -> None:
+            paths = self._ports.host.equivalents(toplevel)
+            self._note(await self._ports.systemd.begun(paths))
 
-def disown(run: Run) -> None:
-    """Note that the activation was refused: what was seen in its place is another's."""
-    run.try_note(Outcome(run.record.outcome), invocation=NOT_BEGUN)
+        task = asyncio.create_task(note())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def disown(self) -> None:
+        """Note that the activation was refused: what was seen in its place is another's."""
+        self._note(NOT_BEGUN)
+
+    def _note(self, invocation: str) -> None:
+        self.row = replace(self.row, invocation=invocation)
+        try_commit(self._ports.journal, self._ports.sink, self.row)
 
 
 def is_own(run: Run, row: RunRecord, toplevel: StorePath, seen: ActivationSeen) -> bool:

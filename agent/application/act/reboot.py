@@ -203,7 +203,7 @@ async def _prepare(run: Run, toplevel: StorePath) -> None:
     if run.record.baseline is not None:
         return
     ports, systems = run.ports, run.ports.host.systems()
-    with run.report.step("baseline", ports.clock):
+    with run.step("baseline"):
         baseline = await take_baseline(ports, run.policy)
     run.record = replace(
         run.record,

@@ -50,7 +50,7 @@ async def recover_all(run: Run) -> Step:
         AgentError: a step failed; the next run begins with it.
     """
     step = Step.NOTHING
-    with run.report.step("recover", run.ports.clock):
+    with run.step("recover"):
         is_writable = True
         for _ in range(_MOST_STEPS):
             row = _row_under_way(run) if is_writable else None

@@ -45,6 +45,17 @@ def as_specialised(ports: Ports, toplevel: StorePath, name: str | None) -> Store
     return toplevel if name is None else ports.host.specialisations(toplevel).get(name)
 
 
+def specialisation_of(run: Run, toplevel: StorePath) -> str | None:
+    """Return which specialisation of a system is to run; None for the system as such."""
+    name = wanted_specialisation(run)
+    return name if name in run.ports.host.specialisations(toplevel) else None
+
+
+def as_it_runs(run: Run, toplevel: StorePath) -> StorePath:
+    """Return what of a system is to run: itself, or its specialisation of the wanted name."""
+    return as_specialised(run.ports, toplevel, specialisation_of(run, toplevel)) or toplevel
+
+
 def ask_specialisation(run: Run, toplevel: StorePath) -> Judgement | None:
     """Return whether a system has the specialisation that is to run; None where none is."""
     name = wanted_specialisation(run)

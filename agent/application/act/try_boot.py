@@ -25,7 +25,7 @@ async def keep_confirmed_default(run: Run, toplevel: StorePath) -> None:
     confirmed = _other_confirmed(run, toplevel)
     loader = confirmed and run.ports.loader.fallback(confirmed)
     if confirmed is not None and loader is not None:
-        with run.report.step("loader", run.ports.clock):
+        with run.step("loader"):
             if not await _make_default(run.ports, confirmed):
                 await _give_up(run, toplevel, loader)
 
@@ -44,7 +44,7 @@ async def try_once(run: Run, toplevel: StorePath) -> bool:
         if ports.loader.default() not in (None, _started(ports, toplevel)):
             await _make_default(ports, toplevel)
         return False
-    with run.report.step("loader", ports.clock):
+    with run.step("loader"):
         is_held = ports.loader.default() == _started(ports, confirmed) or await _make_default(
             ports, confirmed
         )

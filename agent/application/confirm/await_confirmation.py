@@ -70,7 +70,7 @@ async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: boo
         except HostError as error:
             trouble = error.message
             continue
-        with run.report.step("confirm", ports.clock):
+        with run.step("confirm"):
             status = await _ended(run, toplevel) if is_started else _SILENT
         if _is_decided(run, toplevel):
             report_decision(run, toplevel)

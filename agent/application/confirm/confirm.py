@@ -46,7 +46,7 @@ async def confirm_pending(run: Run, toplevel: StorePath, doubt: Reason | None = 
     Raises:
         AgentError: the roll-back did not succeed.
     """
-    with run.report.step("confirm", run.ports.clock):
+    with run.step("confirm"):
         judged = await _heeded(run, toplevel, await _judge(run, toplevel))
         if doubt is not None and judged.verdict is Verdict.HEALTHY:
             judged = Judged(Verdict.INCONCLUSIVE, (doubt,))

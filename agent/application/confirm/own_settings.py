@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.application.run import Run
-    from agent.domain.policy import ConfirmPolicy
+    from agent.domain.policy import ConfirmPolicy, Policy
     from agent.domain.store_path import StorePath
+
+
+def own_policy(run: Run, toplevel: StorePath) -> Policy:
+    """Return the run's policy with what `toplevel` says about its own confirmation.
+
+    Where that cannot be read, the run's own settings stay in force.
+    """
+    special = as_specialised(run.ports, toplevel, wanted_specialisation(run)) or toplevel
+    theirs = run.ports.system_settings.confirm_of(special)
+    return replace(run.policy, confirm=theirs or run.policy.confirm)
 
 
 @contextmanager
@@ -23,9 +33,7 @@ def judged_by_its_own(run: Run, toplevel: StorePath) -> Iterator[ConfirmPolicy]:
     Where that cannot be read, the run's own settings stay in force.
     """
     before = run.policy
-    special = as_specialised(run.ports, toplevel, wanted_specialisation(run)) or toplevel
-    theirs = run.ports.system_settings.confirm_of(special)
-    run.policy = replace(before, confirm=theirs or before.confirm)
+    run.policy = own_policy(run, toplevel)
     try:
         yield before.confirm
     finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.own_activation import disown, invocation_noted, make_way
+from agent.application.act.own_activation import Invocation, make_way
 from agent.application.act.rival_activation import keep_profile, spare
 from agent.application.act.specialisation import what_ran
 from agent.application.act.try_boot import make_confirmed_default
@@ -217,7 +217,7 @@ async def _stage_back(run: Run, back: _Back) -> bool:
         HostError: the profile cannot be set, or its installer not be started.
     """
     ports = run.ports
-    with run.report.step("roll-back", ports.clock):
+    with run.step("roll-back"):
         await ports.profile.set(back.target)
         await _make_room(run, back.failed)
         ended = await _switch(run, back.failed, back.target, Action.BOOT)
@@ -267,7 +267,7 @@ async def _activate(run: Run, back: _Back) -> str:
         HostError: ROLL_BACK_FAILED.
     """
     ports, failed, target, action = run.ports, back.failed, back.target, back.action
-    with run.report.step("roll-back", ports.clock):
+    with run.step("roll-back"):
         if action.moves_profile:
             await _set_profile(run, back)
             await _make_room(run, failed)
@@ -338,7 +338,9 @@ async def _switch(run: Run, failed: StorePath, target: StorePath, action: Action
     for _ in range(_ATTEMPTS - 1):
         if not is_busy(ended.returncode, ended.tail):
             break
-        disown(run)
+        invocation = Invocation(run.ports, run.record)
+        invocation.disown()
+        run.record = invocation.row
         await make_way(run, run.record, failed)
         _require_not_left(run, failed, action)
         ended = await _switch_now(run, target, action)
@@ -358,8 +360,11 @@ def _require_not_left(run: Run, failed: StorePath, action: Action) -> None:
 
 
 async def _switch_now(run: Run, target: StorePath, action: Action) -> ActivationExit:
-    async with invocation_noted(run, target):
-        return await run.ports.systemd.activate(target, action)
+    invocation = Invocation(run.ports, run.record)
+    async with invocation.noted(target):
+        ended = await run.ports.systemd.activate(target, action)
+    run.record = invocation.row
+    return ended
 
 
 def _has_booted(ports: Ports, toplevel: StorePath) -> bool:

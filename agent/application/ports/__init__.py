@@ -8,7 +8,6 @@ from agent.application.ports.hydra import Hydra, Outlook, Pending
 from agent.application.ports.journal import (
     Agenda,
     IdleNote,
-    IgnoredGate,
     Journal,
     RunRecord,
     Sightings,
@@ -36,7 +35,6 @@ __all__ = [
     "Host",
     "Hydra",
     "IdleNote",
-    "IgnoredGate",
     "Journal",
     "Loader",
     "Lock",

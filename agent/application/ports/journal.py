@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from agent.domain.candidate import Candidate
     from agent.domain.decide import History
+    from agent.domain.ignored_gate import IgnoredGate
     from agent.domain.job import Job
     from agent.domain.path_record import Denial, Standing, TakenBuild
     from agent.domain.pause import Pause
@@ -65,18 +66,6 @@ class Agenda(Protocol):
     def note_boot_cleaned(self, toplevel: StorePath) -> None:
         """Remember that the boot partition is cleaned while this system runs."""
         ...
-
-
-class IgnoredGate(NamedTuple):
-    """A gate that held a run, and that a person has passed."""
-
-    gate: str
-    by: str
-    """Who has done so."""
-    because: str
-    """Why, as that person says."""
-    held: str
-    """What the gate said."""
 
 
 @dataclass(frozen=True, slots=True)

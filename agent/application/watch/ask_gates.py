@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from agent.application import events
 from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.specialisation import ask_specialisation
-from agent.application.ports import IgnoredGate
 from agent.application.watch.durations import (
     ClockState,
     ask_clock,
@@ -40,6 +39,7 @@ from agent.domain.gates import (
     judge_suspect,
     judge_window,
 )
+from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.unit_names import CONFIRM_UNIT
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
+_OF_THE_WORLD: Final = frozenset({Gate.HEALTH})
+"""Gates whose facts are not the host's own at a late stage."""
 _ROWS_OF_BOOT_DEFAULTS: Final = 50
 """Newest rows of the history among which a boot default is looked for."""
 
@@ -124,15 +126,23 @@ def may_fetch_first(run: Run, candidate: Candidate, held: Sequence[Judgement]) -
 
 
 async def ask_again(
-    run: Run, stage: Stage, toplevel: StorePath, candidate: Candidate | None
+    run: Run,
+    stage: Stage,
+    toplevel: StorePath,
+    candidate: Candidate | None,
+    *,
+    is_world: bool | None = None,
 ) -> Judgement | None:
     """Return the gate that holds at a late stage, None if `toplevel` may go on.
 
     The gates that take their time are asked first, so that the answers of the others are fresh when
     the effect begins. One that cannot be asked holds: its earlier answer proves nothing any more.
+    `is_world` asks only those that ask the world, or only those whose facts are the host's own.
     """
     asked = Question(run, stage, toplevel, candidate)
     for gate in reversed(_asked_at(stage)):
+        if is_world is not None and is_world is not (gate in _OF_THE_WORLD):
+            continue
         judgement = await _answer(asked, gate, raises=False)
         if judgement is not None and not judgement.is_open:
             run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=judgement.reason)

@@ -1,0 +1,174 @@
+"""Brings the host back to where it was before an activation that failed, as far as it has moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent.application import events
+from agent.application.act.answers import Activated, Failed
+from agent.application.act.recover import forget
+from agent.application.act.rival_activation import await_rival, give_profile_back
+from agent.application.confirm.confirm import report_decision
+from agent.application.confirm.roll_back import roll_back
+from agent.application.report import Report
+from agent.application.row import try_commit
+from agent.domain.activation import fault_of_activation, fault_of_refusal
+from agent.domain.errors import Kind
+from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
+from agent.domain.policy import Action, OnFailure
+
+if TYPE_CHECKING:
+    from agent.application.ports import RunRecord
+    from agent.application.run import Run
+    from agent.domain.activation import ActivationResult
+    from agent.domain.confirmation import Reason
+    from agent.domain.errors import ActivationError
+    from agent.domain.store_path import StorePath
+
+_UNBEGUN = (1, 100)
+"""Exit codes with which switch-to-configuration ends before it touches the services."""
+
+
+async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: ActivationError) -> Failed:
+    """Undo what an activation has changed, as far as it is ours to undo, and say what came of it.
+
+    Raises:
+        AgentError: the host could not be brought back.
+    """
+    if ended.action is Action.DRY_ACTIVATE:
+        if error.kind is Kind.SWITCH_INHIBITED:
+            _commit(run, replace(row, outcome=Outcome.FAILED, previous=None))
+        return Failed(error, action=ended.action)
+    ports, toplevel = run.ports, ended.toplevel
+    if error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
+        await _leave_to_rival(run, row, ended)
+        return Failed(error, action=ended.action)
+    if ended.refusal is not None and ports.loader.default() != toplevel:
+        await _take_back(run, row, ended, error)
+        return Failed(error, action=ended.action)
+    if _is_untouched(ended):
+        await forget(ports)
+        _commit(run, replace(row, outcome=Outcome.FAILED, fault=Fault.SUSPECT))
+        return Failed(error, action=ended.action)
+    cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
+    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
+        # Its services may have begun to migrate their data.
+        _stay(run, row, toplevel, cause, reasons)
+        return Failed(error, action=ended.action)
+    action = _action_back(ended)
+    return await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
+
+
+async def roll_back_staged(
+    run: Run, row: RunRecord, toplevel: StorePath, reason: Reason, error: ActivationError
+) -> Failed:
+    """Undo a system that only waits for its boot, and would not be booted.
+
+    Raises:
+        AgentError: the host could not be brought back.
+    """
+    return await _roll_back(
+        run, row, toplevel, Action.BOOT, error, cause=Fault.SUSPECT, reasons=(reason,)
+    )
+
+
+def decided_elsewhere(run: Run, row: RunRecord, toplevel: StorePath, action: Action) -> Activated:
+    """Return what somebody else has decided about the system that was just activated."""
+    aside = replace(run, record=row, report=Report())
+    report_decision(aside, toplevel)
+    said = aside.report
+    return Activated(
+        toplevel,
+        said.outcome or Outcome.HELD,
+        action,
+        reasons=said.reasons,
+        error=said.error,
+        is_recorded_elsewhere=True,
+    )
+
+
+async def _roll_back(
+    run: Run,
+    row: RunRecord,
+    toplevel: StorePath,
+    action: Action,
+    error: ActivationError,
+    *,
+    cause: Fault,
+    reasons: tuple[Reason, ...],
+) -> Failed:
+    aside = replace(run, record=row, report=Report())
+    if not await roll_back(aside, toplevel, action, cause, reasons):
+        report_decision(aside, toplevel)
+    said = aside.report
+    is_back = said.outcome is Outcome.ROLLED_BACK
+    return Failed(
+        error,
+        outcome=Outcome.ROLLED_BACK if is_back else Outcome.FAILED,
+        reasons=said.reasons,
+        is_recorded_elsewhere=said.is_recorded_elsewhere,
+    )
+
+
+def _is_untouched(ended: ActivationResult) -> bool:
+    """Whether the links are where they were, and the activation has not come to the services."""
+    is_unmoved = (ended.after.running, ended.after.profile) == (
+        ended.before.running,
+        ended.before.profile,
+    )
+    is_unbegun = ended.code in _UNBEGUN and not ended.has_begun
+    return is_unmoved and (bool(ended.refused) or is_unbegun)
+
+
+async def _leave_to_rival(run: Run, row: RunRecord, ended: ActivationResult) -> None:
+    """Keep what another activation has brought, and take back what ours has moved before it.
+
+    While the other goes on, nobody knows what it brings: the row stays as it is, and the next run
+    sees what has come of it.
+    """
+    if await await_rival(run, ended) and await give_profile_back(run, ended):
+        await forget(run.ports)
+        _commit(run, replace(row, outcome=Outcome.FAILED))
+
+
+async def _take_back(
+    run: Run, row: RunRecord, ended: ActivationResult, error: ActivationError
+) -> None:
+    """Undo an activation that was refused before it began: nothing but the profile has moved."""
+    if not await give_profile_back(run, ended):
+        return  # the next run tries again
+    await forget(run.ports)
+    fault = fault_of_refusal(error.kind)
+    previous = row.previous if fault else None
+    _commit(run, replace(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
+
+
+def _stay(
+    run: Run,
+    row: RunRecord,
+    toplevel: StorePath,
+    cause: Fault | None,
+    reasons: tuple[Reason, ...],
+) -> None:
+    """Leave a system whose activation failed to a person."""
+    run.ports.sink.emit(
+        events.CONFIRMATION_BROKEN,
+        toplevel=toplevel,
+        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        rolls_back=False,
+    )
+    _commit(run, replace(row, outcome=Outcome.PENDING, fault=cause, reasons=reasons))
+
+
+def _action_back(ended: ActivationResult) -> Action:
+    """Return how to undo: the services are left alone where the activation has not begun."""
+    is_unbegun = not (ended.has_begun or ended.is_running)
+    if ended.action is Action.SWITCH and ended.code == 1 and is_unbegun:
+        return Action.BOOT
+    return ended.action
+
+
+def _commit(run: Run, row: RunRecord) -> None:
+    try_commit(run.ports.journal, run.ports.sink, row)

@@ -1,0 +1,43 @@
+"""Brings a candidate to the host by requests: fetch it, ask the gates again, activate it.
+
+Between the two sides goes nothing but text. Here, in one process, the seam is the same as between
+two: each request is serialised, parsed and judged as if it came from a stranger.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.application.act.activate import activate
+from agent.application.act.answers import Activated, Failed, NotBegun
+from agent.application.act.fetch import fetch
+from agent.application.watch.requests import activate_request, fetch_request
+from agent.domain.gates import Judgement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.application.ports import Fetched
+    from agent.application.run import Run
+    from agent.domain.candidate import Candidate
+    from agent.domain.systems import Systems
+
+
+async def bring(
+    run: Run,
+    candidate: Candidate,
+    seen: Systems,
+    judgements: Sequence[Judgement],
+    decision: str,
+) -> tuple[Activated | NotBegun | Failed, Fetched | None]:
+    """Bring a candidate to the host that was `seen`; return what came of it, and what was fetched.
+
+    `judgements` are what the gates said before.
+    """
+    ready = await fetch(run, fetch_request(run, candidate, decision).serialise())
+    if isinstance(ready, Failed):
+        return ready, ready.fetched
+    request = await activate_request(run, candidate, ready.toplevel, seen, judgements)
+    if isinstance(request, Judgement):
+        return NotBegun(((request.gate, request.reason),)), ready.fetched
+    return await activate(run, request.serialise()), ready.fetched

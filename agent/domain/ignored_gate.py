@@ -1,0 +1,17 @@
+"""A gate that held a run, and that a person has let it pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class IgnoredGate(NamedTuple):
+    """What a gate said, and who has ignored it, and why."""
+
+    gate: str
+    by: str
+    """Who has done so."""
+    because: str
+    """Why, as that person says."""
+    held: str
+    """What the gate said."""

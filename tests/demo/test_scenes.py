@@ -3,10 +3,15 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 from shutil import copytree
+from types import SimpleNamespace
 
+import pytest
+
+from agent.demo import stage as of_stage
 from agent.demo.layout import remove_tree
 from agent.demo.scenes import SCENES, play
 from agent.demo.stage import open_stage
+from end_to_end.warm import WarmAgent
 
 
 def fail_activation(stage):
@@ -80,6 +85,22 @@ class Saved:
         self._stage.host.mend()
 
 
+@pytest.fixture
+def warm_agent(monkeypatch):
+    """Have each run of the agent be one that need not load it first."""
+    with WarmAgent() as warm:
+
+        def watched(argv, *, env, timeout):
+            ended = warm.run(argv[3:], env, timeout)
+            return SimpleNamespace(
+                returncode=ended.returncode, stdout=ended.stdout, tail=ended.stderr
+            )
+
+        monkeypatch.setattr(of_stage, "watch_now", watched)
+        yield
+
+
+@pytest.mark.usefixtures("warm_agent")
 def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
     stages = tmp_path / "stages"
     stages.mkdir()

@@ -436,7 +436,7 @@ def steps_with(nature):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=60, stateful_step_count=30, derandomize=True)
+TestLife.settings = settings(max_examples=30, stateful_step_count=30, derandomize=True)
 
 
 class ManyLives(Life):

@@ -15,6 +15,7 @@ from agent.application import events
 from agent.application.flake_update import events as update_events
 from agent.config.show import schema
 from agent.domain.errors import Kind
+from gates_page import gates_page
 from man_pages import contexts, root
 from options_page import HOME, ROOT, UPDATER, options_page
 from seen_page import seen_page
@@ -113,6 +114,7 @@ PAGES = {
     "commands.md": commands_page,
     "events.md": events_page,
     "errors.md": errors_page,
+    "gates.md": gates_page,
     "nixpkgs.md": seen_page,
 }
 

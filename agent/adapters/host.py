@@ -16,7 +16,7 @@ from typing_extensions import override
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import Host
 from agent.domain.errors import HostError, Kind
-from agent.domain.gates import FreeSpace
+from agent.domain.facts import FreeSpace
 from agent.domain.store_path import StorePath, parse_store_path
 from agent.domain.systems import BootArtifacts, Systems
 from agent.domain.target import NIXOS

@@ -12,7 +12,7 @@ from agent.application.act.activate import activate
 from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.fetch import fetch
 from agent.application.watch.requests import activate_request, fetch_request
-from agent.domain.gates import Judgement
+from agent.domain.gate import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,5 +39,5 @@ async def bring(
         return ready, ready.fetched
     request = await activate_request(run, candidate, ready.toplevel, seen, judgements)
     if isinstance(request, Judgement):
-        return NotBegun(((request.gate, request.reason),)), ready.fetched
+        return NotBegun(((request.gate, request.reason),), held=(request,)), ready.fetched
     return await activate(run, request.serialise()), ready.fetched

@@ -160,10 +160,11 @@ CANARY_DROPPED = _warning(
     check="its name",
     target="what would have been probed",
 )
-CLOCK_OVERDUE = _error(
-    "clock.overdue",
-    "The clock has not been synchronised for longer than `clock.patience`: the run fails.",
-    seconds="for how long, as far as is known",
+GATE_OVERDUE = _error(
+    "gate.overdue",
+    "A gate has held for longer than it may, as `clock` after `clock.patience`: the run fails.",
+    gate="its name",
+    reason="a sentence",
 )
 SILENCE_OVERDUE = _error(
     "hydra.overdue",
@@ -453,7 +454,7 @@ REBOOT_POSTPONED = _info(
     "reboot.postponed",
     "The reboot is needed, and may not be done yet.",
     toplevel="the system that waits for it",
-    obstacle="paused, clock, reboot-window, inhibited or users",
+    obstacle="the gate that postpones it, such as `reboot-window`",
     reason="a sentence",
     until="when it is looked at again; null if nobody knows",
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agent.application.ports import Fetched
     from agent.domain.candidate import Candidate
-    from agent.domain.gates import Judgement
+    from agent.domain.gate import Judgement
     from agent.domain.policy import Action
     from agent.domain.systems import Systems
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agent.application.ports import Ports
-    from agent.domain.gates import Gate
     from agent.domain.policy import Policy
 
 _STRONGER_THAN_THE_HISTORY = (
@@ -52,7 +51,7 @@ class RunSettings:
     dry_run: bool = False
     ended_by: Callable[[], Kind] = lambda: Kind.TERMINATED
     """Asked after a cancellation: INTERRUPTED or TERMINATED."""
-    ignored_gates: frozenset[Gate] = frozenset()
+    ignored_gates: frozenset[str] = frozenset()
     ignored_because: str = ""
     ignored_by: str = ""
     """Who ignores gates; `by` where that is not said."""

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.answers import Activated, Failed, NotBegun
-from agent.application.act.reboot import Held, cancel_announced, reboot, wake
+from agent.application.act.reboot import (
+    cancel_announced,
+    come_again,
+    reboot,
+    refuse_to_wait,
+    wake,
+)
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.bring import bring
 from agent.application.confirm.await_confirmation import await_decision
@@ -16,13 +22,14 @@ from agent.application.report import Report, error_fields
 from agent.application.row import row_of
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.application.verify import verify
-from agent.application.watch.ask_gates import ask_gates, forget_what_is_gone, may_fetch_first
+from agent.application.watch.ask_gates import ask_gates, find_postponing, may_fetch_first
 from agent.application.watch.durations import (
     forget_all_silence,
     forget_silence,
     is_overdue,
-    refuse_to_wait_for_the_clock,
 )
+from agent.application.watch.facts import StageFacts
+from agent.application.watch.foreign import forget_what_is_gone
 from agent.application.watch.observe import (
     Found,
     find_candidate,
@@ -39,11 +46,11 @@ from agent.domain.errors import (
     JournalError,
     Kind,
 )
-from agent.domain.gates import Gate
+from agent.domain.gate import Stage
+from agent.domain.gates import registered
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
-from agent.domain.reboot import Obstacle
 from agent.domain.recovery import Step
 from agent.domain.retry import MEMORY, wait_before_retry
 from agent.domain.systems import Systems
@@ -54,14 +61,11 @@ if TYPE_CHECKING:
 
     from agent.application.ports import Ports, RunRecord
     from agent.domain.candidate import Candidate
+    from agent.domain.gate import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
 _TURNS = 3
-_NEIGHBOUR_PAUSE = timedelta(minutes=2)
-"""Until a home looks again whether the system's own run is over."""
-_CLOCK_PAUSE = timedelta(minutes=10)
-"""Until it is looked again whether the clock has been synchronised: after a boot it soon is."""
 _ROWS_OF_FAILURES = 50
 """Newest rows of the history among which failures in a row, this run's aside, are counted."""
 _LONGEST_WISH = 86400.0
@@ -319,7 +323,7 @@ async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
     if held and not may_fetch_first(run, found.candidate, held):
         report.decision, report.outcome = Hold.name, Outcome.HELD
         report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
-        await _come_again(run, held[0].gate)
+        await come_again(run, held)
         return None
     staged = ports.marks.read().staged
     if staged is not None:
@@ -342,7 +346,7 @@ async def _go_on(
     match answer:
         case NotBegun():
             report.decision, report.outcome = Hold.name, Outcome.HELD
-            await _come_again(run, answer.reasons[0][0])
+            await come_again(run, answer.held)
         case Failed():
             report.outcome = answer.outcome
             report.is_recorded_elsewhere = answer.is_recorded_elsewhere
@@ -374,36 +378,21 @@ async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) ->
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
     way = await reboot(run, seen.profile, reason, candidate, seen)
-    if isinstance(way, Held):
-        run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
-        run.report.reasons = ((way.name, way.reason),)
-        await _come_again(run, way.name)
-    elif way is not None:
-        run.report.outcome = Outcome.AWAITS_REBOOT
-        if way.obstacle is Obstacle.CLOCK:
-            refuse_to_wait_for_the_clock(run.ports, run.policy)
-
-
-async def _come_again(run: Run, gate: str) -> None:
-    """Let a run begin where it is known when the gate that holds this one may open."""
-    now = run.ports.clock.now()
-    if gate == Gate.HOST_UPGRADE:
-        await wake(run, now + _NEIGHBOUR_PAUSE)
-    if gate == Gate.CLOCK:
-        await wake(run, now + _CLOCK_PAUSE)
-        refuse_to_wait_for_the_clock(run.ports, run.policy)
-    if gate != Gate.WINDOW:
+    if way is None:
         return
-    opens = run.policy.upgrade_schedule.next_opening(now, run.policy.host)
-    if opens is not None:
-        await wake(run, opens)
+    if registered()[way.gate].postpones:
+        run.report.outcome = Outcome.AWAITS_REBOOT
+    else:
+        run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
+        run.report.reasons = ((way.gate, way.reason),)
+    refuse_to_wait(run, way)
 
 
 async def _rehearse(run: Run) -> None:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     ports, report = run.ports, run.report
     require_readable(ports.marks.read())
-    found, _, decision = await _observe_and_decide(run)
+    found, seen, decision = await _observe_and_decide(run)
     with run.step("gates"):
         report.gates = await ask_gates(run, found.candidate, every=True)
     if isinstance(decision, Upgrade):
@@ -413,4 +402,14 @@ async def _rehearse(run: Run) -> None:
     elif held := held_by(decision, report.gates):
         report.decision = Hold.name
         report.reasons = tuple((told.gate, told.reason) for told in held)
+    elif isinstance(decision, Reboot) and (postponed := await _postponed(run, found, seen)):
+        report.decision = AwaitReboot.name
+        report.reasons = (("reboot", decision.reason), (postponed.gate, postponed.reason))
     report.outcome = Outcome.DRY_RUN
+
+
+async def _postponed(run: Run, found: Found, seen: Systems) -> Judgement | None:
+    """Return the gate that says that the reboot into the profile is not due; keep no trace."""
+    assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
+    facts = StageFacts(run, Stage.BEFORE_REBOOT, seen.profile, found.candidate, keeps=False)
+    return await find_postponing(facts)

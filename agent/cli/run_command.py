@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from agent.application.run import RunSettings
     from agent.cli.event_loop import Stopped
     from agent.config.settings import Settings
-    from agent.domain.gates import Gate
     from agent.domain.policy import Policy
     from agent.telemetry.log import StructlogSink
 
@@ -36,7 +35,7 @@ class CommandOptions:
     dry_run: bool = False
     is_unattended: bool = True
     """Whether what it decides is the agent's own decision, and not the person's who called it."""
-    ignored_gates: frozenset[Gate] = frozenset()
+    ignored_gates: frozenset[str] = frozenset()
     ignored_because: str = ""
     is_patient: bool = False
     leaves_idle_note: bool = False

@@ -11,8 +11,6 @@ from agent.cli.options import action_option, canary_option, config_option, json_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.domain.gates import Gate
-
 
 @click.command("upgrade")
 @config_option
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     "ignored",
     multiple=True,
     metavar="GATE",
+    shell_complete=lambda _context, _option, begun: _names(begun),
     help="Ignore a gate that is closed, such as `health`; repeatable, needs --reason.",
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why the gate is ignored; recorded.")
@@ -63,7 +62,13 @@ def command(
     return carry_out(asked, upgrade)
 
 
-def _gates(names: tuple[str, ...], reason: str) -> frozenset[Gate]:
+def _names(begun: str) -> list[str]:
+    from agent.domain.gates import ignorable
+
+    return [name for name in ignorable() if name.startswith(begun)]
+
+
+def _gates(names: tuple[str, ...], reason: str) -> frozenset[str]:
     """Return the gates to ignore.
 
     Raises:
@@ -71,14 +76,14 @@ def _gates(names: tuple[str, ...], reason: str) -> frozenset[Gate]:
     """
     if not names:
         return frozenset()
-    from agent.domain.gates import IGNORABLE, Gate
+    from agent.domain.gates import ignorable, registered
 
-    known = sorted(IGNORABLE)
+    known = ignorable()
     for name in names:
-        if name == Gate.DENIED:
+        if name in registered() and name not in known:
             raise click.UsageError("A denial is not ignored but lifted: see `agent allow`.")
         if name not in known:
             raise click.UsageError(f"There is no gate {name!r}; there are: {', '.join(known)}.")
     if not reason.strip():
         raise click.UsageError("--ignore-gate needs a --reason.")
-    return frozenset(gate for gate in IGNORABLE if gate in names)
+    return frozenset(names)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from agent.domain.gates import Gate, Stage, judge_denied
+from agent.domain.gate import Stage
+from agent.domain.gates import denied, registered
 from agent.domain.policy import Action, Policy, RebootMode
 from agent.domain.systems import inhibitor_reason
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.domain.candidate import Candidate
-    from agent.domain.gates import Judgement
+    from agent.domain.gate import Judgement
     from agent.domain.path_record import Standing
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
@@ -99,7 +100,7 @@ def decide(seen: Observation, history: History, policy: Policy, standing: Standi
     """Return what to do about the candidate, gates aside; what is denied is never completed."""
     decision = _decide(seen, history, policy)
     if standing.denial is not None and isinstance(decision, Done | AwaitReboot | Reboot):
-        return Hold(((Gate.DENIED, judge_denied(standing).reason),))
+        return Hold(((denied.GATE.name, denied.why_denied(standing.denial)),))
     return decision
 
 
@@ -196,13 +197,20 @@ def held_by(decision: Decision, judgements: Sequence[Judgement]) -> tuple[Judgem
         case Upgrade():
             return closed
         case Reboot():
-            return tuple(
-                judgement for judgement in closed if Stage.BEFORE_REBOOT in judgement.gate.stages
-            )
+            return tuple(judgement for judgement in closed if _bears_on_reboot(judgement))
         case Done() | Hold() | AwaitReboot():
             return ()
         case _:
             assert_never(decision)
+
+
+def _bears_on_reboot(judgement: Judgement) -> bool:
+    """Whether a gate that was asked about an upgrade holds a reboot, too.
+
+    Those about the moment of a reboot are asked about that by themselves.
+    """
+    gate = registered()[judgement.gate]
+    return Stage.BEFORE_REBOOT in gate.stages and not gate.postpones
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.host_root import Root
 from agent.domain.errors import HostError, Kind
-from agent.domain.gates import FreeSpace
+from agent.domain.facts import FreeSpace
 from agent.domain.systems import BootArtifacts, Systems
 from fakes.host import FakeHost, FakeSystem
 

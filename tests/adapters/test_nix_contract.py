@@ -10,7 +10,7 @@ import pytest
 
 from agent.application.ports import Fetched, Nix, NixosRebuild
 from agent.domain.errors import Kind, NixError
-from agent.domain.gates import FetchPlan
+from agent.domain.facts import FetchPlan
 from agent.domain.policy import Action
 from agent.domain.systems import Systems
 from fakes.nix import FakeNix, FakeNixosRebuild, RememberedProgress

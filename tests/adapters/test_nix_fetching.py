@@ -16,7 +16,7 @@ from agent.application.ports import Fetched
 from agent.demo.cache_server import CacheServer
 from agent.demo.loopback import Answer
 from agent.domain.errors import Kind, NixError
-from agent.domain.gates import FetchPlan
+from agent.domain.facts import FetchPlan
 from fakes.nix import RememberedProgress
 from nix_on_host import NixOnHost
 

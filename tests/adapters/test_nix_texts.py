@@ -9,7 +9,7 @@ import pytest
 from agent.adapters.nix.commands import NixCommand, parse_fetch_plan
 from agent.adapters.process import Runner
 from agent.domain.errors import Kind, NixError
-from agent.domain.gates import FetchPlan
+from agent.domain.facts import FetchPlan
 from agent.domain.store_path import StorePath
 from fakes.nix import RememberedProgress
 from fakes.telling import RememberedEvents, SteppedClock

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from agent.application.ports import ActivationExit, Host
-from agent.domain.gates import FreeSpace
+from agent.domain.facts import FreeSpace
 from agent.domain.policy import Action
 from agent.domain.systems import BootArtifacts, Systems
 

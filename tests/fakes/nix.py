@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.application.ports import ActivationExit, Fetched
 from agent.domain.errors import Kind, NixError
-from agent.domain.gates import FetchPlan
+from agent.domain.facts import FetchPlan
 from agent.domain.trust import FlakeSource
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from agent.application.ports import Fetched, Progress, RunRecord
     from agent.domain.check import Check, CheckResult
+    from agent.domain.facts import FreeSpace
     from agent.domain.flake_reference import LockedFlakeReference
-    from agent.domain.gates import FreeSpace
     from agent.domain.job import Job
     from agent.domain.marks import Mark
     from agent.domain.path_record import Denial, TakenBuild

@@ -18,8 +18,8 @@ from agent.domain.build import Build
 from agent.domain.candidate import Candidate
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import Kind
+from agent.domain.facts import FetchPlan
 from agent.domain.flake_reference import LockedFlakeReference
-from agent.domain.gates import FetchPlan
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 from agent.domain.unit_names import CONFIRM_UNIT

@@ -10,7 +10,7 @@ from agent.application.ports import ActivationExit
 from agent.application.run import begin, carry_out
 from agent.application.upgrade import upgrade
 from agent.domain.errors import HostError, JournalError, Kind
-from agent.domain.gates import FreeSpace, Gate
+from agent.domain.facts import FreeSpace
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
@@ -98,7 +98,7 @@ def test_a_gate_before_it_goes_first(world):
 
 
 def test_a_person_who_ignores_the_gate_needs_no_cleaning(world):
-    report = world.carry_out(upgrade, ignored_gates=frozenset({Gate.BOOT_SPACE}))
+    report = world.carry_out(upgrade, ignored_gates=frozenset({"boot-space"}))
     assert report.outcome is Outcome.CONFIRMED
     assert world.systemd.activated == []
 

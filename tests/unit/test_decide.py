@@ -21,7 +21,8 @@ from agent.domain.decide import (
     plan,
 )
 from agent.domain.decide import decide as decide_by
-from agent.domain.gates import Gate, Judgement, Stage
+from agent.domain.gate import Judgement, Stage
+from agent.domain.gates import asked_at, registered
 from agent.domain.path_record import Denial, Standing
 from agent.domain.policy import Action, RebootMode
 from agent.domain.systems import BootArtifacts, Systems, reboot_need
@@ -176,14 +177,17 @@ def test_an_upgrade_to_what_is_denied_is_left_to_the_gate():
     assert decide(seen(), History(), policy(), DENIED) == Upgrade()
 
 
-CLOSED = [Judgement(gate, is_open=False, reason="no") for gate in Gate]
+CLOSED = [Judgement(gate, is_open=False, reason="no") for gate in registered()]
 
 
 @pytest.mark.parametrize(
     ("decision", "gates"),
     [
-        (Upgrade(), list(Gate)),
-        (Reboot("kernel"), [gate for gate in Gate if Stage.BEFORE_REBOOT in gate.stages]),
+        (Upgrade(), list(registered())),
+        (
+            Reboot("kernel"),
+            [gate.name for gate in asked_at(Stage.BEFORE_REBOOT) if not gate.postpones],
+        ),
         (Done(), []),
         (AwaitReboot("kernel"), []),
         (Hold(()), []),
@@ -191,7 +195,7 @@ CLOSED = [Judgement(gate, is_open=False, reason="no") for gate in Gate]
 )
 def test_which_gates_bear_on_a_decision(decision, gates):
     assert [told.gate for told in held_by(decision, CLOSED)] == gates
-    is_open = [Judgement(gate, is_open=True, reason="") for gate in Gate]
+    is_open = [Judgement(gate, is_open=True, reason="") for gate in registered()]
     assert held_by(decision, is_open) == ()
 
 

@@ -15,7 +15,7 @@ from agent.domain.errors import Kind
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("commands.md", "errors.md", "events.md", "home-options.md", "options.md", "settings.md"),
-    *("nixpkgs.md", "updater-options.md"),
+    *("gates.md", "nixpkgs.md", "updater-options.md"),
 )
 SCHEMA = "schema.json"
 

@@ -11,14 +11,17 @@ import pytest
 from agent.application import events
 from agent.application.manual.pauses import reboot_by_hand
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import QUESTIONS, ask_again, find_intervention
+from agent.application.watch.ask_gates import ask_again
+from agent.application.watch.foreign import find_intervention
 from agent.domain.errors import ActivationError, ExitCode, HostError, JournalError, Kind
-from agent.domain.gates import Gate, Stage
+from agent.domain.gate import Gate, Stage, no_facts
+from agent.domain.gates import asked_at, ignorable, registered
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.policy import Action, RebootMode
+from agent.domain.reboot import Inhibitor
 from agent.domain.systems import Systems
 from agent.domain.unit_names import CONFIRM_UNIT
 from agent.domain.window import Schedule, Window
@@ -37,7 +40,11 @@ WINDOWED = replace(
     ),
 )
 """Open for another half an hour when a world begins."""
-REBOOTS = replace(WINDOWED, reboot_mode=RebootMode.WHEN_NEEDED)
+NIGHTLY_REBOOTS = replace(
+    WATCHFUL, reboot=replace(WATCHFUL.reboot, schedule=WINDOWED.upgrade_schedule)
+)
+NIGHTLY = replace(NIGHTLY_REBOOTS, upgrade_schedule=WINDOWED.upgrade_schedule)
+REBOOTS = replace(NIGHTLY, reboot_mode=RebootMode.WHEN_NEEDED)
 
 
 @pytest.fixture
@@ -95,6 +102,14 @@ def loses_the_time(world):
     world.systemd.is_synchronised = False
 
 
+def is_inhibited(world):
+    world.logind.inhibiting = (Inhibitor("backup", "a dump is being written"),)
+
+
+def has_users(world):
+    world.logind.logged_in = ("ann",)
+
+
 def fills_the_boot_partition(world):
     world.host.space = replace(world.host.space, boot=0)
 
@@ -122,21 +137,27 @@ def loses_its_specialisation(world):
 
 
 CLOSES = {
-    Gate.PAUSED: is_paused,
-    Gate.HOST_UPGRADE: is_upgraded_below,
-    Gate.BOOTED_UNEXPECTED: has_booted_another_entry,
-    Gate.FOREIGN_SYSTEM: is_switched,
-    Gate.DENIED: is_denied,
-    Gate.SUSPECT: is_suspected,
-    Gate.DOWNGRADE: has_taken_a_newer_build,
-    Gate.WINDOW: is_late,
-    Gate.CLOCK: loses_the_time,
-    Gate.BOOT_SPACE: fills_the_boot_partition,
-    Gate.STORE_SPACE: fills_the_store,
-    Gate.HEALTH: is_ill,
-    Gate.AGENT_REMOVED: loses_the_agent,
-    Gate.SPECIALISATION_LOST: loses_its_specialisation,
+    "paused": is_paused,
+    "host-upgrade": is_upgraded_below,
+    "booted-unexpected": has_booted_another_entry,
+    "foreign-system": is_switched,
+    "denied": is_denied,
+    "suspect": is_suspected,
+    "downgrade": has_taken_a_newer_build,
+    "upgrade-window": is_late,
+    "clock": loses_the_time,
+    "reboot-window": is_late,
+    "inhibited": is_inhibited,
+    "users": has_users,
+    "boot-space": fills_the_boot_partition,
+    "store-space": fills_the_store,
+    "health": is_ill,
+    "agent-removed": loses_the_agent,
+    "specialisation-lost": loses_its_specialisation,
 }
+
+POLICIES = {"upgrade-window": WINDOWED, "reboot-window": NIGHTLY_REBOOTS}
+"""Of gates that another one would go before, if both had windows."""
 
 
 def again(world, stage, policy=WINDOWED, candidate=..., **asked):
@@ -152,37 +173,36 @@ def reasons(report):
 # By construction
 
 
-def test_every_gate_can_be_asked_and_this_file_knows_what_closes_it():
-    assert set(QUESTIONS) == set(Gate)
-    assert set(CLOSES) == set(Gate)
+def test_of_every_gate_this_file_knows_what_closes_it():
+    assert set(CLOSES) == set(registered())
 
 
 def test_a_gate_without_a_stage_cannot_be_declared():
     with pytest.raises(TypeError, match="'never' has no stage"):
-        Gate._new_member_(Gate, "never", ())
-    with pytest.raises(TypeError):
-        Gate._new_member_(Gate, "never")
+        Gate("never", 1, (), "never", no_facts, lambda *_: None)
 
 
-def test_every_gate_is_asked_just_before_an_activation():
-    assert [gate for gate in Gate if Stage.BEFORE_ACTIVATION not in gate.stages] == []
+def test_every_gate_but_those_of_a_reboot_is_asked_just_before_an_activation():
+    left_out = set(registered().values()) - {*asked_at(Stage.BEFORE_ACTIVATION)}
+    assert {gate.name for gate in left_out} == {"reboot-window", "inhibited", "users"}
 
 
 def test_what_does_not_bear_on_a_reboot_is_named_here():
-    assert {gate for gate in Gate if Stage.BEFORE_REBOOT not in gate.stages} == {
-        Gate.HOST_UPGRADE,  # a home's
-        Gate.DOWNGRADE,  # it is taken already
-        *(Gate.WINDOW, Gate.CLOCK),  # obstacles of its own
-        *(Gate.BOOT_SPACE, Gate.STORE_SPACE),  # it writes to neither
+    left_out = set(registered().values()) - {*asked_at(Stage.BEFORE_REBOOT)}
+    assert {gate.name for gate in left_out} == {
+        "host-upgrade",  # a home's
+        "downgrade",  # it is taken already
+        "upgrade-window",  # it has windows of its own
+        *("boot-space", "store-space"),  # it writes to neither
     }
 
 
 @pytest.mark.parametrize("stage", [Stage.BEFORE_ACTIVATION, Stage.BEFORE_REBOOT])
-@pytest.mark.parametrize("gate", Gate)
+@pytest.mark.parametrize("gate", registered())
 def test_a_gate_holds_at_its_stages_and_at_no_other(world, gate, stage):
     CLOSES[gate](world)
-    told = again(world, stage)
-    if stage in gate.stages:
+    told = again(world, stage, POLICIES.get(gate, NIGHTLY))
+    if stage in registered()[gate].stages:
         assert (told.gate, told.is_open) == (gate, False)
         assert world.told.fields_of(events.GATE_HELD) == {"gate": gate, "reason": told.reason}
     else:
@@ -197,13 +217,15 @@ def test_where_all_are_open_the_run_goes_on(world, stage):
 
 def test_what_takes_its_time_is_asked_first_so_that_the_rest_is_fresh(world):
     world.steps.at("probe canary", lambda: is_paused(world))
-    assert again(world, Stage.BEFORE_ACTIVATION).gate is Gate.PAUSED
+    assert again(world, Stage.BEFORE_ACTIVATION).gate == "paused"
 
 
-@pytest.mark.parametrize("gate", sorted(set(Gate) - {Gate.DENIED}))
+@pytest.mark.parametrize("gate", ignorable())
 def test_a_gate_that_a_person_passes_is_passed_late_too(world, gate):
     CLOSES[gate](world)
-    assert again(world, Stage.BEFORE_ACTIVATION, ignored_gates=frozenset({gate})) is None
+    policy, asked = POLICIES.get(gate, NIGHTLY), {"ignored_gates": frozenset({gate})}
+    for stage in registered()[gate].stages:
+        assert not stage.is_late or again(world, stage, policy, **asked) is None
 
 
 UNKNOWN = [
@@ -239,7 +261,9 @@ def test_without_a_candidate_nothing_is_a_downgrade(world):
 # While a candidate is fetched
 
 
-DURING = [gate for gate in Gate if gate is not Gate.BOOTED_UNEXPECTED]
+DURING = [
+    gate.name for gate in asked_at(Stage.BEFORE_ACTIVATION) if gate.name != "booted-unexpected"
+]
 
 
 @pytest.mark.parametrize("gate", DURING)
@@ -293,7 +317,7 @@ def test_what_comes_during_the_run_is_not_what_was_passed_before_it(world, hold)
     report = world.carry_out(
         upgrade_of_agent,
         replace(WATCHFUL, foreign_hold=hold),
-        ignored_gates=frozenset({Gate.FOREIGN_SYSTEM}),
+        ignored_gates=frozenset({"foreign-system"}),
     )
     assert (report.outcome, reasons(report)) == (Outcome.HELD, ["foreign-system"])
     assert world.host.running == HOTFIX
@@ -350,11 +374,7 @@ def test_a_denied_build_is_not_activated_as_another_path(world):
 # While a reboot is prepared
 
 
-LATE = [
-    gate
-    for gate in Gate
-    if Stage.BEFORE_REBOOT in gate.stages and gate is not Gate.BOOTED_UNEXPECTED
-]
+LATE = [gate.name for gate in asked_at(Stage.BEFORE_REBOOT) if gate.name != "booted-unexpected"]
 
 
 @pytest.mark.parametrize("gate", LATE)
@@ -369,14 +389,17 @@ def test_a_gate_that_closes_while_the_loader_is_told_leaves_the_system_staged(wo
     assert [row.outcome for row in world.journal.rows if row.run_id == "run-1"] == ["staged"]
 
 
-@pytest.mark.parametrize("gate", sorted({*LATE} - {Gate.PAUSED, Gate.DENIED}))
+HOLDS = [name for name in LATE if not registered()[name].postpones and name != "denied"]
+
+
+@pytest.mark.parametrize("gate", HOLDS)
 def test_a_gate_that_has_closed_since_the_staging_holds_the_reboot(world, gate):
     world.publish(1, NEW, kernel="k2")
     world.logind.logged_in = ("ann",)
     assert world.run(REBOOTS).outcome is Outcome.STAGED
     world.logind.logged_in = ()
     CLOSES[gate](world)
-    if gate is Gate.FOREIGN_SYSTEM:
+    if gate == "foreign-system":
         world.host.profile = NEW  # a `test`: the profile still has what is staged
     report = world.run(REBOOTS)
     assert (report.outcome, reasons(report)) == (Outcome.HELD, [gate])
@@ -442,7 +465,7 @@ def test_a_profile_that_a_person_has_prepared_is_not_foreign_to_its_reboot(world
 
 def test_a_roll_back_asks_no_gate(world):
     def close_all():
-        for gate in (Gate.PAUSED, Gate.WINDOW, Gate.BOOT_SPACE, Gate.STORE_SPACE, Gate.HEALTH):
+        for gate in ("paused", "upgrade-window", "boot-space", "store-space", "health"):
             CLOSES[gate](world)
         world.service_breaks()
 
@@ -461,3 +484,24 @@ def test_nothing_has_come_between_where_nothing_has_changed(world):
     world.systemd.is_at_work = True
     with pytest.raises(ActivationError):
         asyncio.run(find_intervention(world.ports, seen))
+
+
+def test_a_gate_that_postpones_a_reboot_is_asked_again_once_the_others_have_taken_their_time(world):
+    world.steps.at("probe canary", lambda: has_users(world))
+    assert again(world, Stage.BEFORE_REBOOT).gate == "users"
+
+
+@pytest.mark.parametrize("moment", ["newest_good_build", "substitute"])
+def test_a_hold_with_an_end_is_looked_at_again_then(world, moment):
+    until = world.clock.now() + timedelta(hours=5)
+    pause = Pause("audit", "eve", world.clock.now(), until)
+    world.steps.at(moment, lambda: world.agenda.set_pause(pause))
+    assert reasons(world.run()) == ["paused"]
+    assert world.systemd.woken_at == until
+
+
+def test_a_reboot_that_is_held_is_looked_at_again_when_its_gate_may_open(world):
+    world.publish(1, NEW, kernel="k2")
+    world.host.loader = SlowLoader(lambda: is_suspected(world))
+    assert reasons(world.run(REBOOTS)) == ["reboot", "suspect"]
+    assert world.systemd.woken_at == world.clock.now() + timedelta(minutes=10)

@@ -8,10 +8,14 @@ import pytest
 
 from agent.application import events
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import apply_override, ask_gates, ask_health, find_foreign
+from agent.application.watch.ask_gates import apply_override, ask_gates
+from agent.application.watch.facts import take_health
+from agent.application.watch.foreign import find_foreign
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
-from agent.domain.gates import FreeSpace, Gate, Judgement, Stage
+from agent.domain.facts import FreeSpace
+from agent.domain.gate import Judgement, Stage
+from agent.domain.gates import asked_at
 from agent.domain.marks import Mark
 from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
@@ -22,7 +26,7 @@ from fakes.stepwise import system_with
 from fakes.world import STORE, WATCHFUL, World, candidate_of, system
 
 NEW = system(1)
-GATES = [gate for gate in Gate if Stage.CHOOSE in gate.stages and gate is not Gate.HOST_UPGRADE]
+GATES = [gate.name for gate in asked_at(Stage.CHOOSE) if gate.name != "host-upgrade"]
 """The gates that a host is asked before anything is fetched, in order."""
 
 
@@ -55,7 +59,7 @@ def is_denied(world, path=NEW):
 def test_gates_are_asked_cheap_and_local_ones_first(world):
     assert ask(world) == [(gate, True) for gate in GATES]
     assert world.steps == [
-        "systems", "systems", "highest-build", "free-space", "plan_fetch", "free-space", "probe canary"
+        "systems", "systems", "highest-build", "free-space", "plan_fetch", "probe canary"
     ]  # fmt: skip
 
 
@@ -64,8 +68,8 @@ def test_every_answer_is_told(world):
     ask(world)
     told = [(event.name, said["gate"]) for event, said in world.told.said if "gate" in said]
     assert told == [
-        *(("gate.passed", gate) for gate in GATES if gate is not Gate.HEALTH),
-        ("gate.held", Gate.HEALTH),
+        *(("gate.passed", gate) for gate in GATES if gate != "health"),
+        ("gate.held", "health"),
     ]
     assert world.told.fields_of(events.GATE_HELD)["reason"] == "canary: no reply"
 
@@ -74,19 +78,19 @@ def test_of_what_is_never_booted_no_gate_speaks(world):
     world.host.booted = None
     world.host.space = replace(world.host.space, boot=None)
     assert [gate for gate, _ in ask(world)] == [
-        gate for gate in GATES if gate not in (Gate.BOOTED_UNEXPECTED, Gate.BOOT_SPACE)
+        gate for gate in GATES if gate not in ("booted-unexpected", "boot-space")
     ]
 
 
 @pytest.mark.parametrize("is_at_work", [True, False])
 def test_a_home_waits_for_the_system_below_it(world, is_at_work):
     world.systemd.host_upgrades = is_at_work
-    assert (Gate.HOST_UPGRADE, not is_at_work) in ask(world)
+    assert ("host-upgrade", not is_at_work) in ask(world)
 
 
 def test_the_first_gate_that_holds_ends_the_questions(world):
     has_taken(world, 2)
-    assert ask(world)[-1] == (Gate.DOWNGRADE, False)
+    assert ask(world)[-1] == ("downgrade", False)
     assert "free-space" not in world.steps
 
 
@@ -110,27 +114,27 @@ def test_every_gate_is_asked_when_that_is_wanted(world):
 
 def test_a_build_as_old_as_what_the_host_had_is_no_downgrade(world):
     has_taken(world, 1)
-    assert (Gate.DOWNGRADE, True) in ask(world)
+    assert ("downgrade", True) in ask(world)
 
 
 def test_builds_of_another_job_do_not_count(world):
     has_taken(world, 2)
     other = replace(candidate_of(world.hydra.builds[1]), job=replace(JOB, name="other"))
-    assert (Gate.DOWNGRADE, True) in ask(world, candidate=other)
+    assert ("downgrade", True) in ask(world, candidate=other)
 
 
 def test_a_fetch_that_would_fill_the_store_is_held(world):
     world.host.space = FreeSpace(store=(1 << 30) + (300 << 20) - 1, boot=None)
-    assert ask(world)[-1] == (Gate.STORE_SPACE, False)
+    assert ask(world)[-1] == ("store-space", False)
     world.host.space = FreeSpace(store=(1 << 30) + (300 << 20), boot=None)
-    assert ask(world)[-1] == (Gate.HEALTH, True)
+    assert ask(world)[-1] == ("health", True)
 
 
 FAULTS = [
-    ("systems", HostError(Kind.HOST_UNREADABLE, "a loop"), Gate.FOREIGN_SYSTEM),
-    ("highest-build", JournalError(Kind.STATE_UNUSABLE, "no history"), Gate.DOWNGRADE),
-    ("free-space", HostError(Kind.HOST_UNREADABLE, "no such directory"), Gate.BOOT_SPACE),
-    ("plan_fetch", NixError(Kind.PATH_NOT_CACHED, "not yet"), Gate.STORE_SPACE),
+    ("systems", HostError(Kind.HOST_UNREADABLE, "a loop"), "foreign-system"),
+    ("highest-build", JournalError(Kind.STATE_UNUSABLE, "no history"), "downgrade"),
+    ("free-space", HostError(Kind.HOST_UNREADABLE, "no such directory"), "boot-space"),
+    ("plan_fetch", NixError(Kind.PATH_NOT_CACHED, "not yet"), "store-space"),
 ]
 
 
@@ -155,7 +159,7 @@ def test_a_gate_that_cannot_be_asked_is_closed_where_all_are_to_be_known(world, 
 def test_what_is_held_against_a_path_cannot_be_known_without_the_history(world):
     world.journal.read_fault = JournalError(Kind.STATE_UNUSABLE, "no history")
     answers = dict(ask(world, every=True))
-    assert (answers[Gate.DENIED], answers[Gate.SUSPECT]) == (False, False)
+    assert (answers["denied"], answers["suspect"]) == (False, False)
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -168,7 +172,7 @@ def test_a_bug_in_a_gate_is_no_answer(world, every):
 def test_a_host_that_may_build_needs_no_cache(world):
     world.nix.cached.clear()
     world.nix.local_builds = True
-    assert (Gate.STORE_SPACE, True) in ask(world, policy=replace(WATCHFUL, local_builds=True))
+    assert ("store-space", True) in ask(world, policy=replace(WATCHFUL, local_builds=True))
 
 
 def test_a_host_that_may_build_still_needs_an_answer(world):
@@ -179,8 +183,9 @@ def test_a_host_that_may_build_still_needs_an_answer(world):
 
 def test_health_holds_while_a_required_check_fails(world):
     world.canary_dies()
-    told = asyncio.run(ask_health(world.ports, WATCHFUL))
-    assert (told.gate, told.is_open, told.reason) == (Gate.HEALTH, False, "canary: no reply")
+    assert [result.is_blocking for result in asyncio.run(take_health(world.ports, WATCHFUL))] == [
+        True
+    ]
 
 
 def test_health_does_not_hold_for_a_check_that_is_merely_wanted(world):
@@ -188,7 +193,7 @@ def test_health_does_not_hold_for_a_check_that_is_merely_wanted(world):
     (canary,) = WATCHFUL.checks
     assert isinstance(canary, IcmpCheck)
     lenient = replace(WATCHFUL, checks=(replace(canary, is_wanted=True),))
-    assert asyncio.run(ask_health(world.ports, lenient)).is_open
+    assert not asyncio.run(take_health(world.ports, lenient))[0].is_blocking
 
 
 # Somebody else's system
@@ -242,16 +247,16 @@ def test_a_link_that_is_missing_is_nobodys(settled):
 def test_a_foreign_system_is_held_until_its_time_is_over(settled):
     settled.somebody_switches(system(7))
     settled.clock.move(WATCHFUL.foreign_hold.total_seconds() - 1)
-    assert ask(settled)[-1] == (Gate.FOREIGN_SYSTEM, False)
+    assert ask(settled)[-1] == ("foreign-system", False)
     settled.clock.move(1)
-    assert (Gate.FOREIGN_SYSTEM, True) in ask(settled)
+    assert ("foreign-system", True) in ask(settled)
 
 
 def test_a_foreign_system_of_unknown_age_is_held(settled):
     settled.somebody_switches(system(7))
     settled.host.changed = None
     settled.clock.move(timedelta(days=365).total_seconds())
-    assert ask(settled)[-1] == (Gate.FOREIGN_SYSTEM, False)
+    assert ask(settled)[-1] == ("foreign-system", False)
 
 
 # A person passes a gate
@@ -259,8 +264,8 @@ def test_a_foreign_system_of_unknown_age_is_held(settled):
 
 def test_a_gate_that_is_ignored_opens_and_that_is_told(world):
     world.canary_dies()
-    asked = {"ignored_gates": frozenset({Gate.HEALTH}), "ignored_because": "fix", "by": "eve"}
-    assert ask(world, **asked)[-1] == (Gate.HEALTH, True)
+    asked = {"ignored_gates": frozenset({"health"}), "ignored_because": "fix", "by": "eve"}
+    assert ask(world, **asked)[-1] == ("health", True)
     assert world.told.fields_of(events.GATE_IGNORED) == {
         "gate": "health", "reason": "canary: no reply", "given_reason": "fix", "by": "eve"
     }  # fmt: skip
@@ -272,21 +277,21 @@ def test_a_gate_that_is_ignored_opens_and_that_is_told(world):
 def test_only_the_gate_that_was_named_is_ignored(world):
     world.canary_dies()
     has_taken(world, 2)
-    ignored = frozenset({Gate.DOWNGRADE})
+    ignored = frozenset({"downgrade"})
     told = ask(world, ignored_gates=ignored)
-    assert told == [(gate, gate is not Gate.HEALTH) for gate in GATES]
+    assert told == [(gate, gate != "health") for gate in GATES]
 
 
 def test_who_ignores_a_gate_is_not_who_decides_about_the_system(world):
     run = run_of(
         world,
-        ignored_gates=frozenset({Gate.HEALTH, Gate.CLOCK}),
+        ignored_gates=frozenset({"health", "clock"}),
         ignored_because="fix",
         ignored_by="eve",
     )
-    apply_override(run, Judgement(Gate.CLOCK, is_open=False, reason="not synchronised"))
-    apply_override(run, Judgement(Gate.HEALTH, is_open=False, reason="a: no reply"))
-    told = apply_override(run, Judgement(Gate.HEALTH, is_open=False, reason="b: no reply"))
+    apply_override(run, Judgement("clock", is_open=False, reason="not synchronised"))
+    apply_override(run, Judgement("health", is_open=False, reason="a: no reply"))
+    told = apply_override(run, Judgement("health", is_open=False, reason="b: no reply"))
     assert told.reason == "ignored by eve (fix): b: no reply"
     assert run.settings.by == "agent"
     assert run.record.ignored_gates == (
@@ -296,8 +301,8 @@ def test_who_ignores_a_gate_is_not_who_decides_about_the_system(world):
 
 
 def test_a_gate_that_is_open_anyhow_is_not_told_to_be_ignored(world):
-    fine = Judgement(Gate.HEALTH, is_open=True, reason="1 checks well")
-    run = run_of(world, ignored_gates=frozenset({Gate.HEALTH}))
+    fine = Judgement("health", is_open=True, reason="1 checks well")
+    run = run_of(world, ignored_gates=frozenset({"health"}))
     assert apply_override(run, fine) == fine
     assert run.record.ignored_gates == ()
     assert world.told.names() == []

@@ -5,32 +5,29 @@ from datetime import UTC, time, timedelta
 
 import pytest
 
-from agent.domain.candidate import Candidate
 from agent.domain.check import CheckResult, IcmpCheck, StatusRange
+from agent.domain.facts import AgentUnits, ClockState, FetchPlan, Foreign, FreeSpace
 from agent.domain.gates import (
-    IGNORABLE,
-    FetchPlan,
-    Foreign,
-    FreeSpace,
-    Gate,
-    judge_agent_removed,
-    judge_boot_space,
-    judge_clock,
-    judge_denied,
-    judge_downgrade,
-    judge_foreign,
-    judge_health,
-    judge_store_space,
-    judge_suspect,
+    agent_removed,
+    boot_space,
+    clock,
+    denied,
+    downgrade,
+    foreign_system,
+    health,
+    ignorable,
+    registered,
+    store_space,
+    suspect,
 )
 from agent.domain.path_record import Denial, Standing, TakenBuild
 from agent.domain.policy import Action
 from agent.domain.window import Schedule, Window
+from fakes.questions import judge
 from fakes.runs import NOW
-from fakes.samples import JOB, NEW, OTHER, POLICY
+from fakes.samples import NEW, OTHER, POLICY
 
 MIB = 1 << 20
-CANDIDATE = Candidate(JOB, 28, NEW, "x86_64-linux", None)
 
 
 @pytest.mark.parametrize(
@@ -38,18 +35,16 @@ CANDIDATE = Candidate(JOB, 28, NEW, "x86_64-linux", None)
 )
 def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
     taken = None if highest is None else TakenBuild(highest, OTHER, NOW)
-    judgement = judge_downgrade(CANDIDATE, taken)
+    judgement = judge(downgrade, taken)
     assert judgement.is_open is is_open
     assert is_open or "28 is older than build 32" in judgement.reason
 
 
 def test_the_build_that_set_the_measure_is_named():
-    reason = judge_downgrade(CANDIDATE, TakenBuild(32, OTHER, NOW)).reason
+    reason = judge(downgrade, TakenBuild(32, OTHER, NOW)).reason
     assert f"build 32, which this host has taken on 2026-11-21 04:40 UTC as {OTHER}" in reason
     assert "`agent allow downgrade`" in reason
-    assert (
-        "taken as an unknown path" in judge_downgrade(CANDIDATE, TakenBuild(32, None, None)).reason
-    )
+    assert "taken as an unknown path" in judge(downgrade, TakenBuild(32, None, None)).reason
 
 
 @pytest.mark.parametrize(
@@ -66,22 +61,22 @@ def test_a_wrong_clock_holds_where_windows_stand_on_it(has_windows, is_synchroni
     night = Window(frozenset(range(7)), time(4), timedelta(hours=2), UTC)
     schedule = Schedule((night,) if has_windows else ())
     policy = replace(POLICY, upgrade_schedule=schedule)
-    judgement = judge_clock(is_synchronised=is_synchronised, policy=policy)
-    assert (judgement.gate, judgement.is_open) == (Gate.CLOCK, is_open)
+    judgement = judge(clock, ClockState(is_synchronised), policy=policy)
+    assert (judgement.gate, judgement.is_open) == ("clock", is_open)
 
 
 def test_a_clock_that_holds_says_for_how_long():
     night = Window(frozenset(range(7)), time(4), timedelta(hours=2), UTC)
     policy = replace(POLICY, upgrade_schedule=Schedule((night,)))
-    told = judge_clock(is_synchronised=None, policy=policy, unknown_for=timedelta(hours=30))
+    told = judge(clock, ClockState(None, timedelta(hours=30)), policy=policy)
     assert told.reason.endswith(
         "may not be synchronised, and upgrade.windows rely on it, for 30 hours by now"
     )
-    assert "hours" not in judge_clock(is_synchronised=False, policy=policy).reason
+    assert "hours" not in judge(clock, ClockState(is_synchronised=False), policy=policy).reason
 
 
 def test_where_nobody_else_was_nothing_is_foreign():
-    assert judge_foreign(None, NOW, POLICY).is_open
+    assert judge(foreign_system, None).is_open
 
 
 @pytest.mark.parametrize(
@@ -89,13 +84,13 @@ def test_where_nobody_else_was_nothing_is_foreign():
     [(timedelta(0), False), (timedelta(hours=23, minutes=59), False), (timedelta(days=1), True)],
 )
 def test_somebody_elses_system_is_left_alone_for_a_time(age, is_open):
-    judgement = judge_foreign(Foreign("profile", OTHER, NOW - age), NOW, POLICY)
+    judgement = judge(foreign_system, Foreign("profile", OTHER, NOW - age))
     assert judgement.is_open is is_open
     assert f"the profile is {OTHER}, which somebody else has brought here" in judgement.reason
 
 
 def test_a_foreign_hold_tells_when_it_ends():
-    judgement = judge_foreign(Foreign("running system", None, NOW), NOW, POLICY)
+    judgement = judge(foreign_system, Foreign("running system", None, NOW))
     assert judgement.reason.endswith("held until 2026-11-22 04:40 UTC")
     assert "the running system is unknown" in judgement.reason
 
@@ -106,10 +101,10 @@ def test_a_foreign_hold_tells_when_it_ends():
 )
 def test_what_is_denied_is_held_with_who_why_and_until_when(until, told):
     denial = Denial(NEW, "it broke sshd", NOW, "eve", until=until)
-    judgement = judge_denied(Standing(denial=denial))
+    judgement = judge(denied, [Standing(denial=denial)])
     assert not judgement.is_open
     assert judgement.reason == f"{NEW} is denied {told} (by eve: it broke sshd)"
-    assert judge_denied(Standing(suspicions=3, suspected_at=NOW)).is_open
+    assert judge(denied, [Standing(suspicions=3, suspected_at=NOW)]).is_open
 
 
 @pytest.mark.parametrize(
@@ -117,22 +112,22 @@ def test_what_is_denied_is_held_with_who_why_and_until_when(until, told):
     [(1, 10), (2, 20), (3, 40), (8, 1280), (9, 1440), (10**6, 1440)],
 )
 def test_what_is_suspect_is_left_alone_longer_each_time_up_to_a_day(suspicions, minutes):
-    suspect = Standing(suspicions=suspicions, suspected_at=NOW)
+    found = Standing(suspicions=suspicions, suspected_at=NOW)
     end = NOW + timedelta(minutes=minutes)
-    judgement = judge_suspect(suspect, end - timedelta(seconds=1))
+    judgement = judge(suspect, [found], now=end - timedelta(seconds=1))
     assert not judgement.is_open
     assert f"failed here {suspicions} times" in judgement.reason
-    assert judge_suspect(suspect, end).is_open
+    assert judge(suspect, [found], now=end).is_open
 
 
 def test_a_failure_that_is_still_to_come_holds_nothing():
     """The clock was set back since: nobody knows when it was."""
     later = NOW + timedelta(days=3000)
-    assert judge_suspect(Standing(suspicions=1, suspected_at=later), NOW).is_open
+    assert judge(suspect, [Standing(suspicions=1, suspected_at=later)]).is_open
 
 
 def test_what_never_failed_is_not_suspect():
-    assert judge_suspect(Standing(), NOW).is_open
+    assert judge(suspect, [Standing()]).is_open
 
 
 @pytest.mark.parametrize(
@@ -140,11 +135,11 @@ def test_what_never_failed_is_not_suspect():
     [(True, True, True), (True, False, False), (False, True, True), (False, False, True)],
 )
 def test_a_system_that_would_lose_the_agent_is_held(has_it, would_have_it, is_open):
-    assert judge_agent_removed(has_it=has_it, would_have_it=would_have_it).is_open is is_open
+    assert judge(agent_removed, AgentUnits(has_it, would_have_it)).is_open is is_open
 
 
 def test_a_person_can_pass_every_gate_but_a_denial():
-    assert set(Gate) - IGNORABLE == {Gate.DENIED}
+    assert set(registered()) - set(ignorable()) == {"denied"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +147,7 @@ def test_a_person_can_pass_every_gate_but_a_denial():
     [(1024 * MIB, 0, True), (1024 * MIB, 1, False), (2048 * MIB, 1024 * MIB, True)],
 )
 def test_the_store_keeps_its_reserve(free, unpacked, is_open):
-    judgement = judge_store_space(FetchPlan(3, 10, unpacked), FreeSpace(free, None), POLICY)
+    judgement = judge(store_space, (FetchPlan(3, 10, unpacked), FreeSpace(free, None)))
     assert judgement.is_open is is_open
 
 
@@ -168,7 +163,7 @@ def test_the_store_keeps_its_reserve(free, unpacked, is_open):
 )
 def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, is_open):
     wanted = replace(POLICY, action=action)
-    assert judge_boot_space(boot, wanted).is_open is is_open
+    assert judge(boot_space, FreeSpace(0, boot), policy=wanted).is_open is is_open
 
 
 @pytest.mark.parametrize(
@@ -183,7 +178,7 @@ def test_the_boot_partition_keeps_its_reserve_where_it_is_written(boot, action, 
     ],
 )
 def test_room_is_told_in_units_that_people_read(free, told):
-    reason = judge_store_space(FetchPlan(0, 0, 0), FreeSpace(free, None), POLICY).reason
+    reason = judge(store_space, (FetchPlan(0, 0, 0), FreeSpace(free, None))).reason
     assert f"0 B to fetch, {told} free" in reason
 
 
@@ -193,28 +188,28 @@ def result(name, *, well, wanted=False):
 
 
 def test_all_checks_well_is_open():
-    assert judge_health([result("a", well=True), result("b", well=True)]).reason == "2 checks well"
+    assert judge(health, [result("a", well=True), result("b", well=True)]).reason == "2 checks well"
 
 
 def test_no_checks_is_open():
-    assert judge_health([]).is_open
+    assert judge(health, []).is_open
 
 
 def test_a_failed_check_holds_and_is_named():
-    judgement = judge_health([result("a", well=True), result("b", well=False)])
+    judgement = judge(health, [result("a", well=True), result("b", well=False)])
     assert not judgement.is_open
     assert judgement.reason == "b: no reply"
 
 
 def test_a_failed_check_that_is_merely_wanted_does_not_hold():
-    assert judge_health([result("a", well=False, wanted=True)]).is_open
+    assert judge(health, [result("a", well=False, wanted=True)]).is_open
 
 
 def test_of_many_failed_checks_the_first_are_named_and_the_rest_counted():
-    judgement = judge_health([result(f"h{n}", well=False) for n in range(8)])
+    judgement = judge(health, [result(f"h{n}", well=False) for n in range(8)])
     assert judgement.reason.count("no reply") == 5
     assert judgement.reason.endswith("; and 3 more")
-    assert "more" not in judge_health([result(f"h{n}", well=False) for n in range(5)]).reason
+    assert "more" not in judge(health, [result(f"h{n}", well=False) for n in range(5)]).reason
 
 
 def test_a_status_range_holds_both_its_ends():

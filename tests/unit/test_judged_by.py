@@ -15,7 +15,6 @@ from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import Kind
-from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.pause import Pause
@@ -242,7 +241,7 @@ def test_with_no_other_canary_left_only_a_person_can_pass(world):
     assert world.run(WATCHFUL).outcome is Outcome.HELD
     assert world.steps.among("substitute") == []
     report = world.carry_out(
-        upgrade, WATCHFUL, ignored_gates=frozenset({Gate.HEALTH}), ignored_because="it is gone"
+        upgrade, WATCHFUL, ignored_gates=frozenset({"health"}), ignored_because="it is gone"
     )
     assert report.outcome is Outcome.CONFIRMED
 

@@ -8,7 +8,7 @@ from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.errors import ExitCode, Kind, NixError
-from agent.domain.gates import FetchPlan, Gate
+from agent.domain.facts import FetchPlan
 from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, Strategy
@@ -385,7 +385,7 @@ def test_a_candidate_without_the_agent_is_held(world):
 
 def test_a_candidate_without_the_agent_is_confirmed_by_this_one_where_a_person_wants_it(world):
     world.host.contents[NEW].units.clear()
-    report = world.carry_out(upgrade, ignored_gates=frozenset({Gate.AGENT_REMOVED}), by="eve")
+    report = world.carry_out(upgrade, ignored_gates=frozenset({"agent-removed"}), by="eve")
     assert report.outcome is Outcome.CONFIRMED
     assert "confirmation.judged" in world.told.names()
     assert "start confirm" not in world.steps

@@ -7,9 +7,8 @@ import pytest
 from agent.application import events
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
-from agent.application.watch.ask_gates import find_foreign
+from agent.application.watch.foreign import find_foreign
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
-from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
@@ -574,7 +573,7 @@ def test_a_lost_race_leaves_a_profile_that_was_the_candidate_already(world):
     world.host.profile = OTHER
     world.host.profile = NEW
     world.nixos_rebuild.ends = ActivationExit(1, "Unit x was already loaded")
-    gates = frozenset({Gate.FOREIGN_SYSTEM})
+    gates = frozenset({"foreign-system"})
     report = world.carry_out(upgrade, ignored_gates=gates)
     assert report.error.kind is Kind.ACTIVATION_BUSY
     assert (world.host.profile, world.marks.read().pending) == (NEW, None)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.domain.facts import ClockState
+from agent.domain.gate import Question, Stage, plan_after
+from agent.domain.gates import asked_at
 from agent.domain.pause import Pause
-from agent.domain.reboot import (
-    Go,
-    Inhibitor,
-    Obstacle,
-    RebootConditions,
-    RebootPlan,
-    RebootPolicy,
-    Wait,
-    judge_reboot,
-)
+from agent.domain.reboot import Inhibitor, RebootConditions, RebootPlan, RebootPolicy
 from agent.domain.window import Schedule, Window
+from fakes import samples
 from fakes.samples import NEW
 
 NOW = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
@@ -29,9 +24,56 @@ HOUR = timedelta(hours=1)
 POLICY = RebootPolicy(
     schedule=Schedule(), inhibitor_limit=timedelta(days=1), user_notice=10 * MINUTE, tries_boot=True
 )
-CALM = RebootConditions(
-    now=NOW, host="h", is_clock_synchronised=True, pause=None, inhibitors=(), people=()
-)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a reboot would meet; None is unknown."""
+
+    now: datetime
+    is_clock_synchronised: bool | None = True
+    pause: Pause | None = None
+    inhibitors: tuple[Inhibitor, ...] | None = ()
+    people: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True)
+class Go:
+    """It may be done now; `forced`: past inhibitors that have been respected long enough."""
+
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not now."""
+
+    gate: str
+    reason: str
+    until: datetime | None
+    plan: RebootPlan
+    announces: bool
+
+
+def judge_reboot(plan: RebootPlan, seen: Seen, policy: RebootPolicy) -> Go | Wait:
+    """Ask the gates about the moment of a reboot, in order, as a run does."""
+    conditions = RebootConditions(plan, seen.inhibitors, seen.people).as_of(seen.now, policy)
+    facts = {"paused": seen.pause, "clock": ClockState(seen.is_clock_synchronised)}
+    wanted = replace(samples.POLICY, host="h", reboot=policy)
+    question = Question(Stage.BEFORE_REBOOT, wanted, NEW, None, seen.now)
+    for gate in asked_at(Stage.BEFORE_REBOOT):
+        if not gate.postpones:
+            continue
+        held = gate.judgement(question, facts.get(gate.name, conditions))
+        assert held is not None
+        if not held.is_open:
+            after = plan_after(gate, held, conditions.plan)
+            announces = after.announced_for not in (None, conditions.plan.announced_for)
+            return Wait(held.gate, held.reason, held.opens_at, after, announces)
+    return Go(forced=conditions.is_inhibited)
+
+
+CALM = Seen(NOW)
 BACKUP = Inhibitor("backup", "a dump is being written")
 PLAN = RebootPlan(NEW)
 
@@ -46,23 +88,23 @@ def test_where_nothing_is_in_the_way_it_is_done():
 
 
 @pytest.mark.parametrize(
-    ("changes", "policy", "obstacle", "until"),
+    ("changes", "policy", "gate", "until"),
     [
-        ({"pause": Pause("audit", "me", NOW, NOW + HOUR)}, POLICY, Obstacle.PAUSED, NOW + HOUR),
-        ({"pause": Pause("audit", "me", NOW)}, POLICY, Obstacle.PAUSED, None),
-        ({"is_clock_synchronised": False}, nightly(), Obstacle.CLOCK, NOW + 10 * MINUTE),
-        ({"is_clock_synchronised": None}, nightly(), Obstacle.CLOCK, NOW + 10 * MINUTE),
-        ({}, nightly(time(5, 0)), Obstacle.WINDOW, NOW + 20 * MINUTE),
-        ({"inhibitors": (BACKUP,)}, POLICY, Obstacle.INHIBITED, NOW + 10 * MINUTE),
-        ({"people": ("ann",)}, POLICY, Obstacle.USERS, NOW + 10 * MINUTE),
-        ({"inhibitors": None}, POLICY, Obstacle.INHIBITED, NOW + 10 * MINUTE),
-        ({"people": None}, POLICY, Obstacle.USERS, NOW + 10 * MINUTE),
+        ({"pause": Pause("audit", "me", NOW, NOW + HOUR)}, POLICY, "paused", NOW + HOUR),
+        ({"pause": Pause("audit", "me", NOW)}, POLICY, "paused", None),
+        ({"is_clock_synchronised": False}, nightly(), "clock", NOW + 10 * MINUTE),
+        ({"is_clock_synchronised": None}, nightly(), "clock", NOW + 10 * MINUTE),
+        ({}, nightly(time(5, 0)), "reboot-window", NOW + 20 * MINUTE),
+        ({"inhibitors": (BACKUP,)}, POLICY, "inhibited", NOW + 10 * MINUTE),
+        ({"people": ("ann",)}, POLICY, "users", NOW + 10 * MINUTE),
+        ({"inhibitors": None}, POLICY, "inhibited", NOW + 10 * MINUTE),
+        ({"people": None}, POLICY, "users", NOW + 10 * MINUTE),
     ],
 )
-def test_what_is_in_the_way_is_named_with_when_to_look_again(changes, policy, obstacle, until):
+def test_what_is_in_the_way_is_named_with_when_to_look_again(changes, policy, gate, until):
     verdict = judge_reboot(PLAN, replace(CALM, **changes), policy)
     assert isinstance(verdict, Wait)
-    assert (verdict.obstacle, verdict.until) == (obstacle, until)
+    assert (verdict.gate, verdict.until) == (gate, until)
     assert verdict.reason
 
 
@@ -80,7 +122,7 @@ def test_unknown_people_are_respected_as_known_ones_are():
     assert "logind does not say by whom" in first.reason
     a_day_later = replace(dumb, now=NOW + timedelta(days=1))
     second = judge_reboot(first.plan, a_day_later, POLICY)
-    assert (second.obstacle, second.announces) == (Obstacle.USERS, True)
+    assert (second.gate, second.announces) == ("users", True)
     assert "logind does not say who is logged in" in second.reason
     due = replace(dumb, now=second.until)
     assert judge_reboot(second.plan, due, POLICY) == Go(forced=True)
@@ -106,7 +148,7 @@ def test_an_inhibitor_is_not_respected_for_longer_where_windows_are_short():
     assert isinstance(first, Wait)
     noon = judge_reboot(first.plan, replace(seen, now=NOW + 7 * HOUR), policy)
     assert isinstance(noon, Wait)
-    assert noon.obstacle is Obstacle.WINDOW
+    assert noon.gate == "reboot-window"
     next_night = judge_reboot(noon.plan, replace(seen, now=NOW + 24 * HOUR), policy)
     assert next_night == Go(forced=True)
 
@@ -166,7 +208,7 @@ def test_an_announced_reboot_may_use_the_windows_margin():
     assert judge_reboot(announced, CALM, policy) == Go()
     waits = judge_reboot(PLAN, CALM, policy)
     assert isinstance(waits, Wait)
-    assert waits.obstacle is Obstacle.WINDOW
+    assert waits.gate == "reboot-window"
 
 
 def test_what_has_waited_for_a_window_announces_itself_anew_in_the_next():
@@ -219,9 +261,8 @@ def test_it_is_never_done_outside_of_a_window_nor_without_a_word(case):
     inhibited_since: datetime | None = None
     for minutes, has_people, is_inhibited, is_synchronised, pause in happenings:
         now += minutes * MINUTE
-        seen = RebootConditions(
+        seen = Seen(
             now=now,
-            host="h",
             is_clock_synchronised=is_synchronised,
             pause=Pause("audit", "me", now) if pause else None,
             inhibitors=(BACKUP,) if is_inhibited else (),
@@ -233,9 +274,9 @@ def test_it_is_never_done_outside_of_a_window_nor_without_a_word(case):
             if verdict.announces:
                 told_for = verdict.plan.announced_for
                 assert told_for == now + policy.user_notice
-            if verdict.obstacle is Obstacle.INHIBITED:
+            if verdict.gate == "inhibited":
                 inhibited_since = inhibited_since or now
-            elif verdict.obstacle in (Obstacle.PAUSED, Obstacle.WINDOW):
+            elif verdict.gate in ("paused", "reboot-window"):
                 told_for = None
             if not is_inhibited:
                 inhibited_since = None

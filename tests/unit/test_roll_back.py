@@ -11,7 +11,7 @@ from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.ports import ActivationExit
 from agent.domain.activation_unit import NOT_BEGUN
 from agent.domain.errors import ExitCode, HostError, Kind
-from agent.domain.gates import FreeSpace
+from agent.domain.facts import FreeSpace
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Fault

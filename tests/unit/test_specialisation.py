@@ -13,7 +13,6 @@ from agent.application.confirm.dead_man import dead_man
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
 from agent.domain.errors import HostError, Kind
-from agent.domain.gates import Gate
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode, Strategy
@@ -138,7 +137,7 @@ def test_a_person_may_let_it_go(world):
     loses_it(world)
     report = world.carry_out(
         upgrade,
-        ignored_gates=frozenset({Gate.SPECIALISATION_LOST}),
+        ignored_gates=frozenset({"specialisation-lost"}),
         ignored_because="quiet is gone",
     )
     assert report.outcome is Outcome.CONFIRMED
@@ -183,7 +182,7 @@ def test_where_the_loader_cannot_start_it_nothing_is_staged(world, policy):
 def test_a_person_may_let_the_next_boot_be_of_the_system_as_such(world):
     world.host.loader.entries.clear()
     report = world.carry_out(
-        upgrade, STAGES, ignored_gates=frozenset({Gate.SPECIALISATION_LOST}), ignored_because="ok"
+        upgrade, STAGES, ignored_gates=frozenset({"specialisation-lost"}), ignored_because="ok"
     )
     assert report.outcome is Outcome.STAGED
     assert world.host.loader.installed == NEW
@@ -219,7 +218,7 @@ def test_a_person_may_let_the_reboot_be_into_the_system_as_such(world):
     world.host.loader.entries.clear()
     world.host.loader.name = None
     report = world.carry_out(
-        upgrade, REBOOTS, ignored_gates=frozenset({Gate.SPECIALISATION_LOST}), ignored_because="ok"
+        upgrade, REBOOTS, ignored_gates=frozenset({"specialisation-lost"}), ignored_because="ok"
     )
     assert report.outcome is Outcome.REBOOTING
 

@@ -5,16 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.domain.facts import AgentUnits, Foreign
 from agent.domain.gates import (
-    IGNORABLE,
-    Foreign,
-    Gate,
-    judge_agent_removed,
-    judge_denied,
-    judge_foreign,
-    judge_suspect,
+    agent_removed,
+    denied,
+    foreign_system,
+    ignorable,
+    registered,
+    suspect,
 )
 from agent.domain.path_record import Denial, Standing
+from fakes.questions import judge
 from fakes.samples import NEW, OTHER, POLICY
 
 AT = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
@@ -23,8 +24,8 @@ DAILY = replace(POLICY, foreign_hold=timedelta(days=1))
 
 
 def test_a_host_where_nobody_else_was_is_open():
-    judgement = judge_foreign(None, AT, DAILY)
-    assert (judgement.gate, judgement.is_open) == (Gate.FOREIGN_SYSTEM, True)
+    judgement = judge(foreign_system, None, now=AT, policy=DAILY)
+    assert (judgement.gate, judgement.is_open) == ("foreign-system", True)
 
 
 @pytest.mark.parametrize(
@@ -37,25 +38,25 @@ def test_a_host_where_nobody_else_was_is_open():
     ],
 )
 def test_somebody_else_s_system_is_left_alone_for_a_time(passed, is_open):
-    judgement = judge_foreign(Foreign("profile", OTHER, AT), AT + passed, DAILY)
-    assert (judgement.gate, judgement.is_open) == (Gate.FOREIGN_SYSTEM, is_open)
+    judgement = judge(foreign_system, Foreign("profile", OTHER, AT), now=AT + passed, policy=DAILY)
+    assert (judgement.gate, judgement.is_open) == ("foreign-system", is_open)
     assert f"the profile is {OTHER}, which somebody else has brought here" in judgement.reason
     assert ("held until 2026-11-22 04:40 UTC" in judgement.reason) is not is_open
 
 
 def test_somebody_else_s_system_is_not_left_alone_where_the_settings_say_so():
     now = replace(POLICY, foreign_hold=timedelta(0))
-    assert judge_foreign(Foreign("running system", OTHER, AT), AT, now).is_open
+    assert judge(foreign_system, Foreign("running system", OTHER, AT), now=AT, policy=now).is_open
 
 
 def test_somebody_else_s_system_without_a_store_path_is_told_as_unknown():
-    reason = judge_foreign(Foreign("running system", None, AT), AT, DAILY).reason
+    reason = judge(foreign_system, Foreign("running system", None, AT), now=AT, policy=DAILY).reason
     assert "the running system is unknown" in reason
 
 
 def test_what_is_not_denied_is_open():
-    judgement = judge_denied(Standing(suspicions=9, suspected_at=AT, roll_backs=1))
-    assert (judgement.gate, judgement.is_open) == (Gate.DENIED, True)
+    judgement = judge(denied, [Standing(suspicions=9, suspected_at=AT, roll_backs=1)])
+    assert (judgement.gate, judgement.is_open) == ("denied", True)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,8 @@ def test_what_is_not_denied_is_open():
 )
 def test_what_is_denied_is_held_and_the_reason_told(until, told):
     denial = Denial(NEW, "web is down", AT, "anna", build_id=7, until=until)
-    judgement = judge_denied(Standing(denial))
-    assert (judgement.gate, judgement.is_open) == (Gate.DENIED, False)
+    judgement = judge(denied, [Standing(), Standing(denial)])
+    assert (judgement.gate, judgement.is_open) == ("denied", False)
     assert judgement.reason == f"{NEW} is denied {told} (by anna: web is down)"
 
 
@@ -82,12 +83,12 @@ def test_what_is_denied_is_held_and_the_reason_told(until, told):
     ],
 )
 def test_what_is_suspect_is_held_for_a_while(standing, passed, is_open):
-    judgement = judge_suspect(standing, AT + passed)
-    assert (judgement.gate, judgement.is_open) == (Gate.SUSPECT, is_open)
+    judgement = judge(suspect, [Standing(), standing], now=AT + passed)
+    assert (judgement.gate, judgement.is_open) == ("suspect", is_open)
 
 
 def test_a_suspicion_tells_how_often_and_until_when():
-    judgement = judge_suspect(Standing(suspicions=2, suspected_at=AT), AT)
+    judgement = judge(suspect, [Standing(suspicions=2, suspected_at=AT)], now=AT)
     assert judgement.reason == "failed here 2 times: tried again from 2026-11-21 05:00 UTC on"
 
 
@@ -96,9 +97,9 @@ def test_a_suspicion_tells_how_often_and_until_when():
     [(True, True, True), (False, True, True), (False, False, True), (True, False, False)],
 )
 def test_an_agent_is_not_lost_by_accident(has_it, would_have_it, is_open):
-    judgement = judge_agent_removed(has_it=has_it, would_have_it=would_have_it)
-    assert (judgement.gate, judgement.is_open) == (Gate.AGENT_REMOVED, is_open)
+    judgement = judge(agent_removed, AgentUnits(has_it, would_have_it))
+    assert (judgement.gate, judgement.is_open) == ("agent-removed", is_open)
 
 
 def test_a_person_can_pass_any_gate_but_the_one_of_denials():
-    assert set(Gate) - IGNORABLE == {Gate.DENIED}
+    assert set(registered()) - set(ignorable()) == {"denied"}

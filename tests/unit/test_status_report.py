@@ -10,7 +10,7 @@ from agent.domain.candidate import Candidate
 from agent.domain.decide import AwaitReboot, Done, Hold, Reboot, Upgrade
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import LockedFlakeReference
-from agent.domain.gates import Gate, Judgement
+from agent.domain.gate import Judgement
 from agent.domain.marks import Marks
 from agent.domain.recovery import Step
 from agent.domain.systems import Systems
@@ -45,7 +45,7 @@ def test_all_that_is_known_is_told():
             candidate=CANDIDATE,
             decision=Upgrade(),
             last_run=an_arrival(3, error_message="why", outcome="failed"),
-            gates=[Judgement(Gate.HEALTH, is_open=True, reason="2 checks well")],
+            gates=[Judgement("health", is_open=True, reason="2 checks well")],
         )
     )
     assert told["host"] == "web-1"
@@ -94,8 +94,8 @@ def test_the_last_line_is_what_a_run_would_do(decision, verdict):
 
 def test_a_gate_that_holds_is_named_in_the_verdict():
     gates = [
-        Judgement(Gate.HEALTH, is_open=False, reason="a: refused"),
-        Judgement(Gate.STORE_SPACE, is_open=True, reason="room"),
+        Judgement("health", is_open=False, reason="a: refused"),
+        Judgement("store-space", is_open=True, reason="room"),
     ]
     told = rows(Status(decision=Upgrade(), gates=gates))
     assert told["gate health"] == "HELD: a: refused"
@@ -162,7 +162,7 @@ def test_a_disabled_project_is_told():
 
 
 def test_a_fault_that_keeps_a_gate_from_being_asked_is_named_instead_of_it():
-    held = Judgement(Gate.STORE_SPACE, False, "not in a cache", Kind.PATH_NOT_CACHED)  # noqa: FBT003
+    held = Judgement("store-space", False, "not in a cache", Kind.PATH_NOT_CACHED)  # noqa: FBT003
     told = rows(Status(decision=Upgrade(), gates=[held]))
     assert told["path-not-cached"] == "HELD: not in a cache"
     assert told["a run would"] == "hold: path-not-cached"

@@ -12,7 +12,7 @@ from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
 from agent.domain.build import Build
 from agent.domain.errors import ExitCode, HostError, HydraError, JournalError, Kind
-from agent.domain.gates import FreeSpace, Gate
+from agent.domain.facts import FreeSpace
 from agent.domain.job import Select
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -246,7 +246,7 @@ def test_a_system_that_a_person_brought_is_left_alone_for_a_time_and_then_replac
 
 def test_a_person_may_have_it_replaced_at_once(settled):
     settled.somebody_switches(system(77))
-    gates = frozenset({Gate.FOREIGN_SYSTEM})
+    gates = frozenset({"foreign-system"})
     report = settled.carry_out(upgrade, ignored_gates=gates, ignored_because="enough", by="eve")
     assert report.outcome is Outcome.CONFIRMED
     assert settled.told.fields_of(events.GATE_IGNORED)["given_reason"] == "enough"
@@ -581,7 +581,7 @@ def test_a_number_that_was_far_too_high_holds_and_is_named(misled):
 
 
 def test_what_a_person_takes_past_the_gate_is_the_new_measure(misled):
-    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "a new Hydra"}
+    asked = {"ignored_gates": frozenset({"downgrade"}), "ignored_because": "a new Hydra"}
     assert misled.carry_out(upgrade, **asked).outcome is Outcome.CONFIRMED
     assert highest(misled.journal, JOB) == 2
     misled.publish(3, system(3))
@@ -593,14 +593,14 @@ def test_what_a_person_takes_past_the_gate_is_the_new_measure(misled):
 def test_what_a_person_tries_past_the_gate_and_breaks_is_no_measure(misled):
     before = highest(misled.journal, JOB)
     misled.steps.at("switch", misled.service_breaks)
-    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "a new Hydra"}
+    asked = {"ignored_gates": frozenset({"downgrade"}), "ignored_because": "a new Hydra"}
     assert misled.carry_out(upgrade, **asked).outcome is Outcome.ROLLED_BACK
     assert highest(misled.journal, JOB) == before
 
 
 def test_a_gate_that_was_open_anyhow_sets_no_measure(world):
     world.journal.record(an_arrival(1, OLD, run_id="earlier"))
-    asked = {"ignored_gates": frozenset({Gate.DOWNGRADE}), "ignored_because": "to be sure"}
+    asked = {"ignored_gates": frozenset({"downgrade"}), "ignored_because": "to be sure"}
     assert world.carry_out(upgrade, **asked).outcome is Outcome.CONFIRMED
     assert not world.last_row().sets_measure
 

@@ -6,7 +6,9 @@ import pytest
 
 from agent.application import events
 from agent.domain.errors import ExitCode, HostError, HydraError, Kind, NixError
-from agent.domain.gates import FreeSpace, Gate, Stage
+from agent.domain.facts import FreeSpace
+from agent.domain.gate import Stage
+from agent.domain.gates import asked_at
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
@@ -15,7 +17,7 @@ from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, PowerCut, World, flake_of, system
 
 NEW = system(1)
-ASKED = {gate for gate in Gate if Stage.CHOOSE in gate.stages} - {Gate.HOST_UPGRADE}
+ASKED = {gate.name for gate in asked_at(Stage.CHOOSE)} - {"host-upgrade"}
 CHANGES = {
     "lock", "substitute", "nixos-rebuild build", "activate-flake", "reboot", "idle-note",
     "idle-note forgotten", "arm", "disarm", "start confirm", "stop-activation", "set-profile",
@@ -54,7 +56,7 @@ def test_a_dry_run_asks_on_after_a_gate_that_holds_and_verifies_all_the_same(wor
     world.host.space = FreeSpace(store=1, boot=1)
     world.canary_dies()
     report = world.run(dry_run=True)
-    closed = {Gate.BOOT_SPACE, Gate.STORE_SPACE, Gate.HEALTH}
+    closed = {"boot-space", "store-space", "health"}
     assert gates(report) == {gate: gate not in closed for gate in ASKED}
     assert (report.decision, report.outcome) == ("hold", Outcome.DRY_RUN)
     assert [name for name, _ in report.reasons] == ["boot-space", "store-space", "health"]
@@ -158,3 +160,15 @@ def test_a_fault_in_a_dry_run_is_not_recorded(world, step, fault):
     report = world.run(dry_run=True)
     assert (report.outcome, report.error) == (Outcome.FAILED, fault)
     assert not CHANGES & set(world.steps)
+
+
+def test_a_dry_run_tells_what_postpones_a_reboot(world):
+    world.run(replace(WATCHFUL, action=Action.BOOT))
+    world.logind.logged_in = ("ann",)
+    allowed = replace(WATCHFUL, action=Action.BOOT, reboot_mode=RebootMode.WHEN_NEEDED)
+    report = world.run(allowed, dry_run=True)
+    assert report.decision == "await-reboot"
+    assert [name for name, _ in report.reasons] == ["reboot", "users"]
+    assert world.logind.told == []
+    world.logind.logged_in = ()
+    assert world.run(allowed, dry_run=True).decision == "reboot"

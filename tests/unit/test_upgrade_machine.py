@@ -24,7 +24,6 @@ from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
 from agent.application.upgrade import upgrade
 from agent.domain.errors import AgentError, Kind
-from agent.domain.gates import Gate
 from agent.domain.marks import Mark
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.unit_names import CONFIRM_UNIT
@@ -157,7 +156,7 @@ class Life(RuleBasedStateMachine):
     @rule(policy=POLICIES)
     def a_person_lets_a_system_without_the_agent_pass(self, policy):
         self.publish(Nature.AGENT_GONE)
-        ignored = frozenset({Gate.AGENT_REMOVED, Gate.FOREIGN_SYSTEM})
+        ignored = frozenset({"agent-removed", "foreign-system"})
         self.act(upgrade, policy, ignored_gates=ignored, ignored_because="so", by="anna")
 
     @rule(policy=POLICIES)

@@ -28,8 +28,8 @@ from agent.adapters.nix.source_faults import (
 from agent.adapters.process import ProgramMissingError
 from agent.application.ports import Fetched, Nix
 from agent.domain.errors import Kind, NixError
+from agent.domain.facts import FetchPlan
 from agent.domain.flake_update.lock_file import LOCK_FILE
-from agent.domain.gates import FetchPlan
 from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
 from agent.domain.target import NIXOS

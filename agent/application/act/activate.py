@@ -28,13 +28,15 @@ from agent.application.confirm.own_settings import own_policy
 from agent.application.confirm.take_findings import started_by_timers
 from agent.application.row import commit, row_of, try_commit
 from agent.application.verify import flake_of
-from agent.application.watch.ask_gates import apply_override, ask_again, find_intervention
+from agent.application.watch.ask_gates import apply_override, ask_again
+from agent.application.watch.foreign import find_intervention
 from agent.application.watch.observe import find_inhibitors
 from agent.domain.activation import ActivationResult, is_busy, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, RequestError
-from agent.domain.gates import Gate, Judgement, Stage
+from agent.domain.gate import Judgement, Stage
+from agent.domain.gates import specialisation_lost
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, Strategy
@@ -200,7 +202,7 @@ async def _ask_own_gates(run: Run, request: Activate, row: RunRecord) -> RunReco
             aside, Stage.BEFORE_ACTIVATION, request.toplevel, request.candidate, is_world=False
         )
     if judgement is not None:
-        return _hold(run, judgement.gate, judgement.reason)
+        return replace(_hold(run, judgement.gate, judgement.reason), held=(judgement,))
     held = await _find_other_hand(run, request)
     return aside.record if held is None else held
 
@@ -231,7 +233,7 @@ def _require_bootable(run: Run, row: RunRecord, name: str | None) -> RunRecord |
     reason = f"the boot loader cannot be made to start the specialisation {name!r} by default"
     aside = replace(run, record=row)
     judgement = apply_override(
-        aside, Judgement(Gate.SPECIALISATION_LOST, is_open=False, reason=reason)
+        aside, Judgement(specialisation_lost.GATE.name, is_open=False, reason=reason)
     )
     if not judgement.is_open:
         return _hold(run, judgement.gate, judgement.reason)
@@ -385,14 +387,14 @@ async def _keep_by_default(
     if await start_by_default(ports, toplevel, name):
         return None
     ports.sink.emit(events.DEFAULT_LEFT, toplevel=toplevel, default=ports.loader.default())
-    if reached is not Outcome.STAGED or Gate.SPECIALISATION_LOST in run.settings.ignored_gates:
+    if reached is not Outcome.STAGED or specialisation_lost.GATE.name in run.settings.ignored_gates:
         return None
     reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
     return await roll_back_staged(
         run,
         row,
         toplevel,
-        (Gate.SPECIALISATION_LOST, reason),
+        (specialisation_lost.GATE.name, reason),
         ActivationError(
             Kind.ACTIVATION_INEFFECTIVE,
             f"{reason}; it was staged, and is not any more",

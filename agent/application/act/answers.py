@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agent.application.ports import Fetched
     from agent.domain.confirmation import Reason
     from agent.domain.errors import AgentError
+    from agent.domain.gate import Judgement
     from agent.domain.path_record import Fault
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
@@ -48,6 +49,8 @@ class NotBegun:
 
     reasons: tuple[Reason, ...]
     action: Action | None = None
+    held: tuple[Judgement, ...] = ()
+    """The gates that hold, with when they may open."""
 
 
 @dataclass(frozen=True, slots=True)

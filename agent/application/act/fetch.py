@@ -13,7 +13,7 @@ from agent.application.row import commit, row_of
 from agent.application.verify import flake_of, mismatch, verify
 from agent.application.watch.observe import aged, find_inhibitors
 from agent.domain.errors import ActivationError, AgentError, Kind, NixError, RequestError
-from agent.domain.gates import Gate
+from agent.domain.gates import downgrade
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import fault_of_preparation
 from agent.domain.policy import Action, Strategy
@@ -80,7 +80,7 @@ def _row_of(request: Fetch) -> RunRecord:
         flake=found.flake,
         toplevel=found.toplevel,
         ignored_gates=request.ignored,
-        sets_measure=any(passed.gate == Gate.DOWNGRADE for passed in request.ignored),
+        sets_measure=any(passed.gate == downgrade.GATE.name for passed in request.ignored),
     )
 
 

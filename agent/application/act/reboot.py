@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -11,114 +11,107 @@ from agent.application.act.specialisation import start_by_default, wanted_specia
 from agent.application.act.try_boot import try_once
 from agent.application.confirm.take_findings import take_baseline
 from agent.application.report import error_fields
-from agent.application.watch.ask_gates import apply_override, ask_again, find_intervention
-from agent.application.watch.durations import ask_clock
+from agent.application.watch.ask_gates import apply_override, earliest, find_held
+from agent.application.watch.facts import StageFacts
+from agent.application.watch.foreign import find_intervention
 from agent.domain.errors import AgentError, HostError, JournalError
-from agent.domain.gates import Gate, Judgement, Stage
+from agent.domain.gate import Judgement, Stage, plan_after
+from agent.domain.gates import health, registered, specialisation_lost
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
-from agent.domain.reboot import (
-    Go,
-    RebootConditions,
-    RebootPlan,
-    Wait,
-    judge_reboot,
-    told_instant,
-)
+from agent.domain.reboot import RebootPlan
+from agent.domain.texts import format_instant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent.application.ports import Ports
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
-    from agent.domain.policy import Policy
+    from agent.domain.reboot import RebootConditions
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
 _SOON: Final = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What keeps a host from its reboot that is no obstacle of the reboot's own: a gate."""
-
-    name: str
-    reason: str
-
-
-async def ask_reboot(
-    ports: Ports, policy: Policy, toplevel: StorePath, *, keeps: bool = False
-) -> Go | Wait:
-    """Return whether the host may reboot into the profile's `toplevel` now; changes nothing.
-
-    With `keeps` it is remembered for how long the clock has been without time.
-
-    Raises:
-        JournalError: the agenda cannot be read.
-    """
-    now = ports.clock.now()
-    seen = RebootConditions(
-        now=now,
-        host=policy.host,
-        is_clock_synchronised=await _is_clock_right(ports, policy, keeps=keeps),
-        pause=ports.agenda.pause(now),
-        inhibitors=await ports.logind.inhibitors(),
-        people=await ports.logind.people(),
-    )
-    return judge_reboot(ports.agenda.reboot_plan(toplevel), seen, policy.reboot)
-
-
-async def _is_clock_right(ports: Ports, policy: Policy, *, keeps: bool) -> bool | None:
-    """Ask only where windows rely on it."""
-    if not policy.reboot.schedule.windows:
-        return None
-    return (await ask_clock(ports, keeps=keeps)).is_synchronised
-
-
 async def _in_the_way(
-    run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
-) -> Go | Wait | Held:
+    run: Run, toplevel: StorePath, reason: str, facts: StageFacts, seen: Systems
+) -> Judgement | None:
     """Return what keeps the host from its reboot now, if anything; see that it is tried again.
 
     It is in the report, too, beside `reason`, why the reboot is needed. `seen` is how the host was
     when it was decided on.
     """
     ports = run.ports
-    verdict = await ask_reboot(ports, run.policy, toplevel, keeps=True)
-    if isinstance(verdict, Wait):
-        await _postpone(run, verdict, toplevel, reason)
-        return verdict
-    judgement = await ask_again(run, Stage.BEFORE_REBOOT, toplevel, candidate)
-    held = (judgement.gate, judgement.reason) if judgement else await find_intervention(ports, seen)
+    facts.forget()
+    held = await find_held(facts)
+    if held is not None and registered()[held.gate].postpones:
+        await _postpone(run, held, await facts.reboot_conditions(), reason)
+        return held
     if held is None:
-        return verdict
-    name, sentence = held
-    run.report.reasons = (("reboot", reason), held)
-    why = "its health checks fail" if name == Gate.HEALTH else sentence
+        held = await _find_intervention(ports, seen)
+    if held is None:
+        return None
+    if held.opens_at is not None:
+        await wake(run, held.opens_at)
+    ports.sink.emit(events.GATE_HELD, gate=held.gate, reason=held.reason)
+    run.report.reasons = (("reboot", reason), (held.gate, held.reason))
+    why = "its health checks fail" if held.gate == health.GATE.name else held.reason
     await cancel_announced(ports, toplevel, why)
-    return Held(name, sentence)
+    return held
 
 
-async def _postpone(run: Run, verdict: Wait, toplevel: StorePath, reason: str) -> None:
-    ports = run.ports
+async def _find_intervention(ports: Ports, seen: Systems) -> Judgement | None:
+    found = await find_intervention(ports, seen)
+    return None if found is None else Judgement(found[0], is_open=False, reason=found[1])
+
+
+async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: str) -> None:
+    """Remember what waits, warn those who are logged in, and come again."""
+    ports, plan = run.ports, plan_after(registered()[held.gate], held, seen.plan)
     ports.sink.emit(
         events.REBOOT_POSTPONED,
-        toplevel=toplevel,
-        obstacle=verdict.obstacle,
-        reason=verdict.reason,
-        until=verdict.until and verdict.until.isoformat(),
+        toplevel=plan.toplevel,
+        obstacle=held.gate,
+        reason=held.reason,
+        until=held.opens_at and held.opens_at.isoformat(),
     )
-    ports.agenda.set_reboot_plan(verdict.plan)
-    if verdict.announces:
-        at = told_instant(verdict.plan.announced_for)
+    ports.agenda.set_reboot_plan(plan)
+    if plan.announced_for not in (None, seen.plan.announced_for):
+        at = format_instant(plan.announced_for)
         await ports.logind.tell_people(
             f"{run.policy.host} reboots at {at} to complete an upgrade ({reason})."
             " `agent pause --reason TEXT` keeps it from that."
         )
-    if verdict.until is not None:
-        await wake(run, verdict.until)
-    run.report.reasons = (("reboot", reason), (verdict.obstacle, verdict.reason))
+    if held.opens_at is not None:
+        await wake(run, held.opens_at)
+    run.report.reasons = (("reboot", reason), (held.gate, held.reason))
+
+
+async def come_again(run: Run, held: Sequence[Judgement]) -> None:
+    """Let the next run begin at the earliest moment at which the gates that hold may be open.
+
+    Raises:
+        AgentError: one of them has held for too long.
+    """
+    at = earliest(held)
+    if at is not None:
+        await wake(run, at)
+    for one in held:
+        refuse_to_wait(run, one)
+
+
+def refuse_to_wait(run: Run, held: Judgement) -> None:
+    """End a run that a gate has held for too long.
+
+    Raises:
+        AgentError: it has.
+    """
+    if held.overdue is not None:
+        run.ports.sink.emit(events.GATE_OVERDUE, gate=held.gate, reason=held.reason)
+        raise held.overdue
 
 
 async def wake(run: Run, at: datetime) -> None:
@@ -131,7 +124,7 @@ async def wake(run: Run, at: datetime) -> None:
 
 async def reboot(
     run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
-) -> Wait | Held | None:
+) -> Judgement | None:
     """Record the reboot, leave the loader a way back, then ask for it; return what is in its way.
 
     All is asked once more when everything is ready, which may take minutes. A refusal, and what
@@ -139,32 +132,33 @@ async def reboot(
     nothing else. `seen` is how the host was when the reboot was decided on; `candidate` is None
     where a person asks for it.
     """
-    way = await _in_the_way(run, toplevel, reason, candidate, seen)
-    if not isinstance(way, Go):
-        return way
+    facts = StageFacts(run, Stage.BEFORE_REBOOT, toplevel, candidate)
+    held = await _in_the_way(run, toplevel, reason, facts, seen)
+    if held is not None:
+        return held
     await _prepare(run, toplevel)
     run.record = replace(run.record, outcome=Outcome.STAGED)
     if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
-        run.report.reasons = (("reboot", reason), (lost.name, lost.reason))
+        run.report.reasons = (("reboot", reason), (lost.gate, lost.reason))
         return lost
     try:
-        way = await _in_the_way(run, toplevel, reason, candidate, seen)
-        if isinstance(way, Go):
+        held = await _in_the_way(run, toplevel, reason, facts, seen)
+        if held is None:
             # After the loader knows: a power failure in between is no reboot that did not help.
             run.note(Outcome.REBOOTING)
-            await _ask_for_it(run, reason, way)
+            await _ask_for_it(run, reason, await facts.reboot_conditions())
             return None
     except AgentError:
         await run.ports.loader.forget_once()
         raise
     # A reboot for any other reason now brings up what has proved healthy.
     await run.ports.loader.forget_once()
-    return way
+    return held
 
 
-async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:
+async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
-    gate, name = Gate.SPECIALISATION_LOST, wanted_specialisation(run)
+    gate, name = specialisation_lost.GATE.name, wanted_specialisation(run)
     if name is None or name not in run.ports.host.specialisations(toplevel):
         return None  # none is to run, or a person has let it go
     if await start_by_default(run.ports, toplevel, name):
@@ -174,13 +168,13 @@ async def _would_lose(run: Run, toplevel: StorePath) -> Held | None:
     if judgement.is_open:
         return None
     run.ports.sink.emit(events.GATE_HELD, gate=gate, reason=reason)
-    return Held(gate, reason)
+    return judgement
 
 
-async def _ask_for_it(run: Run, reason: str, verdict: Go) -> None:
+async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
     """Ask for the reboot; it passes only those who were respected long enough, and nobody new."""
     ports = run.ports
-    inhibitors = await ports.logind.inhibitors() if verdict.forced else ()
+    inhibitors = await ports.logind.inhibitors() if seen.is_inhibited else ()
     ports.sink.emit(
         events.REBOOT_REQUESTED,
         reason=reason,
@@ -192,7 +186,7 @@ async def _ask_for_it(run: Run, reason: str, verdict: Go) -> None:
     run.report.outcome = Outcome.REBOOTING
     run.report.reasons = (("reboot", reason),)
     try:
-        await ports.host.reboot(forced=verdict.forced)
+        await ports.host.reboot(forced=seen.is_inhibited)
     except HostError:
         run.record = replace(run.record, outcome=Outcome.STAGED)
         raise

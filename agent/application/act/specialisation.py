@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.report import error_fields
 from agent.domain.errors import HostError
-from agent.domain.gates import Judgement, judge_specialisation
 from agent.domain.policy import Action
 
 if TYPE_CHECKING:
@@ -54,14 +53,6 @@ def specialisation_of(run: Run, toplevel: StorePath) -> str | None:
 def as_it_runs(run: Run, toplevel: StorePath) -> StorePath:
     """Return what of a system is to run: itself, or its specialisation of the wanted name."""
     return as_specialised(run.ports, toplevel, specialisation_of(run, toplevel)) or toplevel
-
-
-def ask_specialisation(run: Run, toplevel: StorePath) -> Judgement | None:
-    """Return whether a system has the specialisation that is to run; None where none is."""
-    name = wanted_specialisation(run)
-    if name is None:
-        return None
-    return judge_specialisation(name, sorted(run.ports.host.specialisations(toplevel)))
 
 
 def note_what_runs(ports: Ports) -> None:

@@ -15,7 +15,7 @@ from agent.application.report import error_fields
 from agent.application.watch.observe import find_inhibitors
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
-from agent.domain.gates import Gate
+from agent.domain.gates import denied, foreign_system
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
@@ -188,7 +188,7 @@ async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
     running = host.systems().running
     if running not in host.equivalents(toplevel):
         told = f"the running system is {running or 'unknown'} by now, which was not judged"
-        return Gate.FOREIGN_SYSTEM, told
+        return foreign_system.GATE.name, told
     if await run.ports.systemd.is_activating():
         told = "an activation is at work that somebody else has started"
         return Kind.ACTIVATION_BUSY, told
@@ -201,7 +201,7 @@ def _objection(run: Run, toplevel: StorePath) -> Reason | None:
         told = run.record.error_message or "its activation did not end well"
         return Kind.ACTIVATION_FAILED, told
     denial = _denial(run, toplevel)
-    return None if denial is None else (Gate.DENIED, f"denied by {denial.by}: {denial.reason}")
+    return None if denial is None else (denied.GATE.name, f"denied by {denial.by}: {denial.reason}")
 
 
 async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:

@@ -11,7 +11,7 @@ from agent.application.run import begin, carry_out
 from agent.application.watch.observe import find_inhibitors
 from agent.domain.decide import reboot_reason
 from agent.domain.errors import HostError, Kind
-from agent.domain.gates import judge_denied
+from agent.domain.gates import denied
 from agent.domain.outcome import Outcome
 from agent.domain.pause import Pause
 from agent.domain.recovery import Step
@@ -88,10 +88,10 @@ async def _reboot(run: Run) -> None:
     if profile is None or not reason or systems.is_container:
         run.report.outcome = Outcome.NOTHING_TO_DO
         return
-    denied = judge_denied(ports.journal.standing_of(profile, ports.clock.now()))
-    if not denied.is_open:
+    denial = ports.journal.standing_of(profile, ports.clock.now()).denial
+    if denial is not None:
         run.report.outcome = Outcome.HELD
-        run.report.reasons = (("reboot", reason), (denied.gate, denied.reason))
+        run.report.reasons = (("reboot", reason), (denied.GATE.name, denied.why_denied(denial)))
         return
     if await reboot(run, profile, reason, None, systems) is not None:
         run.report.outcome = Outcome.HELD

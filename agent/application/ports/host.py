@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-    from agent.domain.gates import FreeSpace
+    from agent.domain.facts import FreeSpace
     from agent.domain.marks import Mark, Marks
     from agent.domain.policy import ConfirmPolicy
     from agent.domain.reboot import Inhibitor

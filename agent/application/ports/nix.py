@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from agent.domain.facts import FetchPlan
     from agent.domain.flake_reference import LockedFlakeReference
-    from agent.domain.gates import FetchPlan
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
     from agent.domain.trust import FlakeSource

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
-from agent.domain.errors import HostError, HydraError, Kind
+from agent.domain.errors import HydraError
+from agent.domain.facts import ClockState
 from agent.domain.sighting import look
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports
     from agent.domain.candidate import Candidate
     from agent.domain.errors import AgentError
-    from agent.domain.gates import Foreign, Gate
+    from agent.domain.facts import Foreign
     from agent.domain.policy import Policy
 
 _CLOCK: Final = "clock"
 _HYDRA: Final = "hydra"
 _CACHE: Final = "cache"
-
-
-@dataclass(frozen=True, slots=True)
-class ClockState:
-    """Whether the clock is synchronised, None where nobody knows; and for how long it is not."""
-
-    is_synchronised: bool | None
-    unknown_for: timedelta = timedelta(0)
 
 
 async def ask_clock(ports: Ports, *, keeps: bool) -> ClockState:
@@ -49,27 +41,7 @@ def has_been_without_time(ports: Ports) -> bool:
     return ports.sightings.last(_CLOCK) is not None
 
 
-def refuse_to_wait_for_the_clock(ports: Ports, policy: Policy) -> None:
-    """End a run that the clock holds, if it has been without time for too long.
-
-    Raises:
-        HostError: CLOCK_UNSYNCHRONISED, after `clock.patience`.
-    """
-    last = ports.sightings.last(_CLOCK)
-    if last is None or last.age < policy.clock_patience:
-        return
-    ports.sink.emit(events.CLOCK_OVERDUE, seconds=last.age.total_seconds())
-    raise HostError(
-        Kind.CLOCK_UNSYNCHRONISED,
-        f"the clock has not been synchronised for {last.age // timedelta(hours=1)} hours in which"
-        " this host was up, and windows rely on it: nothing is upgraded or rebooted",
-        hint="see `timedatectl` or `chronyc tracking`: systemd-timesyncd or chronyd has to reach a"
-        " time server; without windows the clock does not matter, and `agent upgrade --ignore-gate"
-        " clock --reason TEXT` passes it once",
-    )
-
-
-async def since_first_seen(ports: Ports, gate: Gate, foreign: Foreign, *, keeps: bool) -> Foreign:
+async def since_first_seen(ports: Ports, name: str, foreign: Foreign, *, keeps: bool) -> Foreign:
     """Return `foreign` with the instant since which its *path* has been there.
 
     The links say when they were made, and `/run/current-system` is made anew at each boot: that
@@ -78,9 +50,9 @@ async def since_first_seen(ports: Ports, gate: Gate, foreign: Foreign, *, keeps:
     now = ports.clock.now()
     is_right = await ports.systemd.is_clock_synchronised() is True
     moment = ports.sightings.moment(now, is_clock_right=is_right)
-    sighting = look(ports.sightings.last(gate), _about(foreign), moment, now - foreign.since)
+    sighting = look(ports.sightings.last(name), _about(foreign), moment, now - foreign.since)
     if keeps:
-        ports.sightings.keep(gate, sighting)
+        ports.sightings.keep(name, sighting)
     return replace(foreign, since=now - sighting.age)
 
 
@@ -126,11 +98,11 @@ async def is_overdue(
     return True
 
 
-def forget_others(ports: Ports, gate: Gate, foreign: Foreign | None) -> None:
+def forget_others(ports: Ports, name: str, foreign: Foreign | None) -> None:
     """Note that what was seen last is there no more, unless it is `foreign`."""
-    last = ports.sightings.last(gate)
+    last = ports.sightings.last(name)
     if last is not None and (foreign is None or last.about != _about(foreign)):
-        ports.sightings.forget(gate)
+        ports.sightings.forget(name)
 
 
 def _about(foreign: Foreign) -> str:

@@ -9,7 +9,7 @@ from agent.application.confirm.own_settings import own_policy
 from agent.application.confirm.take_findings import take_baseline
 from agent.application.watch.ask_gates import ask_again
 from agent.domain.confirmation import Baseline
-from agent.domain.gates import Judgement, Stage
+from agent.domain.gate import Judgement, Stage
 from agent.domain.policy import Action
 from agent.domain.request import Activate, Envelope, Fetch
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.application.act.reboot import ask_reboot
 from agent.application.act.recover import next_step, require_readable
 from agent.application.history import run_fields
 from agent.application.ports import Outlook, Pending
 from agent.application.report import candidate_fields, error_fields
 from agent.application.run import begin
-from agent.application.watch.ask_gates import ask_gates
+from agent.application.watch.ask_gates import ask_gates, find_postponing
+from agent.application.watch.facts import StageFacts
 from agent.application.watch.observe import find_candidate, look_at_host
 from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
 from agent.domain.errors import AgentError
+from agent.domain.gate import Judgement, Stage
 from agent.domain.marks import Marks
-from agent.domain.reboot import Go, Wait
 from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
     from agent.application.run import RunSettings
     from agent.domain.candidate import Candidate
-    from agent.domain.gates import Judgement
     from agent.domain.policy import Policy
     from agent.domain.systems import Systems
 
@@ -42,8 +41,9 @@ class Status:
     gates: list[Judgement] = field(default_factory=list)
     loader_fallback: str | None = None
     """The boot loader, if it can start a new system just once; None: it cannot."""
-    reboot: Go | Wait | None = None
-    """Whether the reboot that is needed may be done now; None if none is."""
+    needs_reboot: bool = False
+    postponed: Judgement | None = None
+    """What postpones the reboot that is needed."""
     outlook: Outlook = field(default_factory=Outlook)
     pending: Pending = field(default_factory=Pending)
     error: AgentError | None = None
@@ -55,7 +55,7 @@ class Status:
             return None
         if held_by(self.decision, self.gates):
             return Hold.name
-        if isinstance(self.decision, Reboot) and isinstance(self.reboot, Wait):
+        if isinstance(self.decision, Reboot) and self.postponed is not None:
             return AwaitReboot.name
         return self.decision.name
 
@@ -77,7 +77,7 @@ class Status:
                 for said in self.gates
             ],
             "loader_fallback": self.loader_fallback,
-            "reboot": _reboot_fields(self.reboot),
+            "reboot": self._reboot_fields(),
             "newer_build_failed": self.outlook.newer_build_failed,
             "newer_build": _newer_build_fields(self.pending),
             "build_waiting_for_eval": self.pending.waiting,
@@ -101,24 +101,24 @@ class Status:
             }
         return fields
 
+    def _reboot_fields(self) -> dict[str, object] | None:
+        held = self.postponed
+        if not self.needs_reboot:
+            return None
+        if held is None:
+            return {"allowed": True}
+        return {
+            "allowed": False,
+            "obstacle": held.gate,
+            "reason": held.reason,
+            "until": held.opens_at and held.opens_at.isoformat(),
+        }
+
 
 def _newer_build_fields(pending: Pending) -> dict[str, object] | None:
     if pending.newest is None:
         return None
     return {"build_id": pending.newest.id, "state": pending.newest.state}
-
-
-def _reboot_fields(verdict: Go | Wait | None) -> dict[str, object] | None:
-    if verdict is None:
-        return None
-    if isinstance(verdict, Go):
-        return {"allowed": True}
-    return {
-        "allowed": False,
-        "obstacle": verdict.obstacle,
-        "reason": verdict.reason,
-        "until": verdict.until and verdict.until.isoformat(),
-    }
 
 
 async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> Status:
@@ -142,7 +142,10 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())
         status.decision = decide(seen, history, policy, standing)
         if isinstance(status.decision, Reboot | AwaitReboot) and seen.systems.profile:
-            status.reboot = await ask_reboot(ports, policy, seen.systems.profile)
+            status.needs_reboot = True
+            waiting = seen.systems.profile
+            facts = StageFacts(run, Stage.BEFORE_REBOOT, waiting, found.candidate, keeps=False)
+            status.postponed = await find_postponing(facts)
         status.gates = await ask_gates(run, found.candidate, every=True)
     except AgentError as error:
         status.error = error

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from agent.cli.render.columns import in_columns
 from agent.domain.decide import Hold
 from agent.domain.errors import ExitCode
-from agent.domain.reboot import Wait
 from agent.domain.recovery import Step
 from agent.domain.target import NIXOS
 
@@ -61,8 +60,8 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
         )
         for one in status.gates
     ]
-    if isinstance(status.reboot, Wait):
-        rows.append(("reboot", f"waits: {status.reboot.reason}"))
+    if status.postponed is not None:
+        rows.append(("reboot", f"waits: {status.postponed.reason}"))
     last = status.last_run
     if last is not None:
         when = (last.finished_at or last.started_at).isoformat(timespec="seconds")

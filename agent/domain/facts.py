@@ -1,0 +1,144 @@
+"""The facts that gates are judged from, each of them asked for only where a gate needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from agent.domain.check import CheckResult
+    from agent.domain.path_record import Standing, TakenBuild
+    from agent.domain.pause import Pause
+    from agent.domain.reboot import RebootConditions
+    from agent.domain.store_path import StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSpace:
+    """Bytes an unprivileged program may still write; `boot` is None without a boot partition."""
+
+    store: int
+    boot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPlan:
+    """What substituting a candidate would bring: paths, bytes over the wire and on disk."""
+
+    paths: int
+    download_bytes: int
+    unpacked_bytes: int
+
+
+NOTHING_TO_FETCH: Final = FetchPlan(paths=0, download_bytes=0, unpacked_bytes=0)
+"""Of what is in the store already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A system that the agent has not brought here: which, and since when, as far as is known."""
+
+    what: str
+    path: StorePath | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """The booted system, where a host has one; `unexpected` if it is not the profile's."""
+
+    unexpected: Foreign | None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemBelow:
+    """The system below a home; None: systemd does not say whether it is being upgraded."""
+
+    is_upgrading: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """Whether the clock is synchronised, None where nobody knows; and for how long it is not."""
+
+    is_synchronised: bool | None
+    unknown_for: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUnits:
+    """Whether the running system has the confirm unit of this agent, and the candidate."""
+
+    has_it: bool
+    would_have_it: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Specialisations:
+    """The specialisation that is to run, None for none, and those that the candidate has."""
+
+    wanted: str | None
+    found: Sequence[str]
+
+
+class Facts(Protocol):
+    """What can be known at one stage of one run; what two gates need is looked up once.
+
+    Each raises AgentError where it cannot be known.
+    """
+
+    async def pause(self) -> Pause | None:
+        """Return the pause in force."""
+        ...
+
+    async def system_below(self) -> SystemBelow | None:
+        """Return what is known of the system below a home; None for a host's own system."""
+        ...
+
+    async def booted(self) -> Booted | None:
+        """Return what is known of the booted system; None where nothing is ever booted."""
+        ...
+
+    async def foreign(self) -> Foreign | None:
+        """Return the system here that the agent has not brought, if there is one."""
+        ...
+
+    async def standings(self) -> Sequence[Standing]:
+        """Return what the path has earned here, and the candidate's, where that is another one."""
+        ...
+
+    async def newest_taken(self) -> TakenBuild | None:
+        """Return the newest build of the candidate's job that this host has taken."""
+        ...
+
+    async def clock(self) -> ClockState:
+        """Return the state of the clock, unknown where the stage has no windows."""
+        ...
+
+    async def free_space(self) -> FreeSpace:
+        """Return the room in the store and on the boot partition."""
+        ...
+
+    async def fetch_plan(self) -> FetchPlan:
+        """Return what is still to be fetched of the candidate."""
+        ...
+
+    async def health(self) -> Sequence[CheckResult]:
+        """Return what came of the health checks."""
+        ...
+
+    async def agent_units(self) -> AgentUnits:
+        """Return which systems have this agent's confirm unit."""
+        ...
+
+    async def specialisations(self) -> Specialisations:
+        """Return which specialisation is to run, and which the candidate has."""
+        ...
+
+    async def reboot_conditions(self) -> RebootConditions:
+        """Return what a reboot would meet."""
+        ...

@@ -1,0 +1,28 @@
+"""Makes the reference page of the gates from their registry."""
+
+from __future__ import annotations
+
+from agent.domain.gates import registered
+
+
+def gates_page() -> str:
+    """Return `docs/reference/gates.md`."""
+    lines = [
+        "# Gates",
+        "",
+        "Made from `agent/domain/gates/` by `make docs`; do not edit.",
+        "",
+        "A gate is a reason not to go on now. They are asked in this order, cheap and local ones",
+        "first, at the stages `choose` (before anything is fetched), `before-activation` and",
+        "`before-reboot`. `agent upgrade --ignore-gate GATE --reason TEXT` passes one by hand,",
+        "at all its stages; the history keeps which, what it said, who has passed it and why.",
+        "",
+        "| gate | asked | holds when | can be passed |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{gate.name}` | {', '.join(gate.stages)} | {gate.holds_when} |"
+        f" {'yes' if gate.is_ignorable else 'no'} |"
+        for gate in registered().values()
+    ]
+    return "\n".join(lines) + "\n"

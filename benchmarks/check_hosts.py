@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.adapters.probes import Probes
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.run_checks import run_checks
 from agent.domain.check import HttpCheck, IcmpCheck
 
 if TYPE_CHECKING:

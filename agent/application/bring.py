@@ -17,14 +17,14 @@ from agent.domain.gate import Judgement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.application.ports import Fetched
+    from agent.application.ports import Fetched, Ports
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.systems import Systems
 
 
 async def bring(
-    run: Run,
+    run: Run[Ports],
     candidate: Candidate,
     seen: Systems,
     judgements: Sequence[Judgement],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
 
 from agent.application import events
 from agent.application.durations import Durations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts, HostPorts
     from agent.domain.policy import Policy
 
 _STRONGER_THAN_THE_HISTORY = (
@@ -63,11 +65,17 @@ class RunSettings:
     """The seconds that Hydra asks to be left alone, where it was found too busy a moment ago."""
 
 
+PortsT_co = TypeVar("PortsT_co", bound="FactPorts", covariant=True, default="HostPorts")
+"""What a part of a run may reach."""
+PortsT = TypeVar("PortsT", bound="FactPorts")
+ActPortsT = TypeVar("ActPortsT", bound="HostPorts")
+
+
 @dataclass
-class Run:
+class Run(Generic[PortsT_co]):
     """One run on its way; `record` is its row in the history, rewritten before effects."""
 
-    ports: Ports
+    ports: PortsT_co
     policy: Policy
     settings: RunSettings
     report: Report
@@ -78,7 +86,7 @@ class Run:
         """Add the time of a `with` block to the duration of a step of the run."""
         return self.durations.step(name, self.ports.clock)
 
-    def note(self, outcome: Outcome, **changes: object) -> None:
+    def note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> None:
         """Commit a phase; it is on disk when this returns.
 
         Raises:
@@ -87,7 +95,7 @@ class Run:
         self.record = replace(self.record, outcome=outcome, **changes)  # type: ignore[arg-type]
         self.ports.journal.record(self.record)
 
-    def try_note(self, outcome: Outcome, **changes: object) -> bool:
+    def try_note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> bool:
         """Commit a phase where the host is more important than its history."""
         try:
             self.note(outcome, **changes)
@@ -96,12 +104,12 @@ class Run:
             return False
         return True
 
-    def of(self, record: RunRecord) -> Run:
+    def of(self, record: RunRecord) -> Run[PortsT_co]:
         """Return a run that goes on with another one's row, and reports as this one."""
         return replace(self, record=record)
 
 
-def begin(ports: Ports, policy: Policy, settings: RunSettings) -> Run:
+def begin(ports: PortsT, policy: Policy, settings: RunSettings) -> Run[PortsT]:
     """Return a run that has done nothing yet."""
     record = RunRecord(
         run_id=settings.run_id,
@@ -113,7 +121,9 @@ def begin(ports: Ports, policy: Policy, settings: RunSettings) -> Run:
     return Run(ports, policy, settings, Report(), record, Durations())
 
 
-async def carry_out(run: Run, body: Callable[[Run], Awaitable[None]]) -> Report:
+async def carry_out(
+    run: Run[ActPortsT], body: Callable[[Run[ActPortsT]], Awaitable[None]]
+) -> Report:
     """Do one run and return its report; the run's faults are in it, and never raised.
 
     A cancellation is recorded as far as it got, and passed on.

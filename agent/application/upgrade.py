@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.answers import Activated, Failed, NotBegun
+from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.reboot import (
     cancel_announced,
     come_again,
@@ -18,18 +19,18 @@ from agent.application.act.reboot import (
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.bring import bring
 from agent.application.confirm.await_confirmation import await_decision
-from agent.application.report import Report, error_fields
-from agent.application.row import row_of
-from agent.application.run import Run, RunSettings, begin, carry_out, last_row
-from agent.application.verify import verify
-from agent.application.watch.ask_gates import ask_gates, find_postponing, may_fetch_first
-from agent.application.watch.durations import (
+from agent.application.facts.ask_gates import ask_gates, find_postponing, may_fetch_first
+from agent.application.facts.durations import (
     forget_all_silence,
     forget_silence,
     is_overdue,
 )
-from agent.application.watch.facts import StageFacts
-from agent.application.watch.foreign import forget_what_is_gone
+from agent.application.facts.foreign import forget_what_is_gone
+from agent.application.facts.stage_facts import StageFacts
+from agent.application.facts.verify import verify
+from agent.application.report import Report, error_fields
+from agent.application.row import row_of
+from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.application.watch.observe import (
     Found,
     find_candidate,
@@ -95,7 +96,7 @@ async def upgrade(ports: Ports, policy: Policy, settings: RunSettings) -> Report
     return await carry_out(begin(ports, policy, settings), _patiently)
 
 
-async def _patiently(run: Run) -> None:
+async def _patiently(run: Run[Ports]) -> None:
     """Do a run; what is out of reach is a failure only after a while."""
     try:
         await _run(run)
@@ -108,7 +109,7 @@ async def _patiently(run: Run) -> None:
         forget_all_silence(run.ports)
 
 
-async def _run(run: Run) -> None:
+async def _run(run: Run[Ports]) -> None:
     if run.settings.dry_run:
         await _rehearse(run)
         return
@@ -120,7 +121,7 @@ async def _run(run: Run) -> None:
         raise
 
 
-async def _try_again(run: Run, error: AgentError) -> None:
+async def _try_again(run: Run[Ports], error: AgentError) -> None:
     """Let a run come again soon, later each time, after a fault that passes by itself."""
     now = run.ports.clock.now()
     place = place_of(f"{run.policy.host} {run.settings.run_id}")
@@ -130,7 +131,7 @@ async def _try_again(run: Run, error: AgentError) -> None:
     await wake(run, now + wait)
 
 
-def _failed_before(run: Run, now: datetime) -> int:
+def _failed_before(run: Run[Ports], now: datetime) -> int:
     """Return how many runs in a row have failed for reasons that pass, just before this one."""
     try:
         rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
@@ -147,7 +148,7 @@ def _failed_before(run: Run, now: datetime) -> int:
     return failures
 
 
-def _was_hydra_busy(run: Run) -> bool:
+def _was_hydra_busy(run: Run[Ports]) -> bool:
     """Whether the run before this one has failed, not long ago, because Hydra was too busy."""
     try:
         rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
@@ -162,7 +163,7 @@ def _was_hydra_busy(run: Run) -> bool:
     )
 
 
-async def _take_turns(run: Run) -> None:
+async def _take_turns(run: Run[Ports]) -> None:
     for _ in range(_TURNS):
         left, pending = await _take_turn(run)
         if left is None:
@@ -181,7 +182,7 @@ async def _take_turns(run: Run) -> None:
     raise ActivationError(Kind.ACTIVATION_BUSY, "somebody else goes on upgrading this host")
 
 
-async def _take_turn(run: Run) -> tuple[StorePath | None, StorePath | None]:
+async def _take_turn(run: Run[Ports]) -> tuple[StorePath | None, StorePath | None]:
     """Do what needs the lock; return what an earlier run, and what this one, has left pending."""
     ports = run.ports
     with ports.lock.hold():
@@ -217,7 +218,7 @@ def _make_ready(ports: Ports) -> AgentError | None:
     return None
 
 
-async def _act(run: Run) -> StorePath | None:
+async def _act(run: Run[Ports]) -> StorePath | None:
     """Bring the candidate here if that is to be done; return the system that is pending then."""
     ports, report = run.ports, run.report
     if run.settings.hydra_wait is not None or _was_hydra_busy(run):
@@ -247,7 +248,7 @@ async def _act(run: Run) -> StorePath | None:
     return None
 
 
-def _remember_build(run: Run, found: Found) -> None:
+def _remember_build(run: Run[Ports], found: Found) -> None:
     """Remember a newer build that the host turned out to be on already.
 
     Otherwise the gate against downgrades would not know of it when Hydra's `latest` goes back:
@@ -260,7 +261,7 @@ def _remember_build(run: Run, found: Found) -> None:
         run.ports.journal.record(last_row(run))
 
 
-def _remember_system(run: Run) -> None:
+def _remember_system(run: Run[Ports]) -> None:
     """Adopt the candidate where somebody else has brought it here, wholly."""
     ports, systems = run.ports, run.ports.host.systems()
     profile = systems.profile
@@ -271,7 +272,7 @@ def _remember_system(run: Run) -> None:
         ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=profile)
 
 
-def _leave_idle_note(run: Run, found: Found) -> None:
+def _leave_idle_note(run: Run[Ports], found: Found) -> None:
     """Let later runs rely on what this one has decided on, and on nothing newer."""
     ports, systems = run.ports, run.report.systems
     try:
@@ -280,7 +281,7 @@ def _leave_idle_note(run: Run, found: Found) -> None:
         ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
 
-async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
+async def _observe_and_decide(run: Run[Ports]) -> tuple[Found, Systems, Decision]:
     """Return what Hydra has, how the host was then, and what is to be done about it."""
     ports, policy, report = run.ports, run.policy, run.report
     with run.step("observe"):
@@ -315,10 +316,12 @@ async def _observe_and_decide(run: Run) -> tuple[Found, Systems, Decision]:
     return found, seen.systems, decision
 
 
-async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
+async def _upgrade(run: Run[Ports], found: Found, seen: Systems) -> StorePath | None:
     ports, report = run.ports, run.report
     with run.step("gates"):
-        judgements = await ask_gates(run, found.candidate, every=False)
+        judgements = await ask_gates(
+            run, found.candidate, every=False, clean_boot=lambda: clean_boot_once(run)
+        )
     held = [judgement for judgement in judgements if not judgement.is_open]
     if held and not may_fetch_first(run, found.candidate, held):
         report.decision, report.outcome = Hold.name, Outcome.HELD
@@ -338,7 +341,7 @@ async def _upgrade(run: Run, found: Found, seen: Systems) -> StorePath | None:
 
 
 async def _go_on(
-    run: Run, candidate: Candidate, answer: Activated | NotBegun | Failed
+    run: Run[Ports], candidate: Candidate, answer: Activated | NotBegun | Failed
 ) -> StorePath | None:
     """Report what came of an upgrade, and reboot where it is to be completed by that now."""
     report = run.report
@@ -366,7 +369,7 @@ async def _go_on(
     return None
 
 
-def _row_now(run: Run) -> RunRecord:
+def _row_now(run: Run[Ports]) -> RunRecord:
     """Return the run's row as the part that changes the host has left it."""
     try:
         return row_of(run.ports.journal, run.settings.run_id) or run.record
@@ -374,7 +377,7 @@ def _row_now(run: Run) -> RunRecord:
         return run.record
 
 
-async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) -> None:
+async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> None:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
     way = await reboot(run, seen.profile, reason, candidate, seen)
@@ -388,7 +391,7 @@ async def _reboot(run: Run, reason: str, candidate: Candidate, seen: Systems) ->
     refuse_to_wait(run, way)
 
 
-async def _rehearse(run: Run) -> None:
+async def _rehearse(run: Run[Ports]) -> None:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     ports, report = run.ports, run.report
     require_readable(ports.marks.read())
@@ -408,7 +411,7 @@ async def _rehearse(run: Run) -> None:
     report.outcome = Outcome.DRY_RUN
 
 
-async def _postponed(run: Run, found: Found, seen: Systems) -> Judgement | None:
+async def _postponed(run: Run[Ports], found: Found, seen: Systems) -> Judgement | None:
     """Return the gate that says that the reboot into the profile is not due; keep no trace."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
     facts = StageFacts(run, Stage.BEFORE_REBOOT, seen.profile, found.candidate, keeps=False)

@@ -12,7 +12,7 @@ from agent.cli.options import action_option, canary_option, config_option, json_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.application.watch.status import Status
+    from agent.application.status import Status
     from agent.cli.event_loop import Stopped
     from agent.config.settings import Settings
 
@@ -51,7 +51,7 @@ def command(
 
 async def _taken(settings: Settings, _stopped: Stopped) -> Status:
     from agent.application.run import RunSettings
-    from agent.application.watch.status import take_status
+    from agent.application.status import take_status
     from agent.cli.render.progress import LoggedProgress
     from agent.config.policy import policy_of
     from agent.telemetry.log import StructlogSink, standard_error

@@ -28,7 +28,7 @@ from agent.adapters import net
 from agent.adapters.probes import Probes, echo
 from agent.adapters.probes.icmp import IcmpProbe
 from agent.adapters.probes.resolver import Address
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.run_checks import run_checks
 from agent.domain.check import IcmpCheck
 from fakes.telling import RememberedEvents
 

@@ -12,7 +12,7 @@ import pytest
 
 from agent.adapters.nix.environment import confinement
 from agent.adapters.resolver import SystemResolver
-from agent.application.act.fetchable import require_fetchable
+from agent.application.facts.fetchable import require_fetchable
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import UrlPrefix

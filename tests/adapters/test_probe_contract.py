@@ -15,7 +15,7 @@ from datetime import timedelta
 import pytest
 
 from agent.adapters.probes import Probes
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.run_checks import run_checks
 from agent.domain.check import (
     CommandCheck,
     DnsCheck,

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from agent.adapters.probes import Probes
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.run_checks import run_checks
 from agent.domain.check import HttpCheck, StatusRange
 from fakes.telling import RememberedEvents
 

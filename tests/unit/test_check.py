@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from agent.application import events
-from agent.application.watch.run_checks import format_seconds, run_checks
+from agent.application.facts.run_checks import format_seconds, run_checks
 from agent.domain.check import CheckResult, HttpCheck, IcmpCheck
 from fakes.prober import FakeProber, RogueProber, SkippingLoop
 from fakes.telling import RememberedEvents

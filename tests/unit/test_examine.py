@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent.application import events
-from agent.application.confirm.take_findings import examine, take_baseline
+from agent.application.facts.take_findings import examine, take_baseline
 from agent.domain.check import CheckResult, HttpCheck, IcmpCheck, UnitCheck
 from agent.domain.confirmation import Baseline, Verdict, judge
 from fakes.prober import RogueProber, SkippingLoop

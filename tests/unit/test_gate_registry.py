@@ -12,9 +12,9 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from agent.application import events
+from agent.application.facts.ask_gates import ask_again, ask_gates
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import ask_again, ask_gates
-from agent.application.watch.status import take_status
+from agent.application.status import take_status
 from agent.cli.main import agent
 from agent.domain import gates
 from agent.domain.gate import Stage

@@ -9,10 +9,10 @@ from datetime import UTC, time, timedelta
 import pytest
 
 from agent.application import events
+from agent.application.facts.ask_gates import ask_again
+from agent.application.facts.foreign import find_intervention
 from agent.application.manual.pauses import reboot_by_hand
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import ask_again
-from agent.application.watch.foreign import find_intervention
 from agent.domain.errors import ActivationError, ExitCode, HostError, JournalError, Kind
 from agent.domain.gate import Gate, Stage, no_facts
 from agent.domain.gates import asked_at, ignorable, registered

@@ -7,10 +7,10 @@ from datetime import UTC, time, timedelta
 import pytest
 
 from agent.application import events
+from agent.application.facts.ask_gates import apply_override, ask_gates
+from agent.application.facts.foreign import find_foreign
+from agent.application.facts.stage_facts import take_health
 from agent.application.run import RunSettings, begin
-from agent.application.watch.ask_gates import apply_override, ask_gates
-from agent.application.watch.facts import take_health
-from agent.application.watch.foreign import find_foreign
 from agent.domain.check import IcmpCheck
 from agent.domain.errors import HostError, JournalError, Kind, NixError
 from agent.domain.facts import FreeSpace

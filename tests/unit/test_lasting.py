@@ -9,9 +9,9 @@ from datetime import UTC, datetime, time, timedelta
 import pytest
 
 from agent.application import events
+from agent.application.facts.durations import ask_clock
 from agent.application.run import RunSettings
-from agent.application.watch.durations import ask_clock
-from agent.application.watch.status import take_status
+from agent.application.status import take_status
 from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome

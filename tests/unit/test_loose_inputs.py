@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from agent.application.act.fetchable import require_fetchable
+from agent.application.facts.fetchable import require_fetchable
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.loose_inputs import LockedInputs, attributes_of, loose_inputs

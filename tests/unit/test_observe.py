@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.application import events
+from agent.application.facts.not_cached import aged
 from agent.application.ports import Outlook
 from agent.application.watch.observe import (
-    aged,
     find_candidate,
     log_candidate,
     log_upcoming_builds,

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from agent.application import events
+from agent.application.facts.foreign import find_foreign
 from agent.application.ports import ActivationExit
 from agent.application.upgrade import upgrade
-from agent.application.watch.foreign import find_foreign
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome

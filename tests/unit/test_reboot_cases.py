@@ -13,7 +13,7 @@ from agent.application.confirm.dead_man import dead_man
 from agent.application.manual.pauses import pause, reboot_by_hand, resume
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
-from agent.application.watch.status import take_status
+from agent.application.status import take_status
 from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome

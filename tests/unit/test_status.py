@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.application.run import RunSettings
-from agent.application.watch.status import Status, take_status
+from agent.application.status import Status, take_status
 from agent.domain.errors import HostError, HydraError, Kind, NixError
 from agent.domain.facts import FreeSpace
 from agent.domain.gate import Stage

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.application.ports import Outlook, Pending
-from agent.application.watch.status import Status
+from agent.application.status import Status
 from agent.cli.render.status import for_person
 from agent.domain.build import Build
 from agent.domain.candidate import Candidate

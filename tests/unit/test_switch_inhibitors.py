@@ -13,7 +13,7 @@ from agent.application.manual.pauses import reboot_by_hand
 from agent.application.manual.verdicts import confirm
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
-from agent.application.watch.status import take_status
+from agent.application.status import take_status
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.application.act.fetchable import require_fetchable
+from agent.application.facts.fetchable import require_fetchable
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import Origin, UrlPrefix, parse_url_prefix, source_of_reference

@@ -11,7 +11,7 @@ from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
 from agent.application.manual.pauses import reboot_by_hand
 from agent.application.run import RunSettings
-from agent.application.watch.status import take_status
+from agent.application.status import take_status
 from agent.domain.errors import Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome

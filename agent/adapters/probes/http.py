@@ -25,7 +25,7 @@ from agent.adapters.net import system_trust
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.regex_search import ExpressionError, is_found
 from agent.adapters.probes.resolver import why_unresolved
-from agent.application.watch.run_checks import format_seconds
+from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 from agent.lean.lean_imports import without_terminal_libraries

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.probes.address_fallback import ask_in_turn
 from agent.adapters.probes.faults import is_about_target
 from agent.adapters.probes.resolver import Address, resolve
-from agent.application.watch.run_checks import format_seconds
+from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult
 

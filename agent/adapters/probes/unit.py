@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.adapters.probes.last_line import last_line
 from agent.adapters.process import ProgramMissingError, capture
-from agent.application.watch.run_checks import format_seconds
+from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
 from agent.domain.check import CheckResult, UnitCheck
 

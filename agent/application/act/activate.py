@@ -15,22 +15,21 @@ from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.own_activation import Invocation, stop_own
 from agent.application.act.recover import forget
 from agent.application.act.rival_activation import take_losers_profile_back
-from agent.application.act.specialisation import (
-    as_it_runs,
-    note_what_runs,
-    running_specialisation,
-    specialisation_of,
-    start_by_default,
-)
+from agent.application.act.specialisation import note_what_runs, start_by_default
 from agent.application.act.try_boot import keep_confirmed_default
 from agent.application.act.undo import decided_elsewhere, roll_back_staged, undo
-from agent.application.confirm.own_settings import own_policy
-from agent.application.confirm.take_findings import started_by_timers
+from agent.application.facts.ask_gates import apply_override, ask_again
+from agent.application.facts.foreign import find_intervention
+from agent.application.facts.inhibitors import find_inhibitors
+from agent.application.facts.own_settings import own_policy
+from agent.application.facts.specialisations import (
+    as_it_runs,
+    running_specialisation,
+    specialisation_of,
+)
+from agent.application.facts.take_findings import started_by_timers
+from agent.application.facts.verify import flake_of
 from agent.application.row import commit, row_of, try_commit
-from agent.application.verify import flake_of
-from agent.application.watch.ask_gates import apply_override, ask_again
-from agent.application.watch.foreign import find_intervention
-from agent.application.watch.observe import find_inhibitors
 from agent.domain.activation import ActivationResult, is_busy, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.decide import Plan, plan

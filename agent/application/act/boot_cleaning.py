@@ -14,7 +14,7 @@ from agent.domain.errors import HostError, JournalError
 from agent.domain.policy import Action
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import HostPorts
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
@@ -56,7 +56,7 @@ async def clean_boot_once(run: Run) -> bool:
     return True
 
 
-async def _at_rest_on(ports: Ports) -> StorePath | None:
+async def _at_rest_on(ports: HostPorts) -> StorePath | None:
     """Return the confirmed system, if it runs and is the profile's, with nothing under way.
 
     A specialisation of it may run, if the loader can start that by default, as it did.
@@ -75,7 +75,7 @@ async def _at_rest_on(ports: Ports) -> StorePath | None:
     return toplevel if await ports.systemd.is_activating() is False else None
 
 
-def _remembers(ports: Ports, running: StorePath) -> bool:
+def _remembers(ports: HostPorts, running: StorePath) -> bool:
     """Return whether it is the first time for a system, and that is written down now."""
     try:
         if ports.agenda.is_boot_cleaned(running):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.act.answers import Failed, Ready
-from agent.application.act.specialisation import as_it_runs
+from agent.application.facts.inhibitors import find_inhibitors
+from agent.application.facts.not_cached import aged
+from agent.application.facts.specialisations import as_it_runs
+from agent.application.facts.verify import flake_of, mismatch, verify
 from agent.application.ports import RunRecord
 from agent.application.row import commit, row_of
-from agent.application.verify import flake_of, mismatch, verify
-from agent.application.watch.observe import aged, find_inhibitors
 from agent.domain.errors import ActivationError, AgentError, Kind, NixError, RequestError
 from agent.domain.gates import downgrade
 from agent.domain.outcome import Outcome

@@ -15,7 +15,7 @@ from agent.domain.errors import ActivationError, Kind
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.application.ports import Ports, RunRecord
+    from agent.application.ports import HostPorts, RunRecord
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
@@ -25,7 +25,7 @@ _POLL = 1.0
 class Invocation:
     """The activation that a row is about, as systemd knows it; `row` says which it is."""
 
-    def __init__(self, ports: Ports, row: RunRecord) -> None:
+    def __init__(self, ports: HostPorts, row: RunRecord) -> None:
         self._ports = ports
         self.row = row
 

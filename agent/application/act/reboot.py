@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.application import events
-from agent.application.act.specialisation import start_by_default, wanted_specialisation
+from agent.application.act.specialisation import start_by_default
 from agent.application.act.try_boot import try_once
-from agent.application.confirm.take_findings import take_baseline
+from agent.application.facts.ask_gates import apply_override, earliest, find_held
+from agent.application.facts.foreign import find_intervention
+from agent.application.facts.specialisations import wanted_specialisation
+from agent.application.facts.stage_facts import StageFacts
+from agent.application.facts.take_findings import take_baseline
 from agent.application.report import error_fields
-from agent.application.watch.ask_gates import apply_override, earliest, find_held
-from agent.application.watch.facts import StageFacts
-from agent.application.watch.foreign import find_intervention
 from agent.domain.errors import AgentError, HostError, JournalError
 from agent.domain.gate import Judgement, Stage, plan_after
 from agent.domain.gates import health, registered, specialisation_lost
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from agent.application.ports import Ports
+    from agent.application.ports import ConfirmPorts, HostPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.reboot import RebootConditions
@@ -37,7 +38,7 @@ _SOON: Final = timedelta(seconds=1)
 
 
 async def _in_the_way(
-    run: Run, toplevel: StorePath, reason: str, facts: StageFacts, seen: Systems
+    run: Run[ConfirmPorts], toplevel: StorePath, reason: str, facts: StageFacts, seen: Systems
 ) -> Judgement | None:
     """Return what keeps the host from its reboot now, if anything; see that it is tried again.
 
@@ -63,12 +64,14 @@ async def _in_the_way(
     return held
 
 
-async def _find_intervention(ports: Ports, seen: Systems) -> Judgement | None:
+async def _find_intervention(ports: HostPorts, seen: Systems) -> Judgement | None:
     found = await find_intervention(ports, seen)
     return None if found is None else Judgement(found[0], is_open=False, reason=found[1])
 
 
-async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: str) -> None:
+async def _postpone(
+    run: Run[ConfirmPorts], held: Judgement, seen: RebootConditions, reason: str
+) -> None:
     """Remember what waits, warn those who are logged in, and come again."""
     ports, plan = run.ports, plan_after(registered()[held.gate], held, seen.plan)
     ports.sink.emit(
@@ -90,7 +93,7 @@ async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: s
     run.report.reasons = (("reboot", reason), (held.gate, held.reason))
 
 
-async def come_again(run: Run, held: Sequence[Judgement]) -> None:
+async def come_again(run: Run[ConfirmPorts], held: Sequence[Judgement]) -> None:
     """Let the next run begin at the earliest moment at which the gates that hold may be open.
 
     Raises:
@@ -103,7 +106,7 @@ async def come_again(run: Run, held: Sequence[Judgement]) -> None:
         refuse_to_wait(run, one)
 
 
-def refuse_to_wait(run: Run, held: Judgement) -> None:
+def refuse_to_wait(run: Run[ConfirmPorts], held: Judgement) -> None:
     """End a run that a gate has held for too long.
 
     Raises:
@@ -114,7 +117,7 @@ def refuse_to_wait(run: Run, held: Judgement) -> None:
         raise held.overdue
 
 
-async def wake(run: Run, at: datetime) -> None:
+async def wake(run: Run[ConfirmPorts], at: datetime) -> None:
     """Let the next run begin at `at`, and not only when its timer says so."""
     ports = run.ports
     at = max(at, ports.clock.now() + _SOON)
@@ -123,7 +126,11 @@ async def wake(run: Run, at: datetime) -> None:
 
 
 async def reboot(
-    run: Run, toplevel: StorePath, reason: str, candidate: Candidate | None, seen: Systems
+    run: Run[ConfirmPorts],
+    toplevel: StorePath,
+    reason: str,
+    candidate: Candidate | None,
+    seen: Systems,
 ) -> Judgement | None:
     """Record the reboot, leave the loader a way back, then ask for it; return what is in its way.
 
@@ -156,7 +163,7 @@ async def reboot(
     return held
 
 
-async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
+async def _would_lose(run: Run[ConfirmPorts], toplevel: StorePath) -> Judgement | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
     gate, name = specialisation_lost.GATE.name, wanted_specialisation(run)
     if name is None or name not in run.ports.host.specialisations(toplevel):
@@ -171,7 +178,7 @@ async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
     return judgement
 
 
-async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
+async def _ask_for_it(run: Run[ConfirmPorts], reason: str, seen: RebootConditions) -> None:
     """Ask for the reboot; it passes only those who were respected long enough, and nobody new."""
     ports = run.ports
     inhibitors = await ports.logind.inhibitors() if seen.is_inhibited else ()
@@ -192,7 +199,7 @@ async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
         raise
 
 
-async def _prepare(run: Run, toplevel: StorePath) -> None:
+async def _prepare(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     """Fill the row of a reboot that an earlier run has left over; how things are is noted anew."""
     if run.record.baseline is not None:
         return
@@ -209,7 +216,7 @@ async def _prepare(run: Run, toplevel: StorePath) -> None:
     )
 
 
-async def cancel_announced(ports: Ports, toplevel: StorePath, why: str) -> None:
+async def cancel_announced(ports: HostPorts, toplevel: StorePath, why: str) -> None:
     """Take back what was told to those who are logged in, if anything was."""
     try:
         plan = ports.agenda.reboot_plan(toplevel)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.act.rival_activation import restore_profile
-from agent.application.act.specialisation import what_is_noted
 from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.confirm import action_back
 from agent.application.confirm.denial import held_as
@@ -18,6 +17,7 @@ from agent.application.confirm.settle import (
     settle_confirmed,
     settle_rolled_back,
 )
+from agent.application.facts.specialisations import what_is_noted
 from agent.application.report import Report, error_fields
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark
@@ -28,7 +28,7 @@ from agent.domain.recovery import OpenRow, RecoveryState, Step, recover
 from agent.domain.store_path import StorePath, parse_store_path
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports, RunRecord
+    from agent.application.ports import HostPorts, RunRecord
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
@@ -106,7 +106,7 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
     return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 
 
-async def forget(ports: Ports) -> None:
+async def forget(ports: HostPorts) -> None:
     """Take back the announcement of an upgrade that has not begun."""
     ports.marks.remove(Mark.PENDING)
     await ports.systemd.disarm()
@@ -146,7 +146,7 @@ async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True
     )
 
 
-def _is_one_of(ports: Ports, path: StorePath | None, mark: StorePath | None) -> bool:
+def _is_one_of(ports: HostPorts, path: StorePath | None, mark: StorePath | None) -> bool:
     return path is not None and mark is not None and path in ports.host.equivalents(mark)
 
 
@@ -197,7 +197,7 @@ async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bo
     return True
 
 
-async def _restore_default(ports: Ports, toplevel: StorePath) -> None:
+async def _restore_default(ports: HostPorts, toplevel: StorePath) -> None:
     """Let the next boot not be of a system that is forgotten unproven: somebody has left it."""
     confirmed = ports.marks.read().confirmed
     if confirmed not in (None, toplevel) and ports.host.systems().profile == confirmed:
@@ -223,7 +223,7 @@ async def _close_confirmed(run: Run, row: RunRecord, marks: Marks) -> bool:
     return await settle_confirmed(run.of(row), system)
 
 
-def _to_adopt(ports: Ports) -> StorePath:
+def _to_adopt(ports: HostPorts) -> StorePath:
     """Return the running system, or the profile's if that is a specialisation of it."""
     systems = ports.host.systems()
     assert systems.running is not None  # noqa: S101 - there is nothing to adopt without one
@@ -307,7 +307,7 @@ def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
     return True
 
 
-def _tell(ports: Ports, step: Step, memory: RecoveryState) -> None:
+def _tell(ports: HostPorts, step: Step, memory: RecoveryState) -> None:
     if step is Step.ADOPT:
         ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=_to_adopt(ports))
         return

@@ -14,7 +14,7 @@ from agent.domain.errors import HostError
 from agent.domain.policy import Action
 
 if TYPE_CHECKING:
-    from agent.application.ports import ActivationExit, Ports
+    from agent.application.ports import ActivationExit, HostPorts
     from agent.application.run import Run
     from agent.domain.activation import ActivationResult
     from agent.domain.store_path import StorePath
@@ -77,7 +77,7 @@ async def take_losers_profile_back(
         await _set(ports, toplevel, toplevel)
 
 
-async def keep_profile(ports: Ports, target: StorePath) -> None:
+async def keep_profile(ports: HostPorts, target: StorePath) -> None:
     """The same after a roll-back to `target`, which has just ended."""
     is_moved = ports.host.systems().profile != target
     if is_moved and ports.loader.default() == target:
@@ -104,7 +104,7 @@ async def spare(run: Run, failed: StorePath, target: StorePath, action: Action) 
     return Action.TEST if ports.host.systems().profile == default else action
 
 
-async def restore_profile(ports: Ports, toplevel: StorePath) -> None:
+async def restore_profile(ports: HostPorts, toplevel: StorePath) -> None:
     """Undo what a lost race has done, of which only the marks are left.
 
     The profile becomes what another activation has brought here wholly, or what it was before. One
@@ -121,7 +121,7 @@ async def restore_profile(ports: Ports, toplevel: StorePath) -> None:
     ports.sink.emit(events.PROFILE_GIVEN_BACK, toplevel=toplevel, profile=back)
 
 
-def _profile_before(ports: Ports, looked: StorePath | None) -> StorePath | None:
+def _profile_before(ports: HostPorts, looked: StorePath | None) -> StorePath | None:
     """Return what the profile was just before ours: what the other has set, or what we have found.
 
     The generation before may be one that a person has rolled back from long ago.
@@ -131,7 +131,7 @@ def _profile_before(ports: Ports, looked: StorePath | None) -> StorePath | None:
     return earlier if earlier is not None and is_the_others else looked or earlier
 
 
-async def _set(ports: Ports, candidate: StorePath, path: StorePath) -> bool:
+async def _set(ports: HostPorts, candidate: StorePath, path: StorePath) -> bool:
     """Set the profile; a fault is logged and ends nothing."""
     try:
         await ports.profile.set(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.specialisation import as_specialised, running_specialisation
+from agent.application.facts.specialisations import as_specialised, running_specialisation
 from agent.domain.errors import HostError
 from agent.domain.policy import Action
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import HostPorts
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
@@ -74,7 +74,7 @@ async def _give_up(run: Run, toplevel: StorePath, loader: str) -> None:
 
 
 async def make_confirmed_default(
-    ports: Ports, toplevel: StorePath, before: StorePath | None
+    ports: HostPorts, toplevel: StorePath, before: StorePath | None
 ) -> None:
     """Make the confirmed `toplevel` the loader's default, if it still is the one `before`."""
     default = ports.loader.default()
@@ -89,7 +89,7 @@ async def make_confirmed_default(
     ports.sink.emit(event, toplevel=toplevel, default=ports.loader.default())
 
 
-async def _make_default(ports: Ports, toplevel: StorePath) -> bool:
+async def _make_default(ports: HostPorts, toplevel: StorePath) -> bool:
     """Have a system's own installer write the loader's files, and read back what it wrote."""
     try:
         ended = await ports.systemd.activate(toplevel, Action.BOOT)
@@ -101,6 +101,6 @@ async def _make_default(ports: Ports, toplevel: StorePath) -> bool:
     return ended.returncode == 0 and ports.loader.default() == started
 
 
-def _started(ports: Ports, toplevel: StorePath) -> StorePath:
+def _started(ports: HostPorts, toplevel: StorePath) -> StorePath:
     """Return what of a system the loader is to start: the specialisation named as what runs."""
     return as_specialised(ports, toplevel, running_specialisation(ports)) or toplevel

@@ -13,8 +13,8 @@ from agent.application.confirm.confirm import (
     report_decision,
     why_held,
 )
-from agent.application.confirm.own_settings import judged_by_its_own
 from agent.application.confirm.roll_back import roll_back
+from agent.application.facts.own_settings import judged_by_its_own
 from agent.application.ports import Wait
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
@@ -25,7 +25,7 @@ from agent.domain.unit_names import CONFIRM_UNIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.application.ports import Ports, UnitStatus
+    from agent.application.ports import ConfirmPorts, UnitStatus
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
@@ -37,7 +37,9 @@ _ASKED = 10
 _SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 
 
-async def await_decision(run: Run, toplevel: StorePath, *, starts: int, waits: bool = True) -> None:
+async def await_decision(
+    run: Run[ConfirmPorts], toplevel: StorePath, *, starts: int, waits: bool = True
+) -> None:
     """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
 
     The running system's confirm unit is started up to `starts` times; where that system has none,
@@ -53,7 +55,9 @@ async def await_decision(run: Run, toplevel: StorePath, *, starts: int, waits: b
         await _see_through(run, toplevel, starts=starts, waits=waits)
 
 
-async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: bool) -> None:
+async def _see_through(
+    run: Run[ConfirmPorts], toplevel: StorePath, *, starts: int, waits: bool
+) -> None:
     ports = run.ports
     running = ports.host.systems().running
     if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):
@@ -95,7 +99,7 @@ async def _see_through(run: Run, toplevel: StorePath, *, starts: int, waits: boo
         await _end_it(run, toplevel, trouble)
 
 
-async def _start(ports: Ports) -> bool:
+async def _start(ports: ConfirmPorts) -> bool:
     """Start the unit, or let one look now that would look later; False if systemd is silent."""
     is_later = ports.lock.is_waiting(Wait.LATER) is True
     for _ in range(_ASKED):
@@ -105,7 +109,7 @@ async def _start(ports: Ports) -> bool:
     return False
 
 
-async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | str | None:
+async def _ended(run: Run[ConfirmPorts], toplevel: StorePath) -> UnitStatus | str | None:
     """Wait until the unit has decided or ended, or will look again later: None.
 
     A hung one is given up. Only an unbroken watch proves that it hangs; its time begins when it has
@@ -134,7 +138,9 @@ async def _ended(run: Run, toplevel: StorePath) -> UnitStatus | str | None:
         await ports.clock.sleep(_POLL)
 
 
-async def _look_without_it(run: Run, toplevel: StorePath, doubt: str, *, waits: bool) -> None:
+async def _look_without_it(
+    run: Run[ConfirmPorts], toplevel: StorePath, doubt: str, *, waits: bool
+) -> None:
     """Judge in the place of an agent of which nobody knows what becomes of it.
 
     It may be at work, so that nothing is confirmed past it. A system that proves broken all the
@@ -152,19 +158,19 @@ async def _look_without_it(run: Run, toplevel: StorePath, doubt: str, *, waits: 
             await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
 
 
-def _is_decided(run: Run, toplevel: StorePath) -> bool:
+def _is_decided(run: Run[ConfirmPorts], toplevel: StorePath) -> bool:
     marks = run.ports.marks.read()
     return toplevel not in (marks.pending, marks.rolling_back)
 
 
-def _tell_pending(run: Run, toplevel: StorePath) -> None:
+def _tell_pending(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     run.report.outcome = Outcome.PENDING
     run.report.reasons = record_of(run, toplevel).reasons or (
         ("inconclusive", "the new system's agent could not judge it yet"),
     )
 
 
-async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
+async def _end_it(run: Run[ConfirmPorts], toplevel: StorePath, trouble: str) -> None:
     """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
     ports = run.ports
     if _is_decided(run, toplevel):
@@ -197,7 +203,7 @@ async def _end_it(run: Run, toplevel: StorePath, trouble: str) -> None:
 
 
 @contextmanager
-def lock_if_free(run: Run, *, waits: bool) -> Iterator[None]:
+def lock_if_free(run: Run[ConfirmPorts], *, waits: bool) -> Iterator[None]:
     """Hold the lock; without `waits`, go on where an agent that hangs has it.
 
     A lock that cannot be made, on a full disk, keeps nobody from deciding: the marks are safe.

@@ -16,7 +16,7 @@ from agent.domain.recovery import Step
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from agent.application.ports import Ports
+    from agent.application.ports import ConfirmPorts
     from agent.application.report import Report
     from agent.application.run import Run
     from agent.domain.policy import Policy
@@ -27,7 +27,7 @@ _LONGEST_PAUSE = 900.0
 
 
 async def again_and_again(
-    ports: Ports, policy: Policy, look: Callable[[], Awaitable[Report]]
+    ports: ConfirmPorts, policy: Policy, look: Callable[[], Awaitable[Report]]
 ) -> Report:
     """Look until something is decided; in between others can see that it will look again.
 
@@ -42,7 +42,7 @@ async def again_and_again(
 
 
 @asynccontextmanager
-async def lock_in_turn(run: Run) -> AsyncIterator[Step]:
+async def lock_in_turn(run: Run[ConfirmPorts]) -> AsyncIterator[Step]:
     """Hold the lock once it is free, and give the step that recovery has left.
 
     A switch starts the confirm unit while the agent that switches holds the lock, and so does a
@@ -66,7 +66,7 @@ async def lock_in_turn(run: Run) -> AsyncIterator[Step]:
             await run.ports.clock.sleep(_POLL)
 
 
-async def _take_turn(run: Run, held: ExitStack) -> Step | AgentError:
+async def _take_turn(run: Run[ConfirmPorts], held: ExitStack) -> Step | AgentError:
     """Take the lock and recover; return why a patient run has to wait."""
     is_patient = run.settings.is_patient
     try:

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
-from agent.application.act.specialisation import as_specialised, running_specialisation
 from agent.application.confirm.roll_back import roll_back
 from agent.application.confirm.settle import ConfirmedSystem, settle_confirmed
-from agent.application.confirm.take_findings import examine
+from agent.application.facts.inhibitors import find_inhibitors
+from agent.application.facts.specialisations import as_specialised, running_specialisation
+from agent.application.facts.take_findings import examine
 from agent.application.report import error_fields
-from agent.application.watch.observe import find_inhibitors
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
 from agent.domain.gates import denied, foreign_system
@@ -23,7 +23,7 @@ from agent.domain.policy import Action, OnFailure
 from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports, RunRecord
+    from agent.application.ports import ConfirmPorts, HostPorts, RunRecord
     from agent.application.run import Run
     from agent.domain.check import CheckResult
     from agent.domain.confirmation import Reason
@@ -37,7 +37,9 @@ _ROWS_OF_UPGRADES = 50
 """Newest rows of the history among which that of an upgrade is looked for."""
 
 
-async def confirm_pending(run: Run, toplevel: StorePath, doubt: Reason | None = None) -> None:
+async def confirm_pending(
+    run: Run[ConfirmPorts], toplevel: StorePath, doubt: Reason | None = None
+) -> None:
     """Judge the pending `toplevel` until it is healthy or the deadline ends, and act on that.
 
     `run.record` is the row of its upgrade. The report tells what came of it: `confirmed`,
@@ -61,7 +63,7 @@ async def confirm_pending(run: Run, toplevel: StorePath, doubt: Reason | None = 
             assert_never(judged.verdict)
 
 
-async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
+async def take_as_confirmed(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
     is_tested = ports.host.systems().profile != toplevel
@@ -74,7 +76,7 @@ async def take_as_confirmed(run: Run, toplevel: StorePath) -> None:
     await settle_confirmed(run, ConfirmedSystem(toplevel, before, is_tested=is_tested))
 
 
-def report_decision(run: Run, toplevel: StorePath) -> None:
+def report_decision(run: Run[HostPorts], toplevel: StorePath) -> None:
     """Report what somebody else has decided about a system that was pending."""
     marks = run.ports.marks.read()
     run.report.is_recorded_elsewhere = True
@@ -95,7 +97,9 @@ def report_decision(run: Run, toplevel: StorePath) -> None:
     )
 
 
-def _why_rolled_back(run: Run, toplevel: StorePath, marks: Marks) -> tuple[Reason, ...] | None:
+def _why_rolled_back(
+    run: Run[HostPorts], toplevel: StorePath, marks: Marks
+) -> tuple[Reason, ...] | None:
     """Return why somebody has; None if nobody has.
 
     Where nobody can tell any more, that somebody has is the likelier end.
@@ -121,7 +125,7 @@ def action_of(record: RunRecord) -> Action:
         return Action.SWITCH
 
 
-def action_back(ports: Ports, record: RunRecord, failed: StorePath) -> Action:
+def action_back(ports: HostPorts, record: RunRecord, failed: StorePath) -> Action:
     """Return how to roll back from a system: one that runs may have come by way of the profile.
 
     Such a one was staged and booted since; the newest row may be of a `test` in between.
@@ -132,7 +136,7 @@ def action_back(ports: Ports, record: RunRecord, failed: StorePath) -> Action:
     return Action.SWITCH if is_running and came_by_profile else action
 
 
-async def _judge(run: Run, toplevel: StorePath) -> Judged:
+async def _judge(run: Run[ConfirmPorts], toplevel: StorePath) -> Judged:
     ports, wanted = run.ports, run.policy.confirm
     baseline = Baseline.parse(run.record.baseline)
     old = ports.marks.read().confirmed
@@ -163,14 +167,14 @@ async def _judge(run: Run, toplevel: StorePath) -> Judged:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _touched_units(ports: Ports, old: StorePath, new: StorePath) -> frozenset[str]:
+def _touched_units(ports: ConfirmPorts, old: StorePath, new: StorePath) -> frozenset[str]:
     """Return what differs between two systems, as the specialisation that runs if both have it."""
     name = running_specialisation(ports)
     was, now = (as_specialised(ports, toplevel, name) for toplevel in (old, new))
     return ports.host.touched_units(was or old, now or new)
 
 
-async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
+async def _heeded(run: Run[ConfirmPorts], toplevel: StorePath, judged: Judged) -> Judged:
     """Return what the verdict is worth, given how the system came here and what is here now."""
     if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
         return Judged(Verdict.INCONCLUSIVE, (doubt,))
@@ -182,7 +186,7 @@ async def _heeded(run: Run, toplevel: StorePath, judged: Judged) -> Judged:
     return judged
 
 
-async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
+async def _intervention(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
     """Return what somebody else has done to the host while the system was judged."""
     host = run.ports.host
     running = host.systems().running
@@ -195,7 +199,7 @@ async def _intervention(run: Run, toplevel: StorePath) -> Reason | None:
     return None
 
 
-def _objection(run: Run, toplevel: StorePath) -> Reason | None:
+def _objection(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
     """Return what being well does not make good: a failed activation that stayed, a denial."""
     if run.record.fault is not None:
         told = run.record.error_message or "its activation did not end well"
@@ -204,7 +208,7 @@ def _objection(run: Run, toplevel: StorePath) -> Reason | None:
     return None if denial is None else (denied.GATE.name, f"denied by {denial.by}: {denial.reason}")
 
 
-async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+async def _break(run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
     """Roll back, unless the settings or an earlier roll-back leave that to a person."""
     ports = run.ports
     held = why_held(run, toplevel)
@@ -232,7 +236,7 @@ async def _break(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> 
     ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
 
 
-def why_held(run: Run, toplevel: StorePath) -> str:
+def why_held(run: Run[ConfirmPorts], toplevel: StorePath) -> str:
     """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
         return f"confirm.on_failure is 'hold': a person decides{_way_back(run)}"
@@ -241,14 +245,14 @@ def why_held(run: Run, toplevel: StorePath) -> str:
     return ""
 
 
-def _way_back(run: Run) -> str:
+def _way_back(run: Run[ConfirmPorts]) -> str:
     """Return how a person goes back, where that is more than to switch; empty elsewhere."""
     inhibited = inhibitor_reason(find_inhibitors(run.ports.host, run.ports.marks.read().confirmed))
     way = f"; `agent rollback --reason TEXT` goes back, by a reboot ({inhibited})"
     return way if inhibited else ""
 
 
-def _denial(run: Run, toplevel: StorePath) -> Denial | None:
+def _denial(run: Run[ConfirmPorts], toplevel: StorePath) -> Denial | None:
     """Return the denial in force; a history that cannot be read keeps nobody from deciding."""
     try:
         return run.ports.journal.standing_of(toplevel, run.ports.clock.now()).denial
@@ -257,7 +261,7 @@ def _denial(run: Run, toplevel: StorePath) -> Denial | None:
         return None
 
 
-def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+def _stay_pending(run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
     ports = run.ports
     event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
     ports.sink.emit(event, toplevel=toplevel, reasons=_told(reasons))
@@ -265,7 +269,7 @@ def _stay_pending(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) ->
     run.try_note(Outcome.PENDING, reasons=reasons)
 
 
-def is_overdue(run: Run) -> bool:
+def is_overdue(run: Run[ConfirmPorts]) -> bool:
     """Whether a system has been pending for longer than `confirm.patience`, as the host was up.
 
     Where that is unknown it is not: what follows is only that it is tried once more.
@@ -274,7 +278,7 @@ def is_overdue(run: Run) -> bool:
     return waited is not None and waited > run.policy.confirm.patience
 
 
-def _waited(ports: Ports) -> timedelta | None:
+def _waited(ports: ConfirmPorts) -> timedelta | None:
     """Return how long a system has been pending; None where none is, or nobody can tell."""
     try:
         return ports.marks.pending_for()

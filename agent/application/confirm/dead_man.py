@@ -9,7 +9,7 @@ from agent.application.act.own_activation import stop_own
 from agent.application.act.recover import record_of, recover_all, require_readable
 from agent.application.confirm.await_confirmation import await_decision, lock_if_free
 from agent.application.confirm.confirm import is_overdue, report_decision
-from agent.application.confirm.own_settings import judged_by_its_own
+from agent.application.facts.own_settings import judged_by_its_own
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
 from agent.domain.marks import Mark
@@ -17,7 +17,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.recovery import Step
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import ConfirmPorts
     from agent.application.report import Report
     from agent.application.run import Run, RunSettings
     from agent.domain.marks import Marks
@@ -29,7 +29,7 @@ _UNDECIDED = (Mark.PENDING, Mark.ROLLING_BACK, Mark.STAGED)
 
 
 async def dead_man(
-    ports: Ports, policy: Policy, settings: RunSettings, toplevel: StorePath | None
+    ports: ConfirmPorts, policy: Policy, settings: RunSettings, toplevel: StorePath | None
 ) -> Report:
     """End the upgrade to `toplevel`, if it is still pending: confirmed, rolled back, or later.
 
@@ -38,7 +38,7 @@ async def dead_man(
     roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
     """
 
-    async def body(run: Run) -> None:
+    async def body(run: Run[ConfirmPorts]) -> None:
         marks = await _legible(run)
         path = _booted_into(ports) if toplevel is None else toplevel
         if path is None or (toplevel and toplevel not in (marks.pending, marks.rolling_back)):
@@ -53,7 +53,7 @@ async def dead_man(
     return await carry_out(begin(ports, policy, settings), body)
 
 
-async def _legible(run: Run) -> Marks:
+async def _legible(run: Run[ConfirmPorts]) -> Marks:
     """Return the marks; the history may have what one of them does not say any more."""
     marks = run.ports.marks.read()
     if marks.may_be(*_UNDECIDED) and marks.pending is None and marks.rolling_back is None:
@@ -62,7 +62,7 @@ async def _legible(run: Run) -> Marks:
     return run.ports.marks.read()
 
 
-async def _end_or_arm_again(run: Run, path: StorePath) -> None:
+async def _end_or_arm_again(run: Run[ConfirmPorts], path: StorePath) -> None:
     try:
         await _end(run, path)
     except Exception:  # whatever it is: nobody comes after the dead-man
@@ -72,7 +72,7 @@ async def _end_or_arm_again(run: Run, path: StorePath) -> None:
         await _arm_again(run, path)
 
 
-def _booted_into(ports: Ports) -> StorePath | None:
+def _booted_into(ports: ConfirmPorts) -> StorePath | None:
     """Return the system that the host has booted, if it is still to be confirmed."""
     marks, booted = ports.marks.read(), ports.host.systems().booted
     for mark in (marks.pending, marks.rolling_back, marks.staged):
@@ -81,7 +81,7 @@ def _booted_into(ports: Ports) -> StorePath | None:
     return None
 
 
-async def _end(run: Run, toplevel: StorePath) -> None:
+async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     ports = run.ports
     await _let_it_end(run, toplevel)
     marks = ports.marks.read()
@@ -103,7 +103,7 @@ async def _end(run: Run, toplevel: StorePath) -> None:
         report_decision(run, toplevel)
 
 
-async def _let_it_end(run: Run, toplevel: StorePath) -> None:
+async def _let_it_end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     """Leave a roll-back to the agent that is at it, for as long as its activation may take."""
     ports = run.ports
     end = ports.clock.elapsed() + run.policy.activate_deadline.total_seconds()
@@ -113,7 +113,7 @@ async def _let_it_end(run: Run, toplevel: StorePath) -> None:
         await ports.clock.sleep(_POLL)
 
 
-def _is_locked(ports: Ports) -> bool:
+def _is_locked(ports: ConfirmPorts) -> bool:
     try:
         with ports.lock.hold():
             return False
@@ -123,7 +123,7 @@ def _is_locked(ports: Ports) -> bool:
         return False  # there is no room for a lock
 
 
-async def _arm_again(run: Run, toplevel: StorePath) -> None:
+async def _arm_again(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     """Set the timer again, unless all is decided, or it is a person's turn by now."""
     wanted, marks = run.policy.confirm, run.ports.marks.read()
     if toplevel not in (marks.pending, marks.rolling_back):

@@ -10,7 +10,7 @@ from agent.domain.errors import JournalError
 from agent.domain.path_record import Denial, Fault, Standing, fault_of
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import HostPorts
     from agent.application.run import Run
     from agent.domain.store_path import StorePath
 
@@ -37,7 +37,7 @@ def deny_if_broken(run: Run, failed: StorePath) -> None:
     ports.sink.emit(events.SYSTEM_DENIED, toplevel=failed, reason=reason, by=by)
 
 
-def standing_of(ports: Ports, path: StorePath) -> Standing:
+def standing_of(ports: HostPorts, path: StorePath) -> Standing:
     """Return what a path has earned here; nothing where the history cannot be read."""
     try:
         return ports.journal.standing_of(path, ports.clock.now())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.own_activation import Invocation, make_way
 from agent.application.act.rival_activation import keep_profile, spare
-from agent.application.act.specialisation import what_ran
 from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.denial import deny_if_broken, held_as, standing_of
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
+from agent.application.facts.inhibitors import find_inhibitors
+from agent.application.facts.specialisations import what_ran
 from agent.application.report import error_fields
-from agent.application.watch.observe import find_inhibitors
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -24,7 +24,7 @@ from agent.domain.switch_output import last_words
 from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
-    from agent.application.ports import ActivationExit, Ports
+    from agent.application.ports import ActivationExit, HostPorts
     from agent.application.run import Run
     from agent.domain.confirmation import Reason
     from agent.domain.path_record import Fault
@@ -367,14 +367,14 @@ async def _switch_now(run: Run, target: StorePath, action: Action) -> Activation
     return ended
 
 
-def _has_booted(ports: Ports, toplevel: StorePath) -> bool:
+def _has_booted(ports: HostPorts, toplevel: StorePath) -> bool:
     """Whether the host has booted a system, and still runs it."""
     systems = ports.host.systems()
     same = ports.host.equivalents(toplevel)
     return systems.booted in same and systems.running in same
 
 
-def _is_back(ports: Ports, back: _Back) -> bool:
+def _is_back(ports: HostPorts, back: _Back) -> bool:
     systems, action = ports.host.systems(), back.action
     same = {back.special} if back.special != back.target else ports.host.equivalents(back.target)
     return (systems.running in same or action is Action.BOOT) and (
@@ -382,7 +382,7 @@ def _is_back(ports: Ports, back: _Back) -> bool:
     )
 
 
-def _tell_shortfall(ports: Ports, back: _Back, ended: ActivationExit) -> None:
+def _tell_shortfall(ports: HostPorts, back: _Back, ended: ActivationExit) -> None:
     target, default = back.target, ports.loader.default()
     is_wrong = back.action.moves_profile and default not in (None, target, back.special)
     if is_wrong or ended.returncode != 0:

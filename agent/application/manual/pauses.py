@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.reboot import cancel_announced, reboot
 from agent.application.act.recover import recover_all, require_readable
+from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.run import begin, carry_out
-from agent.application.watch.observe import find_inhibitors
 from agent.domain.decide import reboot_reason
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import denied
@@ -66,7 +66,7 @@ async def resume(ports: Ports, settings: RunSettings) -> None:
 async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
     """Do the reboot that waits, if it is allowed now; the report says what is in its way."""
 
-    async def body(run: Run) -> None:
+    async def body(run: Run[Ports]) -> None:
         with ports.lock.hold():
             step = await recover_all(run)
             if step is not Step.NOTHING:
@@ -79,7 +79,7 @@ async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) ->
     return await carry_out(begin(ports, policy, settings), body)
 
 
-async def _reboot(run: Run) -> None:
+async def _reboot(run: Run[Ports]) -> None:
     ports = run.ports
     systems = ports.host.systems()
     run.report.systems = systems

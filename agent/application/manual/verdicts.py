@@ -43,7 +43,7 @@ async def confirm(
 ) -> Report:
     """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
 
-    async def body(run: Run) -> None:
+    async def body(run: Run[Ports]) -> None:
         async with lock_in_turn(run) as step:
             await _confirm(run, step, force=force)
 
@@ -53,7 +53,7 @@ async def confirm(
     return await again_and_again(ports, policy, look) if settings.is_patient else await look()
 
 
-async def _confirm(run: Run, step: Step, *, force: bool) -> None:
+async def _confirm(run: Run[Ports], step: Step, *, force: bool) -> None:
     _refuse_to_wait(step)
     pending = run.ports.marks.read().pending
     if step is not Step.CONFIRM or pending is None:
@@ -68,7 +68,7 @@ async def _confirm(run: Run, step: Step, *, force: bool) -> None:
         await confirm_pending(run, pending)
 
 
-def _forgive(run: Run, toplevel: StorePath) -> None:
+def _forgive(run: Run[Ports], toplevel: StorePath) -> None:
     """Lift what was held against a system that a person takes as it is."""
     try:
         _lift(run.ports, run.settings, toplevel, "taken as confirmed")
@@ -84,7 +84,7 @@ async def roll_back_by_hand(
     From a confirmed system it goes back to the one that was confirmed before it.
     """
 
-    async def body(run: Run) -> None:
+    async def body(run: Run[Ports]) -> None:
         with lock_if_free(run, waits=True):
             if await _is_done_by_recovery(run):
                 return
@@ -100,7 +100,7 @@ async def roll_back_by_hand(
     return await carry_out(begin(ports, policy, settings), body)
 
 
-async def _is_done_by_recovery(run: Run) -> bool:
+async def _is_done_by_recovery(run: Run[Ports]) -> bool:
     """Recover, and return whether that was a roll-back: one more would leave a good system."""
     before = run.ports.marks.read()
     _refuse_to_wait(await recover_all(run))
@@ -118,7 +118,7 @@ async def _is_done_by_recovery(run: Run) -> bool:
     return True
 
 
-def _to_leave(run: Run) -> StorePath:
+def _to_leave(run: Run[Ports]) -> StorePath:
     """Return the system to leave, with the marks and the row ready for it."""
     ports = run.ports
     marks, systems = ports.marks.read(), ports.host.systems()
@@ -141,7 +141,7 @@ def _to_leave(run: Run) -> StorePath:
     return failed
 
 
-def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
+def _confirmed_before(run: Run[Ports], confirmed: StorePath) -> StorePath:
     for row in run.ports.journal.runs(_ROWS_OF_CONFIRMED):
         if row.toplevel == confirmed and row.outcome == Outcome.CONFIRMED:
             previous = parse_store_path(row.previous, run.settings.store_dir)
@@ -155,7 +155,7 @@ def _confirmed_before(run: Run, confirmed: StorePath) -> StorePath:
     )
 
 
-def _may_return_to(run: Run, path: StorePath) -> bool:
+def _may_return_to(run: Run[Ports], path: StorePath) -> bool:
     standing = run.ports.journal.standing_of(path, run.ports.clock.now())
     return standing.denial is None and run.ports.host.exists(path)
 

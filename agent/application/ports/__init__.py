@@ -3,12 +3,25 @@
 Every port that can fail raises the `AgentError` its docstring names, and nothing else.
 """
 
-from agent.application.ports.host import Host, Loader, Logind, MarkStore, Profile, SystemSettings
+from agent.application.ports.host import (
+    Host,
+    HostFacts,
+    Loader,
+    LoaderFacts,
+    Logind,
+    MarkReader,
+    MarkStore,
+    Profile,
+    Sessions,
+    SystemSettings,
+)
 from agent.application.ports.hydra import Hydra, Outlook, Pending
 from agent.application.ports.journal import (
     Agenda,
+    AgendaReader,
     IdleNote,
     Journal,
+    JournalReader,
     RunRecord,
     Sightings,
 )
@@ -17,42 +30,63 @@ from agent.application.ports.nix import (
     ActivationExit,
     Fetched,
     Nix,
+    NixEvaluation,
     NixosRebuild,
     Progress,
     Resolver,
 )
 from agent.application.ports.probes import Prober
 from agent.application.ports.run import Clock, EventSink
-from agent.application.ports.sides import Ports
-from agent.application.ports.systemd import Systemd, UnitStatus
+from agent.application.ports.sides import (
+    ConfirmPorts,
+    FactPorts,
+    HostPorts,
+    Ports,
+    ProbePorts,
+    WatchPorts,
+)
+from agent.application.ports.systemd import Systemd, UnitStates, UnitStatus
 
 __all__ = [
     "ActivationExit",
     "Agenda",
+    "AgendaReader",
     "Clock",
+    "ConfirmPorts",
     "EventSink",
+    "FactPorts",
     "Fetched",
     "Host",
+    "HostFacts",
+    "HostPorts",
     "Hydra",
     "IdleNote",
     "Journal",
+    "JournalReader",
     "Loader",
+    "LoaderFacts",
     "Lock",
     "Logind",
+    "MarkReader",
     "MarkStore",
     "Nix",
+    "NixEvaluation",
     "NixosRebuild",
     "Outlook",
     "Pending",
     "Ports",
+    "ProbePorts",
     "Prober",
     "Profile",
     "Progress",
     "Resolver",
     "RunRecord",
+    "Sessions",
     "Sightings",
     "SystemSettings",
     "Systemd",
+    "UnitStates",
     "UnitStatus",
     "Wait",
+    "WatchPorts",
 ]

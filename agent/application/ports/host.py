@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agent.domain.systems import BootArtifacts, Systems
 
 
-class Host(Protocol):
-    """The host's own files and links. Everything raises HostError."""
+class HostFacts(Protocol):
+    """What the host's own files and links say. Everything raises HostError."""
 
     def systems(self) -> Systems:
         """Return running, booted and profile as they are now. HOST_UNREADABLE."""
@@ -83,6 +83,10 @@ class Host(Protocol):
         """Return the addresses of the default gateways, IPv4 first; none without a route."""
         ...
 
+
+class Host(HostFacts, Protocol):
+    """The host's own files and links. Everything raises HostError."""
+
     async def reboot(self, *, forced: bool = False) -> None:
         """Ask for a reboot and return at once; `forced`: past whoever blocks it. REBOOT_FAILED."""
         ...
@@ -104,7 +108,7 @@ class Profile(Protocol):
         ...
 
 
-class Logind(Protocol):
+class Sessions(Protocol):
     """Who may mind a reboot. Nothing raises."""
 
     async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
@@ -118,13 +122,17 @@ class Logind(Protocol):
         """
         ...
 
+
+class Logind(Sessions, Protocol):
+    """Who may mind a reboot. Nothing raises."""
+
     async def tell_people(self, text: str) -> None:
         """Write to everybody's terminal."""
         ...
 
 
-class Loader(Protocol):
-    """The boot loader. Nothing raises."""
+class LoaderFacts(Protocol):
+    """What the boot loader's files say. Nothing raises."""
 
     def fallback(self, toplevel: StorePath | None = None) -> str | None:
         """Return the name of the loader, if it can start a system just once, and then go back.
@@ -140,6 +148,10 @@ class Loader(Protocol):
     def can_be_default(self, toplevel: StorePath) -> bool:
         """Return whether there is an entry of `toplevel` that `make_default` can choose."""
         ...
+
+
+class Loader(LoaderFacts, Protocol):
+    """The boot loader. Nothing raises."""
 
     async def make_default(self, toplevel: StorePath) -> bool:
         """Let the loader start `toplevel`, of which it has an entry; False if it cannot be had."""
@@ -162,25 +174,29 @@ class Loader(Protocol):
         ...
 
 
-class MarkStore(Protocol):
-    """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
+class MarkReader(Protocol):
+    """Where the marks point. Everything raises HostError (MARKS_UNUSABLE)."""
 
     def read(self) -> Marks:
         """Return where the marks point; what is no mark in a mark's place is named, not raised."""
-        ...
-
-    def pending_for(self) -> timedelta | None:
-        """Return how long the host was up with the present `pending`, or `rolling-back`.
-
-        It counts from one call to the next within a boot, whatever the clock is set to; None where
-        neither mark is there.
-        """
         ...
 
     def specialisation(self) -> str | None:
         """Return the name that `note_specialisation` has left; None without, or if unreadable.
 
         It is empty for the system as such.
+        """
+        ...
+
+
+class MarkStore(MarkReader, Protocol):
+    """The marks. Everything raises HostError (MARKS_UNUSABLE); each change is one rename."""
+
+    def pending_for(self) -> timedelta | None:
+        """Return how long the host was up with the present `pending`, or `rolling-back`.
+
+        It counts from one call to the next within a boot, whatever the clock is set to; None where
+        neither mark is there.
         """
         ...
 

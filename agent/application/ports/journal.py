@@ -40,19 +40,23 @@ class Sightings(Protocol):
         ...
 
 
-class Agenda(Protocol):
-    """What waits on this host. Everything raises JournalError, as `Journal` does."""
+class AgendaReader(Protocol):
+    """What waits on this host. Everything raises JournalError, as `JournalReader` does."""
 
     def pause(self, now: datetime) -> Pause | None:
         """Return the pause that is in force."""
         ...
 
-    def set_pause(self, pause: Pause | None) -> None:
-        """Begin a pause in place of any other, or end it."""
-        ...
-
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
         """Return what is remembered of the reboot into a system; nothing of it may be known."""
+        ...
+
+
+class Agenda(AgendaReader, Protocol):
+    """What waits on this host. Everything raises JournalError, as `Journal` does."""
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Begin a pause in place of any other, or end it."""
         ...
 
     def set_reboot_plan(self, plan: RebootPlan | None) -> None:
@@ -111,11 +115,8 @@ class RunRecord:
     """How many later runs ended in the very same way, and were not given a row."""
 
 
-class Journal(Protocol):
-    """The history of this host. Everything raises JournalError.
-
-    Kinds: STATE_READ_ONLY, STATE_FULL, STATE_UNUSABLE, JOURNAL_TOO_NEW.
-    """
+class JournalReader(Protocol):
+    """What the history of this host says. Everything raises JournalError."""
 
     def note_contact(self, now: datetime) -> None:
         """Leave the time of the last answer of Hydra, outside the history."""
@@ -123,18 +124,6 @@ class Journal(Protocol):
 
     def last_contact(self) -> datetime | None:
         """Return when Hydra last answered; None where nobody can say. It never raises."""
-        ...
-
-    def prepare(self) -> None:
-        """Make sure that the history can be written; a damaged file is set aside."""
-        ...
-
-    def record(self, run: RunRecord) -> None:
-        """Write or rewrite the row of `run.run_id`; on disk when this returns.
-
-        A finished run that ended exactly as the last row did, without an effect on the host,
-        only raises that row's `repeats` and `finished_at`.
-        """
         ...
 
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
@@ -152,14 +141,6 @@ class Journal(Protocol):
         """
         ...
 
-    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
-        """Deny a path; with the row of its run, both are written or neither."""
-        ...
-
-    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
-        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
-        ...
-
     def denials(self, now: datetime) -> tuple[Denial, ...]:
         """Return the denials in force, the newest first."""
         ...
@@ -175,15 +156,42 @@ class Journal(Protocol):
         """
         ...
 
+    def history_of(self, candidate: Candidate) -> History:
+        """Return what was done with a candidate, or built in its place, on this host."""
+        ...
+
+
+class Journal(JournalReader, Protocol):
+    """The history of this host. Everything raises JournalError.
+
+    Kinds: STATE_READ_ONLY, STATE_FULL, STATE_UNUSABLE, JOURNAL_TOO_NEW.
+    """
+
+    def prepare(self) -> None:
+        """Make sure that the history can be written; a damaged file is set aside."""
+        ...
+
+    def record(self, run: RunRecord) -> None:
+        """Write or rewrite the row of `run.run_id`; on disk when this returns.
+
+        A finished run that ended exactly as the last row did, without an effect on the host,
+        only raises that row's `repeats` and `finished_at`.
+        """
+        ...
+
+    def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
+        """Deny a path; with the row of its run, both are written or neither."""
+        ...
+
+    def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
+        """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
+        ...
+
     def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
         """Let the builds that were taken so far count no more; return the newest of them.
 
         None, and nothing is written, where none counts.
         """
-        ...
-
-    def history_of(self, candidate: Candidate) -> History:
-        """Return what was done with a candidate, or built in its place, on this host."""
         ...
 
 

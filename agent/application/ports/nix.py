@@ -29,8 +29,8 @@ class Fetched:
     size: int
 
 
-class Nix(Protocol):
-    """nix itself. Everything raises NixError."""
+class NixEvaluation(Protocol):
+    """Of nix, what brings nothing but sources into the store. Everything raises NixError."""
 
     async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
         """Return what a flake's source says of its inputs; none of those is fetched.
@@ -60,6 +60,10 @@ class Nix(Protocol):
     async def substituters(self) -> tuple[str, ...]:
         """Return the URLs of the substituters that are in force; never raises."""
         ...
+
+
+class Nix(NixEvaluation, Protocol):
+    """nix itself. Everything raises NixError."""
 
     async def substitute(self, path: StorePath, progress: Progress) -> Fetched:
         """Bring the closure of `path` into the store, and keep it from the garbage collector.

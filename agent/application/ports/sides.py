@@ -1,4 +1,8 @@
-"""What each side of the agent may reach."""
+"""What each side of the agent may reach.
+
+The side that watches talks to the world and decides; of the host it only reads. The side that acts
+changes the host, and knows neither Hydra nor the health checks.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +12,89 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.application.ports.host import (
         Host,
+        HostFacts,
         Loader,
+        LoaderFacts,
         Logind,
+        MarkReader,
         MarkStore,
         Profile,
+        Sessions,
         SystemSettings,
     )
     from agent.application.ports.hydra import Hydra
-    from agent.application.ports.journal import Agenda, IdleNote, Journal, Sightings
+    from agent.application.ports.journal import (
+        Agenda,
+        AgendaReader,
+        IdleNote,
+        Journal,
+        JournalReader,
+        Sightings,
+    )
     from agent.application.ports.lock import Lock
-    from agent.application.ports.nix import Nix, NixosRebuild, Progress, Resolver
+    from agent.application.ports.nix import Nix, NixEvaluation, NixosRebuild, Progress, Resolver
     from agent.application.ports.probes import Prober
     from agent.application.ports.run import Clock, EventSink
-    from agent.application.ports.systemd import Systemd
+    from agent.application.ports.systemd import Systemd, UnitStates
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """All that a use case may need of the world."""
+@dataclass(frozen=True, kw_only=True)
+class FactPorts:
+    """What both sides can find out about the host, and change nothing by it."""
 
     clock: Clock
     sink: EventSink
-    hydra: Hydra
-    nix: Nix
     resolver: Resolver
-    nixos_rebuild: NixosRebuild
-    host: Host
-    journal: Journal
+    nix: NixEvaluation
+    host: HostFacts
+    marks: MarkReader
+    journal: JournalReader
+    agenda: AgendaReader
+    systemd: UnitStates
+    logind: Sessions
+    loader: LoaderFacts
+    system_settings: SystemSettings
+    sightings: Sightings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePorts(FactPorts):
+    """The same, and the health checks."""
+
     prober: Prober
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchPorts(ProbePorts):
+    """The world, and what can be found out about the host."""
+
+    hydra: Hydra
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPorts(FactPorts):
+    """The host, and nothing of the world but what nix fetches."""
+
+    nix: Nix
+    host: Host
+    marks: MarkStore
+    journal: Journal
+    agenda: Agenda
+    systemd: Systemd
+    logind: Logind
+    loader: Loader
+    nixos_rebuild: NixosRebuild
+    profile: Profile
     lock: Lock
     progress: Progress
     idle_note: IdleNote
-    marks: MarkStore
-    systemd: Systemd
-    profile: Profile
-    logind: Logind
-    loader: Loader
-    agenda: Agenda
-    system_settings: SystemSettings
-    sightings: Sightings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmPorts(HostPorts, ProbePorts):
+    """The host, and the checks that judge what was activated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports(ConfirmPorts, WatchPorts):
+    """Both, for the commands that do all in one process."""

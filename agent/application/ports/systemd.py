@@ -37,12 +37,8 @@ class UnitStatus:
         return self.active_state not in _AT_REST and not self.sub_state.startswith("auto-restart")
 
 
-class Systemd(Protocol):
-    """The service manager. What raises, raises HostError.
-
-    None is always the want of an answer: systemd is not there, did not answer in time, or answered
-    what cannot be read. It decides nothing.
-    """
+class UnitStates(Protocol):
+    """What the service manager says. What raises, raises HostError."""
 
     @property
     def has_host_below(self) -> bool:
@@ -64,35 +60,8 @@ class Systemd(Protocol):
         """Return the state of a unit; None if systemd gives no answer."""
         ...
 
-    async def start(self, unit: str, *, afresh: bool = False) -> bool:
-        """Start a unit again, without waiting for it; False if systemd gives no answer.
-
-        One that is at work is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
-        systemd says that it cannot start.
-        """
-        ...
-
-    async def start_later(self, unit: str) -> None:
-        """Ask for a unit to be started, and wait for nothing; never raises."""
-        ...
-
     async def is_clock_synchronised(self) -> bool | None:
         """Return whether the clock is synchronised, None where nobody knows."""
-        ...
-
-    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
-        """Let the dead-man look at this upgrade after `delay`; replaces an earlier timer.
-
-        It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED, SYSTEMD_SILENT.
-        """
-        ...
-
-    async def disarm(self) -> None:
-        """Remove the dead-man's timer; never raises."""
-        ...
-
-    async def wake(self, at: datetime) -> None:
-        """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
         ...
 
     async def is_host_upgrading(self) -> bool | None:
@@ -115,6 +84,41 @@ class Systemd(Protocol):
 
         Never raises. While one is at work it has work left, too.
         """
+        ...
+
+
+class Systemd(UnitStates, Protocol):
+    """The service manager. What raises, raises HostError.
+
+    None is always the want of an answer: systemd is not there, did not answer in time, or answered
+    what cannot be read. It decides nothing.
+    """
+
+    async def start(self, unit: str, *, afresh: bool = False) -> bool:
+        """Start a unit again, without waiting for it; False if systemd gives no answer.
+
+        One that is at work is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
+        systemd says that it cannot start.
+        """
+        ...
+
+    async def start_later(self, unit: str) -> None:
+        """Ask for a unit to be started, and wait for nothing; never raises."""
+        ...
+
+    async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
+        """Let the dead-man look at this upgrade after `delay`; replaces an earlier timer.
+
+        It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED, SYSTEMD_SILENT.
+        """
+        ...
+
+    async def disarm(self) -> None:
+        """Remove the dead-man's timer; never raises."""
+        ...
+
+    async def wake(self, at: datetime) -> None:
+        """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
         ...
 
     async def begun(self, paths: frozenset[StorePath]) -> str:

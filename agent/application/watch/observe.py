@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from agent.application import events
+from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.report import candidate_fields, error_fields
 from agent.domain.build import Build, admit
 from agent.domain.candidate import Candidate
 from agent.domain.decide import Observation
-from agent.domain.errors import Kind, NixError
 from agent.domain.policy import Policy, Strategy
-from agent.domain.systems import changed_inhibitors, reboot_need
+from agent.domain.systems import reboot_need
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from agent.application.ports import EventSink, Host, Hydra, Outlook
-    from agent.domain.store_path import StorePath
+    from agent.application.ports import EventSink, HostFacts, Hydra, Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Found:
     build: Build
 
 
-async def find_candidate(hydra: Hydra, host: Host, policy: Policy, store_dir: str) -> Found:
+async def find_candidate(hydra: Hydra, host: HostFacts, policy: Policy, store_dir: str) -> Found:
     """Return Hydra's newest good build for this host as a candidate.
 
     Raises:
@@ -54,7 +50,7 @@ async def find_candidate(hydra: Hydra, host: Host, policy: Policy, store_dir: st
     return Found(candidate, build)
 
 
-def look_at_host(host: Host, candidate: Candidate) -> Observation:
+def look_at_host(host: HostFacts, candidate: Candidate) -> Observation:
     """Return where the host stands with respect to a candidate."""
     systems = host.systems()
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
@@ -65,35 +61,6 @@ def look_at_host(host: Host, candidate: Candidate) -> Observation:
         equivalents=host.equivalents(candidate.toplevel),
         need=reboot_need(booted, wanted),
         inhibitors=find_inhibitors(host, systems.profile and host.counterpart(systems.profile)),
-    )
-
-
-def find_inhibitors(host: Host, toplevel: StorePath | None) -> tuple[str, ...]:
-    """Return the switch inhibitors that differ between the running system and `toplevel`."""
-    running = host.systems().running
-    if running is None or toplevel is None or running == toplevel:
-        return ()
-    return changed_inhibitors(host.switch_inhibitors(running), host.switch_inhibitors(toplevel))
-
-
-_UPLOADED_BY: Final = timedelta(days=1)
-"""How long after a build its upload to a cache may take, generously."""
-
-
-def aged(error: NixError, found: Candidate | None, now: datetime) -> NixError:
-    """Return the fault of a path that is in no cache with what the age of its build says of it."""
-    finished = None if found is None else found.finished_at
-    if error.kind is not Kind.PATH_NOT_CACHED or found is None or finished is None:
-        return error
-    age = now - finished
-    if age <= _UPLOADED_BY:
-        return error
-    return NixError(
-        error.kind,
-        f"{error.message}, although build {found.build_id} was finished {age.days} day(s) ago,"
-        f" on {finished:%Y-%m-%d}",
-        hint="the cache has never received it, or has removed it as garbage since: have Hydra build"
-        " it again, and let the cache keep what hosts still need",
     )
 
 

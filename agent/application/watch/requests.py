@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.application.confirm.own_settings import own_policy
-from agent.application.confirm.take_findings import take_baseline
-from agent.application.watch.ask_gates import ask_again
+from agent.application.facts.ask_gates import ask_again
+from agent.application.facts.own_settings import own_policy
+from agent.application.facts.take_findings import take_baseline
 from agent.domain.confirmation import Baseline
 from agent.domain.gate import Judgement, Stage
 from agent.domain.policy import Action
@@ -16,13 +16,14 @@ from agent.domain.request import Activate, Envelope, Fetch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.application.ports import WatchPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
 
-def fetch_request(run: Run, candidate: Candidate, decision: str) -> Fetch:
+def fetch_request(run: Run[WatchPorts], candidate: Candidate, decision: str) -> Fetch:
     """Return the request to bring a candidate into the store."""
     return Fetch(
         envelope=_envelope(run),
@@ -35,7 +36,7 @@ def fetch_request(run: Run, candidate: Candidate, decision: str) -> Fetch:
 
 
 async def activate_request(
-    run: Run,
+    run: Run[WatchPorts],
     candidate: Candidate,
     toplevel: StorePath,
     seen: Systems,
@@ -66,7 +67,7 @@ async def activate_request(
     )
 
 
-async def _take_baseline(run: Run, toplevel: StorePath) -> Baseline:
+async def _take_baseline(run: Run[WatchPorts], toplevel: StorePath) -> Baseline:
     """Return how things are, as the settings of `toplevel` and the agent's own will ask."""
     if run.policy.action is Action.DRY_ACTIVATE:
         return Baseline()
@@ -75,5 +76,5 @@ async def _take_baseline(run: Run, toplevel: StorePath) -> Baseline:
         return await take_baseline(run.ports, policy, run.policy.confirm)
 
 
-def _envelope(run: Run) -> Envelope:
+def _envelope(run: Run[WatchPorts]) -> Envelope:
     return Envelope(run.settings.run_id, run.policy.host, run.ports.clock.now())

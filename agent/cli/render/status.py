@@ -11,7 +11,7 @@ from agent.domain.recovery import Step
 from agent.domain.target import NIXOS
 
 if TYPE_CHECKING:
-    from agent.application.watch.status import Status
+    from agent.application.status import Status
     from agent.domain.target import Target
 
 _VERDICTS = {

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from typing_extensions import override
 
 from agent.application import events
-from agent.application.act.specialisation import wanted_specialisation
-from agent.application.watch.durations import ask_clock, forget_others, since_first_seen
-from agent.application.watch.foreign import find_foreign, find_unexpected
-from agent.application.watch.observe import aged
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.durations import ask_clock, forget_others, since_first_seen
+from agent.application.facts.foreign import find_foreign, find_unexpected
+from agent.application.facts.not_cached import aged
+from agent.application.facts.run_checks import run_checks
+from agent.application.facts.specialisations import wanted_specialisation
+from agent.application.ports import ProbePorts
 from agent.domain.errors import NixError
 from agent.domain.facts import (
     NOTHING_TO_FETCH,
@@ -31,7 +32,7 @@ from agent.domain.unit_names import CONFIRM_UNIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.check import CheckResult
@@ -66,7 +67,7 @@ class StageFacts(Facts):
 
     def __init__(
         self,
-        run: Run,
+        run: Run[FactPorts],
         stage: Stage,
         toplevel: StorePath,
         candidate: Candidate | None,
@@ -95,7 +96,7 @@ class StageFacts(Facts):
         return self._candidate is None
 
     @property
-    def _ports(self) -> Ports:
+    def _ports(self) -> FactPorts:
         return self.run.ports
 
     @property
@@ -175,6 +176,7 @@ class StageFacts(Facts):
     @_once
     async def health(self) -> Sequence[CheckResult]:
         dropped = self._ports.system_settings.dropped_canaries(self._toplevel)
+        assert isinstance(self._ports, ProbePorts)  # noqa: S101 - the side that acts asks no health
         return await take_health(self._ports, self._policy, dropped)
 
     @override
@@ -207,7 +209,7 @@ class StageFacts(Facts):
 
 
 async def take_health(
-    ports: Ports, policy: Policy, dropped: frozenset[str] = frozenset()
+    ports: ProbePorts, policy: Policy, dropped: frozenset[str] = frozenset()
 ) -> tuple[CheckResult, ...]:
     """Run the health checks; those that are `dropped`, only where need be.
 

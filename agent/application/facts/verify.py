@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.fetchable import require_fetchable
+from agent.application.facts.fetchable import require_fetchable
 from agent.application.report import candidate_fields
 from agent.domain.errors import Kind, NixError
 from agent.domain.policy import Strategy
 
 if TYPE_CHECKING:
+    from agent.application.ports import FactPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.flake_reference import LockedFlakeReference
     from agent.domain.store_path import StorePath
 
 
-async def verify(run: Run, found: Candidate) -> None:
+async def verify(run: Run[FactPorts], found: Candidate) -> None:
     """Prove that what Hydra built is what the flake evaluates to for this host.
 
     Without that proof, too, nix is handed only a flake that may be fetched with all its inputs.

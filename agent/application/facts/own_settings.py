@@ -6,17 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.application.act.specialisation import as_specialised, wanted_specialisation
+from agent.application.facts.specialisations import as_specialised, wanted_specialisation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.application.ports import FactPorts
     from agent.application.run import Run
     from agent.domain.policy import ConfirmPolicy, Policy
     from agent.domain.store_path import StorePath
 
 
-def own_policy(run: Run, toplevel: StorePath) -> Policy:
+def own_policy(run: Run[FactPorts], toplevel: StorePath) -> Policy:
     """Return the run's policy with what `toplevel` says about its own confirmation.
 
     Where that cannot be read, the run's own settings stay in force.
@@ -27,7 +28,7 @@ def own_policy(run: Run, toplevel: StorePath) -> Policy:
 
 
 @contextmanager
-def judged_by_its_own(run: Run, toplevel: StorePath) -> Iterator[ConfirmPolicy]:
+def judged_by_its_own(run: Run[FactPorts], toplevel: StorePath) -> Iterator[ConfirmPolicy]:
     """Let what `toplevel` says about its confirmation count in `run`; yield what counts otherwise.
 
     Where that cannot be read, the run's own settings stay in force.

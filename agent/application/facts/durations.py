@@ -11,7 +11,7 @@ from agent.domain.facts import ClockState
 from agent.domain.sighting import look
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts
     from agent.domain.candidate import Candidate
     from agent.domain.errors import AgentError
     from agent.domain.facts import Foreign
@@ -22,7 +22,7 @@ _HYDRA: Final = "hydra"
 _CACHE: Final = "cache"
 
 
-async def ask_clock(ports: Ports, *, keeps: bool) -> ClockState:
+async def ask_clock(ports: FactPorts, *, keeps: bool) -> ClockState:
     """Return the state of the clock; with `keeps` it is remembered for the next look."""
     is_synchronised = await ports.systemd.is_clock_synchronised()
     if is_synchronised:
@@ -36,12 +36,14 @@ async def ask_clock(ports: Ports, *, keeps: bool) -> ClockState:
     return ClockState(is_synchronised, sighting.age)
 
 
-def has_been_without_time(ports: Ports) -> bool:
+def has_been_without_time(ports: FactPorts) -> bool:
     """Whether the clock was without time when it was looked at last."""
     return ports.sightings.last(_CLOCK) is not None
 
 
-async def since_first_seen(ports: Ports, name: str, foreign: Foreign, *, keeps: bool) -> Foreign:
+async def since_first_seen(
+    ports: FactPorts, name: str, foreign: Foreign, *, keeps: bool
+) -> Foreign:
     """Return `foreign` with the instant since which its *path* has been there.
 
     The links say when they were made, and `/run/current-system` is made anew at each boot: that
@@ -56,19 +58,19 @@ async def since_first_seen(ports: Ports, name: str, foreign: Foreign, *, keeps: 
     return replace(foreign, since=now - sighting.age)
 
 
-def forget_silence(ports: Ports) -> None:
+def forget_silence(ports: FactPorts) -> None:
     """Note that Hydra has answered."""
     ports.sightings.forget(_HYDRA)
 
 
-def forget_all_silence(ports: Ports) -> None:
+def forget_all_silence(ports: FactPorts) -> None:
     """Note that all that a run needs could be had."""
     forget_silence(ports)
     ports.sightings.forget(_CACHE)
 
 
 async def is_overdue(
-    ports: Ports, policy: Policy, error: AgentError, candidate: Candidate | None
+    ports: FactPorts, policy: Policy, error: AgentError, candidate: Candidate | None
 ) -> bool:
     """Return whether what a run could not reach has been out of reach for `hydra.patience`.
 
@@ -98,7 +100,7 @@ async def is_overdue(
     return True
 
 
-def forget_others(ports: Ports, name: str, foreign: Foreign | None) -> None:
+def forget_others(ports: FactPorts, name: str, foreign: Foreign | None) -> None:
     """Note that what was seen last is there no more, unless it is `foreign`."""
     last = ports.sightings.last(name)
     if last is not None and (foreign is None or last.about != _about(foreign)):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.application.act.recover import next_step, require_readable
+from agent.application.facts.ask_gates import ask_gates, find_postponing
+from agent.application.facts.stage_facts import StageFacts
 from agent.application.history import run_fields
 from agent.application.ports import Outlook, Pending
 from agent.application.report import candidate_fields, error_fields
 from agent.application.run import begin
-from agent.application.watch.ask_gates import ask_gates, find_postponing
-from agent.application.watch.facts import StageFacts
 from agent.application.watch.observe import find_candidate, look_at_host
 from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
 from agent.domain.errors import AgentError

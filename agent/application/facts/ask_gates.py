@@ -6,29 +6,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.application import events
-from agent.application.act.boot_cleaning import clean_boot_once
-from agent.application.watch.facts import StageFacts
+from agent.application.facts.stage_facts import StageFacts
 from agent.domain.errors import AgentError
 from agent.domain.gate import Gate, Judgement, Stage
 from agent.domain.gates import asked_at, boot_space, downgrade, registered
 from agent.domain.ignored_gate import IgnoredGate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
+    from agent.application.ports import FactPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
     from agent.domain.store_path import StorePath
 
 
-async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judgement]:
+async def ask_gates(
+    run: Run[FactPorts],
+    candidate: Candidate,
+    *,
+    every: bool,
+    clean_boot: Callable[[], Awaitable[bool]] | None = None,
+) -> list[Judgement]:
     """Return what the gates say before anything is done, up to the first that holds.
 
     Past one that the candidate's own settings may open, the others are asked all the same: whether
     it alone holds is what is to be known. With `every`, all are asked, and one that cannot be is
-    held with the fault as its reason; otherwise the fault is raised, and a boot partition that is
-    full is cleaned once.
+    held with the fault as its reason; otherwise the fault is raised. Where `clean_boot` could make
+    room on a boot partition that is full, that gate is asked once more.
     """
     facts = StageFacts(run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every)
     judgements = []
@@ -36,8 +42,8 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
         judgement = await _ask(facts, gate, raises=not every)
         if judgement is None:
             continue
-        if gate is boot_space.GATE and not (judgement.is_open or every):
-            judgement = await _cleaned(facts, judgement)
+        if gate is boot_space.GATE and clean_boot is not None and not judgement.is_open:
+            judgement = await _cleaned(facts, judgement, clean_boot)
         event = events.GATE_PASSED if judgement.is_open else events.GATE_HELD
         run.ports.sink.emit(event, gate=judgement.gate, reason=judgement.reason)
         judgements.append(judgement)
@@ -46,7 +52,7 @@ async def ask_gates(run: Run, candidate: Candidate, *, every: bool) -> list[Judg
     return judgements
 
 
-def may_fetch_first(run: Run, candidate: Candidate, held: Sequence[Judgement]) -> bool:
+def may_fetch_first(run: Run[FactPorts], candidate: Candidate, held: Sequence[Judgement]) -> bool:
     """Whether the candidate is to be fetched although it is held: its settings may open the gate.
 
     That is so where nothing else holds, some other check could remain, and nobody has seen the
@@ -58,7 +64,7 @@ def may_fetch_first(run: Run, candidate: Candidate, held: Sequence[Judgement]) -
 
 
 async def ask_again(
-    run: Run,
+    run: Run[FactPorts],
     stage: Stage,
     toplevel: StorePath,
     candidate: Candidate | None,
@@ -121,9 +127,11 @@ def earliest(held: Sequence[Judgement]) -> datetime | None:
     return max((one.opens_at for one in held if one.opens_at is not None), default=None)
 
 
-async def _cleaned(facts: StageFacts, judgement: Judgement) -> Judgement:
+async def _cleaned(
+    facts: StageFacts, judgement: Judgement, clean_boot: Callable[[], Awaitable[bool]]
+) -> Judgement:
     """Return what `boot-space` says once the running system has cleaned its boot partition."""
-    if not await clean_boot_once(facts.run):
+    if not await clean_boot():
         return judgement
     facts.forget()
     return await _ask(facts, boot_space.GATE, raises=True) or judgement
@@ -146,7 +154,7 @@ async def _ask(facts: StageFacts, gate: Gate[Any], *, raises: bool) -> Judgement
     return apply_override(facts.run, judgement)
 
 
-def apply_override(run: Run, judgement: Judgement) -> Judgement:
+def apply_override(run: Run[FactPorts], judgement: Judgement) -> Judgement:
     """Open a gate that the person who started this run ignores.
 
     It is in the run's row from then on, and in the history with the next phase or the run's end.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from agent.application import events
-from agent.application.watch.run_checks import run_checks
+from agent.application.facts.run_checks import run_checks
 from agent.domain.check import HttpCheck, IcmpCheck, StatusRange, UnitCheck
 from agent.domain.confirmation import Baseline, Findings, touched_among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts, ProbePorts
     from agent.domain.check import Check, CheckResult
     from agent.domain.policy import ConfirmPolicy, Policy
 
@@ -25,7 +25,9 @@ _TIMEOUT: Final = timedelta(seconds=5)
 _SLACK: Final = timedelta(seconds=1)
 
 
-async def take_baseline(ports: Ports, policy: Policy, own: ConfirmPolicy | None = None) -> Baseline:
+async def take_baseline(
+    ports: ProbePorts, policy: Policy, own: ConfirmPolicy | None = None
+) -> Baseline:
     """Return how things are before an activation.
 
     All is asked that `policy` or `own`, the settings of the agent that activates, will ask: where
@@ -70,7 +72,7 @@ def asked_by_both(confirm: ConfirmPolicy, own: ConfirmPolicy) -> ConfirmPolicy:
 
 
 async def examine(
-    ports: Ports,
+    ports: ProbePorts,
     policy: Policy,
     touched_units: frozenset[str],
     within: timedelta = timedelta(0),
@@ -101,7 +103,7 @@ async def examine(
 
 
 async def started_by_timers(
-    ports: Ports, policy: Policy, failed: frozenset[str]
+    ports: FactPorts, policy: Policy, failed: frozenset[str]
 ) -> frozenset[str] | None:
     """Return the oneshots among failed units that timers have started, and that no check names.
 
@@ -120,7 +122,7 @@ def named_units(policy: Policy) -> frozenset[str]:
 
 
 async def _look_outside(
-    ports: Ports, policy: Policy, within: timedelta
+    ports: ProbePorts, policy: Policy, within: timedelta
 ) -> tuple[bool | None, bool | None]:
     """Return whether Hydra answers, and whether anybody else does; None where it is not asked.
 
@@ -153,6 +155,8 @@ def _is_same_server(url: str, other: str) -> bool:
     return urlsplit(url)[:2] == urlsplit(other)[:2]
 
 
-async def _run(ports: Ports, checks: Sequence[Check], within: timedelta) -> tuple[CheckResult, ...]:
+async def _run(
+    ports: ProbePorts, checks: Sequence[Check], within: timedelta
+) -> tuple[CheckResult, ...]:
     single = max((check.timeout for check in checks), default=_TIMEOUT) + _SLACK
     return await run_checks(ports.prober, checks, max(within, single), ports.sink)

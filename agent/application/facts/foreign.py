@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agent.application.watch.durations import ask_clock, forget_others, has_been_without_time
+from agent.application.facts.durations import ask_clock, forget_others, has_been_without_time
 from agent.domain.errors import ActivationError, JournalError, Kind
 from agent.domain.facts import Foreign
 from agent.domain.gates import booted_unexpected, foreign_system
 
 if TYPE_CHECKING:
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts
     from agent.domain.confirmation import Reason
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
@@ -19,7 +19,7 @@ _ROWS_OF_BOOT_DEFAULTS: Final = 50
 """Newest rows of the history among which a boot default is looked for."""
 
 
-async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
+async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
     """Return what another hand has done to the host since it was `seen`.
 
     It is no gate: a person who passes `foreign-system` means what was there before the run.
@@ -50,7 +50,7 @@ async def find_intervention(ports: Ports, seen: Systems) -> Reason | None:
     return None
 
 
-def find_foreign(ports: Ports, waiting: StorePath | None = None) -> Foreign | None:
+def find_foreign(ports: FactPorts, waiting: StorePath | None = None) -> Foreign | None:
     """Return the system that the agent has not brought here, None where it knows all.
 
     Before the agent has marked anything there is nothing to compare with. The system that is
@@ -73,7 +73,7 @@ def find_foreign(ports: Ports, waiting: StorePath | None = None) -> Foreign | No
     return Foreign("boot default", default, ports.host.changed_at() or ports.clock.now())
 
 
-def _is_remembered(ports: Ports, path: StorePath) -> bool:
+def _is_remembered(ports: FactPorts, path: StorePath) -> bool:
     """Whether the agent has left that system, or one that it brought, as the boot default itself.
 
     A loader that could not be written has what was there before. Neither a history that cannot be
@@ -87,7 +87,7 @@ def _is_remembered(ports: Ports, path: StorePath) -> bool:
     return not acts or any(path in (row.toplevel, row.previous) for row in acts)
 
 
-def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:
+def find_unexpected(ports: FactPorts, systems: Systems) -> Foreign | None:
     """Return the booted system, if it runs and is neither the profile's nor to be left for it."""
     marks = ports.marks.read()
     booted, profile = systems.booted, systems.profile
@@ -101,7 +101,7 @@ def find_unexpected(ports: Ports, systems: Systems) -> Foreign | None:
     return Foreign("booted system", booted, since)
 
 
-async def forget_what_is_gone(ports: Ports) -> None:
+async def forget_what_is_gone(ports: FactPorts) -> None:
     """Note what is not there any more, also in runs that ask no gate: if it comes, it is new.
 
     Raises:

@@ -23,14 +23,14 @@ from agent.domain.trust import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.application.ports import Ports
+    from agent.application.ports import FactPorts
     from agent.domain.origin import UrlPrefix
 
 _MOST_SOURCES: Final = 50
 
 
 async def require_fetchable(
-    ports: Ports, allowed: Sequence[UrlPrefix], flake: LockedFlakeReference
+    ports: FactPorts, allowed: Sequence[UrlPrefix], flake: LockedFlakeReference
 ) -> None:
     """Make sure that a flake and all its inputs may be fetched; fetch the flake alone for it.
 
@@ -70,7 +70,9 @@ def _require_no_login(flake: str) -> None:
         )
 
 
-async def _require(ports: Ports, allowed: Sequence[UrlPrefix], wanted: Sequence[Wanted]) -> None:
+async def _require(
+    ports: FactPorts, allowed: Sequence[UrlPrefix], wanted: Sequence[Wanted]
+) -> None:
     refused = list(refusals(wanted, allowed))
     if not refused:
         hosts = sorted(hosts_to_resolve(wanted, allowed))

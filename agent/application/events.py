@@ -7,12 +7,13 @@ a run's events, `build_id` to those after a build was chosen.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -36,6 +37,11 @@ def events_among(values: Iterable[object]) -> tuple[Event, ...]:
     """Return the events among the values of a module, by name."""
     found = (value for value in values if isinstance(value, Event))
     return tuple(sorted(found, key=lambda event: event.name))
+
+
+def by_logged_name(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return fields by their names in the log, where `error_kind` and its like are `error.kind`."""
+    return {re.sub("^error_", "error.", name): value for name, value in fields.items()}
 
 
 _debug = partial(event_of, "debug")

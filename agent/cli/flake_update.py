@@ -13,7 +13,6 @@ from typing_extensions import override
 from agent.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from agent.application.flake_update.result import RunResult
@@ -105,6 +104,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
 
     Exits with 0 if it is proposed or there is nothing to do, and otherwise with the error's code.
     """
+    from agent.application.events import by_logged_name
     from agent.application.flake_update.result import headline
     from agent.cli.event_loop import run_async
     from agent.cli.main import tell
@@ -115,7 +115,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
     result = run_async(lambda _: _proposed(settings, inputs, dry_run=dry_run))
     if as_json:
         report = fields_of(result.comparison) if result.comparison else {}
-        click.echo(json.dumps(hide_secrets({**_as_logged(result.fields()), **report})))
+        click.echo(json.dumps(hide_secrets({**by_logged_name(result.fields()), **report})))
     else:
         click.echo(hide_secrets(headline(result)))
         _print_report(result.comparison, as_json=False)
@@ -190,15 +190,11 @@ def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:
 
 
 def _print_fault(error: AgentError) -> None:
+    from agent.application.events import by_logged_name
     from agent.application.report import error_fields
     from agent.domain.secrets import hide_secrets
 
-    click.echo(json.dumps(hide_secrets(_as_logged(error_fields(error)))))
-
-
-def _as_logged(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return fields in the words of the event that has the same."""
-    return {name.replace("error_", "error.", 1): value for name, value in fields.items()}
+    click.echo(json.dumps(hide_secrets(by_logged_name(error_fields(error)))))
 
 
 def _where_to_look() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from typing_extensions import override
 
+from agent.application.events import by_logged_name
 from agent.application.ports import EventSink
 from agent.domain.secrets import presentable
 from agent.lean.lean_imports import without_terminal_libraries
@@ -73,7 +74,7 @@ class StructlogSink(EventSink):
 
     @override
     def emit(self, event: Event, /, **fields: object) -> None:
-        named = {_field_name(name): value for name, value in fields.items()}
+        named = by_logged_name(fields)
         if self.is_lost:
             return
         try:
@@ -113,10 +114,6 @@ def standard_output() -> TextIO:
 def standard_error() -> TextIO:
     """Return standard error for log lines."""
     return line_buffered(sys.stderr)
-
-
-def _field_name(name: str) -> str:
-    return name.replace("error_", "error.", 1) if name.startswith("error_") else name
 
 
 def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from agent.application.events import by_logged_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,7 +25,7 @@ class RememberedEvents:
         self.bound.update(fields)
 
     def emit(self, event: Event, /, **fields: object) -> None:
-        named = {name.replace("error_", "error.", 1): value for name, value in fields.items()}
+        named = by_logged_name(fields)
         unknown = set(named) - set(event.fields)
         assert not unknown, f"{event.name} does not declare {unknown}"
         self.said.append((event, named))

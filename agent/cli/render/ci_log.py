@@ -38,7 +38,7 @@ class FoldedSink(EventSink):
 
     @override
     def emit(self, event: Event, /, **fields: object) -> None:
-        named = {name.replace("error_", "error.", 1): value for name, value in fields.items()}
+        named = events.by_logged_name(fields)
         if event is update_events.STEP_STARTED:
             title = _safe(named["title"])
             self._write(f"::group::{title}" if self._folds else f"\n── {title} ──")

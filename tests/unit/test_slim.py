@@ -41,6 +41,12 @@ def test_afterwards_they_can_be_imported_as_ever():
     assert "rich.console" in loaded
 
 
+def test_json_is_made_without_what_lays_out_tables():
+    for_people = "from agent.cli.render import check, ci_log, columns, history, progress, status\n"
+    assert "rich" not in modules_after(f"{for_people}check.for_program([])")
+    assert "rich" in modules_after(f"{for_people}columns.in_columns([['a', 'b']])")
+
+
 def test_what_is_loaded_already_stays():
     import rich
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from agent.adapters.git.faults import fault_of, fault_of_push
 from agent.adapters.git.lock import held
+from agent.adapters.nix.program import IN_ENGLISH
 from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
 from agent.application.shielded import shield
@@ -35,8 +36,6 @@ _REVISION: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HEADS: Final = "refs/heads/"
 _MAX_FILE: Final = 4 * 1024 * 1024
 _TIMEOUT: Final = 600.0
-_IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-"""What git says is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +271,11 @@ class GitRepository(Repository):
 
     def _environment(self) -> dict[str, str]:
         if self._ssh_key is None:
-            return dict(_IN_ENGLISH)
+            return dict(IN_ENGLISH)
         usual = self._runner.environment["GIT_SSH_COMMAND"]
         quoted = str(self._ssh_key).replace("'", "'\\''")
         ssh = f"{usual} -o IdentitiesOnly=yes -i '{quoted}'"
-        return {**_IN_ENGLISH, "GIT_SSH_COMMAND": ssh}
+        return {**IN_ENGLISH, "GIT_SSH_COMMAND": ssh}
 
 
 def _top(flake: Path, prefix: str) -> Path:

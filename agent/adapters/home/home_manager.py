@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from agent.adapters.nix.commands import NIX
 from agent.adapters.nix.environment import confinement
+from agent.adapters.nix.program import NIX, run_nix
 from agent.adapters.nix.source_faults import build_fault
-from agent.adapters.process import ProgramMissingError
 from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.nix_options import split_flags
@@ -66,17 +65,10 @@ class HomeManagerCommand(NixosRebuild):
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         installable = f"{flake}#{HOME_MANAGER.toplevel_of(host)}"
         options = ("--no-link", "--json", "--no-update-lock-file", *self._settings)
-        try:
-            done = await self._runner.run(
-                (*NIX, "build", installable, *options),
-                timeout=self._build_deadline,
-                env=self._confinement,
-            )
-        except ProgramMissingError as error:
-            raise NixError(Kind.NIX_MISSING, str(error)) from error
-        if done.timed_out:
-            message = f"nix build took longer than {self._build_deadline:g} s"
-            raise NixError(Kind.NIX_TIMEOUT, message)
+        argv = (*NIX, "build", installable, *options)
+        done = await run_nix(
+            self._runner, argv, deadline=self._build_deadline, env=self._confinement
+        )
         if done.returncode != 0:
             raise build_fault(f"nix build of {host} of {flake}", done)
         return self._built(done.stdout)

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import override
 
-from agent.adapters.nix.environment import IN_ENGLISH, confinement
+from agent.adapters.nix.environment import confinement
 from agent.adapters.nix.log import NixLog
+from agent.adapters.nix.program import NIX, run_nix
 from agent.adapters.nix.source_faults import (
     cause_of,
     complaint,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from agent.domain.target import Target
 
 # For the other half of what is known of nix, `nix_flake`, too.
-NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 # The flags of nixos-rebuild that change what a flake evaluates to, and how many values each has.
 _EVALUATION_FLAGS: Final = {
@@ -266,16 +266,8 @@ class NixCommand(Nix):
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         argv = (*NIX, *arguments)
-        env = {**IN_ENGLISH, **self._confinement, **(env or {})}
-        try:
-            done = await self._runner.run(argv, timeout=self._deadline, on_line=on_line, env=env)
-        except ProgramMissingError as error:
-            raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
-        if done.timed_out:
-            raise NixError(
-                Kind.NIX_TIMEOUT, f"nix {arguments[0]} took longer than {self._deadline:g} s"
-            )
-        return done
+        env = {**self._confinement, **(env or {})}
+        return await run_nix(self._runner, argv, deadline=self._deadline, env=env, on_line=on_line)
 
 
 def evaluation_flags(flags: Sequence[str]) -> tuple[str, ...]:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from agent.domain.origin import UrlPrefix
 
-IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-"""What nix, and the git and ssh that it calls, say is read."""
 _IMPURE: Final = "--impure"
 _GIT_PROTOCOLS: Final = ("https", "ssh")
 _SECURE_URIS: Final = (

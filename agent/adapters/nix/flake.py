@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.nix.commands import FULL, NIX, unreachable_cache
-from agent.adapters.nix.environment import IN_ENGLISH
+from agent.adapters.nix.commands import FULL, unreachable_cache
 from agent.adapters.nix.log import NixLog
+from agent.adapters.nix.program import NIX, run_nix
 from agent.adapters.nix.source_faults import complaint, hint_for, unreachable_source
-from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update import events
 from agent.application.flake_update.ports import FlakeBuilds
 from agent.application.report import error_fields
@@ -238,19 +237,14 @@ class NixFlake(FlakeBuilds):
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         async with self._turns:
-            try:
-                done = await self._runner.run(
-                    argv, timeout=self._deadline, cwd=cwd, on_line=on_line, env=IN_ENGLISH
-                )
-            except ProgramMissingError as error:
-                raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
-        if done.timed_out:
-            raise NixError(
-                Kind.NIX_TIMEOUT,
-                f"{argv[0]} took longer than {self._deadline:g} s",
+            return await run_nix(
+                self._runner,
+                argv,
+                deadline=self._deadline,
+                cwd=cwd,
+                on_line=on_line,
                 hint="see flake_update.deadline",
             )
-        return done
 
 
 def _is_name(name: object) -> bool:

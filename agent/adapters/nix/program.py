@@ -1,0 +1,46 @@
+"""Runs nix's own programs, whose words are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from agent.adapters.process import ProgramMissingError
+from agent.domain.errors import Kind, NixError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.adapters.process import Completed, Runner
+
+NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
+IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+"""What nix, and the git and ssh that it calls, say is read."""
+
+
+async def run_nix(
+    runner: Runner,
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    hint: str = "",
+) -> Completed:
+    """Run a program of nix to its end, whatever its exit code.
+
+    `deadline` is in seconds, and `hint` says where a longer one is set.
+
+    Raises:
+        NixError: NIX_MISSING, NIX_TIMEOUT.
+    """
+    env = {**IN_ENGLISH, **(env or {})}
+    try:
+        done = await runner.run(argv, timeout=deadline, cwd=cwd, env=env, on_line=on_line)
+    except ProgramMissingError as error:
+        raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
+    if done.timed_out:
+        what = " ".join((argv[0], *argv[len(NIX) : len(NIX) + 1])) if argv[0] == "nix" else argv[0]
+        raise NixError(Kind.NIX_TIMEOUT, f"{what} took longer than {deadline:g} s", hint=hint)
+    return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from agent.adapters.clock import SystemClock
@@ -20,7 +21,7 @@ from agent.adapters.state.lock import FileLock
 from agent.adapters.state.pauses import SqliteAgenda
 from agent.adapters.state.sightings import SightingFiles
 from agent.adapters.systemd.logind import LogindCommands
-from agent.application.ports import Ports
+from agent.application.ports import FactPorts, HostPorts, Ports, WatchPorts
 from agent.config.load import DEFAULT_FILE
 from agent.config.of_system import SystemSettings
 from agent.config.policy import policy_of
@@ -51,6 +52,100 @@ def dead_man_command(config_file: Path) -> tuple[str, ...]:
     return (*agent, "dead-man", "--config", os.path.realpath(config_file))
 
 
+def host_ports(
+    settings: Settings,
+    sink: EventSink,
+    progress: Progress,
+    *,
+    fingerprint: str | None = None,
+    config_file: Path | None = None,
+) -> HostPorts:
+    """Return the ports of the side that changes the host; it knows no way to Hydra.
+
+    `fingerprint` is of where the settings came from, for the idle path's note; `config_file` is
+    what the dead-man will read, None for the usual place.
+    """
+    paths, fetch = settings.paths, settings.fetch
+    clock = SystemClock()
+    runner = Runner(sink, clock, runtime_directory(settings))
+    target = TARGETS[settings.target]
+    profile = SystemProfile(runner, paths.profile, paths.store_dir)
+    dead_man = dead_man_command(config_file or DEFAULT_FILE)
+    parts = PARTS[settings.target](TargetContext(settings, runner, profile, dead_man))
+    return HostPorts(
+        clock=clock,
+        sink=sink,
+        nix=NixCommand(
+            runner,
+            store_dir=str(paths.store_dir),
+            gc_root=paths.marks_dir / "candidate",
+            substituters=fetch.substituters,
+            trusted_public_keys=fetch.trusted_public_keys,
+            local_builds=fetch.local_builds,
+            flags=settings.flags,
+            deadline=fetch.deadline.total_seconds(),
+            target=target,
+            allow_insecure=settings.trust.allow_insecure,
+        ),
+        resolver=SystemResolver(runner.environment),
+        nixos_rebuild=parts.rebuild,
+        host=parts.host,
+        marks=parts.marks,
+        systemd=parts.systemd,
+        logind=LogindCommands(runner),
+        loader=parts.loader,
+        agenda=SqliteAgenda(paths.state_dir, sink),
+        system_settings=SystemSettings(settings, config_file or DEFAULT_FILE, target.units),
+        sightings=SightingFiles(paths.marks_dir),
+        profile=profile,
+        journal=SqliteJournal(paths.state_dir, sink),
+        lock=FileLock(paths.state_dir),
+        progress=progress,
+        idle_note=IdleNote(
+            state_dir=paths.state_dir,
+            marks_dir=paths.marks_dir,
+            job=policy_of(settings).job,
+            select=settings.hydra.select,
+            host=settings.host,
+            current_system=paths.current_system,
+            booted_system=paths.booted_system if target.may_reboot else None,
+            profile=paths.profile,
+            timeout=settings.hydra.timeout,
+            interval=settings.hydra.refresh,
+            is_logged=settings.log.level in ("debug", "info"),
+            fingerprint=fingerprint,
+        ),
+    )
+
+
+@asynccontextmanager
+async def open_watch_ports(
+    settings: Settings,
+    sink: EventSink,
+    facts: FactPorts,
+    *,
+    keeps_session: bool = False,
+) -> AsyncIterator[WatchPorts]:
+    """Yield the ports of the side that talks to the world; connections are closed at the end."""
+    async with (
+        HydraClient(
+            settings.hydra.instance,
+            timeout=settings.hydra.timeout.total_seconds(),
+            deadline=settings.hydra.deadline.total_seconds(),
+            sink=sink,
+            clock=facts.clock,
+            session=Session(
+                settings.hydra.instance,
+                str(settings.paths.state_dir / SESSION_FILE),
+                is_kept=keeps_session,
+            ),
+        ) as hydra,
+        Probes() as prober,
+    ):
+        known = {field.name: getattr(facts, field.name) for field in fields(FactPorts)}
+        yield WatchPorts(**known, hydra=hydra, prober=prober)
+
+
 @asynccontextmanager
 async def open_ports(
     settings: Settings,
@@ -60,77 +155,8 @@ async def open_ports(
     fingerprint: str | None = None,
     config_file: Path | None = None,
 ) -> AsyncIterator[Ports]:
-    """Yield the ports that `settings` describe; connections are closed at the end.
-
-    `fingerprint` is of where the settings came from, for the idle path's note; `config_file` is
-    what the dead-man will read, None for the usual place.
-    """
-    paths, fetch = settings.paths, settings.fetch
-    clock = SystemClock()
-    job = policy_of(settings).job
-    runner = Runner(sink, clock, runtime_directory(settings))
-    target = TARGETS[settings.target]
-    profile = SystemProfile(runner, paths.profile, paths.store_dir)
-    dead_man = dead_man_command(config_file or DEFAULT_FILE)
-    parts = PARTS[settings.target](TargetContext(settings, runner, profile, dead_man))
-    async with (
-        HydraClient(
-            settings.hydra.instance,
-            timeout=settings.hydra.timeout.total_seconds(),
-            deadline=settings.hydra.deadline.total_seconds(),
-            sink=sink,
-            clock=clock,
-            session=Session(
-                settings.hydra.instance,
-                str(paths.state_dir / SESSION_FILE),
-                is_kept=fingerprint is not None,
-            ),
-        ) as hydra,
-        Probes() as prober,
-    ):
-        yield Ports(
-            clock=clock,
-            sink=sink,
-            hydra=hydra,
-            nix=NixCommand(
-                runner,
-                store_dir=str(paths.store_dir),
-                gc_root=paths.marks_dir / "candidate",
-                substituters=fetch.substituters,
-                trusted_public_keys=fetch.trusted_public_keys,
-                local_builds=fetch.local_builds,
-                flags=settings.flags,
-                deadline=fetch.deadline.total_seconds(),
-                target=target,
-                allow_insecure=settings.trust.allow_insecure,
-            ),
-            resolver=SystemResolver(runner.environment),
-            nixos_rebuild=parts.rebuild,
-            host=parts.host,
-            marks=parts.marks,
-            systemd=parts.systemd,
-            logind=LogindCommands(runner),
-            loader=parts.loader,
-            agenda=SqliteAgenda(paths.state_dir, sink),
-            system_settings=SystemSettings(settings, config_file or DEFAULT_FILE, target.units),
-            sightings=SightingFiles(paths.marks_dir),
-            profile=profile,
-            journal=SqliteJournal(paths.state_dir, sink),
-            prober=prober,
-            lock=FileLock(paths.state_dir),
-            progress=progress,
-            idle_note=IdleNote(
-                state_dir=paths.state_dir,
-                marks_dir=paths.marks_dir,
-                job=job,
-                select=settings.hydra.select,
-                host=settings.host,
-                current_system=paths.current_system,
-                booted_system=paths.booted_system if target.may_reboot else None,
-                profile=paths.profile,
-                timeout=settings.hydra.timeout,
-                interval=settings.hydra.refresh,
-                is_logged=settings.log.level in ("debug", "info"),
-                fingerprint=fingerprint,
-            ),
-        )
+    """Yield the ports of both sides, for one process; see `host_ports` for the arguments."""
+    host = host_ports(settings, sink, progress, fingerprint=fingerprint, config_file=config_file)
+    is_kept = fingerprint is not None
+    async with open_watch_ports(settings, sink, host, keeps_session=is_kept) as watch:
+        yield Ports(**vars(host), hydra=watch.hydra, prober=watch.prober)

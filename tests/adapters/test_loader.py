@@ -9,6 +9,7 @@ import pytest
 
 from agent.adapters.boot.loader import BootLoader, NoLoader
 from agent.adapters.process import Runner
+from fakes.loader import FakeLoader
 from fakes.telling import RememberedEvents, SteppedClock
 
 STORE = "/nix/store"
@@ -61,6 +62,59 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path):
     return Machine(tmp_path)
+
+
+# What everybody may rely on of a loader
+
+
+class Real:
+    """systemd-boot, whose default is system `b`, with an entry of the specialisation `s` of it."""
+
+    def __init__(self, path):
+        self.machine = Machine(path)
+        special(self.machine)
+        self.loader = self.machine.loader
+
+    def is_silent(self):
+        self.machine.default("default nixos-*.conf")
+
+
+class Fake:
+    """The same in memory."""
+
+    def __init__(self, _path):
+        self.loader = FakeLoader()
+        self.loader.installed = name("b")
+        self.loader.entries = {name("s")}
+        self.loader.without_entry = {name("x")}
+
+    def is_silent(self):
+        self.loader.is_silent = True
+
+
+@pytest.fixture(params=[Real, Fake])
+def either(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def test_a_default_can_be_gone_back_to_and_a_specialisation_with_an_entry_be_made_it(either):
+    assert either.loader.default() == name("b")
+    assert either.loader.fallback() == either.loader.fallback(name("b")) == "systemd-boot"
+    assert asyncio.run(either.loader.make_default(name("s")))
+    assert either.loader.default() == name("s")
+
+
+def test_what_has_no_entry_is_neither_made_the_default_nor_gone_back_to(either):
+    assert not asyncio.run(either.loader.make_default(name("x")))
+    assert either.loader.fallback(name("x")) is None
+    assert either.loader.default() == name("b")
+
+
+def test_an_unknown_default_is_nothing_to_go_back_to(either):
+    either.is_silent()
+    assert either.loader.default() is None
+    assert either.loader.fallback() is None
+    assert either.loader.fallback(name("b")) is None
 
 
 # systemd-boot

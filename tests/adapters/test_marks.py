@@ -16,6 +16,7 @@ from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import StorePath
 from fakes.marks import FakeMarks
+from fakes.stepwise import Steps, WorldMarks
 from fakes.telling import SteppedClock
 
 ROOT = Path(__file__).parents[2]
@@ -490,6 +491,35 @@ def test_of_two_processes_that_decide_at_once_exactly_one_does(real, directory):
             child.stdin.close()
             assert child.wait(timeout=60) == 0
             child.stdout.close()
+
+
+def no_disk(keeper, monkeypatch):
+    """Let the disk not say whether it keeps what is written."""
+    if isinstance(keeper, WorldMarks):
+        for mark in Mark:
+            keeper.steps.lose(f"mark {mark}")
+        return
+
+    def refuse(_handle):
+        raise REFUSED
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("kind", ["links", "fake"])
+def test_a_mark_that_is_set_without_the_disks_promise_is_there_and_a_fault(
+    kind, real, machine, monkeypatch
+):
+    keeper = real if kind == "links" else WorldMarks(Steps(), machine.clock)
+    keeper.set(Mark.CONFIRMED, OLD)
+    no_disk(keeper, monkeypatch)
+    with pytest.raises(HostError):
+        keeper.set(Mark.PENDING, NEW)
+    assert keeper.read() == Marks(confirmed=OLD, pending=NEW)
+    assert keeper.move(Mark.PENDING, NEW, Mark.CONFIRMED) is True
+    assert keeper.read() == Marks(confirmed=NEW)
+    keeper.remove(Mark.CONFIRMED)
+    assert keeper.read() == Marks()
 
 
 def test_a_change_that_was_made_is_no_failure_where_the_disk_cannot_promise_to_keep_it(

@@ -38,7 +38,7 @@ class FakeLoader(Loader):
 
     @override
     def fallback(self, toplevel: StorePath | None = None) -> str | None:
-        has_entry = self.installed is not None and toplevel not in self.without_entry
+        has_entry = self.default() is not None and toplevel not in self.without_entry
         return self.name if has_entry else None
 
     @override

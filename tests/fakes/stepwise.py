@@ -294,23 +294,23 @@ class WorldMarks(FakeMarks):
 
     def __init__(self, steps: Steps, clock: SteppedClock) -> None:
         super().__init__(clock)
-        self._steps = steps
+        self.steps = steps
 
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
-        self._steps.append(f"mark {mark}")
+        self.steps.append(f"mark {mark}")
         super().set(mark, toplevel)
-        if self._steps.is_lost(f"mark {mark}"):
+        if self.steps.is_lost(f"mark {mark}"):
             raise HostError(Kind.MARKS_UNUSABLE, "the disk gives no answer")
 
     @override
     def remove(self, mark: Mark) -> None:
-        self._steps.append(f"unmark {mark}")
+        self.steps.append(f"unmark {mark}")
         super().remove(mark)
 
     @override
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
-        self._steps.append(f"{mark} to {to}")
+        self.steps.append(f"{mark} to {to}")
         return super().move(mark, toplevel, to)
 
 

@@ -144,6 +144,12 @@ OUTLOOK_UNKNOWN = _debug(
     "Hydra did not say whether a newer build is red or the job is gone.",
     **ERROR,
 )
+OLDER_BUILD_CHOSEN = _info(
+    "hydra.older_build_chosen",
+    "What is done is about a build that is not Hydra's newest good one: newer ones are held.",
+    **_CANDIDATE,
+    newer="list of {build_id, toplevel, reasons, opens_at}: the builds that are held",
+)
 DECISION_MADE = _info(
     "run.decided",
     "The run knows what to do about the candidate.",

@@ -9,10 +9,11 @@ from agent.domain.errors import AgentError, ExitCode
 from agent.domain.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.application.ports import Fetched
     from agent.domain.candidate import Candidate
+    from agent.domain.choose import HeldCandidate
     from agent.domain.gate import Judgement
     from agent.domain.policy import Action
     from agent.domain.systems import Systems
@@ -90,6 +91,19 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
         "flake": candidate.flake,
         "toplevel": candidate.toplevel,
     }
+
+
+def held_fields(held: Iterable[HeldCandidate]) -> list[dict[str, object]]:
+    """Return the fields that describe candidates that are held."""
+    return [
+        {
+            "build_id": one.candidate.build_id,
+            "toplevel": one.candidate.toplevel,
+            "reasons": [{"name": name, "reason": reason} for name, reason in one.reasons],
+            "opens_at": one.opens_at and one.opens_at.isoformat(),
+        }
+        for one in held
+    ]
 
 
 def error_fields(error: AgentError) -> dict[str, object]:

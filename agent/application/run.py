@@ -13,7 +13,7 @@ from agent.application import events
 from agent.application.durations import Durations
 from agent.application.ports import RunRecord
 from agent.application.report import Report, error_fields
-from agent.domain.decide import Hold
+from agent.domain.choose import Hold
 from agent.domain.errors import (
     AgentError,
     ExitCode,

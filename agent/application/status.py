@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.application.act.recover import next_step, require_readable
-from agent.application.facts.ask_gates import ask_gates, find_postponing
+from agent.application.facts.ask_gates import find_postponing
 from agent.application.facts.stage_facts import StageFacts
 from agent.application.history import run_fields
 from agent.application.ports import Outlook, Pending
-from agent.application.report import candidate_fields, error_fields
+from agent.application.report import candidate_fields, error_fields, held_fields
 from agent.application.run import begin
-from agent.application.watch.observe import find_candidate, look_at_host
-from agent.domain.decide import AwaitReboot, Decision, Hold, Reboot, decide, held_by
+from agent.application.watch.choose import make_choice
+from agent.application.watch.observe import find_candidate
+from agent.domain.choose import AwaitReboot, Decision, HeldCandidate, Hold, Reboot, Upgrade
 from agent.domain.errors import AgentError
 from agent.domain.gate import Judgement, Stage
 from agent.domain.marks import Marks
@@ -49,12 +50,21 @@ class Status:
     error: AgentError | None = None
 
     @property
+    def held(self) -> tuple[HeldCandidate, ...]:
+        """The builds that are held: all that may be taken, or those newer than the candidate."""
+        match self.decision:
+            case Hold(held):
+                return held
+            case Upgrade(newer=newer) | Reboot(newer=newer):
+                return newer
+            case _:
+                return ()
+
+    @property
     def verdict(self) -> str | None:
         """The name of what a run would do, gates included."""
         if self.decision is None:
             return None
-        if held_by(self.decision, self.gates):
-            return Hold.name
         if isinstance(self.decision, Reboot) and self.postponed is not None:
             return AwaitReboot.name
         return self.decision.name
@@ -76,6 +86,7 @@ class Status:
                 {"gate": said.name, "open": said.is_open, "reason": said.reason}
                 for said in self.gates
             ],
+            "held": held_fields(self.held),
             "loader_fallback": self.loader_fallback,
             "reboot": self._reboot_fields(),
             "newer_build_failed": self.outlook.newer_build_failed,
@@ -137,16 +148,14 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         status.candidate = found.candidate
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
         status.pending = await ports.hydra.pending(policy.job, found.build, policy.select)
-        seen = look_at_host(ports.host, found.candidate)
-        history = ports.journal.history_of(found.candidate)
-        standing = ports.journal.standing_of(found.candidate.toplevel, ports.clock.now())
-        status.decision = decide(seen, history, policy, standing)
-        if isinstance(status.decision, Reboot | AwaitReboot) and seen.systems.profile:
+        choice = await make_choice(run, found.candidate, every=True)
+        status.decision, status.candidate = choice.decision, choice.candidate
+        status.gates = choice.gates
+        waiting = choice.seen.systems.profile
+        if isinstance(choice.decision, Reboot | AwaitReboot) and waiting:
             status.needs_reboot = True
-            waiting = seen.systems.profile
-            facts = StageFacts(run, Stage.BEFORE_REBOOT, waiting, found.candidate, keeps=False)
+            facts = StageFacts(run, Stage.BEFORE_REBOOT, waiting, choice.candidate, keeps=False)
             status.postponed = await find_postponing(facts)
-        status.gates = await ask_gates(run, found.candidate, every=True)
     except AgentError as error:
         status.error = error
     return status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
@@ -19,7 +19,7 @@ from agent.application.act.reboot import (
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.bring import bring
 from agent.application.confirm.await_confirmation import await_decision
-from agent.application.facts.ask_gates import ask_gates, find_postponing, may_fetch_first
+from agent.application.facts.ask_gates import earliest, find_postponing
 from agent.application.facts.durations import (
     forget_all_silence,
     forget_silence,
@@ -31,14 +31,15 @@ from agent.application.facts.verify import verify
 from agent.application.report import Report, error_fields
 from agent.application.row import row_of
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
+from agent.application.watch.choose import Choice, make_choice
 from agent.application.watch.observe import (
     Found,
     find_candidate,
     log_candidate,
+    log_choice,
     log_upcoming_builds,
-    look_at_host,
 )
-from agent.domain.decide import AwaitReboot, Decision, Done, Hold, Reboot, Upgrade, decide, held_by
+from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade
 from agent.domain.errors import (
     ActivationError,
     AgentError,
@@ -58,7 +59,7 @@ from agent.domain.systems import Systems
 from agent.domain.window import place_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from agent.application.ports import Ports, RunRecord
     from agent.domain.candidate import Candidate
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _TURNS = 3
 _ROWS_OF_FAILURES = 50
 """Newest rows of the history among which failures in a row, this run's aside, are counted."""
@@ -223,9 +225,9 @@ async def _act(run: Run[Ports]) -> StorePath | None:
     ports, report = run.ports, run.report
     if run.settings.hydra_wait is not None or _was_hydra_busy(run):
         ports.hydra.spare(run.settings.hydra_wait)
-    found, seen, decision = await _observe_and_decide(run)
+    found, choice = await _observe_and_choose(run)
     await forget_what_is_gone(ports)
-    match decision:
+    match choice.decision:
         case Done():
             report.outcome = Outcome.NOTHING_TO_DO
             _remember_build(run, found)
@@ -234,17 +236,18 @@ async def _act(run: Run[Ports]) -> StorePath | None:
                 ports.sink, await ports.hydra.outlook(found.candidate.job, found.build)
             )
             _leave_idle_note(run, found)
-        case Hold(reasons):
-            report.outcome, report.reasons = Outcome.HELD, reasons
+        case Hold() as hold:
+            report.outcome, report.reasons = Outcome.HELD, hold.reasons
+            await come_again(run, _soonest(hold))
         case AwaitReboot(reason):
             ports.sink.emit(events.REBOOT_NEEDED, reason=reason)
             report.outcome, report.reasons = Outcome.AWAITS_REBOOT, (("reboot", reason),)
-        case Reboot(reason):
-            await _reboot(run, reason, found.candidate, seen)
+        case Reboot(candidate, reason):
+            await _reboot(run, reason, candidate, choice.seen.systems)
         case Upgrade():
-            return await _upgrade(run, found, seen)
+            return await _upgrade(run, choice)
         case _:
-            assert_never(decision)
+            assert_never(choice.decision)
     return None
 
 
@@ -281,63 +284,60 @@ def _leave_idle_note(run: Run[Ports], found: Found) -> None:
         ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
 
-async def _observe_and_decide(run: Run[Ports]) -> tuple[Found, Systems, Decision]:
-    """Return what Hydra has, how the host was then, and what is to be done about it."""
+async def _observe_and_choose(run: Run[Ports]) -> tuple[Found, Choice]:
+    """Return Hydra's newest good build, and what is to be done about it or an older one."""
     ports, policy, report = run.ports, run.policy, run.report
     with run.step("observe"):
         report.systems = ports.host.systems()
         found = await find_candidate(ports.hydra, ports.host, policy, run.settings.store_dir)
-        candidate = found.candidate
-        report.candidate = candidate
-        log_candidate(ports.sink, candidate)
-        run.record = replace(
-            run.record,
-            build_id=candidate.build_id,
-            eval_id=candidate.eval_id,
-            flake=candidate.flake,
-            toplevel=candidate.toplevel,
-        )
+        _note_candidate(run, found.candidate)
+        log_candidate(ports.sink, found.candidate)
         if not run.settings.dry_run:
             ports.journal.note_contact(ports.clock.now())
             forget_silence(ports)
-        seen = look_at_host(ports.host, candidate)
-        report.systems = seen.systems
-    decision = decide(
-        seen,
-        ports.journal.history_of(candidate),
-        policy,
-        ports.journal.standing_of(candidate.toplevel, ports.clock.now()),
-    )
-    report.decision = decision.name
-    run.record = replace(run.record, decision=decision.name)  # another process may write its end
-    ports.sink.emit(
-        events.DECISION_MADE, decision=decision.name, reason=getattr(decision, "reason", "")
-    )
-    return found, seen.systems, decision
-
-
-async def _upgrade(run: Run[Ports], found: Found, seen: Systems) -> StorePath | None:
-    ports, report = run.ports, run.report
     with run.step("gates"):
-        judgements = await ask_gates(
-            run, found.candidate, every=False, clean_boot=lambda: clean_boot_once(run)
+        choice = await make_choice(
+            run,
+            found.candidate,
+            every=run.settings.dry_run,
+            clean_boot=lambda: clean_boot_once(run),
         )
-    held = [judgement for judgement in judgements if not judgement.is_open]
-    if held and not may_fetch_first(run, found.candidate, held):
-        report.decision, report.outcome = Hold.name, Outcome.HELD
-        report.reasons = tuple((judgement.gate, judgement.reason) for judgement in held)
-        await come_again(run, held)
-        return None
+    report.systems, report.decision = choice.seen.systems, choice.decision.name
+    _note_candidate(run, choice.candidate)
+    run.record = replace(run.record, decision=report.decision)  # another process may write its end
+    log_choice(ports.sink, found.candidate, choice.candidate, choice.decision)
+    return found, choice
+
+
+def _note_candidate(run: Run[Ports], candidate: Candidate) -> None:
+    run.report.candidate = candidate
+    run.record = replace(
+        run.record,
+        build_id=candidate.build_id,
+        eval_id=candidate.eval_id,
+        flake=candidate.flake,
+        toplevel=candidate.toplevel,
+    )
+
+
+def _soonest(hold: Hold) -> Sequence[Judgement]:
+    """Return what holds the candidate that may be taken first."""
+    found = [one.judgements for one in hold.held]
+    return min(found, key=lambda held: earliest(held) or _NEVER, default=())
+
+
+async def _upgrade(run: Run[Ports], choice: Choice) -> StorePath | None:
+    ports, report, candidate = run.ports, run.report, choice.candidate
     staged = ports.marks.read().staged
     if staged is not None:
         await cancel_announced(ports, staged, "a newer build has come")
     try:
         answer, report.fetched = await bring(
-            run, found.candidate, seen, judgements, report.decision or ""
+            run, candidate, choice.seen.systems, choice.gates, choice.decision.name
         )
     finally:
         run.record = _row_now(run)
-    return await _go_on(run, found.candidate, answer)
+    return await _go_on(run, candidate, answer)
 
 
 async def _go_on(
@@ -395,24 +395,21 @@ async def _rehearse(run: Run[Ports]) -> None:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     ports, report = run.ports, run.report
     require_readable(ports.marks.read())
-    found, seen, decision = await _observe_and_decide(run)
-    with run.step("gates"):
-        report.gates = await ask_gates(run, found.candidate, every=True)
-    if isinstance(decision, Upgrade):
-        await verify(run, found.candidate)
+    _, choice = await _observe_and_choose(run)
+    decision, report.gates = choice.decision, choice.gates
+    if not choice.is_settled:
+        await verify(run, choice.candidate)
     if isinstance(decision, Hold):
         report.reasons = decision.reasons
-    elif held := held_by(decision, report.gates):
-        report.decision = Hold.name
-        report.reasons = tuple((told.gate, told.reason) for told in held)
-    elif isinstance(decision, Reboot) and (postponed := await _postponed(run, found, seen)):
+    elif isinstance(decision, Reboot) and (postponed := await _postponed(run, choice)):
         report.decision = AwaitReboot.name
         report.reasons = (("reboot", decision.reason), (postponed.gate, postponed.reason))
     report.outcome = Outcome.DRY_RUN
 
 
-async def _postponed(run: Run[Ports], found: Found, seen: Systems) -> Judgement | None:
+async def _postponed(run: Run[Ports], choice: Choice) -> Judgement | None:
     """Return the gate that says that the reboot into the profile is not due; keep no trace."""
-    assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
-    facts = StageFacts(run, Stage.BEFORE_REBOOT, seen.profile, found.candidate, keeps=False)
+    profile = choice.seen.systems.profile
+    assert profile is not None  # noqa: S101 - it is what the reboot is for
+    facts = StageFacts(run, Stage.BEFORE_REBOOT, profile, choice.candidate, keeps=False)
     return await find_postponing(facts)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent.domain.candidate import Candidate
+    from agent.domain.choose import Observation, Option
     from agent.domain.errors import AgentError, Kind
     from agent.domain.facts import Facts
     from agent.domain.policy import Policy
@@ -108,6 +109,10 @@ class Gate(Generic[KnownT]):
     """Whether a person can pass it with `--ignore-gate`."""
     is_asked_by_hand: bool = True
     """Whether it is asked where a person asks for the reboot."""
+    is_of_candidate: bool = False
+    """Whether it is asked about each candidate; what the others say is about the host."""
+    facts_of_option: Callable[[Option, Observation], KnownT] | None = None
+    """What it has to know, where the choice between several candidates has it already."""
     may_open_once_fetched: bool = False
     """Whether the candidate's own settings may open it: the others are asked although it holds."""
     asks_world: bool = False

@@ -82,6 +82,20 @@ def inhibitor_reason(changed: Sequence[str]) -> str:
     return f"switch inhibitors differ: {', '.join(changed[:_MOST_NAMED])}{more}"
 
 
+def reboot_reason(need: tuple[str, ...], inhibitors: tuple[str, ...], *, is_running: bool) -> str:
+    """Return why the profile's system waits for a reboot; empty if it does not.
+
+    `is_running`: the running system is the profile's, or a specialisation of it.
+    """
+    inhibited = "" if is_running else inhibitor_reason(inhibitors)
+    if need:
+        differing = f"{', '.join(need)} differ between the booted system and the profile"
+        return f"{differing}; {inhibited}" if inhibited else differing
+    if inhibited:
+        return f"{inhibited}, between the running system and the profile"
+    return "" if is_running else "the running system is not the profile's"
+
+
 def _brief(text: str) -> str:
     text = text.strip('"')
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -15,6 +15,7 @@ from agent.adapters.nix.profile import SystemProfile
 from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
 from agent.adapters.resolver import SystemResolver
+from agent.adapters.state.good_builds import SqliteGoodBuilds
 from agent.adapters.state.idle_note import IdleNote
 from agent.adapters.state.journal import SqliteJournal
 from agent.adapters.state.lock import FileLock
@@ -143,7 +144,8 @@ async def open_watch_ports(
         Probes() as prober,
     ):
         known = {field.name: getattr(facts, field.name) for field in fields(FactPorts)}
-        yield WatchPorts(**known, hydra=hydra, prober=prober)
+        good_builds = SqliteGoodBuilds(settings.paths.state_dir, sink)
+        yield WatchPorts(**known, hydra=hydra, prober=prober, good_builds=good_builds)
 
 
 @asynccontextmanager
@@ -159,4 +161,6 @@ async def open_ports(
     host = host_ports(settings, sink, progress, fingerprint=fingerprint, config_file=config_file)
     is_kept = fingerprint is not None
     async with open_watch_ports(settings, sink, host, keeps_session=is_kept) as watch:
-        yield Ports(**vars(host), hydra=watch.hydra, prober=watch.prober)
+        yield Ports(
+            **vars(host), hydra=watch.hydra, prober=watch.prober, good_builds=watch.good_builds
+        )

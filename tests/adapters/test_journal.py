@@ -23,7 +23,7 @@ from agent.adapters.state.journal import SqliteJournal
 from agent.adapters.state_dir import check_owner
 from agent.application import events
 from agent.application.ports import RunRecord
-from agent.domain.decide import History
+from agent.domain.choose import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.outcome import UNDER_WAY, Outcome

@@ -20,7 +20,7 @@ from agent.adapters.state.journal_rows import RUN_COLUMNS
 from agent.adapters.state.pauses import SqliteAgenda
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
-from agent.domain.decide import History
+from agent.domain.choose import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.application.ports import Journal, RunRecord
-from agent.domain.decide import History
+from agent.domain.choose import History
 from agent.domain.outcome import UNDER_WAY
 from agent.domain.path_record import Denial, Standing, TakenBuild
 from agent.domain.store_path import StorePath

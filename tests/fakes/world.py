@@ -25,6 +25,7 @@ from agent.domain.store_path import StorePath
 from agent.domain.unit_names import CONFIRM_UNIT
 
 from .agenda import FakeAgenda
+from .good_builds import FakeGoodBuilds
 from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
 from .nix import FakeResolver, RememberedProgress
@@ -107,6 +108,7 @@ class World:
         self.profile = WorldProfile(self.steps, self.host)
         self.logind = FakeLogind()
         self.agenda = FakeAgenda()
+        self.good_builds = FakeGoodBuilds()
         self.sightings = FakeSightings(lambda: (self.host.boot_id, self.clock.elapsed()))
         self.told_by_new = RememberedEvents()
         self.new_policy: Policy | None = None
@@ -146,6 +148,7 @@ class World:
             logind=self.logind,
             loader=self.host.loader,
             agenda=self.agenda,
+            good_builds=self.good_builds,
             system_settings=WorldSettings(self),
             sightings=self.sightings,
         )

@@ -86,18 +86,13 @@ def test_an_unlocked_flake_is_no_candidate(world):
 # The host
 
 
-def look(world, candidate=None):
-    return look_at_host(world.host, candidate or candidate_of(world.hydra.builds[1]))
+def look(world):
+    return look_at_host(world.host)
 
 
 def test_the_host_is_seen_with_its_three_systems(world):
     world.host.running, world.host.profile = system(3), system(4)
     assert look(world).systems == Systems(system(3), OLD, system(4), boot_id="boot-0")
-
-
-def test_the_candidates_specialisations_count_as_the_candidate(world):
-    world.host.specialise(NEW, "gaming", system(5), "k1")
-    assert look(world).equivalents == {NEW, system(5)}
 
 
 def test_the_need_for_a_reboot_is_between_the_booted_system_and_the_profile(world):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.application.ports import Outlook, Pending
@@ -7,11 +9,12 @@ from agent.application.status import Status
 from agent.cli.render.status import for_person
 from agent.domain.build import Build
 from agent.domain.candidate import Candidate
-from agent.domain.decide import AwaitReboot, Done, Hold, Reboot, Upgrade
+from agent.domain.choose import AwaitReboot, Done, HeldCandidate, Hold, Reboot, Upgrade
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.gate import Judgement
 from agent.domain.marks import Marks
+from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.systems import Systems
 from agent.domain.target import HOME_MANAGER, NIXOS
@@ -29,6 +32,19 @@ CANDIDATE = Candidate(
 )
 
 
+UPGRADE = Upgrade(CANDIDATE, Action.SWITCH)
+NEWER = replace(CANDIDATE, build_id=8, toplevel=OTHER)
+
+
+def hold(*reasons, candidate=CANDIDATE):
+    return Hold((held(*reasons, candidate=candidate),))
+
+
+def held(*reasons, candidate=CANDIDATE):
+    judgements = [Judgement(name, is_open=False, reason=reason) for name, reason in reasons]
+    return HeldCandidate(candidate, tuple(judgements))
+
+
 def rows(status, target=NIXOS):
     """Return {name: text}; of a name that comes twice, both texts."""
     found = {}
@@ -43,7 +59,7 @@ def test_all_that_is_known_is_told():
         Status(
             systems=Systems(OLD, None, NEW),
             candidate=CANDIDATE,
-            decision=Upgrade(),
+            decision=UPGRADE,
             last_run=an_arrival(3, error_message="why", outcome="failed"),
             gates=[Judgement("health", is_open=True, reason="2 checks well")],
         )
@@ -81,10 +97,10 @@ def test_a_mark_that_is_not_set_and_a_recovery_of_nothing_are_not_told():
     ("decision", "verdict"),
     [
         (Done(), "do nothing"),
-        (Upgrade(), "upgrade"),
+        (UPGRADE, "upgrade"),
         (AwaitReboot("kernel differs"), "wait for a reboot: kernel differs"),
-        (Reboot("kernel differs"), "reboot: kernel differs"),
-        (Hold((("a", "one"), ("b", "two"))), "hold: one; two"),
+        (Reboot(CANDIDATE, "kernel differs"), "reboot: kernel differs"),
+        (hold(("a", "one"), ("b", "two")), "hold: one; two"),
     ],
 )
 def test_the_last_line_is_what_a_run_would_do(decision, verdict):
@@ -97,7 +113,7 @@ def test_a_gate_that_holds_is_named_in_the_verdict():
         Judgement("health", is_open=False, reason="a: refused"),
         Judgement("store-space", is_open=True, reason="room"),
     ]
-    told = rows(Status(decision=Upgrade(), gates=gates))
+    told = rows(Status(decision=hold(("health", "a: refused")), gates=gates))
     assert told["gate health"] == "HELD: a: refused"
     assert told["a run would"] == "hold: health"
 
@@ -163,9 +179,26 @@ def test_a_disabled_project_is_told():
 
 def test_a_fault_that_keeps_a_gate_from_being_asked_is_named_instead_of_it():
     held = Judgement("store-space", False, "not in a cache", Kind.PATH_NOT_CACHED)  # noqa: FBT003
-    told = rows(Status(decision=Upgrade(), gates=[held]))
+    told = rows(Status(decision=hold((held.gate, held.reason)), gates=[held]))
     assert told["path-not-cached"] == "HELD: not in a cache"
     assert told["a run would"] == "hold: path-not-cached"
+
+
+def test_a_newer_build_that_is_held_is_named_with_why():
+    newer = held(("denied", "it broke sshd"), ("suspect", "failed here"), candidate=NEWER)
+    told = rows(
+        Status(candidate=CANDIDATE, decision=Upgrade(CANDIDATE, Action.SWITCH, newer=(newer,)))
+    )
+    assert told["held"] == "build 8: it broke sshd; failed here"
+    assert told["candidate"] == f"{NEW} (build 7 of p:j:h)"
+    assert told["a run would"] == "upgrade"
+
+
+def test_of_several_builds_that_are_held_the_older_ones_are_named_too():
+    both = (held(("denied", "no"), candidate=NEWER), held(("upgrade-window", "closed")))
+    told = rows(Status(candidate=NEWER, decision=Hold(both)))
+    assert told["held"] == "build 7: closed"
+    assert told["a run would"] == "hold: no; closed"
 
 
 def test_an_unknown_outlook_says_nothing():

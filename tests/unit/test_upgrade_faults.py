@@ -23,7 +23,7 @@ STEPS = [
     "plan_fetch", "journal selected", "fetch_source", "evaluate_toplevel", "journal verified", "substitute",
     "journal fetched", "nixos-rebuild build", "journal armed", "mark pending", "arm",
     "journal activating", "activate-flake", "boot", "pending to staged", "disarm",
-    "journal staged", "switch-to-configuration boot", "journal rebooting", "reboot",
+    "journal staged", "switch-to-configuration boot", "boot-once", "journal rebooting", "reboot",
 ]  # fmt: skip
 """Every step of an upgrade with a reboot."""
 

@@ -25,7 +25,7 @@ from agent.adapters.state.kept_runs import PHASES, KeptRuns, phase_of
 from agent.application import events
 from agent.application.ports import Journal
 from agent.application.report import error_fields
-from agent.domain.decide import History
+from agent.domain.choose import History
 from agent.domain.errors import JournalError
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.path_record import Denial, Fault, Standing, TakenBuild

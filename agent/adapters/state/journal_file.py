@@ -143,6 +143,17 @@ _ADDED_TABLES: Final = {
         after_run INTEGER NOT NULL
     ) STRICT
     """,
+    "good_builds": """
+    CREATE TABLE good_builds (
+        job TEXT NOT NULL,
+        build_id INTEGER NOT NULL,
+        toplevel TEXT NOT NULL,
+        system TEXT NOT NULL,
+        finished_at TEXT,
+        eval_id INTEGER,
+        flake TEXT
+    ) STRICT
+    """,
 }
 
 _TABLES: Final = {
@@ -153,6 +164,7 @@ _TABLES: Final = {
     "pauses": ("reason", "by", "since", "until"),
     "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
     "boot_cleanings": ("toplevel",),
+    "good_builds": (*("job", "build_id", "toplevel", "system", "finished_at", "eval_id", "flake"),),
 }
 
 

@@ -32,12 +32,12 @@ from agent.application.facts.verify import flake_of
 from agent.application.row import commit, row_of, try_commit
 from agent.domain.activation import ActivationResult, is_busy, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
-from agent.domain.decide import Plan, plan
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, RequestError
 from agent.domain.gate import Judgement, Stage
 from agent.domain.gates import specialisation_lost
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
+from agent.domain.plan import Plan, plan
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Activate
 from agent.domain.systems import Systems, reboot_need

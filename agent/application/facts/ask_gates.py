@@ -9,11 +9,11 @@ from agent.application import events
 from agent.application.facts.stage_facts import StageFacts
 from agent.domain.errors import AgentError
 from agent.domain.gate import Gate, Judgement, Stage
-from agent.domain.gates import asked_at, boot_space, downgrade, registered
+from agent.domain.gates import asked_at, boot_space, downgrade
 from agent.domain.ignored_gate import IgnoredGate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from datetime import datetime
 
     from agent.application.ports import FactPorts
@@ -27,19 +27,25 @@ async def ask_gates(
     candidate: Candidate,
     *,
     every: bool,
+    is_newest: bool = True,
+    known: Collection[str] = (),
     clean_boot: Callable[[], Awaitable[bool]] | None = None,
 ) -> list[Judgement]:
-    """Return what the gates say before anything is done, up to the first that holds.
+    """Return what the gates that are not `known` say before anything is done.
 
-    Past one that the candidate's own settings may open, the others are asked all the same: whether
-    it alone holds is what is to be known. With `every`, all are asked, and one that cannot be is
-    held with the fault as its reason; otherwise the fault is raised. Where `clean_boot` could make
-    room on a boot partition that is full, that gate is asked once more.
+    They are asked up to the first that holds. Past one that the candidate's own settings may open,
+    the others are asked all the same: whether it alone holds is what is to be known. With `every`,
+    all are asked, and one that cannot be is held with the fault as its reason, as it is where that
+    is about a candidate that is not the newest; otherwise the fault is raised. Where `clean_boot`
+    could make room on a boot partition that is full, that gate is asked once more.
     """
     facts = StageFacts(run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every)
     judgements = []
     for gate in asked_at(Stage.CHOOSE):
-        judgement = await _ask(facts, gate, raises=not every)
+        if gate.name in known:
+            continue
+        raises = not every and (is_newest or not gate.is_of_candidate)
+        judgement = await _ask(facts, gate, raises=raises)
         if judgement is None:
             continue
         if gate is boot_space.GATE and clean_boot is not None and not judgement.is_open:
@@ -50,17 +56,6 @@ async def ask_gates(
         if not (judgement.is_open or every or gate.may_open_once_fetched):
             break
     return judgements
-
-
-def may_fetch_first(run: Run[FactPorts], candidate: Candidate, held: Sequence[Judgement]) -> bool:
-    """Whether the candidate is to be fetched although it is held: its settings may open the gate.
-
-    That is so where nothing else holds, some other check could remain, and nobody has seen the
-    candidate's settings yet. Before it is activated, the gate is asked again.
-    """
-    may_open = all(registered()[judgement.gate].may_open_once_fetched for judgement in held)
-    may_leave_one = len(run.policy.checks) > 1
-    return may_open and may_leave_one and not run.ports.host.exists(candidate.toplevel)
 
 
 async def ask_again(

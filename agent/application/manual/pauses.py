@@ -9,13 +9,12 @@ from agent.application.act.reboot import cancel_announced, reboot
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.run import begin, carry_out
-from agent.domain.decide import reboot_reason
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import denied
 from agent.domain.outcome import Outcome
 from agent.domain.pause import Pause
 from agent.domain.recovery import Step
-from agent.domain.systems import reboot_need
+from agent.domain.systems import reboot_need, reboot_reason
 
 if TYPE_CHECKING:
     from datetime import timedelta

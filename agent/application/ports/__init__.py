@@ -19,6 +19,7 @@ from agent.application.ports.hydra import Hydra, Outlook, Pending
 from agent.application.ports.journal import (
     Agenda,
     AgendaReader,
+    GoodBuilds,
     IdleNote,
     Journal,
     JournalReader,
@@ -56,6 +57,7 @@ __all__ = [
     "EventSink",
     "FactPorts",
     "Fetched",
+    "GoodBuilds",
     "Host",
     "HostFacts",
     "HostPorts",

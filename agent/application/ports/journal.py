@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent.domain.candidate import Candidate
-    from agent.domain.decide import History
+    from agent.domain.choose import History
     from agent.domain.ignored_gate import IgnoredGate
     from agent.domain.job import Job
     from agent.domain.path_record import Denial, Standing, TakenBuild
@@ -37,6 +38,18 @@ class Sightings(Protocol):
 
     def forget(self, name: str) -> None:
         """Note that nothing of the kind is there: the next sighting is the first."""
+        ...
+
+
+class GoodBuilds(Protocol):
+    """The good builds that were seen on this host and not taken. Nothing raises."""
+
+    def read(self, job: Job) -> tuple[Candidate, ...]:
+        """Return those of a job, the newest first; none where they cannot be read."""
+        ...
+
+    def keep(self, job: Job, builds: Sequence[Candidate]) -> None:
+        """Remember these builds of `job`, and no others."""
         ...
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.application.ports.journal import (
         Agenda,
         AgendaReader,
+        GoodBuilds,
         IdleNote,
         Journal,
         JournalReader,
@@ -69,6 +70,7 @@ class WatchPorts(ProbePorts):
     """The world, and what can be found out about the host."""
 
     hydra: Hydra
+    good_builds: GoodBuilds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.facts.inhibitors import find_inhibitors
-from agent.application.report import candidate_fields, error_fields
+from agent.application.report import candidate_fields, error_fields, held_fields
 from agent.domain.build import Build, admit
 from agent.domain.candidate import Candidate
-from agent.domain.decide import Observation
+from agent.domain.choose import Observation
+from agent.domain.errors import HydraError, Kind
 from agent.domain.policy import Policy, Strategy
 from agent.domain.systems import reboot_need
 
 if TYPE_CHECKING:
     from agent.application.ports import EventSink, HostFacts, Hydra, Outlook
+    from agent.domain.choose import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,38 @@ async def find_candidate(hydra: Hydra, host: HostFacts, policy: Policy, store_di
     return Found(candidate, build)
 
 
-def look_at_host(host: HostFacts, candidate: Candidate) -> Observation:
-    """Return where the host stands with respect to a candidate."""
+NO_LONGER: Final = frozenset(
+    {
+        *(Kind.BUILD_MISSING, Kind.BUILD_UNFINISHED, Kind.BUILD_FAILED, Kind.BUILD_OTHER_JOB),
+        *(Kind.BUILD_OTHER_SYSTEM, Kind.BUILD_WITHOUT_OUTPUT, Kind.BUILD_OUTPUT_INVALID),
+        Kind.PATH_MISMATCH,
+    }
+)
+"""What Hydra can say against a build that was good once; anything else says nothing of it."""
+
+
+async def look_again(
+    hydra: Hydra, host: HostFacts, candidate: Candidate, store_dir: str
+) -> HydraError | None:
+    """Return what is to be said against a build that was good when it was seen; None: nothing."""
+    try:
+        build = await hydra.build(candidate.build_id)
+        toplevel = admit(build, candidate.job, store_dir=store_dir, system=host.platform())
+    except HydraError as error:
+        return error
+    if toplevel != candidate.toplevel:
+        what = f"build {build.id} has the output {toplevel} now, and had {candidate.toplevel}"
+        return HydraError(Kind.PATH_MISMATCH, what)
+    return None
+
+
+def look_at_host(host: HostFacts) -> Observation:
+    """Return what a choice needs to know of the host."""
     systems = host.systems()
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
     wanted = host.boot_artifacts(host.counterpart(systems.profile)) if systems.profile else None
     return Observation(
-        candidate=candidate,
         systems=systems,
-        equivalents=host.equivalents(candidate.toplevel),
         need=reboot_need(booted, wanted),
         inhibitors=find_inhibitors(host, systems.profile and host.counterpart(systems.profile)),
     )
@@ -72,6 +97,18 @@ def log_candidate(sink: EventSink, candidate: Candidate) -> None:
         finished_at=candidate.finished_at and candidate.finished_at.isoformat(),
     )
     sink.bind(build_id=candidate.build_id)
+
+
+def log_choice(sink: EventSink, newest: Candidate, chosen: Candidate, decision: Decision) -> None:
+    """Log what is done, and, where that is about an older build, why not about the newer ones."""
+    if chosen != newest:
+        sink.emit(
+            events.OLDER_BUILD_CHOSEN,
+            **candidate_fields(chosen),
+            newer=held_fields(getattr(decision, "newer", ())),
+        )
+        sink.bind(build_id=chosen.build_id)
+    sink.emit(events.DECISION_MADE, decision=decision.name, reason=getattr(decision, "reason", ""))
 
 
 def log_upcoming_builds(sink: EventSink, outlook: Outlook) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.cli.render.columns import in_columns
-from agent.domain.decide import Hold
+from agent.domain.choose import Hold
 from agent.domain.errors import ExitCode
 from agent.domain.recovery import Step
 from agent.domain.target import NIXOS
@@ -52,6 +52,7 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
         rows.append(("candidate", f"{found.toplevel} (build {found.build_id} of {found.job})"))
         if found.flake is not None:
             rows.append(("flake", f"{found.flake} (eval {found.eval_id})"))
+    rows += [("held", line) for line in _held(status)]
     rows += [("Hydra", told) for told in _outlook(status)]
     rows += [
         (
@@ -70,6 +71,15 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
         rows.append(("last run", f"{when} {what}{why}"))
     rows.append(("a run would", _verdict(status)))
     return rows
+
+
+def _held(status: Status) -> list[str]:
+    """Return why each build is held that is not the candidate."""
+    return [
+        f"build {one.candidate.build_id}: {'; '.join(reason for _, reason in one.reasons)}"
+        for one in status.held
+        if one.candidate != status.candidate
+    ]
 
 
 def _outlook(status: Status) -> list[str]:
@@ -104,7 +114,11 @@ def _verdict(status: Status) -> str:
     said = _VERDICTS.get(status.verdict or "", "fail")
     why = getattr(status.decision, "reason", "")
     if isinstance(status.decision, Hold):
-        why = "; ".join(reason for _, reason in status.decision.reasons)
-    elif status.verdict == Hold.name:
-        why = "; ".join(one.name for one in status.gates if not one.is_open)
+        why = _why_held(status, status.decision)
     return f"{said}: {why}" if why else said
+
+
+def _why_held(status: Status, hold: Hold) -> str:
+    """Return the names of gates, whose reasons are shown beside them, and other reasons whole."""
+    gates: dict[str, str] = {one.gate: one.name for one in status.gates}
+    return "; ".join(gates.get(name, reason) for name, reason in hold.reasons)

@@ -26,4 +26,5 @@ GATE: Final = Gate(
     " system has",
     facts=lambda facts: facts.agent_units(),
     judge=judge,
+    is_of_candidate=True,
 )

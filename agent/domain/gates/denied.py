@@ -35,5 +35,7 @@ GATE: Final = Gate(
     holds_when="the path proved broken here, or a person has denied it",
     facts=lambda facts: facts.standings(),
     judge=judge,
+    is_of_candidate=True,
+    facts_of_option=lambda option, _: (option.standing,),
     is_ignorable=False,
 )

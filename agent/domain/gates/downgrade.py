@@ -41,4 +41,6 @@ GATE: Final = Gate(
     " allow downgrade` forgets the old one",
     facts=lambda facts: facts.newest_taken(),
     judge=judge,
+    is_of_candidate=True,
+    facts_of_option=lambda _, seen: seen.taken,
 )

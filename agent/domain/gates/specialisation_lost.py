@@ -30,4 +30,5 @@ GATE: Final = Gate(
     " `specialisation` chooses; or the boot loader cannot be made to start it",
     facts=lambda facts: facts.specialisations(),
     judge=judge,
+    is_of_candidate=True,
 )

@@ -34,4 +34,5 @@ GATE: Final = Gate(
     holds_when="fetching would leave less than `disk.store_reserve`",
     facts=_facts,
     judge=judge,
+    is_of_candidate=True,
 )

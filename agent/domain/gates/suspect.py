@@ -37,4 +37,6 @@ GATE: Final = Gate(
     " trusted: 10 minutes, then longer each time, up to a day",
     facts=lambda facts: facts.standings(),
     judge=judge,
+    is_of_candidate=True,
+    facts_of_option=lambda option, _: (option.standing,),
 )

@@ -6,10 +6,13 @@ run is a fork of it: a process of its own, with its own arguments, environment, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import pkgutil
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -36,13 +39,21 @@ class Ended:
 
 
 class WarmAgent:
-    """The client's side; a context manager. One run at a time."""
+    """The client's side; a context manager. One run at a time.
+
+    `argv` runs this file, with the path that the agent's program has.
+    """
+
+    def __init__(
+        self, argv: Sequence[str] = (sys.executable, __file__, str(ROOT / "agent/__main__.py"))
+    ) -> None:
+        self._argv = argv
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [*self._argv, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -53,20 +64,18 @@ class WarmAgent:
         self._socket.close()
         self._server.wait(timeout=60)
 
-    def run(self, arguments: Sequence[str], env: Mapping[str, str], timeout: float) -> Ended:
-        """Run `agent ARGUMENTS` to its end."""
-        asked = json.dumps({"arguments": arguments, "env": dict(env)}).encode()
+    def run(self, arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float) -> Ended:
+        """Run `agent ARGUMENTS` to its end; without an environment it has the server's."""
+        asked = json.dumps({"arguments": arguments, "env": env}).encode()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             socket.send_fds(self._socket, [asked], [out.fileno(), err.fileno()])
-            pid = int(self._socket.recv(_MAX_MESSAGE))
             self._socket.settimeout(timeout)
             try:
                 code = int(self._socket.recv(_MAX_MESSAGE))
             except TimeoutError:
-                os.kill(pid, 9)
+                self._socket.close()  # which ends the run
                 raise
-            finally:
-                self._socket.settimeout(None)
+            self._socket.settimeout(None)
             texts = []
             for stream in (out, err):
                 stream.seek(0)
@@ -81,6 +90,8 @@ def load() -> None:
         if not module.name.startswith(_NOT_LOADED):
             importlib.import_module(module.name)
     importlib.import_module("encodings.idna")
+    # A run would copy the pages of whatever its collector looks at.
+    gc.freeze()
 
 
 def serve(end: socket.socket) -> None:
@@ -96,21 +107,25 @@ def serve(end: socket.socket) -> None:
             for number, stream in enumerate(streams, 1):
                 os.dup2(stream, number)
                 os.close(stream)
-            os.environ.clear()
-            os.environ.update(told["env"])
+            if told["env"] is not None:
+                os.environ.clear()
+                os.environ.update(told["env"])
             sys.argv[1:] = told["arguments"]
             return
         for stream in streams:
             os.close(stream)
-        end.send(str(pid).encode())
+        ended = os.pidfd_open(pid)
+        if end in select.select([ended, end], [], [])[0]:
+            os.kill(pid, signal.SIGKILL)  # nobody waits for it any more
+        os.close(ended)
         _, status = os.waitpid(pid, 0)
         end.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 if __name__ == "__main__":
+    sys.argv[0], number = sys.argv[1:]
     load()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(number)))
     from agent.__main__ import main
 
-    sys.argv[0] = str(ROOT / "agent/__main__.py")
     main()

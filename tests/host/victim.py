@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from agent.domain.outcome import UNDER_WAY
 from agent.domain.unit_names import ACTIVATION_UNIT, CONFIRM_UNIT, DEAD_MAN_UNIT
+from end_to_end import warm
+from host.agent_layer import AGENT
 from host.outside import Outside
-from host.real_host import PROFILE, RealHost
+from host.real_host import PROFILE, Completed, RealHost
 from host.systems import CONFIRM, UPGRADE, confirm_unit, system, upgrade_unit
 from killing import killer
 
 if TYPE_CHECKING:
-    from host.real_host import Completed
     from host.workshop import System
 
 _KILLER = "/usr/local/lib/killer.py"
+_WARM = "/usr/local/lib/warm.py"
+_TIMEOUT = 60.0
 WATCHED = f"/opt/agent/bin/python -I {_KILLER}"
 """What stands for the agent in the units: it dies at the point that the host's file names."""
 _CHECK = {
@@ -104,6 +107,8 @@ class Victim:
 
     def __init__(self, site, name: str = "victim", **options) -> None:
         self.outside = Outside(site.rack, site.workshop.cache)
+        self._warm: warm.WarmAgent | None = None
+        self._warm_in = 0
         with ExitStack() as opened:
             opened.callback(self.outside.close)
             self._begin(site, name, options, opened)
@@ -116,7 +121,9 @@ class Victim:
         options = {"name": name, "address": "10.77.0.9", "disk": _DISK, **options}
         self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
         opened.callback(self.host.close)
+        opened.callback(self._cool_down)
         self.host.write(_KILLER, Path(killer.__file__).read_text())
+        self.host.write(_WARM, Path(warm.__file__).read_text())
         self.host.power_on()
         self.rounds = 0
         # Its first run takes the running system as confirmed.
@@ -130,11 +137,27 @@ class Victim:
     def close(self) -> None:
         """End the host, and the world around it."""
         self.host.close()
+        self._cool_down()
         self.outside.close()
 
     def forget_generations(self) -> None:
         """Keep two: a switch writes the boot entries of all, and would take longer each time."""
         self.host.ok("nix-env", "-p", PROFILE, "--delete-generations", "+2")
+
+    def agent(self, *arguments: str) -> Completed:
+        """Run a command of the agent's to its end, in a process that need not load it first."""
+        if self._warm is None or self._warm_in != self.host.boots:
+            self._cool_down()
+            python = ("/opt/agent/bin/python", "-I", _WARM, AGENT)
+            self._warm = warm.WarmAgent(self.host.argv(*python)).__enter__()
+            self._warm_in = self.host.boots
+        ended = self._warm.run(arguments, None, _TIMEOUT)
+        return Completed(ended.returncode, ended.stdout, ended.stderr)
+
+    def _cool_down(self) -> None:
+        if self._warm is not None:
+            self._warm.__exit__()
+            self._warm = None
 
     # Steps of a round
 
@@ -177,7 +200,7 @@ class Victim:
     def next_run(self) -> dict[str, Any]:
         """Run the agent as the timer would, until nobody else is at work; return its summary."""
         for _ in range(_NEXT_RUNS):
-            done = self.upgrade()
+            done = self.agent("upgrade")
             told = summary(done)
             if done.rc != HELD or told.get("error.kind") not in ("locked", "activation-busy"):
                 self.await_quiet()
@@ -192,7 +215,8 @@ class Victim:
 
     def allow(self, target: System) -> None:
         """Forget what a system has earned in this round."""
-        self.host.ok("agent", "allow", target.toplevel, "--reason", "the next round")
+        done = self.agent("allow", target.toplevel, "--reason", "the next round")
+        assert done.rc == 0, f"{done}\n{self.host.journal()}"
 
     def await_confirmation(self) -> None:
         """Wait until the confirm unit is at work, or the upgrade has ended without it."""

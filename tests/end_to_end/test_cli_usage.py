@@ -246,3 +246,20 @@ def test_an_interruption_while_it_loads_is_told_by_the_exit_code_alone(module, t
         timeout=60,
     )
     assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (130, "", "")
+
+
+def test_a_process_ends_without_a_look_at_all_of_its_memory():
+    script = """if True:
+        import atexit, gc
+        atexit.register(lambda: print(gc.get_freeze_count() > 0))
+        from agent.__main__ import main
+        main()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "--version"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines()[1:] == ["True"]

@@ -16,7 +16,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        # All memory goes with the process: to look for cycles in it first is a fifth of a short run.
+        # All memory goes with the process: to look for cycles in it is a fifth of a short run.
         gc.freeze()
 
 

@@ -43,8 +43,8 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
 
 
 async def _checked(settings: Settings, _stopped: Stopped) -> tuple[CheckResult, ...]:
-    from agent.adapters.probes import Probes
     from agent.application.facts.run_checks import run_checks
+    from agent.checks.prober import Probes
     from agent.config.policy import checks_of
     from agent.telemetry.log import StructlogSink, standard_error
 

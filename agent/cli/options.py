@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
-    from agent.config.values import parse_duration
+    from agent.fields.values import parse_duration
 
     try:
         return None if value is None else parse_duration(value)

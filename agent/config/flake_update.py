@@ -10,11 +10,11 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from agent.application.flake_update.policy import UpdatePolicy, Verify
 from agent.application.flake_update.ports import MergeMethod
-from agent.config.section import AbsolutePath, HttpUrl, SecretFile, Section, table
-from agent.config.values import Duration
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
 from agent.domain.origin import UrlPrefix  # noqa: TC001
+from agent.fields.section import AbsolutePath, HttpUrl, SecretFile, Section, table
+from agent.fields.values import Duration
 
 # git-check-ref-format(1), and no name that could be taken for an option.
 _REF: Final = re.compile(

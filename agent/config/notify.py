@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from agent.config.section import HttpUrl, SecretFile, Section
-from agent.config.values import Duration
+from agent.fields.section import HttpUrl, SecretFile, Section
+from agent.fields.values import Duration
 
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from agent.application import ports
-from agent.config.checks import check_of
+from agent.checks.registry import check_of
 from agent.config.policy import confirm_policy_of
 from agent.config.settings import ENVIRONMENT_PREFIX, ConfirmSection
 from agent.domain.unit_names import CONFIRM_UNIT

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from agent.config.checks import DEFAULT_TIMEOUT, check_of
+from agent.checks.check_type import DEFAULT_TIMEOUT
+from agent.checks.registry import check_of
 from agent.config.windows import window_of
 from agent.domain.check import Check, HttpCheck, IcmpCheck
 from agent.domain.job import Job

@@ -8,9 +8,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from agent.config.checks import CHECK_SECTIONS
-from agent.config.section import Section
+from agent.checks.registry import check_sections
 from agent.config.settings import ENVIRONMENT_PREFIX, Settings
+from agent.fields.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ def problem_of(details: ErrorDetails) -> tuple[str, str]:
     The value is left out because it may be a secret in the wrong place.
     """
     key, model = _place(details["loc"])
-    types = " or ".join(f"'{name}'" for name in CHECK_SECTIONS)
+    types = " or ".join(f"'{name}'" for name in check_sections())
     match details["type"]:
         case "missing":
             wrong = "is required"
@@ -101,7 +101,7 @@ def _has(value: object, location: tuple[int | str, ...]) -> bool:
                 value = value[part]
             case list(), int() if part < len(value):
                 value = value[part]
-            case dict(), _ if part in CHECK_SECTIONS:
+            case dict(), _ if part in check_sections():
                 pass
             case _:
                 return False
@@ -132,8 +132,8 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
         if isinstance(part, int):
             key += f"[{part}]"
             continue
-        if isinstance(before, int) and part in CHECK_SECTIONS:
-            model = CHECK_SECTIONS[part]  # the tag of a tagged union is no part of the key
+        if isinstance(before, int) and part in check_sections():
+            model = check_sections()[part]  # the tag of a tagged union is no part of the key
             continue
         key += f".{part}" if key else part
         parent = model or parent

@@ -21,12 +21,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent.config.checks import CheckSection, check_of
+from agent.checks.registry import AnyCheckSection, check_of
 from agent.config.flake_update import FlakeUpdateSection
 from agent.config.notify import NotifySection
-from agent.config.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section, table
 from agent.config.target import default_name, default_paths, target_in
-from agent.config.values import Duration, Size, parse_host, parse_http_url
 from agent.config.windows import ScheduleSection
 from agent.domain.job import Select, default_job_name
 from agent.domain.nix_options import refuse_open_secrets
@@ -34,6 +32,8 @@ from agent.domain.origin import UrlPrefix, parse_url_prefix
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.secrets import has_secret
 from agent.domain.target import TargetName
+from agent.fields.section import HOST_PATTERN, HTTP_URL_PATTERN, AbsolutePath, Section, table
+from agent.fields.values import Duration, Size, parse_host, parse_http_url
 from agent.lean.places import MARKS_DIR, STATE_DIR
 
 ENVIRONMENT_PREFIX: Final = "NIXOS_HYDRA_AGENT_"
@@ -270,14 +270,14 @@ class HealthSection(Section):
     """Time limit of all checks together."""
     canary_hosts: tuple[Canary, ...] = ()
     """Host names and addresses to ping, and URLs to ask."""
-    checks: tuple[CheckSection, ...] = ()
+    checks: tuple[AnyCheckSection, ...] = ()
     """Checks with all their settings."""
 
     @field_validator("checks")
     @classmethod
     def _can_end_in_time(
-        cls, value: tuple[CheckSection, ...], info: ValidationInfo
-    ) -> tuple[CheckSection, ...]:
+        cls, value: tuple[AnyCheckSection, ...], info: ValidationInfo
+    ) -> tuple[AnyCheckSection, ...]:
         deadline = info.data.get("deadline")
         late = [i for i, check in enumerate(value) if deadline and check.timeout > deadline]
         if late:
@@ -288,7 +288,7 @@ class HealthSection(Section):
 class ConfirmSection(Section):
     """How an activated system is confirmed, and what happens if it is broken."""
 
-    checks: tuple[CheckSection, ...] = ()
+    checks: tuple[AnyCheckSection, ...] = ()
     """What must be healthy after an upgrade if it was before."""
     settle: Duration = timedelta(seconds=30)
     """Time between the activation and the first judgement."""
@@ -309,7 +309,9 @@ class ConfirmSection(Section):
 
     @field_validator("checks")
     @classmethod
-    def _have_names_of_their_own(cls, value: tuple[CheckSection, ...]) -> tuple[CheckSection, ...]:
+    def _have_names_of_their_own(
+        cls, value: tuple[AnyCheckSection, ...]
+    ) -> tuple[AnyCheckSection, ...]:
         # What each of them was before the switch is remembered by its name.
         names = [check_of(check).name for check in value]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -320,7 +322,7 @@ class ConfirmSection(Section):
     @field_validator("deadline")
     @classmethod
     def _lets_checks_end(cls, value: timedelta, info: ValidationInfo) -> timedelta:
-        checks: tuple[CheckSection, ...] = info.data.get("checks", ())
+        checks: tuple[AnyCheckSection, ...] = info.data.get("checks", ())
         late = [i for i, check in enumerate(checks) if check.timeout > value]
         if late:
             raise ValueError(f"the timeout of check {late[0]} is longer than confirm.deadline")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PlainSerializer
 
-from agent.config.section import Section
 from agent.config.settings import Settings
 from agent.domain.secrets import hide_secrets
+from agent.fields.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from agent.config.section import Section
-from agent.config.values import Duration, format_duration
 from agent.domain.window import LONGEST, Window
+from agent.fields.section import Section
+from agent.fields.values import Duration, format_duration
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: Final[tuple[Day, ...]] = get_args(Day)

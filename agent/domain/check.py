@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
-
-from agent.domain.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -79,50 +76,6 @@ class HttpCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class TcpCheck:
-    """One TCP connection: well when it is accepted in time; nothing is sent.
-
-    `timeout` bounds the whole check, the name's resolution included.
-    """
-
-    name: str
-    host: str
-    port: int
-    timeout: timedelta
-    is_wanted: bool = False
-
-    type = "tcp"
-
-    @property
-    def target(self) -> str:
-        """What is probed, for a person."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class DnsCheck:
-    """One name, asked of the system's resolver: well when it has an address, in time.
-
-    Where `addresses` are given, at least one of the answers must be among them: a name may have
-    more addresses than those that matter, and a resolver may give some of them only.
-    """
-
-    name: str
-    host: str
-    timeout: timedelta
-    addresses: tuple[str, ...] = ()
-    is_wanted: bool = False
-
-    type = "dns"
-
-    @property
-    def target(self) -> str:
-        """What is probed, for a person."""
-        return self.host
-
-
-@dataclass(frozen=True, slots=True)
 class UnitCheck:
     """One unit of systemd: well when it is active, as `systemctl is-active` has it.
 
@@ -144,29 +97,36 @@ class UnitCheck:
         return self.unit
 
 
-@dataclass(frozen=True, slots=True)
-class CommandCheck:
-    """One program, without a shell: well when it exits with 0, in time.
+class Check(Protocol):
+    """What is asked, by one of the types in `agent/checks/`.
 
-    When its time is over, or it has ended, whatever is left of its process group is killed.
+    Those above are here because the agent itself asks them, too.
     """
 
-    name: str
-    command: tuple[str, ...]
-    timeout: timedelta
-    is_wanted: bool = False
+    @property
+    def name(self) -> str:
+        """Its name in reports."""
+        ...
 
-    type = "command"
+    @property
+    def type(self) -> str:
+        """The name of its type."""
+        ...
 
     @property
     def target(self) -> str:
-        """What is run, for a person, without what looks like a credential."""
-        shown = hide_secrets(list(self.command))
-        assert isinstance(shown, list)  # noqa: S101 - a list stays one
-        return shlex.join(shown)
+        """What is probed, for a person."""
+        ...
 
+    @property
+    def timeout(self) -> timedelta:
+        """The time limit of the whole check."""
+        ...
 
-Check = IcmpCheck | HttpCheck | TcpCheck | DnsCheck | UnitCheck | CommandCheck
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is merely wanted: its failure holds nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

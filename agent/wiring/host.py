@@ -12,7 +12,6 @@ from agent.adapters.clock import SystemClock
 from agent.adapters.hydra.client import HydraClient
 from agent.adapters.nix.commands import NixCommand
 from agent.adapters.nix.profile import SystemProfile
-from agent.adapters.probes import Probes
 from agent.adapters.process import Runner
 from agent.adapters.resolver import SystemResolver
 from agent.adapters.state.good_builds import SqliteGoodBuilds
@@ -23,6 +22,7 @@ from agent.adapters.state.pauses import SqliteAgenda
 from agent.adapters.state.sightings import SightingFiles
 from agent.adapters.systemd.logind import LogindCommands
 from agent.application.ports import FactPorts, HostPorts, Ports, WatchPorts
+from agent.checks.prober import Probes
 from agent.config.load import DEFAULT_FILE
 from agent.config.of_system import SystemSettings
 from agent.config.policy import policy_of

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 
 from adapters.icmp_scenes import set_up_loopback, sysctl
 from agent.adapters import net
-from agent.adapters.probes import Probes
-from agent.adapters.probes.dns import DnsProbe
-from agent.adapters.probes.tcp import TcpProbe
-from agent.domain.check import DnsCheck, TcpCheck
+from agent.checks.dns import DnsCheck
+from agent.checks.dns.probe import DnsProbe
+from agent.checks.prober import Probes
+from agent.checks.tcp import TcpCheck
+from agent.checks.tcp.probe import TcpProbe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

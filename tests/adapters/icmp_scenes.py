@@ -25,10 +25,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from agent.adapters import net
-from agent.adapters.probes import Probes, echo
-from agent.adapters.probes.icmp import IcmpProbe
-from agent.adapters.probes.resolver import Address
 from agent.application.facts.run_checks import run_checks
+from agent.checks.icmp import echo
+from agent.checks.icmp.probe import IcmpProbe
+from agent.checks.prober import Probes
+from agent.checks.resolver import Address
 from agent.domain.check import IcmpCheck
 from fakes.telling import RememberedEvents
 

@@ -19,7 +19,7 @@ from adapters.faulty_server import FaultyServer
 from agent.adapters.http.heads import tolerated
 from agent.adapters.http.proxies import proxy_for
 from agent.adapters.http.transport import Transport, host_header, location_of, transport_for
-from agent.config.values import parse_http_url
+from agent.fields.values import parse_http_url
 
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

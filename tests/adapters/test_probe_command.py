@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from agent.adapters.probes.command import CommandProbe
-from agent.domain.check import CommandCheck
+from agent.checks.command import CommandCheck
+from agent.checks.command.probe import CommandProbe
 
 LONG = timedelta(seconds=30)
 

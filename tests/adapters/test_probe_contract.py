@@ -14,16 +14,12 @@ from datetime import timedelta
 
 import pytest
 
-from agent.adapters.probes import Probes
 from agent.application.facts.run_checks import run_checks
-from agent.domain.check import (
-    CommandCheck,
-    DnsCheck,
-    HttpCheck,
-    IcmpCheck,
-    TcpCheck,
-    UnitCheck,
-)
+from agent.checks.command import CommandCheck
+from agent.checks.dns import DnsCheck
+from agent.checks.prober import Probes
+from agent.checks.tcp import TcpCheck
+from agent.domain.check import HttpCheck, IcmpCheck, UnitCheck
 from fakes.prober import FakeProber
 from fakes.telling import RememberedEvents
 
@@ -136,7 +132,7 @@ def test_nothing_is_loaded_in_the_time_of_a_request():
     code = """
 import asyncio, sys, socket
 from datetime import timedelta
-from agent.adapters.probes import Probes
+from agent.checks.prober import Probes
 from agent.domain.check import HttpCheck
 async def answer(reader, writer):
     await reader.readuntil(b"\\r\\n\\r\\n")
@@ -229,15 +225,11 @@ def test_only_the_library_that_a_check_needs_is_loaded(check, library, other):
     code = f"""
 import asyncio, sys
 from datetime import timedelta
-from agent.adapters.probes import Probes
-from agent.domain.check import (
-    CommandCheck,
-    DnsCheck,
-    HttpCheck,
-    IcmpCheck,
-    TcpCheck,
-    UnitCheck,
-)
+from agent.checks.prober import Probes
+from agent.checks.command import CommandCheck
+from agent.checks.dns import DnsCheck
+from agent.checks.tcp import TcpCheck
+from agent.domain.check import HttpCheck, IcmpCheck, UnitCheck
 async def play():
     async with Probes() as prober:
         await prober.probe({check})

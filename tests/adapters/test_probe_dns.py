@@ -7,9 +7,9 @@ import socket
 from datetime import timedelta
 
 from adapters.in_namespace import NAMES, play
-from agent.adapters.probes.dns import DnsProbe
-from agent.adapters.probes.resolver import Address
-from agent.domain.check import DnsCheck
+from agent.checks.dns import DnsCheck
+from agent.checks.dns.probe import DnsProbe
+from agent.checks.resolver import Address
 
 
 def test_a_name_with_an_address_is_well_whoever_knows_it():

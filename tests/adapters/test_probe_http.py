@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agent.adapters.probes import Probes
 from agent.application.facts.run_checks import run_checks
+from agent.checks.prober import Probes
 from agent.domain.check import HttpCheck, StatusRange
 from fakes.telling import RememberedEvents
 

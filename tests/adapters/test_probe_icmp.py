@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from adapters.in_namespace import BOTH, DATAGRAM, NEITHER, RAW, needs_iproute2, play
-from agent.adapters.probes.echo import why_unsent
-from agent.adapters.probes.icmp import IcmpProbe
+from agent.checks.icmp.echo import why_unsent
+from agent.checks.icmp.probe import IcmpProbe
 from agent.domain.check import IcmpCheck
 
 WELL = ""

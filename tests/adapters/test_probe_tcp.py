@@ -11,9 +11,9 @@ from datetime import timedelta
 import pytest
 
 from adapters.in_namespace import NAMES, play
-from agent.adapters.probes.resolver import Address
-from agent.adapters.probes.tcp import TcpProbe
-from agent.domain.check import TcpCheck
+from agent.checks.resolver import Address
+from agent.checks.tcp import TcpCheck
+from agent.checks.tcp.probe import TcpProbe
 
 LONG = timedelta(seconds=30)
 BRIEFLY = timedelta(seconds=0.3)

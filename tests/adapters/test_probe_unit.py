@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.adapters.probes.unit import UnitProbe
+from agent.checks.unit.probe import UnitProbe
 from agent.domain.check import UnitCheck
 
 LONG = timedelta(seconds=30)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from agent.checks.registry import check_sections
 from agent.cli.render.progress import LoggedProgress
-from agent.config.checks import CHECK_SECTIONS
 from agent.config.flake_update import update_policy_of
 from agent.config.load import load_settings
 from agent.config.policy import policy_of
@@ -190,7 +190,7 @@ ELSEWHERE = {
     **{f"window.{key}": "test_config_windows sees it" for key in WindowSection.model_fields},
     "log.format": "the end-to-end tests see it arrive",
     "flake_update.forge.token_file": "the end-to-end tests see it arrive",
-    **{f"{kind}.type": "it selects the kind of check" for kind in CHECK_SECTIONS},
+    **{f"{kind}.type": "it selects the kind of check" for kind in check_sections()},
 }
 
 
@@ -207,7 +207,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 def test_every_key_of_the_settings_has_a_row():
     keys = keys_of(Settings)
-    for kind, section in CHECK_SECTIONS.items():
+    for kind, section in check_sections().items():
         keys |= keys_of(section, f"{kind}.")
     keys |= keys_of(WindowSection, "window.")
     assert keys == set(ROWS) | set(ELSEWHERE)
@@ -266,7 +266,7 @@ def test_the_key_reaches_the_policy_or_an_adapter(tmp_path, key):
     before, after = tomllib.loads(base), tomllib.loads(base)
     holder = after
     table, _, name = key.rpartition(".")
-    if table in CHECK_SECTIONS:
+    if table in check_sections():
         after["health"]["checks"][0][name] = value
     else:
         for part in filter(None, table.split(".")):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.values import (
+from agent.fields.values import (
     format_duration,
     format_size,
     parse_duration,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.domain.check import CheckResult, TcpCheck
+from agent.checks.tcp import TcpCheck
+from agent.domain.check import CheckResult
 from agent.domain.confirmation import (
     Baseline,
     Findings,

@@ -62,7 +62,7 @@ def test_a_check_names_what_has_drifted_and_changes_nothing(tmp_path, pages):
 
 
 def test_every_setting_has_a_row_with_type_and_meaning(pages):
-    from agent.config.checks import CHECK_SECTIONS
+    from agent.checks.registry import check_sections
     from agent.config.settings import Settings
     from agent.config.windows import WindowSection
 
@@ -71,7 +71,7 @@ def test_every_setting_has_a_row_with_type_and_meaning(pages):
     )
     keys = [key for key, *_ in rows]
     expected = set(keys_of(Settings))
-    expected |= {name for section in CHECK_SECTIONS.values() for name in section.model_fields}
+    expected |= {name for section in check_sections().values() for name in section.model_fields}
     expected |= set(WindowSection.model_fields)
     assert set(keys) == expected
     assert ("hydra.deadline", 'duration such as "90s" or "1h30m"', '`"1m"`') in [

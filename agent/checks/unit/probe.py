@@ -6,10 +6,13 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-from agent.adapters.probes.last_line import last_line
+from typing_extensions import override
+
 from agent.adapters.process import ProgramMissingError, capture
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.check_type import Probe, Room
+from agent.checks.last_line import last_line
 from agent.domain.check import CheckResult, UnitCheck
 
 # What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
@@ -20,11 +23,13 @@ _OF_JOBS: Final = ("inactive", "activating")
 """The states of a timer's job that rests between its runs, or is at one."""
 
 
-class UnitProbe:
+class UnitProbe(Probe["UnitCheck"]):
     """Asks systemd with `systemctl show`, whose words are its D-Bus properties."""
 
+    room = Room.PROGRAMS
+
+    @override
     async def probe(self, check: UnitCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
         argv = ("systemctl", "show", f"--property={','.join(_ASKED)}", "--", check.unit)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -73,3 +78,6 @@ def _unknown(check: UnitCheck, why: str) -> CheckResult:
     return CheckResult(
         check, is_well=False, reason=f"systemd could not be asked: {why}", is_conclusive=False
     )
+
+
+PROBE: Final = UnitProbe

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.resolver import Address, why_unresolved
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.faults import is_about_target
+from agent.checks.resolver import Address, why_unresolved
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.domain.check import IcmpCheck, TcpCheck
+    from agent.checks.tcp import TcpCheck
+    from agent.domain.check import IcmpCheck
 
     Resolve = Callable[[str], Awaitable[tuple[Address, ...]]]
     Ask = Callable[[Address, float], Awaitable[tuple[CheckResult, bool]]]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from agent.adapters.probes.resolver import Address
+    from agent.checks.resolver import Address
 
 _MAX_INTERVAL: Final = 1.0
 """Seconds until the next request while none is answered; less where the time is short."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from agent.config.values import parse_host, parse_http_url
+from agent.fields.values import parse_host, parse_http_url
 
 
 class Section(BaseModel):

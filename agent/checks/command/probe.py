@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import signal
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from agent.adapters.probes.last_line import last_line
+from typing_extensions import override
+
 from agent.adapters.process import ProgramMissingError, capture
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.check_type import Probe, Room
+from agent.checks.last_line import last_line
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
     from agent.adapters.process import Output
-    from agent.domain.check import CommandCheck
+    from agent.checks.command import CommandCheck
 
 
-class CommandProbe:
+class CommandProbe(Probe["CommandCheck"]):
     """Runs a program in the agent's environment; what it leaves behind is killed."""
 
+    room = Room.PROGRAMS
+
+    @override
     async def probe(self, check: CommandCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -51,3 +56,6 @@ def _signal(number: int) -> str:
         return f"ended by {signal.Signals(number).name}"
     except ValueError:  # a real-time signal has no name of its own
         return f"ended by signal {number}"
+
+
+PROBE: Final = CommandProbe

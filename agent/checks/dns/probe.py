@@ -7,30 +7,35 @@ import ipaddress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.resolver import Address, resolve_all, why_unresolved
+from typing_extensions import override
+
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.check_type import Probe, Room
+from agent.checks.faults import is_about_target
+from agent.checks.resolver import Address, resolve_all, why_unresolved
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from agent.adapters.probes.address_fallback import Resolve
-    from agent.domain.check import DnsCheck
+    from agent.checks.address_fallback import Resolve
+    from agent.checks.dns import DnsCheck
 
 _MAX_TOLD: Final = 4
 """Addresses in a reason; a name may have dozens."""
 
 
-class DnsProbe:
+class DnsProbe(Probe["DnsCheck"]):
     """Asks the system's resolver: name servers, `/etc/hosts` and whatever else is configured."""
+
+    room = Room.LOOKUPS
 
     def __init__(self, resolve: Resolve = resolve_all) -> None:
         self._resolve = resolve
 
+    @override
     async def probe(self, check: DnsCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -66,3 +71,6 @@ def _as_addresses(texts: Iterable[str]) -> set[ipaddress.IPv4Address | ipaddress
 def _listed(addresses: Sequence[str]) -> str:
     shown = ", ".join(addresses[:_MAX_TOLD])
     return f"{shown} and {len(addresses) - _MAX_TOLD} more" if addresses[_MAX_TOLD:] else shown
+
+
+PROBE: Final = DnsProbe

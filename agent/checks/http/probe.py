@@ -19,14 +19,17 @@ from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
+from typing_extensions import override
+
 from agent import __version__
 from agent.adapters.http.transport import Transport, host_header
 from agent.adapters.net import system_trust
-from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.regex_search import ExpressionError, is_found
-from agent.adapters.probes.resolver import why_unresolved
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.check_type import Probe, Room
+from agent.checks.faults import is_about_target
+from agent.checks.http.regex_search import ExpressionError, is_found
+from agent.checks.resolver import why_unresolved
 from agent.domain.check import CheckResult
 from agent.lean.lean_imports import without_terminal_libraries
 
@@ -61,29 +64,31 @@ class _UnusableError(Exception):
     """The check itself cannot be used; the message is the reason."""
 
 
-class HttpProbe:
+class HttpProbe(Probe["HttpCheck"]):
     """Makes one request a check.
 
     All checks share one client, and one TLS context, which is the costly part; each distinct
     `ca_file` needs its own. No connection is kept for another check.
     """
 
+    room = Room.HTTP
+
     def __init__(self) -> None:
         self._clients: dict[str | None, httpx.AsyncClient] = {}
 
+    @override
     async def close(self) -> None:
-        """Close the clients."""
         for client in self._clients.values():
             await client.aclose()
         self._clients.clear()
 
+    @override
     def prepare(self, check: HttpCheck) -> None:
-        """Make the client that a check needs, before its time begins; never raises."""
         with suppress(_UnusableError, ValueError):  # the check's reason, once that is made
             self._client_for(check)
 
+    @override
     async def probe(self, check: HttpCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
         visit = _Visit(check)
         is_conclusive = True
         try:
@@ -280,3 +285,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             yield from _causes(attempt)
     yield from _causes(error.__cause__ or error.__context__)
     yield error
+
+
+PROBE: Final = HttpProbe

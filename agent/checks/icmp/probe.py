@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from agent.adapters.probes.address_fallback import ask_in_turn
-from agent.adapters.probes.echo import Echo, SocketRefusedError, why_unsent
-from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.resolver import Address, resolve
+from typing_extensions import override
+
+from agent.checks.address_fallback import ask_in_turn
+from agent.checks.check_type import Probe, Room
+from agent.checks.faults import is_about_target
+from agent.checks.icmp.echo import Echo, SocketRefusedError, why_unsent
+from agent.checks.resolver import Address, resolve
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from agent.adapters.probes.address_fallback import Resolve
+    from agent.checks.address_fallback import Resolve
     from agent.domain.check import IcmpCheck
 
 
-class IcmpProbe:
+class IcmpProbe(Probe["IcmpCheck"]):
     """Asks a host by ICMP echo.
 
     Of a name's addresses the resolver's first is asked; where nothing can be sent to it, or it
     gives no reply at all, the first address of the other family has its turn within the time.
     """
 
+    room = Room.SOCKETS
+
     def __init__(self, resolve: Resolve = resolve) -> None:
         self._resolve = resolve
 
+    @override
     async def probe(self, check: IcmpCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
 
         async def ask(address: Address, within: float) -> tuple[CheckResult, bool]:
             return await _ask(check, address, within)
@@ -60,3 +65,6 @@ def _unsent(check: IcmpCheck, fault: OSError) -> CheckResult:
         reason=why_unsent(fault),
         is_conclusive=is_about_target(fault) and not isinstance(fault, SocketRefusedError),
     )
+
+
+PROBE: Final = IcmpProbe

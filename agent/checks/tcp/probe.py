@@ -7,32 +7,37 @@ import errno
 import os
 import socket
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from agent.adapters.probes.address_fallback import ask_in_turn
-from agent.adapters.probes.faults import is_about_target
-from agent.adapters.probes.resolver import Address, resolve
+from typing_extensions import override
+
 from agent.application.facts.run_checks import format_seconds
 from agent.application.working_time import WorkingTime
+from agent.checks.address_fallback import ask_in_turn
+from agent.checks.check_type import Probe, Room
+from agent.checks.faults import is_about_target
+from agent.checks.resolver import Address, resolve
 from agent.domain.check import CheckResult
 
 if TYPE_CHECKING:
-    from agent.adapters.probes.address_fallback import Resolve
-    from agent.domain.check import TcpCheck
+    from agent.checks.address_fallback import Resolve
+    from agent.checks.tcp import TcpCheck
 
 
-class TcpProbe:
+class TcpProbe(Probe["TcpCheck"]):
     """Opens a connection and closes it.
 
     Of a name's addresses the resolver's first is asked; where it does not accept, the first address
     of the other family has its turn within the time.
     """
 
+    room = Room.SOCKETS
+
     def __init__(self, resolve: Resolve = resolve) -> None:
         self._resolve = resolve
 
+    @override
     async def probe(self, check: TcpCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
 
         async def ask(address: Address, within: float) -> tuple[CheckResult, bool]:
             result = await _ask(check, address, within)
@@ -72,3 +77,6 @@ async def _connect(address: Address, port: int) -> None:
             # Nobody listens, and the kernel has given the socket that very port for its own: TCP
             # lets it connect to itself.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+PROBE: Final = TcpProbe

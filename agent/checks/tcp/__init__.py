@@ -1,0 +1,63 @@
+"""The TCP check: does a port accept connections?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field, StrictBool
+from typing_extensions import override
+
+from agent.checks.check_type import DEFAULT_TIMEOUT, CheckSection
+from agent.fields.section import HostName
+from agent.fields.values import Duration
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    """One TCP connection: well when it is accepted in time; nothing is sent.
+
+    `timeout` bounds the whole check, the name's resolution included.
+    """
+
+    name: str
+    host: str
+    port: int
+    timeout: timedelta
+    is_wanted: bool = False
+
+    type = "tcp"
+
+    @property
+    def target(self) -> str:
+        """What is probed, for a person."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class TcpCheckSection(CheckSection):
+    """Does a port accept connections? Nothing is sent."""
+
+    type: Literal["tcp"]
+    """`tcp`."""
+    host: HostName
+    """Host name or address."""
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    """Port number."""
+    name: str = ""
+    """Name in reports; by default `host:port`."""
+    timeout: Duration = DEFAULT_TIMEOUT
+    """Time limit of the whole check, name resolution included."""
+    wanted: StrictBool = False
+    """Whether it is merely wanted: its failure is told but holds nothing."""
+
+    @override
+    def check(self, name: str) -> TcpCheck:
+        return TcpCheck(name, self.host, self.port, self.timeout, self.wanted)
+
+
+SECTION: Final = TcpCheckSection
+ORDER: Final = 30

@@ -229,7 +229,7 @@ def held(tmp_path: Path, content: dict[str, Any]) -> dict[str, Any]:
         async with open_ports(settings, sink, LoggedProgress(sink)) as ports:
             leaves: dict[str, Any] = {}
             _walk("policy", policy_of(settings), leaves, set())
-            for name in ports.__slots__:
+            for name in vars(ports):
                 _walk(name, getattr(ports, name), leaves, set())
         notifier = open_notifier(settings, sink)
         updates = open_update_ports(settings, sink, notifier=notifier, proposes=True)

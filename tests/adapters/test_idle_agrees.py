@@ -27,7 +27,7 @@ from agent.domain.job import Job, Select
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.lean import idle_poll
-from fakes.samples import OLD, POLICY
+from fakes.samples import OLD, POLICY, a_candidate
 from fakes.telling import RememberedEvents, SteppedClock
 from fakes.world import World, system
 
@@ -166,6 +166,7 @@ class Host:
             if target is not None:
                 world.marks.links[mark] = names[target]
         before = dict(world.marks.links)
+        world.good_builds.builds = (a_candidate(system(5), NOTED - 1),)
         report = world.run(POLICY)
         return report.outcome, world.marks.links == before
 

@@ -597,7 +597,7 @@ def as_an_older_agent_left_it(file):
     with closing(sqlite3.connect(file)) as db, db:
         for column in ("invocation", "sets_measure"):
             db.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-        for table in ("boot_cleanings", "forgotten_builds"):
+        for table in ("boot_cleanings", "forgotten_builds", "good_builds"):
             db.execute(f"DROP TABLE {table}")
 
 

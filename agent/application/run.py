@@ -23,6 +23,8 @@ from agent.domain.errors import (
     LockedError,
 )
 from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome
+from agent.domain.run_record import altered
+from agent.domain.states import Failed
 from agent.domain.systems import Systems
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Run(Generic[PortsT_co]):
         Raises:
             JournalError: it is not.
         """
-        self.record = replace(self.record, outcome=outcome, **changes)  # type: ignore[arg-type]
+        self.record = altered(self.record, outcome=outcome, **changes)
         self.ports.journal.record(self.record)
 
     def try_note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> bool:
@@ -116,7 +118,7 @@ def begin(ports: PortsT, policy: Policy, settings: RunSettings) -> Run[PortsT]:
         started_at=ports.clock.now(),
         host=policy.host,
         job=policy.job.key,
-        outcome=Outcome.FAILED,
+        state=Failed(),
     )
     return Run(ports, policy, settings, Report(), record, Durations())
 
@@ -246,7 +248,7 @@ def last_row(run: Run) -> RunRecord:
     is_left = reached in UNDER_WAY - HARMLESS and run.record.previous is not None
     if reached == Outcome.FAILED or (reached in UNDER_WAY and not is_left):
         reached = report.outcome or Outcome.FAILED
-    return replace(
+    return altered(
         run.record,
         finished_at=run.ports.clock.now(),
         outcome=reached,

@@ -55,6 +55,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.retry import MEMORY, wait_before_retry
+from agent.domain.run_record import altered
 from agent.domain.systems import Systems
 from agent.domain.window import place_of
 
@@ -311,7 +312,7 @@ async def _observe_and_choose(run: Run[Ports]) -> tuple[Found, Choice]:
 
 def _note_candidate(run: Run[Ports], candidate: Candidate) -> None:
     run.report.candidate = candidate
-    run.record = replace(
+    run.record = altered(
         run.record,
         build_id=candidate.build_id,
         eval_id=candidate.eval_id,
@@ -354,7 +355,7 @@ async def _go_on(
             report.outcome = answer.outcome
             report.is_recorded_elsewhere = answer.is_recorded_elsewhere
             if answer.fault is not None:
-                run.record = replace(run.record, fault=answer.fault)
+                run.record = altered(run.record, fault=answer.fault)
             raise answer.error
         case Activated():
             report.outcome, report.error = answer.outcome, answer.error

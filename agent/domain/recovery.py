@@ -1,67 +1,200 @@
 """Decides how a run or a boot goes on from where an earlier run was cut short.
 
 The marks say what was under way, the history in which phase, the host how far it got. One step is
-taken at a time, and the next is decided from what is found then, until `NOTHING` is left to do.
-`docs/design/recovery.md` has the table; a test holds it against this code.
+taken at a time, and the next is decided from what is found then, until one is left that recovery
+does not take. `docs/design/recovery.md` has the table; a test holds it against this code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
-from agent.domain.outcome import HARMLESS, Outcome
+from agent.domain.marks import Mark
+from agent.domain.states import (
+    Activating,
+    Armed,
+    Change,
+    Pending,
+    RollingBack,
+    State,
+    change_of,
+)
 
 if TYPE_CHECKING:
     from agent.domain.marks import Marks
+    from agent.domain.run_record import RunRecord
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
 
 class Step(StrEnum):
-    """What recovery does next."""
+    """The names of what recovery does next."""
 
     NOTHING = "nothing"
-    """Nothing is under way."""
     ADOPT = "adopt"
-    """Take the running system as confirmed: the agent has never acted on this host."""
     WAIT = "wait"
-    """Leave it to the activation that still runs, or may run, and hold."""
     CONFIRM = "confirm"
-    """The new system runs: confirm it, or roll back."""
     PROMOTE = "promote"
-    """The staged system has been booted: it is pending now."""
     RESTORE = "restore"
-    """The activation did not end: activate the confirmed system again, and suspect the new one."""
     ROLL_BACK = "roll-back"
-    """A roll-back was begun: do it again, from its beginning."""
     CLOSE_ROLL_BACK = "close-roll-back"
-    """The roll-back is done: write it into the history, then remove its mark."""
     REPAIR = "repair"
-    """Another system runs, which is not ours: give the profile back, then as FORGET."""
     FORGET = "forget"
-    """Nothing to undo: remove the mark `pending`, disarm, close the row as failed."""
     UNSTAGE = "unstage"
-    """The profile holds another system by now: remove the mark `staged`."""
     REMARK = "remark"
-    """The marks are lost, the history is not: set `confirmed` and `pending` again."""
     CLOSE_STAGED = "close-staged"
-    """Staged, but the history does not say so yet: close the row."""
     CLOSE_CONFIRMED = "close-confirmed"
-    """Confirmed, but the history does not say so yet: close the row."""
     CLOSE_FAILED = "close-failed"
-    """Cut short before the host was touched: close the row as failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRow:
-    """The newest row of the history that has not ended."""
+class Nothing:
+    """Nothing is under way."""
 
-    phase: Outcome
+    name: ClassVar = Step.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Leave it to the activation that still runs, or may run, and hold."""
+
+    name: ClassVar = Step.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """The new system runs: confirm it, or roll back."""
+
+    name: ClassVar = Step.CONFIRM
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take `toplevel` as confirmed: it runs, and the agent has never acted on this host."""
+
+    name: ClassVar = Step.ADOPT
     toplevel: StorePath
-    previous: StorePath | None
-    """What ran before, once the host was about to be touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The staged system has been booted: it is pending now."""
+
+    name: ClassVar = Step.PROMOTE
+    toplevel: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The activation did not end: activate the confirmed system again, and suspect `failed`."""
+
+    name: ClassVar = Step.RESTORE
+    failed: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """A roll-back was begun: do it again, from its beginning."""
+
+    name: ClassVar = Step.ROLL_BACK
+    failed: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRollBack:
+    """The roll-back is done: do what follows it, which ends with its row and its mark."""
+
+    name: ClassVar = Step.CLOSE_ROLL_BACK
+    failed: StorePath
+    target: StorePath | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Another system runs, which is not ours: give the profile back, then as `Forget`."""
+
+    name: ClassVar = Step.REPAIR
+    toplevel: StorePath
+    row: RunRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nothing to undo: remove the mark `pending`, disarm, close the row as failed."""
+
+    name: ClassVar = Step.FORGET
+    toplevel: StorePath
+    row: RunRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unstage:
+    """The profile holds another system by now: remove the mark `staged`."""
+
+    name: ClassVar = Step.UNSTAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """The marks are lost, the history is not: set `confirmed` and `mark` again."""
+
+    name: ClassVar = Step.REMARK
+    mark: Mark
+    toplevel: StorePath
+    previous: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStaged:
+    """Staged, but the history does not say so yet: close the row."""
+
+    name: ClassVar = Step.CLOSE_STAGED
+    row: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConfirmed:
+    """Confirmed, but not all that follows is done: do it, which ends with the row."""
+
+    name: ClassVar = Step.CLOSE_CONFIRMED
+    row: RunRecord
+    change: Change
+    is_tested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFailed:
+    """Cut short before the host was touched: close the row as failed."""
+
+    name: ClassVar = Step.CLOSE_FAILED
+    row: RunRecord
+
+
+Left: TypeAlias = Nothing | Wait | Confirm
+"""What recovery itself does not take, but leaves to whoever has asked."""
+Taken: TypeAlias = (
+    Adopt
+    | Promote
+    | Restore
+    | RollBack
+    | CloseRollBack
+    | Repair
+    | Forget
+    | Unstage
+    | Remark
+    | CloseStaged
+    | CloseConfirmed
+    | CloseFailed
+)
+STEPS: Final = {
+    step.name: step
+    for step in (
+        *(Nothing, Wait, Confirm, Adopt, Promote, Restore, RollBack, CloseRollBack, Repair),
+        *(Forget, Unstage, Remark, CloseStaged, CloseConfirmed, CloseFailed),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +203,12 @@ class RecoveryState:
 
     marks: Marks
     systems: Systems
-    row: OpenRow | None
+    row: RunRecord | None
+    """The newest row of the history that has not ended."""
     is_pending_running: bool = False
     """The running system is the pending one, or a specialisation of it."""
+    is_profile_running: bool = False
+    """The running system is the profile's, or a specialisation of it."""
     is_running_known: bool = True
     """The running system is one that the agent has marked, or found before it began."""
     is_staged_booted: bool = False
@@ -82,80 +218,107 @@ class RecoveryState:
     is_activating: bool | None = False
     """switch-to-configuration is at work; None where nobody knows."""
 
+    @property
+    def state(self) -> State | None:
+        """The state that the row holds."""
+        return None if self.row is None else self.row.state
 
-def recover(memory: RecoveryState) -> Step:
+    @property
+    def change(self) -> Change | None:
+        """What the row says was to be changed for good."""
+        change = None if self.row is None else change_of(self.row.state)
+        return change if change is not None and change.is_lasting else None
+
+
+def recover(memory: RecoveryState) -> Left | Taken:
     """Return the next step."""
     marks = memory.marks
+    step: Left | Taken
     if memory.is_activating and (marks.pending or marks.left):
-        step = Step.WAIT
+        step = Wait()
     elif marks.left:
-        step = Step.ROLL_BACK
+        step = RollBack(marks.left)
     elif marks.rolled_back:
-        step = Step.CLOSE_ROLL_BACK
+        step = CloseRollBack(marks.rolled_back, marks.confirmed)
     elif marks.pending:
-        step = _if_known(_pending(memory), memory)
+        step = _if_known(_pending(marks.pending, memory), memory)
     elif memory.row is not None:
         step = _row_alone(memory.row, memory)
     elif marks.confirmed is None and memory.systems.running:
-        step = Step.ADOPT
+        step = Adopt(_to_adopt(memory.systems.running, memory))
     elif marks.staged is not None:
-        step = _staged(memory)
+        step = _staged(marks.staged, memory)
     else:
-        step = Step.NOTHING
+        step = Nothing()
     return step
 
 
-def _pending(memory: RecoveryState) -> Step:
-    marks, row = memory.marks, memory.row
-    is_in_profile = memory.systems.profile == marks.pending
-    if marks.confirmed is None and row is not None and row.previous:
-        return Step.REMARK
+def _to_adopt(running: StorePath, memory: RecoveryState) -> StorePath:
+    """Return the running system, or the profile's if that is a specialisation of it."""
+    profile = memory.systems.profile
+    return profile if profile is not None and memory.is_profile_running else running
+
+
+def _pending(pending: StorePath, memory: RecoveryState) -> Left | Taken:
+    marks, row, change = memory.marks, memory.row, memory.change
+    is_in_profile = memory.systems.profile == pending
+    if marks.confirmed is None and change is not None and change.previous is not None:
+        return _remark(change, change.previous, memory)
     if memory.is_pending_running:
-        return Step.RESTORE if _is_cut_short(memory) else Step.CONFIRM
-    if row is not None and row.phase is Outcome.ARMED:
-        return Step.FORGET
-    if marks.confirmed == marks.pending:
-        return Step.FORGET  # there is nothing else to go back to, and it is a good profile
+        return Restore(pending) if _is_cut_short(memory) else Confirm()
+    if isinstance(memory.state, Armed):
+        return Forget(pending, row)
+    if marks.confirmed == pending:
+        # There is nothing else to go back to, and it is a good profile.
+        return Forget(pending, row)
     if marks.confirmed is None or not memory.is_running_known:
-        return Step.REPAIR if is_in_profile else Step.FORGET
-    return Step.RESTORE if is_in_profile or row is not None else Step.FORGET
+        return Repair(pending, row) if is_in_profile else Forget(pending, row)
+    return Restore(pending) if is_in_profile or row is not None else Forget(pending, row)
 
 
 def _is_cut_short(memory: RecoveryState) -> bool:
     """Whether the pending system runs, and its services are partly those of the one before."""
-    marks, row = memory.marks, memory.row
-    is_activated = row is None or row.phase is not Outcome.ACTIVATING
+    marks = memory.marks
     has_other = marks.confirmed not in (None, marks.pending)
-    return memory.is_half_done and has_other and not is_activated
+    return memory.is_half_done and has_other and isinstance(memory.state, Activating)
 
 
-def _if_known(step: Step, memory: RecoveryState) -> Step:
-    """Return the step; WAIT if it could meet an activation that nobody knows of."""
-    is_harmless = step in (Step.CONFIRM, Step.REMARK)
-    return step if is_harmless or memory.is_activating is not None else Step.WAIT
+def _if_known(step: Left | Taken, memory: RecoveryState) -> Left | Taken:
+    """Return the step; `Wait` if it could meet an activation that nobody knows of."""
+    is_harmless = isinstance(step, Confirm | Remark)
+    return step if is_harmless or memory.is_activating is not None else Wait()
 
 
-def _row_alone(row: OpenRow, memory: RecoveryState) -> Step:
+def _remark(change: Change, previous: StorePath, memory: RecoveryState) -> Remark:
+    is_going_back = isinstance(memory.state, RollingBack)
+    mark = Mark.ROLLING_BACK if is_going_back else Mark.PENDING
+    return Remark(mark, change.toplevel, previous)
+
+
+def _row_alone(row: RunRecord, memory: RecoveryState) -> Taken:
     """Return the step where the history names what no mark does."""
-    marks, systems = memory.marks, memory.systems
-    is_here = row.toplevel in (systems.running, systems.profile)
-    has_begun = row.phase not in HARMLESS | {Outcome.ARMED}
-    if not has_begun or row.previous is None or not is_here:
-        return Step.CLOSE_FAILED
-    if row.toplevel in (marks.confirmed, marks.tested):
-        is_unmoved = systems.running == row.previous != row.toplevel
-        was_activated = row.phase is Outcome.PENDING
-        return Step.CLOSE_FAILED if is_unmoved and not was_activated else Step.CLOSE_CONFIRMED
-    if row.phase is Outcome.ACTIVATING and marks.staged == row.toplevel == systems.profile:
-        return Step.CLOSE_STAGED
-    return Step.REMARK
+    marks, systems, change = memory.marks, memory.systems, memory.change
+    has_begun = isinstance(row.state, Activating | Pending | RollingBack)
+    if not has_begun or change is None or change.previous is None:
+        return CloseFailed(row)
+    toplevel, previous = change.toplevel, change.previous
+    if toplevel not in (systems.running, systems.profile):
+        return CloseFailed(row)
+    if toplevel in (marks.confirmed, marks.tested):
+        is_unmoved = systems.running == previous != toplevel
+        if is_unmoved and not isinstance(row.state, Pending):
+            return CloseFailed(row)
+        return CloseConfirmed(row, change, is_tested=toplevel != marks.confirmed)
+    if isinstance(row.state, Activating) and marks.staged == toplevel == systems.profile:
+        return CloseStaged(row)
+    return _remark(change, previous, memory)
 
 
-def _staged(memory: RecoveryState) -> Step:
+def _staged(staged: StorePath, memory: RecoveryState) -> Left | Taken:
     marks, systems = memory.marks, memory.systems
-    if marks.staged is None or systems.profile != marks.staged:
-        return Step.UNSTAGE
-    if marks.staged == marks.confirmed:
-        is_there = memory.is_staged_booted or systems.running == marks.staged
-        return Step.UNSTAGE if is_there else Step.NOTHING
-    return Step.PROMOTE if memory.is_staged_booted else Step.NOTHING
+    if systems.profile != staged:
+        return Unstage()
+    if staged == marks.confirmed:
+        is_there = memory.is_staged_booted or systems.running == staged
+        return Unstage() if is_there else Nothing()
+    return Promote(staged) if memory.is_staged_booted else Nothing()

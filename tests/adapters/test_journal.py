@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from agent.adapters.state.journal import SqliteJournal
 from agent.adapters.state_dir import check_owner
 from agent.application import events
-from agent.application.ports import RunRecord
 from agent.domain.choose import History
 from agent.domain.errors import JournalError, Kind
 from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.path_record import Denial, Fault, Standing, TakenBuild
+from agent.domain.policy import Action
+from agent.domain.run_record import COLUMNS, altered, recorded
 from fakes.journal import FakeJournal
 from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, NEW, OLD, OTHER, SPECIAL, a_candidate
@@ -474,25 +475,27 @@ _text = st.none() | st.text()
 _instants = st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 _numbers = st.none() | st.integers(-(2**63), 2**63 - 1)
 _runs = st.builds(
-    RunRecord,
+    recorded,
     run_id=st.text(),
     started_at=_instants,
     host=st.text(),
     job=st.text(),
-    outcome=st.text(),
+    outcome=st.text() | st.sampled_from(list(Outcome)),
     finished_at=st.none() | _instants,
     decision=_text,
-    action=_text,
+    action=_text | st.sampled_from(list(Action)),
     build_id=_numbers,
     eval_id=_numbers,
     flake=_text,
-    toplevel=_text,
-    previous=_text,
+    toplevel=_text | st.just(NEW),
+    previous=_text | st.just(OLD),
+    boot_id=_text,
+    invocation=_text,
     baseline=st.none() | st.just('{"hydra": true}'),
     fault=st.none() | st.sampled_from(Fault),
     reasons=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
     ignored_gates=st.lists(st.builds(IgnoredGate, *[st.text()] * 4), max_size=3).map(tuple),
-    target=_text,
+    target=_text | st.just(OLD),
     error_kind=_text,
     error_message=_text,
     exit_code=_numbers,
@@ -513,7 +516,7 @@ def test_every_field_of_a_run_has_a_column(real, file):
     real.prepare()
     with closing(sqlite3.connect(file)) as db:
         columns = [name for _, name, *_ in db.execute("PRAGMA table_info(runs)")]
-    assert set(columns) == {"id", *(field.name for field in fields(RunRecord))}
+    assert set(columns) == {"id", *COLUMNS}
 
 
 # As the first version of the agent made it.
@@ -570,8 +573,8 @@ def test_a_history_of_the_first_version_is_carried_over_whole(real, file, sink):
     real.prepare()
     third, second, first = real.runs(9)
     assert first == an_arrival(1, reasons=(("x", "y"),), exit_code=0, repeats=3)
-    assert second == replace(first, **vars_of(2, "staged"))
-    assert third == replace(first, **vars_of(3, "failed"))
+    assert second == altered(first, **vars_of(2, "staged"))
+    assert third == altered(first, **vars_of(3, "failed"))
     assert highest(real, JOB) == 2
     assert real.under_way() is None
     assert real.standing_of(NEW, NOW) == Standing()

@@ -12,6 +12,7 @@ from agent.application.ports import Journal, RunRecord
 from agent.domain.choose import History
 from agent.domain.outcome import UNDER_WAY
 from agent.domain.path_record import Denial, Standing, TakenBuild
+from agent.domain.run_record import recorded
 from agent.domain.store_path import StorePath
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _ending(run: RunRecord) -> RunRecord | None:
     """Return what makes two runs that touched nothing the same, None for any other run."""
     if run.outcome not in _PASSIVE or run.previous is not None or run.ignored_gates:
         return None
-    return RunRecord(
+    return recorded(
         run_id="",
         started_at=_NEVER,
         host=run.host,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from agent.application.ports import RunRecord
+from agent.domain.run_record import recorded
 
 from .samples import JOB, NEW, OLD
 
 if TYPE_CHECKING:
     from agent.application.ports import Journal
     from agent.domain.job import Job
+    from agent.domain.run_record import RunRecord
 
 NOW = datetime(2026, 11, 21, 4, 40, tzinfo=UTC)
 
@@ -26,7 +27,7 @@ def a_run(number: int = 1, **facts: Any) -> RunRecord:
         "job": JOB.key,
         "outcome": "held",
     }
-    return RunRecord(**(given | facts))
+    return recorded(**(given | facts))
 
 
 def an_arrival(

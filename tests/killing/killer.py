@@ -145,6 +145,7 @@ UPGRADE_STEPS = (
     "confirm: before disarm/run:systemctl",
     "confirm: after disarm/run:systemctl",
     "confirm: before disarm/remove:nixos-hydra-agent-dead-man.env",
+    "confirm: before remove:idle.json",
     "confirm: before record:confirmed/remove:upgrades.json",
 )
 """The steps of an upgrade that goes well: those of its own, and those of the confirm unit."""
@@ -170,6 +171,7 @@ ROLL_BACK_STEPS = (
     "confirm: before disarm/run:systemctl",
     "confirm: after disarm/run:systemctl",
     "confirm: before disarm/remove:nixos-hydra-agent-dead-man.env",
+    "confirm: before remove:idle.json",
     "confirm: before record:rolled-back/remove:upgrades.json",
     "confirm: before remove:rolled-back/remove:rolled-back",
 )

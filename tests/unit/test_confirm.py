@@ -22,6 +22,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
 from agent.domain.policy import Action, OnFailure
+from agent.domain.run_record import altered
 from agent.domain.unit_names import CONFIRM_UNIT, GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, WELL, carry_out_with, pending_world, row_of_upgrade
 from fakes.prober import FakeProber, RogueProber
@@ -318,7 +319,7 @@ def test_such_a_system_is_rolled_back_from_once_the_settings_allow_it():
 
 
 def unasked_before(world):
-    world.journal.rows[0] = replace(
+    world.journal.rows[0] = altered(
         world.journal.rows[0], baseline=replace(WELL, checks={}).serialise()
     )
     world.service_breaks()
@@ -361,7 +362,7 @@ def test_a_roll_back_does_not_undo_what_a_person_does_meanwhile(world, name):
 
 
 def test_a_lost_baseline_proves_nothing_broken(world):
-    world.journal.rows[0] = replace(world.journal.rows[0], baseline=None)
+    world.journal.rows[0] = altered(world.journal.rows[0], baseline=None)
     world.host_is_cut_off()
     world.service_breaks()
     assert confirm(world).outcome is Outcome.PENDING

@@ -11,6 +11,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
 from agent.domain.policy import Action, OnFailure
+from agent.domain.run_record import altered
 from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW
@@ -176,7 +177,7 @@ def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):
         world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
         row = row_of_upgrade(world)
         world.journal.record(
-            replace(row, outcome=Outcome.ROLLING_BACK, fault="suspect", reasons=reasons)
+            altered(row, outcome=Outcome.ROLLING_BACK, fault="suspect", reasons=reasons)
         )
         return failed(9)
 

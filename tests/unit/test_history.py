@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from agent.application.history import run_fields, take_history
-from agent.application.ports import RunRecord
 from agent.domain.errors import JournalError, Kind
 from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial
+from agent.domain.run_record import recorded
 from fakes.runs import NOW, a_run, an_arrival
 from fakes.samples import JOB, NEW, OLD
 from fakes.world import World
@@ -59,7 +59,7 @@ def test_denials_are_told_as_long_as_they_are_in_force(world):
 
 
 def test_a_run_is_told_whole(world):
-    run = RunRecord(
+    run = recorded(
         run_id="run-1",
         started_at=NOW,
         host="h",

@@ -13,6 +13,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
+from agent.domain.run_record import altered
 from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.journal import FakeJournal
 from fakes.samples import OLD, OTHER
@@ -299,7 +300,7 @@ def test_a_system_that_does_not_run_has_migrated_nothing(world):
 def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_undone(world):
     def is_confirmed():
         world.marks.links[Mark.CONFIRMED] = world.marks.links.pop(Mark.PENDING)
-        FakeJournal.record(world.journal, replace(world.last_row(), outcome="confirmed"))
+        FakeJournal.record(world.journal, altered(world.last_row(), outcome="confirmed"))
 
     world.nixos_rebuild.ends = ActivationExit(2, "")
     world.nixos_rebuild.moves_before_failing = True

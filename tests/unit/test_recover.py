@@ -13,6 +13,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
+from agent.domain.run_record import altered
 from agent.domain.store_path import StorePath
 from fakes.pending import FULL, NEW, STRANGE, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import a_run
@@ -35,7 +36,7 @@ def stage(world, **links):
 
 
 def rewrite(world, **facts):
-    world.journal.rows[0] = replace(world.journal.rows[0], **facts)
+    world.journal.rows[0] = altered(world.journal.rows[0], **facts)
 
 
 def recover(world):
@@ -502,9 +503,9 @@ def own_row(world, *, is_written):
     found = []
 
     async def body(run):
-        run.record = replace(run.record, toplevel=NEW, previous=OLD)
+        run.record = altered(run.record, toplevel=NEW, previous=OLD)
         if is_written:
-            run.ports.journal.record(replace(run.record, outcome=Outcome.ROLLING_BACK))
+            run.ports.journal.record(altered(run.record, outcome=Outcome.ROLLING_BACK))
         found.append(record_of(run, NEW))
 
     carry_out_with(world, body, about_the_upgrade=False)
@@ -521,7 +522,7 @@ def test_a_run_that_ends_its_own_roll_back_writes_its_own_row(world):
     stage(world, confirmed=OLD, rolling_back=NEW)
 
     async def body(run):
-        run.record = replace(run.record, toplevel=NEW, previous=OLD)
+        run.record = altered(run.record, toplevel=NEW, previous=OLD)
         await resume_roll_back(run, NEW)
         run.report.is_recorded_elsewhere = True
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from agent.application.run import begin, carry_out
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome
 from agent.domain.policy import Action
-from agent.domain.recovery import OpenRow, RecoveryState, Step, recover
+from agent.domain.recovery import STEPS, RecoveryState, Step, recover
+from agent.domain.run_record import altered
 from agent.domain.systems import Systems
 from fakes.runs import an_arrival
 from fakes.samples import NEW, OLD, OTHER
@@ -84,14 +85,14 @@ def test_recovery_begins_with_the_table_s_first_step(row):
     memory = RecoveryState(
         marks=marks,
         systems=systems,
-        row=OpenRow(row.phase, NEW, row.previous) if is_under_way else None,
+        row=row_in_history(row) if is_under_way else None,
         is_pending_running=systems.running == marks.pending,
         is_running_known=systems.running in marks.known
         or (is_under_way and systems.running == row.previous),
         is_staged_booted=systems.running == systems.booted == marks.staged,
         is_activating=row.is_at_work,
     )
-    assert recover(memory) is row.steps[0]
+    assert recover(memory).name is row.steps[0]
 
 
 @EVERY_ROW
@@ -114,7 +115,7 @@ def test_each_under_way_phase_is_cut_short_before_and_after_its_effect():
 
 def test_the_table_has_every_phase_step_and_mark():
     assert {row.phase for row in ROWS} == UNDER_WAY | LASTING | {None}
-    assert {step for row in ROWS for step in row.steps} == set(Step)
+    assert {step for row in ROWS for step in row.steps} == set(Step) == set(STEPS)
     told = PAGE.read_text()
     assert all(f"`{mark}` " in told for mark in Mark)
 
@@ -122,6 +123,11 @@ def test_the_table_has_every_phase_step_and_mark():
 def test_each_step_is_explained():
     explained = re.findall(r"^\| `(\S+)` \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(Step)
+
+
+def row_in_history(row):
+    past = an_arrival(99, NEW, row.phase, action=row.action, finished_at=None)
+    return altered(past, previous=row.previous)
 
 
 def world_of(row):
@@ -140,8 +146,7 @@ def world_of(row):
         if path is not None:
             world.marks.set(mark, path)
     if row.phase is not None:
-        past = an_arrival(99, NEW, row.phase, action=row.action, finished_at=None)
-        world.journal.record(replace(past, previous=row.previous))
+        world.journal.record(row_in_history(row))
     return world
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.application import events
@@ -16,6 +14,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Fault
 from agent.domain.policy import Action
+from agent.domain.run_record import altered
 from fakes.pending import FULL, NEW, STRANGE, carry_out_with, pending_world, row_of_upgrade
 from fakes.runs import NOW, a_run
 from fakes.samples import OLD, SPECIAL
@@ -438,7 +437,7 @@ def test_the_mark_stays_until_both_the_end_and_the_denial_are_written(world):
         raise FULL
 
     async def body(run):
-        run.record = replace(run.record, fault=Fault.BROKEN, reasons=REASONS)
+        run.record = altered(run.record, fault=Fault.BROKEN, reasons=REASONS)
         world.steps.at("journal deny", full)
         results.append(await settle_rolled_back(run, FailedSystem(NEW, OLD)))
         assert world.marks.read().rolled_back == NEW

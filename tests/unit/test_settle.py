@@ -16,6 +16,7 @@ from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
+from agent.domain.run_record import altered
 from agent.domain.unit_names import GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, pending_world, row_of_upgrade
 from fakes.samples import OLD
@@ -63,7 +64,7 @@ def after_reboot_back():
     world.host.boot()
     row = row_of_upgrade(world)
     world.journal.record(
-        replace(row, outcome="rolling-back", fault="broken", reasons=(("check-failed", "no"),))
+        altered(row, outcome="rolling-back", fault="broken", reasons=(("check-failed", "no"),))
     )
     return world
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -18,6 +17,7 @@ from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
+from agent.domain.run_record import altered
 from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, carry_out_with, pending_world, row_of_upgrade
 from fakes.samples import OLD
@@ -178,7 +178,7 @@ def test_ours_is_the_one_with_the_path_and_the_id_of_the_row(world, recorded, at
 
 
 def _with(row, invocation):
-    return replace(row, invocation=invocation)
+    return altered(row, invocation=invocation)
 
 
 # The others

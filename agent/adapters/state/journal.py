@@ -14,7 +14,6 @@ from typing_extensions import override
 from agent.adapters.state.journal_file import JournalFile
 from agent.adapters.state.journal_rows import (
     LARGEST_NUMBER,
-    RUN_COLUMNS,
     allowance_of,
     denial_of,
     run_of,
@@ -29,6 +28,7 @@ from agent.domain.choose import History
 from agent.domain.errors import JournalError
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.path_record import Denial, Fault, Standing, TakenBuild
+from agent.domain.run_record import COLUMNS
 from agent.domain.secrets import presentable
 from agent.lean.idle_poll import LAST_CONTACT
 
@@ -170,7 +170,7 @@ class SqliteJournal(Journal):
         if run.previous is None or run.outcome not in {*PHASES, *_OUTLIVES}:
             return False
         try:
-            self._kept.put(dict(zip(RUN_COLUMNS, _row(run), strict=True)), denial)
+            self._kept.put(dict(zip(COLUMNS, _row(run), strict=True)), denial)
         except JournalError as error:
             self._sink.emit(events.RECORD_FAILED, **error_fields(error))
             return False
@@ -417,7 +417,7 @@ def _is_ahead(kept: Kept, at: _At) -> bool:
 
 def _row(run: RunRecord) -> tuple[Any, ...]:
     values = []
-    for name in RUN_COLUMNS:
+    for name in COLUMNS:
         value = getattr(run, name)
         if isinstance(value, datetime):
             value = value.isoformat()
@@ -434,9 +434,9 @@ def _row(run: RunRecord) -> tuple[Any, ...]:
 
 
 def _insert(db: sqlite3.Connection, run: RunRecord) -> None:
-    names = ", ".join(RUN_COLUMNS)
-    marks = ", ".join("?" for _ in RUN_COLUMNS)
-    news = ", ".join(f"{name} = excluded.{name}" for name in RUN_COLUMNS)
+    names = ", ".join(COLUMNS)
+    marks = ", ".join("?" for _ in COLUMNS)
+    news = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
     db.execute(
         f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
         f" ON CONFLICT (run_id) DO UPDATE SET {news}",

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from agent.adapters.state.journal_rows import LARGEST_NUMBER, RUN_COLUMNS, Row, decode
+from agent.adapters.state.journal_rows import LARGEST_NUMBER, Row, decode
 from agent.adapters.state.journal_salvage import restore, salvage
 from agent.adapters.state_dir import (
     is_of_another,
@@ -20,6 +20,7 @@ from agent.adapters.state_dir import (
 )
 from agent.application import events
 from agent.domain.errors import JournalError, Kind
+from agent.domain.run_record import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +158,7 @@ _ADDED_TABLES: Final = {
 }
 
 _TABLES: Final = {
-    "runs": RUN_COLUMNS,
+    "runs": COLUMNS,
     "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
     "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
     "forgotten_builds": ("job", "reason", "by", "forgotten_at", "after_run"),

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import posixpath
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.application.ports import RunRecord
 from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial, Fault
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
+from agent.domain.run_record import RunRecord, recorded
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from agent.domain.store_path import StorePath
 
-RUN_COLUMNS: Final = tuple(each.name for each in fields(RunRecord))
-"""Of the table `runs`."""
 UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 """Stands where a time is needed and cannot be read."""
 LARGEST_NUMBER: Final = 2**53
@@ -161,7 +159,7 @@ def run_of(row: Row) -> RunRecord | None:
     if run_id is None or outcome is None:
         row.dropped.extend(name for name in ("run_id", "outcome") if row.values.get(name) is None)
         return None
-    return RunRecord(
+    return recorded(
         run_id=run_id,
         started_at=row.instant("started_at") or UNKNOWN_TIME,
         host=row.text("host") or "",

@@ -40,6 +40,8 @@ from agent.domain.outcome import Outcome
 from agent.domain.plan import Plan, plan
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Activate
+from agent.domain.run_record import altered
+from agent.domain.states import Activating, Armed, Change
 from agent.domain.systems import Systems, reboot_need
 
 if TYPE_CHECKING:
@@ -151,7 +153,7 @@ async def _activate_as(
     announced = await _announce_if_left_alone(work, row, action, before)
     if isinstance(announced, NotBegun):
         return replace(announced, action=action)
-    row = commit(ports.journal, replace(announced, outcome=Outcome.ACTIVATING))
+    row = commit(ports.journal, altered(announced, outcome=Outcome.ACTIVATING))
     exited, after, row = await _run_activation(work, row, action, name)
     baseline = Baseline.parse(request.baseline)
     ended = ActivationResult(
@@ -260,25 +262,23 @@ async def _announce_if_left_alone(
 async def _withdraw(run: Run, unannounced: RunRecord) -> None:
     """Take back an announcement, in the history, too."""
     await forget(run.ports)
-    try_commit(run.ports.journal, run.ports.sink, replace(unannounced, outcome=Outcome.FAILED))
+    try_commit(run.ports.journal, run.ports.sink, altered(unannounced, outcome=Outcome.FAILED))
 
 
 async def _announce(work: _Work, row: RunRecord, action: Action, before: Systems) -> RunRecord:
     """Leave behind all that somebody else needs to end this upgrade, before it begins."""
     run, toplevel = work.run, work.request.toplevel
     ports = run.ports
-    is_lasting = action is not Action.DRY_ACTIVATE
-    row = replace(
-        row,
-        action=action,
+    change = Change(
         toplevel=toplevel,
-        previous=before.running or "unknown",
+        action=action,
+        previous=before.running,
         boot_id=before.boot_id,
-        baseline=work.request.baseline if is_lasting else None,
+        baseline=Baseline.parse(work.request.baseline),
     )
-    if not is_lasting:
-        return row
-    row = commit(ports.journal, replace(row, outcome=Outcome.ARMED))
+    if not change.is_lasting:
+        return replace(row, state=Activating(change))
+    row = commit(ports.journal, replace(row, state=Armed(change)))
     note_what_runs(ports)
     ports.marks.set(Mark.PENDING, toplevel)
     delay = run.policy.dead_man_delay
@@ -414,7 +414,7 @@ async def _arrive(
             return decided_elsewhere(run, row, toplevel, chosen.action)
         await ports.systemd.disarm()
     # What was reached is to be judged, whether or not that can be written.
-    try_commit(ports.journal, ports.sink, replace(row, outcome=reached))
+    try_commit(ports.journal, ports.sink, altered(row, outcome=reached))
     if reached is not Outcome.STAGED or not chosen.reason:
         return Activated(toplevel, reached, chosen.action)
     if chosen.reboots:

@@ -13,9 +13,9 @@ from agent.application.facts.specialisations import as_it_runs
 from agent.application.facts.verify import flake_of, mismatch, verify
 from agent.application.ports import RunRecord
 from agent.application.row import commit, row_of
+from agent.domain import states
 from agent.domain.errors import ActivationError, AgentError, Kind, NixError, RequestError
 from agent.domain.gates import downgrade
-from agent.domain.outcome import Outcome
 from agent.domain.path_record import fault_of_preparation
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Fetch
@@ -74,12 +74,11 @@ def _row_of(request: Fetch) -> RunRecord:
         started_at=request.started_at,
         host=envelope.host,
         job=found.job.key,
-        outcome=Outcome.SELECTED,
+        state=states.Selected(found.toplevel),
         decision=request.decision,
         build_id=found.build_id,
         eval_id=found.eval_id,
         flake=found.flake,
-        toplevel=found.toplevel,
         ignored_gates=request.ignored,
         sets_measure=any(passed.gate == downgrade.GATE.name for passed in request.ignored),
     )
@@ -90,15 +89,15 @@ async def _fetch_and_build(run: Run, request: Fetch, row: RunRecord) -> Ready | 
     journal = run.ports.journal
     try:
         await verify(run, found)
-        row = commit(journal, replace(row, outcome=Outcome.VERIFIED))
+        row = commit(journal, replace(row, state=states.Verified(found.toplevel)))
         is_fetching = True
         fetched = await _substitute(run, found)
-        row = commit(journal, replace(row, outcome=Outcome.FETCHED))
+        row = commit(journal, replace(row, state=states.Fetched(found.toplevel)))
         is_fetching = False
         toplevel = await _build(run, found)
         _check_hostname(run, toplevel)
         if toplevel != found.toplevel:
-            commit(journal, replace(row, toplevel=toplevel))
+            commit(journal, replace(row, state=states.Fetched(toplevel)))
         _check_inhibitors(run, request.action, toplevel)
     except NixError as error:
         fault = fault_of_preparation(error.kind, is_fetching=is_fetching)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.row import try_commit
 from agent.domain.activation_unit import NOT_BEGUN, ActivationSeen, is_ours
 from agent.domain.errors import ActivationError, Kind
+from agent.domain.run_record import altered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,7 +52,7 @@ class Invocation:
         self._note(NOT_BEGUN)
 
     def _note(self, invocation: str) -> None:
-        self.row = replace(self.row, invocation=invocation)
+        self.row = altered(self.row, invocation=invocation)
         try_commit(self._ports.journal, self._ports.sink, self.row)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from agent.domain.gates import health, registered, specialisation_lost
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import RebootPlan
+from agent.domain.run_record import altered
 from agent.domain.texts import format_instant
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ async def reboot(
     if held is not None:
         return held
     await _prepare(run, toplevel)
-    run.record = replace(run.record, outcome=Outcome.STAGED)
+    run.record = altered(run.record, outcome=Outcome.STAGED)
     if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
         run.report.reasons = (("reboot", reason), (lost.gate, lost.reason))
         return lost
@@ -195,7 +195,7 @@ async def _ask_for_it(run: Run[ConfirmPorts], reason: str, seen: RebootCondition
     try:
         await ports.host.reboot(forced=seen.is_inhibited)
     except HostError:
-        run.record = replace(run.record, outcome=Outcome.STAGED)
+        run.record = altered(run.record, outcome=Outcome.STAGED)
         raise
 
 
@@ -206,7 +206,7 @@ async def _prepare(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     ports, systems = run.ports, run.ports.host.systems()
     with run.step("baseline"):
         baseline = await take_baseline(ports, run.policy)
-    run.record = replace(
+    run.record = altered(
         run.record,
         previous=systems.running or "unknown",
         boot_id=systems.boot_id,

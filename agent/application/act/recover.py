@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.rival_activation import restore_profile
@@ -24,7 +24,28 @@ from agent.domain.marks import UNREADABLE_HINT, Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action
-from agent.domain.recovery import OpenRow, RecoveryState, Step, recover
+from agent.domain.recovery import (
+    Adopt,
+    CloseConfirmed,
+    CloseFailed,
+    CloseRollBack,
+    CloseStaged,
+    Forget,
+    Left,
+    Nothing,
+    Promote,
+    RecoveryState,
+    Remark,
+    Repair,
+    Restore,
+    RollBack,
+    Step,
+    Taken,
+    Unstage,
+    recover,
+)
+from agent.domain.run_record import altered
+from agent.domain.states import Change, RolledBack, RollingBack, Unreadable, change_of
 from agent.domain.store_path import StorePath, parse_store_path
 
 if TYPE_CHECKING:
@@ -36,10 +57,7 @@ if TYPE_CHECKING:
 _MOST_STEPS = 12
 _ROWS_OF_UPGRADES = 50
 """Newest rows of the history among which that of an upgrade is looked for."""
-_LEFT_TO_OTHERS = (Step.NOTHING, Step.WAIT, Step.CONFIRM)
-_BY_WHAT_IS_READ = frozenset(
-    {Step.PROMOTE, Step.RESTORE, Step.ROLL_BACK, Step.CLOSE_ROLL_BACK, Step.REMARK}
-)
+_BY_WHAT_IS_READ = (Promote, Restore, RollBack, CloseRollBack, Remark)
 """Steps that follow from what is there; all others follow from a mark that is not."""
 
 
@@ -49,23 +67,21 @@ async def recover_all(run: Run) -> Step:
     Raises:
         AgentError: a step failed; the next run begins with it.
     """
-    step = Step.NOTHING
+    step: Left | Taken = Nothing()
     with run.step("recover"):
         is_writable = True
         for _ in range(_MOST_STEPS):
             row = _row_under_way(run) if is_writable else None
             memory = await _look(run, row, ends_roll_backs=is_writable)
             step = recover(memory)
-            if step in _LEFT_TO_OTHERS:
-                break
-            if step not in _BY_WHAT_IS_READ:
+            if isinstance(step, Left):
+                return step.name
+            if not isinstance(step, _BY_WHAT_IS_READ):
                 require_readable(memory.marks)
-            _tell(run.ports, step, memory)
+            _log(run.ports, step, memory)
             # What cannot be written stays for the next run; all else is as without a history.
-            is_writable = await _take(run, step, memory.marks, row) and is_writable
-        else:
-            raise AssertionError(f"recovery does not end, with {step} again and again")
-    return step
+            is_writable = await _take(run, step) and is_writable
+    raise AssertionError(f"recovery does not end, with {step.name} again and again")
 
 
 def require_readable(marks: Marks) -> None:
@@ -79,7 +95,7 @@ def require_readable(marks: Marks) -> None:
 
 async def next_step(run: Run) -> Step:
     """Return what recovery would begin with; nothing is changed."""
-    return recover(await _look(run, _row_under_way(run)))
+    return recover(await _look(run, _row_under_way(run))).name
 
 
 def record_of(run: Run, toplevel: StorePath) -> RunRecord:
@@ -103,7 +119,7 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
         return run.record
     confirmed = run.ports.marks.read().confirmed
     previous = confirmed and what_is_noted(run.ports, confirmed)
-    return replace(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
+    return altered(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 
 
 async def forget(ports: HostPorts) -> None:
@@ -126,17 +142,18 @@ async def _look(run: Run, row: RunRecord | None, *, ends_roll_backs: bool = True
     if not ends_roll_backs:
         marks = replace(marks, rolled_back=None)
     known = {path for mark in marks.known for path in ports.host.equivalents(mark)}
-    under_way = _under_way(row, run.settings.store_dir)
-    if under_way is not None and marks.pending not in (None, under_way.toplevel):
-        under_way = None  # of an upgrade before that one; its turn comes when nothing is pending
-    if under_way is not None and under_way.previous is not None:
-        known.add(under_way.previous)
+    if row is not None:
+        row = _readable(row, run.settings.store_dir)
+        if marks.pending not in (None, row.toplevel):
+            row = None  # of an upgrade before that one; its turn comes when nothing is pending
+    memory = RecoveryState(marks, systems, row)
+    if memory.change is not None and memory.change.previous is not None:
+        known.add(memory.change.previous)
     is_touching = marks.pending is not None or marks.left is not None
-    return RecoveryState(
-        marks=marks,
-        systems=systems,
-        row=under_way,
+    return replace(
+        memory,
         is_pending_running=_is_one_of(ports, systems.running, marks.pending),
+        is_profile_running=_is_one_of(ports, systems.running, systems.profile),
         is_running_known=systems.running is None or systems.running in known,
         is_staged_booted=(
             systems.running == systems.booted and _is_one_of(ports, systems.booted, marks.staged)
@@ -150,50 +167,41 @@ def _is_one_of(ports: HostPorts, path: StorePath | None, mark: StorePath | None)
     return path is not None and mark is not None and path in ports.host.equivalents(mark)
 
 
-def _under_way(row: RunRecord | None, store_dir: str) -> OpenRow | None:
-    if row is None:
-        return None
-    toplevel = parse_store_path(row.toplevel, store_dir)
-    if toplevel is None:
-        return OpenRow(Outcome.SELECTED, StorePath(""), None)  # nothing that can be acted on
-    is_dry = row.action == Action.DRY_ACTIVATE
-    previous = None if is_dry else parse_store_path(row.previous, store_dir)
-    return OpenRow(Outcome(row.outcome), toplevel, previous)
+def _readable(row: RunRecord, store_dir: str) -> RunRecord:
+    """Return a row; without what was written by hand or for another store."""
+    paths = (row.toplevel, change.previous) if (change := change_of(row.state)) else (row.toplevel,)
+    if all(path is None or parse_store_path(path, store_dir) for path in paths):
+        return row
+    return replace(row, state=Unreadable(row.outcome, row.toplevel))
 
 
-async def _take(run: Run, step: Step, marks: Marks, row: RunRecord | None) -> bool:
+async def _take(run: Run, step: Taken) -> bool:
     """Take one step; False if the history could not be written, which is to be done again."""
     keeper = run.ports.marks
     match step:
-        case Step.ADOPT:
-            keeper.set(Mark.CONFIRMED, _to_adopt(run.ports))
-        case Step.PROMOTE if marks.staged:
-            keeper.set(Mark.PENDING, marks.staged)  # the patience with it begins now
+        case Adopt(toplevel):
+            keeper.set(Mark.CONFIRMED, toplevel)
+        case Promote(toplevel):
+            keeper.set(Mark.PENDING, toplevel)  # the patience with it begins now
             keeper.remove(Mark.STAGED)
-            run.of(record_of(run, marks.staged)).try_note(Outcome.PENDING)
-        case Step.UNSTAGE:
+            run.of(record_of(run, toplevel)).try_note(Outcome.PENDING)
+        case Unstage():
             keeper.remove(Mark.STAGED)
-        case Step.RESTORE if marks.pending:
-            await resume_roll_back(run, marks.pending)
-        case Step.ROLL_BACK if marks.left:
-            await resume_roll_back(run, marks.left)
-        case Step.CLOSE_ROLL_BACK if marks.rolled_back:
-            return await _close_roll_back(run, marks.rolled_back, marks.confirmed)
-        case Step.REPAIR if marks.pending:
-            await restore_profile(run.ports, marks.pending)
-            await _restore_default(run.ports, marks.pending)
+        case Restore(failed) | RollBack(failed):
+            await resume_roll_back(run, failed)
+        case Repair(toplevel, row) | Forget(toplevel, row):
+            if isinstance(step, Repair):
+                await restore_profile(run.ports, toplevel)
+            await _restore_default(run.ports, toplevel)
             await forget(run.ports)
-            return _close_forgotten(run, marks.pending, row)
-        case Step.FORGET if marks.pending:
-            await _restore_default(run.ports, marks.pending)
-            await forget(run.ports)
-            return _close_forgotten(run, marks.pending, row)
-        case _:
-            assert row is not None  # noqa: S101 - all other steps are about the row
-            if step is Step.CLOSE_CONFIRMED:
-                return await _close_confirmed(run, row, marks)
+            return _close_forgotten(run, toplevel, row)
+        case Remark():
             await run.ports.systemd.disarm()
-            return _take_by_row(run, step, row)
+            _mark_again(run, step)
+        case CloseRollBack() | CloseConfirmed() | CloseStaged() | CloseFailed():
+            return await _close(run, step)
+        case _:
+            assert_never(step)
     return True
 
 
@@ -204,32 +212,22 @@ async def _restore_default(ports: HostPorts, toplevel: StorePath) -> None:
         await make_confirmed_default(ports, confirmed, before=toplevel)
 
 
-def _take_by_row(run: Run, step: Step, row: RunRecord) -> bool:
-    if step is Step.REMARK:
-        _mark_again(run, row)
-        return True
-    if step is Step.CLOSE_STAGED:
-        return _end(run, row, Outcome.STAGED)
-    assert step is Step.CLOSE_FAILED, step  # noqa: S101
-    return _end(run, row, Outcome.FAILED)
-
-
-async def _close_confirmed(run: Run, row: RunRecord, marks: Marks) -> bool:
-    """Complete what follows a confirmation."""
-    store_dir = run.settings.store_dir
-    toplevel, before = (parse_store_path(path, store_dir) for path in (row.toplevel, row.previous))
-    assert toplevel is not None  # noqa: S101 - `recover` has seen it
-    system = ConfirmedSystem(toplevel, before, is_tested=toplevel != marks.confirmed)
-    return await settle_confirmed(run.of(row), system)
-
-
-def _to_adopt(ports: HostPorts) -> StorePath:
-    """Return the running system, or the profile's if that is a specialisation of it."""
-    systems = ports.host.systems()
-    assert systems.running is not None  # noqa: S101 - there is nothing to adopt without one
-    if systems.profile and systems.running in ports.host.equivalents(systems.profile):
-        return systems.profile
-    return systems.running
+async def _close(
+    run: Run, step: CloseRollBack | CloseConfirmed | CloseStaged | CloseFailed
+) -> bool:
+    """Close a row; False if the history could not be written."""
+    match step:
+        case CloseRollBack(failed, target):
+            return await _close_roll_back(run, failed, target)
+        case CloseConfirmed(row, change, is_tested):
+            system = ConfirmedSystem(change.toplevel, change.previous, is_tested=is_tested)
+            return await settle_confirmed(run.of(row), system)
+        case CloseStaged(row) | CloseFailed(row):
+            await run.ports.systemd.disarm()
+            is_staged = isinstance(step, CloseStaged)
+            return _end(run, row, Outcome.STAGED if is_staged else Outcome.FAILED)
+        case _:
+            assert_never(step)
 
 
 async def resume_roll_back(run: Run, failed: StorePath) -> None:
@@ -246,10 +244,12 @@ async def resume_roll_back(run: Run, failed: StorePath) -> None:
 
 async def _close_roll_back(run: Run, failed: StorePath, target: StorePath | None) -> bool:
     row = _earlier_row(run, failed)
-    if row.outcome not in (Outcome.ROLLED_BACK, Outcome.ROLLING_BACK):
+    if not isinstance(row.state, RolledBack | RollingBack):
         # Not even its beginning could be written down.
         cause, reasons = _why(row)
-        row = replace(row, fault=held_as(run, failed, cause), reasons=reasons)
+        change = change_of(row.state) or Change(failed)
+        state = RollingBack(change, target, held_as(run, failed, cause))
+        row = replace(row, state=state, reasons=reasons)
     return await settle_rolled_back(run.of(row), FailedSystem(failed, target))
 
 
@@ -265,9 +265,9 @@ def _why(row: RunRecord) -> tuple[Fault | None, tuple[Reason, ...]]:
     was_asked_to = row.error_kind in (Kind.INTERRUPTED, Kind.TERMINATED)
     cause = None if was_asked_to else Fault.SUSPECT
     reasons: tuple[Reason, ...] = ((Kind.CUT_SHORT, "the activation did not come to its end"),)
-    if row.outcome == Outcome.ROLLING_BACK:
+    if isinstance(row.state, RollingBack):
         reasons = row.reasons or reasons
-        cause = Fault.BROKEN if row.fault == Fault.BROKEN else cause
+        cause = Fault.BROKEN if row.state.fault is Fault.BROKEN else cause
     return cause, reasons
 
 
@@ -278,23 +278,18 @@ def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> bo
     return _end(run, row, Outcome.FAILED)
 
 
-def _mark_again(run: Run, row: RunRecord) -> None:
-    marks, store_dir = run.ports.marks, run.settings.store_dir
-    toplevel = parse_store_path(row.toplevel, store_dir)
-    previous = parse_store_path(row.previous, store_dir)
-    assert toplevel is not None  # noqa: S101 - `recover` has seen both
-    assert previous is not None  # noqa: S101
+def _mark_again(run: Run, step: Remark) -> None:
+    marks = run.ports.marks
     if marks.read().confirmed is None:
-        marks.set(Mark.CONFIRMED, previous)
-    is_going_back = row.outcome == Outcome.ROLLING_BACK
-    marks.set(Mark.ROLLING_BACK if is_going_back else Mark.PENDING, toplevel)
+        marks.set(Mark.CONFIRMED, step.previous)
+    marks.set(step.mark, step.toplevel)
 
 
 def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
     """Close a row; False if the history cannot be written, which keeps nobody from going on."""
-    ended = replace(row, outcome=outcome, finished_at=run.ports.clock.now())
+    ended = altered(row, outcome=outcome, finished_at=run.ports.clock.now())
     if outcome is Outcome.FAILED:
-        ended = replace(
+        ended = altered(
             ended,
             error_kind=row.error_kind or Kind.CUT_SHORT,
             error_message=row.error_message or f"the run was cut short when it was {row.outcome}",
@@ -307,15 +302,15 @@ def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
     return True
 
 
-def _tell(ports: HostPorts, step: Step, memory: RecoveryState) -> None:
-    if step is Step.ADOPT:
-        ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=_to_adopt(ports))
+def _log(ports: HostPorts, step: Taken, memory: RecoveryState) -> None:
+    if isinstance(step, Adopt):
+        ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=step.toplevel)
         return
     marks, row = memory.marks, memory.row
     about = marks.pending or marks.left or marks.rolled_back or marks.staged
     ports.sink.emit(
         events.RECOVERY_STEP,
-        step=step,
-        phase=row.phase if row else None,
+        step=step.name,
+        phase=row.outcome if row else None,
         toplevel=about or (row.toplevel if row else None),
     )

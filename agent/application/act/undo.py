@@ -18,6 +18,7 @@ from agent.domain.errors import Kind
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
+from agent.domain.run_record import altered
 
 if TYPE_CHECKING:
     from agent.application.ports import RunRecord
@@ -39,7 +40,7 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
     """
     if ended.action is Action.DRY_ACTIVATE:
         if error.kind is Kind.SWITCH_INHIBITED:
-            _commit(run, replace(row, outcome=Outcome.FAILED, previous=None))
+            _commit(run, altered(row, outcome=Outcome.FAILED, previous=None))
         return Failed(error, action=ended.action)
     ports, toplevel = run.ports, ended.toplevel
     if error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
@@ -50,7 +51,7 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
         return Failed(error, action=ended.action)
     if _is_untouched(ended):
         await forget(ports)
-        _commit(run, replace(row, outcome=Outcome.FAILED, fault=Fault.SUSPECT))
+        _commit(run, altered(row, outcome=Outcome.FAILED, fault=Fault.SUSPECT))
         return Failed(error, action=ended.action)
     cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
     if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
@@ -130,7 +131,7 @@ async def _leave_to_rival(run: Run, row: RunRecord, ended: ActivationResult) -> 
     """
     if await await_rival(run, ended) and await give_profile_back(run, ended):
         await forget(run.ports)
-        _commit(run, replace(row, outcome=Outcome.FAILED))
+        _commit(run, altered(row, outcome=Outcome.FAILED))
 
 
 async def _take_back(
@@ -142,7 +143,7 @@ async def _take_back(
     await forget(run.ports)
     fault = fault_of_refusal(error.kind)
     previous = row.previous if fault else None
-    _commit(run, replace(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
+    _commit(run, altered(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
 
 
 def _stay(
@@ -159,7 +160,7 @@ def _stay(
         reasons=[{"name": name, "reason": reason} for name, reason in reasons],
         rolls_back=False,
     )
-    _commit(run, replace(row, outcome=Outcome.PENDING, fault=cause, reasons=reasons))
+    _commit(run, altered(row, outcome=Outcome.PENDING, fault=cause, reasons=reasons))
 
 
 def _action_back(ended: ActivationResult) -> Action:

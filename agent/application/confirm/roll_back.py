@@ -20,6 +20,7 @@ from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
+from agent.domain.run_record import altered
 from agent.domain.switch_output import last_words
 from agent.domain.systems import inhibitor_reason
 
@@ -143,7 +144,7 @@ async def _leave_to_another(run: Run, back: _Back) -> None:
         running=systems.running,
         profile=systems.profile,
     )
-    run.record = replace(run.record, target=systems.running)
+    run.record = altered(run.record, target=systems.running)
     if systems.profile in run.ports.host.equivalents(back.failed):
         await _activate(run, back)
     elif systems.profile == back.target:

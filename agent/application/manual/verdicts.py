@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -21,6 +20,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Fault
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
+from agent.domain.run_record import altered
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _to_leave(run: Run[Ports]) -> StorePath:
     if failed == marks.confirmed:
         ports.marks.set(Mark.CONFIRMED, _confirmed_before(run, failed))
     ports.marks.set(Mark.ROLLING_BACK, failed)
-    run.record = replace(
+    run.record = altered(
         run.record, toplevel=failed, previous=systems.running, action=Action.SWITCH
     )
     return failed

@@ -23,7 +23,6 @@ from agent.application.ports.journal import (
     IdleNote,
     Journal,
     JournalReader,
-    RunRecord,
     Sightings,
 )
 from agent.application.ports.lock import Lock, Wait
@@ -47,6 +46,7 @@ from agent.application.ports.sides import (
     WatchPorts,
 )
 from agent.application.ports.systemd import Systemd, UnitStates, UnitStatus
+from agent.domain.run_record import RunRecord
 
 __all__ = [
     "ActivationExit",

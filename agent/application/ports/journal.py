@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,11 +10,11 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.choose import History
-    from agent.domain.ignored_gate import IgnoredGate
     from agent.domain.job import Job
     from agent.domain.path_record import Denial, Standing, TakenBuild
     from agent.domain.pause import Pause
     from agent.domain.reboot import RebootPlan
+    from agent.domain.run_record import RunRecord
     from agent.domain.sighting import Moment, Sighting
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
@@ -83,49 +82,6 @@ class Agenda(AgendaReader, Protocol):
     def note_boot_cleaned(self, toplevel: StorePath) -> None:
         """Remember that the boot partition is cleaned while this system runs."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One notable run, as the journal keeps it. Instants are aware, in UTC."""
-
-    run_id: str
-    started_at: datetime
-    host: str
-    job: str
-    """`Job.key`"""
-    outcome: str
-    """As in the `run.finished` event, or the phase that is under way; what was reached, such as
-    `staged`, where only something after it failed."""
-    finished_at: datetime | None = None
-    decision: str | None = None
-    action: str | None = None
-    build_id: int | None = None
-    eval_id: int | None = None
-    flake: str | None = None
-    toplevel: str | None = None
-    boot_id: str | None = None
-    """The boot in which the host was touched."""
-    previous: str | None = None
-    """The running system before; None if nothing on the host was touched."""
-    reasons: tuple[tuple[str, str], ...] = ()
-    baseline: str | None = None
-    """`Baseline.serialise()`: how things were just before the activation."""
-    invocation: str | None = None
-    """systemd's InvocationID of the last activation that the agent has started for it."""
-    fault: str | None = None
-    """`Fault` of a failed or rolled-back upgrade that had touched the host."""
-    sets_measure: bool = False
-    """A person has passed the gate `downgrade`: builds before this one count no more."""
-    ignored_gates: tuple[IgnoredGate, ...] = ()
-    """What held the run, and a person has let it pass."""
-    target: str | None = None
-    """Where a roll-back has gone, or is going: the system that is brought back."""
-    error_kind: str | None = None
-    error_message: str | None = None
-    exit_code: int | None = None
-    repeats: int = 0
-    """How many later runs ended in the very same way, and were not given a row."""
 
 
 class JournalReader(Protocol):

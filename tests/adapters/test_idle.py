@@ -127,7 +127,7 @@ class Settled:
             "profile": self.link,
             "timeout": timedelta(seconds=10),
             "interval": timedelta(hours=1),
-            "is_told": True,
+            "is_logged": True,
             "fingerprint": idle_poll.fingerprint_now(self.arguments),
         }
         return IdleNote(**(given | changes))

@@ -10,6 +10,7 @@ from agent.application import events
 from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.reboot import (
+    Waiting,
     cancel_announced,
     come_again,
     reboot,
@@ -39,6 +40,7 @@ from agent.application.watch.observe import (
     log_choice,
     log_upcoming_builds,
 )
+from agent.application.watch.world import WorldBeforeReboot
 from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade
 from agent.domain.errors import (
     ActivationError,
@@ -362,7 +364,7 @@ async def _go_on(
             report.is_recorded_elsewhere = answer.is_recorded_elsewhere
             if answer.reboot:
                 seen = run.ports.host.systems()
-                await reboot(run, answer.toplevel, answer.reboot, candidate, seen)
+                await _complete(run, answer.toplevel, answer.reboot, candidate, seen)
             if report.outcome is Outcome.PENDING:
                 return answer.toplevel
         case _:
@@ -381,15 +383,29 @@ def _row_now(run: Run[Ports]) -> RunRecord:
 async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> None:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
-    way = await reboot(run, seen.profile, reason, candidate, seen)
-    if way is None:
+    held = await _complete(run, seen.profile, reason, candidate, seen)
+    if held is None:
         return
-    if registered()[way.gate].postpones:
+    if registered()[held.gate].postpones:
         run.report.outcome = Outcome.AWAITS_REBOOT
     else:
         run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
-        run.report.reasons = ((way.gate, way.reason),)
-    refuse_to_wait(run, way)
+        run.report.reasons = ((held.gate, held.reason),)
+    refuse_to_wait(run, held)
+
+
+async def _complete(
+    run: Run[Ports], toplevel: StorePath, reason: str, candidate: Candidate, seen: Systems
+) -> Judgement | None:
+    """Reboot into what is staged, and report that; return the gate that is in the way."""
+    run.report.reasons = (("reboot", reason),)
+    world = WorldBeforeReboot(run, toplevel, candidate)
+    answer = await reboot(run, toplevel, reason, candidate, seen, world=world)
+    run.report.reasons = answer.reasons
+    if isinstance(answer, Waiting):
+        return answer.held
+    run.report.outcome = Outcome.REBOOTING
+    return None
 
 
 async def _rehearse(run: Run[Ports]) -> None:

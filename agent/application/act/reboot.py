@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.application import events
 from agent.application.act.specialisation import start_by_default
@@ -12,7 +14,6 @@ from agent.application.facts.ask_gates import apply_override, earliest, find_hel
 from agent.application.facts.foreign import find_intervention
 from agent.application.facts.specialisations import wanted_specialisation
 from agent.application.facts.stage_facts import StageFacts
-from agent.application.facts.take_findings import take_baseline
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, HostError, JournalError
 from agent.domain.gate import Judgement, Stage, plan_after
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from agent.application.ports import ConfirmPorts, HostPorts
+    from agent.application.ports import HostPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
+    from agent.domain.confirmation import Baseline, Reason
     from agent.domain.reboot import RebootConditions
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
@@ -37,31 +39,66 @@ if TYPE_CHECKING:
 _SOON: Final = timedelta(seconds=1)
 
 
-async def _in_the_way(
-    run: Run[ConfirmPorts], toplevel: StorePath, reason: str, facts: StageFacts, seen: Systems
-) -> Judgement | None:
-    """Return what keeps the host from its reboot now, if anything; see that it is tried again.
+class World(Protocol):
+    """What the side that talks to the world answers before a reboot, whenever it is asked."""
 
-    It is in the report, too, beside `reason`, why the reboot is needed. `seen` is how the host was
-    when it was decided on.
-    """
-    ports = run.ports
+    async def find_held(self) -> Judgement | None:
+        """Return the gate that holds by what the world says now."""
+        ...
+
+    async def take_baseline(self) -> Baseline:
+        """Return how things are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rebooting:
+    """The reboot was asked for, and the end of this process comes with it."""
+
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The system stays staged: a gate holds the reboot."""
+
+    held: Judgement
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reboot:
+    """One reboot: into what, why, and how the host was when it was decided on."""
+
+    toplevel: StorePath
+    reason: str
+    facts: StageFacts
+    seen: Systems
+    world: World
+
+    def waiting(self, held: Judgement) -> Waiting:
+        """Return what holds it, beside why it is needed."""
+        return Waiting(held, (("reboot", self.reason), (held.gate, held.reason)))
+
+
+async def _in_the_way(run: Run, wanted: _Reboot) -> Waiting | None:
+    """Return what keeps the host from its reboot now, if anything; see that it is tried again."""
+    ports, facts = run.ports, wanted.facts
     facts.forget()
-    held = await find_held(facts)
+    held = await find_held(facts, ask_world=wanted.world.find_held)
     if held is not None and registered()[held.gate].postpones:
-        await _postpone(run, held, await facts.reboot_conditions(), reason)
-        return held
+        await _postpone(run, held, await facts.reboot_conditions(), wanted.reason)
+        return wanted.waiting(held)
     if held is None:
-        held = await _find_intervention(ports, seen)
+        held = await _find_intervention(ports, wanted.seen)
     if held is None:
         return None
     if held.opens_at is not None:
         await wake(run, held.opens_at)
     ports.sink.emit(events.GATE_HELD, gate=held.gate, reason=held.reason)
-    run.report.reasons = (("reboot", reason), (held.gate, held.reason))
     why = "its health checks fail" if held.gate == health.GATE.name else held.reason
-    await cancel_announced(ports, toplevel, why)
-    return held
+    await cancel_announced(ports, wanted.toplevel, why)
+    return wanted.waiting(held)
 
 
 async def _find_intervention(ports: HostPorts, seen: Systems) -> Judgement | None:
@@ -69,9 +106,7 @@ async def _find_intervention(ports: HostPorts, seen: Systems) -> Judgement | Non
     return None if found is None else Judgement(found[0], is_open=False, reason=found[1])
 
 
-async def _postpone(
-    run: Run[ConfirmPorts], held: Judgement, seen: RebootConditions, reason: str
-) -> None:
+async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: str) -> None:
     """Remember what waits, warn those who are logged in, and come again."""
     ports, plan = run.ports, plan_after(registered()[held.gate], held, seen.plan)
     ports.sink.emit(
@@ -90,10 +125,9 @@ async def _postpone(
         )
     if held.opens_at is not None:
         await wake(run, held.opens_at)
-    run.report.reasons = (("reboot", reason), (held.gate, held.reason))
 
 
-async def come_again(run: Run[ConfirmPorts], held: Sequence[Judgement]) -> None:
+async def come_again(run: Run, held: Sequence[Judgement]) -> None:
     """Let the next run begin at the earliest moment at which the gates that hold may be open.
 
     Raises:
@@ -106,7 +140,7 @@ async def come_again(run: Run[ConfirmPorts], held: Sequence[Judgement]) -> None:
         refuse_to_wait(run, one)
 
 
-def refuse_to_wait(run: Run[ConfirmPorts], held: Judgement) -> None:
+def refuse_to_wait(run: Run, held: Judgement) -> None:
     """End a run that a gate has held for too long.
 
     Raises:
@@ -117,7 +151,7 @@ def refuse_to_wait(run: Run[ConfirmPorts], held: Judgement) -> None:
         raise held.overdue
 
 
-async def wake(run: Run[ConfirmPorts], at: datetime) -> None:
+async def wake(run: Run, at: datetime) -> None:
     """Let the next run begin at `at`, and not only when its timer says so."""
     ports = run.ports
     at = max(at, ports.clock.now() + _SOON)
@@ -126,13 +160,15 @@ async def wake(run: Run[ConfirmPorts], at: datetime) -> None:
 
 
 async def reboot(
-    run: Run[ConfirmPorts],
+    run: Run,
     toplevel: StorePath,
     reason: str,
     candidate: Candidate | None,
     seen: Systems,
-) -> Judgement | None:
-    """Record the reboot, leave the loader a way back, then ask for it; return what is in its way.
+    *,
+    world: World,
+) -> Rebooting | Waiting:
+    """Record the reboot, leave the loader a way back, then ask for it; or say what is in its way.
 
     All is asked once more when everything is ready, which may take minutes. A refusal, and what
     came in its way meanwhile, leave the system staged: the next run tries the reboot again, and
@@ -140,30 +176,30 @@ async def reboot(
     where a person asks for it.
     """
     facts = StageFacts(run, Stage.BEFORE_REBOOT, toplevel, candidate)
-    held = await _in_the_way(run, toplevel, reason, facts, seen)
-    if held is not None:
-        return held
-    await _prepare(run, toplevel)
+    wanted = _Reboot(toplevel, reason, facts, seen, world)
+    waiting = await _in_the_way(run, wanted)
+    if waiting is not None:
+        return waiting
+    await _prepare(run, toplevel, world)
     run.record = altered(run.record, outcome=Outcome.STAGED)
     if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
-        run.report.reasons = (("reboot", reason), (lost.gate, lost.reason))
-        return lost
+        return wanted.waiting(lost)
     try:
-        held = await _in_the_way(run, toplevel, reason, facts, seen)
-        if held is None:
+        waiting = await _in_the_way(run, wanted)
+        if waiting is None:
             # After the loader knows: a power failure in between is no reboot that did not help.
             run.note(Outcome.REBOOTING)
             await _ask_for_it(run, reason, await facts.reboot_conditions())
-            return None
+            return Rebooting((("reboot", reason),))
     except AgentError:
         await run.ports.loader.forget_once()
         raise
     # A reboot for any other reason now brings up what has proved healthy.
     await run.ports.loader.forget_once()
-    return held
+    return waiting
 
 
-async def _would_lose(run: Run[ConfirmPorts], toplevel: StorePath) -> Judgement | None:
+async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
     gate, name = specialisation_lost.GATE.name, wanted_specialisation(run)
     if name is None or name not in run.ports.host.specialisations(toplevel):
@@ -178,7 +214,7 @@ async def _would_lose(run: Run[ConfirmPorts], toplevel: StorePath) -> Judgement 
     return judgement
 
 
-async def _ask_for_it(run: Run[ConfirmPorts], reason: str, seen: RebootConditions) -> None:
+async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
     """Ask for the reboot; it passes only those who were respected long enough, and nobody new."""
     ports = run.ports
     inhibitors = await ports.logind.inhibitors() if seen.is_inhibited else ()
@@ -190,22 +226,22 @@ async def _ask_for_it(run: Run[ConfirmPorts], reason: str, seen: RebootCondition
     await ports.logind.tell_people(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
     )
-    run.report.outcome = Outcome.REBOOTING
-    run.report.reasons = (("reboot", reason),)
     try:
         await ports.host.reboot(forced=seen.is_inhibited)
+    except asyncio.CancelledError:
+        return  # the end that this run has asked for comes with the reboot
     except HostError:
         run.record = altered(run.record, outcome=Outcome.STAGED)
         raise
 
 
-async def _prepare(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
+async def _prepare(run: Run, toplevel: StorePath, world: World) -> None:
     """Fill the row of a reboot that an earlier run has left over; how things are is noted anew."""
     if run.record.baseline is not None:
         return
-    ports, systems = run.ports, run.ports.host.systems()
+    systems = run.ports.host.systems()
     with run.step("baseline"):
-        baseline = await take_baseline(ports, run.policy)
+        baseline = await world.take_baseline()
     run.record = altered(
         run.record,
         previous=systems.running or "unknown",

@@ -77,24 +77,39 @@ async def ask_again(
     return judgement
 
 
-async def find_held(facts: StageFacts, *, is_world: bool | None = None) -> Judgement | None:
+async def find_held(
+    facts: StageFacts,
+    *,
+    is_world: bool | None = None,
+    ask_world: Callable[[], Awaitable[Judgement | None]] | None = None,
+) -> Judgement | None:
     """Return the gate that holds at a late stage.
 
     The gates that take their time are asked first, so that the answers of the others are fresh when
     the effect begins. One that cannot be asked holds: its earlier answer proves nothing any more.
     Those about the moment of a reboot are asked before all others, too, which need not be asked for
-    a reboot that waits.
+    a reboot that waits. Where `ask_world` is given, it says what the gates that ask the world do.
     """
     gates = [gate for gate in asked_at(facts.stage) if is_world in (None, gate.asks_world)][::-1]
     if facts.stage is not Stage.BEFORE_REBOOT:
         return await _first_held(facts, gates, raises=False)
     if held := await find_postponing(facts):
         return held
+    if ask_world is not None:
+        if held := await ask_world():
+            return held
+        gates = [gate for gate in gates if not gate.asks_world]
     others = [gate for gate in gates if not gate.postpones]
     if held := await _first_held(facts, others, raises=False):
         return held
     facts.forget()
     return await find_postponing(facts)
+
+
+async def find_held_by_world(facts: StageFacts) -> Judgement | None:
+    """Return the gate that holds at a late stage, of those that ask the world."""
+    gates = [gate for gate in asked_at(facts.stage) if gate.asks_world]
+    return await _first_held(facts, gates, raises=False)
 
 
 async def find_postponing(facts: StageFacts) -> Judgement | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application import events
-from agent.application.act.reboot import cancel_announced, reboot
+from agent.application.act.reboot import Waiting, cancel_announced, reboot
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.run import begin, carry_out
+from agent.application.watch.world import WorldBeforeReboot
 from agent.domain.errors import HostError, Kind
 from agent.domain.gates import denied
 from agent.domain.outcome import Outcome
@@ -92,8 +93,12 @@ async def _reboot(run: Run[Ports]) -> None:
         run.report.outcome = Outcome.HELD
         run.report.reasons = (("reboot", reason), (denied.GATE.name, denied.why_denied(denial)))
         return
-    if await reboot(run, profile, reason, None, systems) is not None:
-        run.report.outcome = Outcome.HELD
+    run.report.reasons = (("reboot", reason),)
+    world = WorldBeforeReboot(run, profile, None)
+    answer = await reboot(run, profile, reason, None, systems, world=world)
+    run.report.reasons = answer.reasons
+    is_held = isinstance(answer, Waiting)
+    run.report.outcome = Outcome.HELD if is_held else Outcome.REBOOTING
 
 
 def _reason(ports: Ports) -> str:

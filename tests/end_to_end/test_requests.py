@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agent.demo.loopback import Answer
@@ -55,6 +57,32 @@ def test_what_a_run_asks_and_that_all_of_it_is_one_session(settled):
     # What is asked afterwards is whether Hydra can be reached with the new system.
     assert questions[:4] == [POLL, QUESTION, ("GET", "/build/3"), ("GET", "/eval/3")]
     assert set(cookies[:4]) == set(first)
+
+
+def test_an_older_build_costs_one_request_more(machine):
+    machine.configure(hydra=LIMITS)
+    machine.run("pause", "--reason", "audit")
+    older = machine.offer(machine.farm.second)
+    assert machine.upgrade().outcome == (75, "held")
+    newest = machine.offer(machine.farm.broken)
+    machine.run("resume")
+    machine.run("deny", machine.farm.broken, "--reason", "bad news")
+    asked(machine)
+    would = json.loads(machine.run("status", "--json").stdout)
+    assert (would["decision"], would["candidate"]["build_id"]) == ("upgrade", older)
+    assert [held["build_id"] for held in would["held"]] == [newest]
+    asked(machine)
+
+    dry = machine.upgrade("--dry-run").summary
+    assert (dry["decision"], dry["build_id"]) == ("upgrade", older)
+    asked(machine)
+
+    run = machine.upgrade()
+    assert (run.outcome, run.after.running) == ((0, "confirmed"), machine.farm.second)
+    assert run.summary["build_id"] == older
+    assert asked(machine)[0][:4] == [
+        QUESTION, ("GET", f"/build/{newest}"), ("GET", f"/eval/{newest}"), ("GET", f"/build/{older}")
+    ]  # fmt: skip
 
 
 def test_a_disabled_project_is_asked_about_only_when_the_next_check_is_overdue(settled):

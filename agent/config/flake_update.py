@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -12,9 +12,11 @@ from agent.application.flake_update.policy import UpdatePolicy, Verify
 from agent.application.flake_update.ports import MergeMethod
 from agent.domain.flake_update.branch import DATE, BranchTemplate
 from agent.domain.flake_update.hosts import DEFAULT_EXCLUDE, HostPatterns
-from agent.domain.origin import UrlPrefix  # noqa: TC001
 from agent.fields.section import AbsolutePath, HttpUrl, SecretFile, Section, table
 from agent.fields.values import Duration
+
+if TYPE_CHECKING:
+    from agent.domain.origin import UrlPrefix
 
 # git-check-ref-format(1), and no name that could be taken for an option.
 _REF: Final = re.compile(

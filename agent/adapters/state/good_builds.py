@@ -55,7 +55,8 @@ class SqliteGoodBuilds(GoodBuilds):
         try:
             with self._file.write() as db:
                 db.execute(f"DELETE FROM {_TABLE}")  # noqa: S608 - our own
-                db.executemany(f"INSERT INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+                into = f"INSERT INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own
+                db.executemany(into, rows)
         except JournalError as error:
             self._sink.emit(events.RECORD_FAILED, **error_fields(error))
 

@@ -183,7 +183,8 @@ def _past_settings(run: Run[WatchPorts], choice: Choice, asked: Collection[int])
     That is so where nothing else holds, some other check could remain, and nobody has seen the
     candidate's settings yet. Before it is activated, the gate is asked again.
     """
-    if not isinstance(choice.decision, Hold) or len(run.policy.checks) < 2:  # noqa: PLR2004
+    has_other_check = len(run.policy.checks) > 1
+    if not isinstance(choice.decision, Hold) or not has_other_check:
         return choice
     gates = registered()
     others = tuple(

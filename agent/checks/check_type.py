@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=5)
 
-CheckT = TypeVar("CheckT")
+SomeCheck = TypeVar("SomeCheck")
 
 
 class CheckSection(Section):
@@ -43,16 +43,16 @@ class Room(Enum):
     """Programs of checks."""
 
 
-class Probe(Generic[CheckT]):
+class Probe(Generic[SomeCheck]):
     """Runs the checks of one type, in one event loop."""
 
     room: ClassVar[Room]
 
-    def prepare(self, check: CheckT) -> None:
+    def prepare(self, check: SomeCheck) -> None:
         """Make what a check needs, before its time begins; never raises."""
 
     @abstractmethod
-    async def probe(self, check: CheckT) -> CheckResult:
+    async def probe(self, check: SomeCheck) -> CheckResult:
         """Return what came of the check, within its timeout; never raises."""
 
     async def close(self) -> None:

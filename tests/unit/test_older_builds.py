@@ -25,6 +25,7 @@ from fakes.samples import OLD
 from fakes.world import CLOSURE, STORE, WATCHFUL, World, flake_of, system
 
 BOOT = replace(WATCHFUL, action=Action.BOOT)
+TWO_CHECKS = replace(WATCHFUL, checks=(*WATCHFUL.checks, replace(WATCHFUL.checks[0], name="other")))
 REBOOTS = replace(BOOT, reboot_mode=RebootMode.WHEN_NEEDED)
 
 
@@ -210,11 +211,18 @@ def test_a_gate_about_the_host_holds_every_build_and_is_asked_once(world):
 
 
 def test_an_older_build_may_be_fetched_although_health_holds_it(world):
-    two = replace(WATCHFUL, checks=(*WATCHFUL.checks, replace(WATCHFUL.checks[0], name="other")))
     world.canary_dies()
-    world.run(two)
+    world.run(TWO_CHECKS)
     assert "substitute" in world.steps
     assert world.last_row().build_id == 2
+
+
+def test_what_is_held_by_more_than_health_is_not_fetched(world):
+    world.canary_dies()
+    for number in (1, 2):
+        deny(world, number)
+    assert world.run(TWO_CHECKS).outcome is Outcome.HELD
+    assert "substitute" not in world.steps
 
 
 def test_no_older_build_is_taken_without_what_was_remembered(world):
@@ -297,7 +305,7 @@ CONDITIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CONDITIONS)
 def test_status_dry_run_and_upgrade_agree(conditions):
     world = World()

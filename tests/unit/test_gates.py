@@ -5,22 +5,36 @@ from datetime import UTC, time, timedelta
 
 import pytest
 
+from agent.application.facts.ask_gates import earliest
 from agent.domain.check import CheckResult, IcmpCheck, StatusRange
-from agent.domain.facts import AgentUnits, ClockState, FetchPlan, Foreign, FreeSpace
+from agent.domain.facts import (
+    AgentUnits,
+    Booted,
+    ClockState,
+    FetchPlan,
+    Foreign,
+    FreeSpace,
+    SystemBelow,
+)
+from agent.domain.gate import Judgement
 from agent.domain.gates import (
     agent_removed,
     boot_space,
+    booted_unexpected,
     clock,
     denied,
     downgrade,
     foreign_system,
     health,
+    host_upgrade,
     ignorable,
+    paused,
     registered,
     store_space,
     suspect,
 )
 from agent.domain.path_record import Denial, Standing, TakenBuild
+from agent.domain.pause import Pause
 from agent.domain.policy import Action
 from agent.domain.window import Schedule, Window
 from fakes.questions import judge
@@ -226,3 +240,34 @@ def test_targets_are_told_for_both_kinds_of_check():
 
     assert IcmpCheck("n", "192.0.2.1", timedelta(seconds=1)).target == "192.0.2.1"
     assert HttpCheck("n", "http://x/", timedelta(seconds=1)).target == "http://x/"
+
+
+LATER = NOW + timedelta(hours=5)
+FOREIGN = Foreign("profile", OTHER, LATER - POLICY.foreign_hold)
+
+
+@pytest.mark.parametrize(
+    ("gate", "known", "opens_at"),
+    [
+        (paused, Pause("audit", "eve", NOW, LATER), LATER),
+        (paused, Pause("audit", "eve", NOW), None),
+        (host_upgrade, SystemBelow(is_upgrading=True), NOW + timedelta(minutes=2)),
+        (booted_unexpected, Booted(FOREIGN), LATER),
+        (foreign_system, FOREIGN, LATER),
+        (denied, [Standing(Denial(NEW, "it broke", NOW, "eve", until=LATER))], LATER),
+        (denied, [Standing(Denial(NEW, "it broke", NOW, "eve"))], None),
+        (suspect, [Standing(suspicions=1, suspected_at=NOW)], NOW + timedelta(minutes=10)),
+        (downgrade, TakenBuild(32, OTHER, NOW), None),
+    ],
+)
+def test_a_gate_that_holds_says_when_it_may_open_as_far_as_it_knows(gate, known, opens_at):
+    judgement = judge(gate, known)
+    assert (judgement.is_open, judgement.opens_at) == (False, opens_at)
+
+
+def test_what_several_gates_hold_may_go_on_when_the_last_of_them_opens():
+    def held(at):
+        return Judgement("paused", is_open=False, reason="", opens_at=at)
+
+    assert earliest([held(None)]) is None
+    assert earliest([held(LATER), held(None), held(NOW)]) == LATER

@@ -25,6 +25,17 @@ _EXIT_CODES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run, or of the step of one that decides how it ends."""
+
+    outcome: Outcome
+    reasons: tuple[tuple[str, str], ...] = ()
+    error: AgentError | None = None
+    is_recorded_elsewhere: bool = False
+    """Another process writes the row of what this run has begun."""
+
+
 @dataclass
 class Report:
     """Grows as the run goes on; instants are kept by the journal, durations are seconds by step."""
@@ -43,6 +54,11 @@ class Report:
     """What the fault says is out of reach has been so for too long: a failure of its own."""
     is_recorded_elsewhere: bool = False
     """Another process has written the row of what this run has begun."""
+
+    def conclude(self, result: Result) -> None:
+        """Take over what came of the run."""
+        self.outcome, self.reasons, self.error = result.outcome, result.reasons, result.error
+        self.is_recorded_elsewhere = result.is_recorded_elsewhere
 
     @property
     def exit_code(self) -> ExitCode:

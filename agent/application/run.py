@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from agent.application import events
 from agent.application.durations import Durations
 from agent.application.ports import RunRecord
-from agent.application.report import Report, error_fields
+from agent.application.report import Report, Result, error_fields
 from agent.domain.choose import Hold
 from agent.domain.errors import (
     AgentError,
@@ -124,7 +124,7 @@ def begin(ports: PortsT, policy: Policy, settings: RunSettings) -> Run[PortsT]:
 
 
 async def carry_out(
-    run: Run[ActPortsT], body: Callable[[Run[ActPortsT]], Awaitable[None]]
+    run: Run[ActPortsT], body: Callable[[Run[ActPortsT]], Awaitable[Result | None]]
 ) -> Report:
     """Do one run and return its report; the run's faults are in it, and never raised.
 
@@ -139,14 +139,12 @@ async def carry_out(
     )
     try:
         with run.step("total"):
-            await body(run)
+            result = await body(run)
+        if result is not None:
+            run.report.conclude(result)
     except AgentError as error:
         fail(run, error)
     except asyncio.CancelledError:
-        if run.report.outcome is Outcome.REBOOTING:
-            # It has asked for its own end, which comes with the reboot.
-            _finish(run)
-            return run.report
         fail(run, _interruption(run, run.settings.ended_by()))
         _finish(run)
         raise

@@ -173,14 +173,16 @@ async def _take_turns(run: Run[Ports]) -> None:
         left, pending = await _take_turn(run)
         if left is None:
             if pending is not None:
-                await await_decision(run, pending, starts=_STARTS)
+                run.report.conclude(await await_decision(run, pending, starts=_STARTS))
             return
-        await await_decision(run, left, starts=_STARTS)
-        if run.report.outcome is Outcome.PENDING:
+        decided = await await_decision(run, left, starts=_STARTS)
+        if decided.outcome is Outcome.PENDING:
+            run.report.conclude(decided)
             run.report.decision = Hold.name
             return
-        if run.report.outcome is Outcome.REBOOTING:
-            return  # back to the confirmed system
+        if decided.outcome is Outcome.REBOOTING:  # back to the confirmed system
+            run.report.conclude(decided)
+            return
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
         fresh = begin(run.ports, run.policy, run.settings)
         run.report, run.record = fresh.report, fresh.record

@@ -493,7 +493,7 @@ def test_what_became_of_a_system_is_told_by_marks_and_history(world, marks, rows
         world.journal.record(a_run(number, outcome=told, toplevel=NEW, previous=previous))
 
     async def tell(run):
-        report_decision(run, NEW)
+        return report_decision(run, NEW)
 
     report = carry_out_with(world, tell)
     assert report.outcome is outcome
@@ -508,7 +508,7 @@ def test_where_the_history_cannot_tell_the_confirmed_system_was_likely_rolled_ba
 
     async def tell(run):
         world.journal.read_fault = FULL
-        report_decision(run, NEW)
+        return report_decision(run, NEW)
 
     assert carry_out_with(world, tell).outcome is Outcome.ROLLED_BACK
 

@@ -41,7 +41,8 @@ def go_back(world, action=Action.SWITCH, cause=Fault.BROKEN, results=None):
     async def body(run):
         done = await roll_back(run, NEW, action, cause, REASONS)
         if results is not None:
-            results.append(done)
+            results.append(done is not None)
+        return done
 
     return carry_out_with(world, body)
 
@@ -413,7 +414,7 @@ def test_a_history_that_cannot_be_written_keeps_no_host_broken(world):
 def test_a_history_that_cannot_be_read_keeps_no_host_broken(world):
     async def body(run):
         world.journal.read_fault = FULL
-        await roll_back(run, NEW, Action.SWITCH, Fault.BROKEN, REASONS)
+        return await roll_back(run, NEW, Action.SWITCH, Fault.BROKEN, REASONS)
 
     assert carry_out_with(world, body).outcome is Outcome.ROLLED_BACK
     assert events.RECORD_FAILED.name in world.told.names()

@@ -308,7 +308,7 @@ def broken():
 
 def go_back(world, policy=NEVER, action=Action.SWITCH, **asked):
     async def body(run):
-        await roll_back(run, NEW, action, Fault.BROKEN, REASONS)
+        return await roll_back(run, NEW, action, Fault.BROKEN, REASONS)
 
     return carry_out_with(world, body, policy, **asked)
 

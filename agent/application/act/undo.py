@@ -11,7 +11,6 @@ from agent.application.act.recover import forget
 from agent.application.act.rival_activation import await_rival, give_profile_back
 from agent.application.confirm.confirm import report_decision
 from agent.application.confirm.roll_back import roll_back
-from agent.application.report import Report
 from agent.application.row import try_commit
 from agent.domain.activation import fault_of_activation, fault_of_refusal
 from agent.domain.errors import Kind
@@ -77,12 +76,10 @@ async def roll_back_staged(
 
 def decided_elsewhere(run: Run, row: RunRecord, toplevel: StorePath, action: Action) -> Activated:
     """Return what somebody else has decided about the system that was just activated."""
-    aside = replace(run, record=row, report=Report())
-    report_decision(aside, toplevel)
-    said = aside.report
+    said = report_decision(replace(run, record=row), toplevel)
     return Activated(
         toplevel,
-        said.outcome or Outcome.HELD,
+        said.outcome,
         action,
         reasons=said.reasons,
         error=said.error,
@@ -100,10 +97,10 @@ async def _roll_back(
     cause: Fault,
     reasons: tuple[Reason, ...],
 ) -> Failed:
-    aside = replace(run, record=row, report=Report())
-    if not await roll_back(aside, toplevel, action, cause, reasons):
-        report_decision(aside, toplevel)
-    said = aside.report
+    aside = replace(run, record=row)
+    said = await roll_back(aside, toplevel, action, cause, reasons)
+    if said is None:
+        said = report_decision(aside, toplevel)
     is_back = said.outcome is Outcome.ROLLED_BACK
     return Failed(
         error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -16,7 +17,7 @@ from agent.application.confirm.confirm import (
 from agent.application.confirm.roll_back import roll_back
 from agent.application.facts.own_settings import judged_by_its_own
 from agent.application.ports import Wait
-from agent.application.report import error_fields
+from agent.application.report import Result, error_fields
 from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
@@ -39,7 +40,7 @@ _SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 
 async def await_decision(
     run: Run[ConfirmPorts], toplevel: StorePath, *, starts: int, waits: bool = True
-) -> None:
+) -> Result:
     """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
 
     The running system's confirm unit is started up to `starts` times; where that system has none,
@@ -52,19 +53,18 @@ async def await_decision(
         AgentError: a roll-back did not succeed, or the lock is held.
     """
     with judged_by_its_own(run, toplevel):
-        await _see_through(run, toplevel, starts=starts, waits=waits)
+        return await _see_through(run, toplevel, starts=starts, waits=waits)
 
 
 async def _see_through(
     run: Run[ConfirmPorts], toplevel: StorePath, *, starts: int, waits: bool
-) -> None:
+) -> Result:
     ports = run.ports
     running = ports.host.systems().running
     if running is None or not ports.host.has_unit(running, CONFIRM_UNIT):
         with lock_if_free(run, waits=waits):
             run.record = record_of(run, toplevel)
-            await confirm_pending(run, toplevel)
-        return
+            return await confirm_pending(run, toplevel)
     run.report.is_recorded_elsewhere = True
     trouble = ""
     for _ in range(starts):
@@ -77,17 +77,13 @@ async def _see_through(
         with run.step("confirm"):
             status = await _ended(run, toplevel) if is_started else _SILENT
         if _is_decided(run, toplevel):
-            report_decision(run, toplevel)
-            return
+            return report_decision(run, toplevel)
         if status is None:
-            _tell_pending(run, toplevel)
-            return
+            return _still_pending(run, toplevel)
         if isinstance(status, str):
-            await _look_without_it(run, toplevel, status, waits=waits)
-            return
+            return await _look_without_it(run, toplevel, status, waits=waits)
         if status.exit_status == ExitCode.HELD:
-            _tell_pending(run, toplevel)
-            return
+            return _still_pending(run, toplevel)
         trouble = f"{CONFIRM_UNIT} ended with {status.exit_status} ({status.result})"
         ports.sink.emit(
             events.CONFIRM_UNIT_ENDED,
@@ -96,7 +92,7 @@ async def _see_through(
             exit_status=status.exit_status,
         )
     with lock_if_free(run, waits=waits):
-        await _end_it(run, toplevel, trouble)
+        return await _end_it(run, toplevel, trouble)
 
 
 async def _start(ports: ConfirmPorts) -> bool:
@@ -140,7 +136,7 @@ async def _ended(run: Run[ConfirmPorts], toplevel: StorePath) -> UnitStatus | st
 
 async def _look_without_it(
     run: Run[ConfirmPorts], toplevel: StorePath, doubt: str, *, waits: bool
-) -> None:
+) -> Result:
     """Judge in the place of an agent of which nobody knows what becomes of it.
 
     It may be at work, so that nothing is confirmed past it. A system that proves broken all the
@@ -149,13 +145,12 @@ async def _look_without_it(
     run.report.is_recorded_elsewhere = False
     with lock_if_free(run, waits=waits):
         if _is_decided(run, toplevel):
-            report_decision(run, toplevel)
-        elif run.ports.marks.read().rolling_back == toplevel:
+            return report_decision(run, toplevel)
+        if run.ports.marks.read().rolling_back == toplevel:
             await resume_roll_back(run, toplevel)
-            report_decision(run, toplevel)
-        else:
-            run.record = record_of(run, toplevel)
-            await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
+            return report_decision(run, toplevel)
+        run.record = record_of(run, toplevel)
+        return await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
 
 
 def _is_decided(run: Run[ConfirmPorts], toplevel: StorePath) -> bool:
@@ -163,23 +158,22 @@ def _is_decided(run: Run[ConfirmPorts], toplevel: StorePath) -> bool:
     return toplevel not in (marks.pending, marks.rolling_back)
 
 
-def _tell_pending(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
-    run.report.outcome = Outcome.PENDING
-    run.report.reasons = record_of(run, toplevel).reasons or (
+def _still_pending(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
+    """Return why the new system's agent leaves it pending."""
+    reasons = record_of(run, toplevel).reasons or (
         ("inconclusive", "the new system's agent could not judge it yet"),
     )
+    return Result(Outcome.PENDING, reasons, is_recorded_elsewhere=True)
 
 
-async def _end_it(run: Run[ConfirmPorts], toplevel: StorePath, trouble: str) -> None:
+async def _end_it(run: Run[ConfirmPorts], toplevel: StorePath, trouble: str) -> Result:
     """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
     ports = run.ports
     if _is_decided(run, toplevel):
-        report_decision(run, toplevel)
-        return
+        return report_decision(run, toplevel)
     if ports.marks.read().rolling_back == toplevel:
         await resume_roll_back(run, toplevel)
-        report_decision(run, toplevel)
-        return
+        return report_decision(run, toplevel)
     run.report.is_recorded_elsewhere = False
     run.record = record_of(run, toplevel)
     reasons = ((Kind.CONFIRM_UNIT_FAILED, trouble),)
@@ -191,15 +185,14 @@ async def _end_it(run: Run[ConfirmPorts], toplevel: StorePath, trouble: str) -> 
         rolls_back=not held,
     )
     if held:
-        run.report.outcome = Outcome.PENDING
-        run.report.reasons = (("confirmation-failed", held), *reasons)
-        return
+        return Result(Outcome.PENDING, (("confirmation-failed", held), *reasons))
     action = action_back(ports, run.record, toplevel)
-    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
-        report_decision(run, toplevel)
-        return
-    run.report.error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")
-    ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
+    result = await roll_back(run, toplevel, action, Fault.BROKEN, reasons)
+    if result is None:
+        return report_decision(run, toplevel)
+    error = AgentError(Kind.ROLLED_BACK, f"{toplevel} was rolled back from: {trouble}")
+    ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+    return replace(result, error=error)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from agent.application.confirm.settle import ConfirmedSystem, settle_confirmed
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import as_specialised, running_specialisation
 from agent.application.facts.take_findings import examine
-from agent.application.report import error_fields
+from agent.application.report import Result, error_fields
 from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
 from agent.domain.gates import denied, foreign_system
@@ -39,11 +39,11 @@ _ROWS_OF_UPGRADES = 50
 
 async def confirm_pending(
     run: Run[ConfirmPorts], toplevel: StorePath, doubt: Reason | None = None
-) -> None:
+) -> Result:
     """Judge the pending `toplevel` until it is healthy or the deadline ends, and act on that.
 
-    `run.record` is the row of its upgrade. The report tells what came of it: `confirmed`,
-    `rolled-back` (with its error), or `pending`. With a `doubt` it is not taken as healthy here.
+    `run.record` is the row of its upgrade. Return what came of it: `confirmed`, `rolled-back` (with
+    its error), or `pending`. With a `doubt` it is not taken as healthy here.
 
     Raises:
         AgentError: the roll-back did not succeed.
@@ -54,46 +54,43 @@ async def confirm_pending(
             judged = Judged(Verdict.INCONCLUSIVE, (doubt,))
     match judged.verdict:
         case Verdict.HEALTHY:
-            await take_as_confirmed(run, toplevel)
+            return await take_as_confirmed(run, toplevel)
         case Verdict.BROKEN:
-            await _break(run, toplevel, judged.reasons)
+            return await _break(run, toplevel, judged.reasons)
         case Verdict.INCONCLUSIVE:
-            _stay_pending(run, toplevel, judged.reasons)
+            return _stay_pending(run, toplevel, judged.reasons)
         case _:
             assert_never(judged.verdict)
 
 
-async def take_as_confirmed(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
+async def take_as_confirmed(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     """Make the pending system the confirmed one, unless somebody else has decided already."""
     ports = run.ports
     is_tested = ports.host.systems().profile != toplevel
     before = ports.marks.read().confirmed
     if not ports.marks.move(Mark.PENDING, toplevel, Mark.TESTED if is_tested else Mark.CONFIRMED):
         ports.sink.emit(events.CLAIM_LOST, toplevel=toplevel)
-        report_decision(run, toplevel)
-        return
-    run.report.outcome, run.report.reasons = Outcome.CONFIRMED, ()
+        return report_decision(run, toplevel)
     await settle_confirmed(run, ConfirmedSystem(toplevel, before, is_tested=is_tested))
+    return Result(Outcome.CONFIRMED)
 
 
-def report_decision(run: Run[HostPorts], toplevel: StorePath) -> None:
-    """Report what somebody else has decided about a system that was pending."""
+def report_decision(run: Run[HostPorts], toplevel: StorePath) -> Result:
+    """Return what somebody else has decided about a system that was pending."""
     marks = run.ports.marks.read()
-    run.report.is_recorded_elsewhere = True
     if toplevel in (marks.confirmed, marks.tested):
-        run.report.outcome = Outcome.CONFIRMED
-        return
+        return Result(Outcome.CONFIRMED, is_recorded_elsewhere=True)
     why = _why_rolled_back(run, toplevel, marks)
     if why is None:
-        run.report.outcome = Outcome.HELD
         told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
-        run.report.reasons = (("not-pending", told),)
-        return
+        return Result(Outcome.HELD, (("not-pending", told),), is_recorded_elsewhere=True)
     is_leaving = toplevel == marks.rebooting_back
-    run.report.outcome = Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK
-    run.report.reasons = why
-    run.report.error = AgentError(
-        Kind.ROLLED_BACK, f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
+    told = f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
+    return Result(
+        Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK,
+        why,
+        AgentError(Kind.ROLLED_BACK, told),
+        is_recorded_elsewhere=True,
     )
 
 
@@ -208,7 +205,9 @@ def _objection(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
     return None if denial is None else (denied.GATE.name, f"denied by {denial.by}: {denial.reason}")
 
 
-async def _break(run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+async def _break(
+    run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
+) -> Result:
     """Roll back, unless the settings or an earlier roll-back leave that to a person."""
     ports = run.ports
     held = why_held(run, toplevel)
@@ -219,21 +218,21 @@ async def _break(run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Rea
         rolls_back=not held,
     )
     if held:
-        run.report.outcome = Outcome.PENDING
-        run.report.reasons = (("confirmation-failed", held), *reasons)
-        run.try_note(Outcome.PENDING, reasons=run.report.reasons)
-        return
+        reasons = (("confirmation-failed", held), *reasons)
+        run.try_note(Outcome.PENDING, reasons=reasons)
+        return Result(Outcome.PENDING, reasons)
     action = action_back(ports, run.record, toplevel)
-    if not await roll_back(run, toplevel, action, Fault.BROKEN, reasons):
-        report_decision(run, toplevel)
-        return
+    result = await roll_back(run, toplevel, action, Fault.BROKEN, reasons)
+    if result is None:
+        return report_decision(run, toplevel)
     told = "; ".join(sentence for _, sentence in reasons)
-    run.report.error = AgentError(
+    error = AgentError(
         Kind.ROLLED_BACK,
         f"{toplevel} proved broken and was rolled back from: {told}",
         hint="it is denied: a newer build goes through, `agent allow` lifts it",
     )
-    ports.sink.emit(events.RUN_FAILED, **error_fields(run.report.error))
+    ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+    return replace(result, error=error)
 
 
 def why_held(run: Run[ConfirmPorts], toplevel: StorePath) -> str:
@@ -261,12 +260,14 @@ def _denial(run: Run[ConfirmPorts], toplevel: StorePath) -> Denial | None:
         return None
 
 
-def _stay_pending(run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+def _stay_pending(
+    run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
+) -> Result:
     ports = run.ports
     event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
     ports.sink.emit(event, toplevel=toplevel, reasons=_told(reasons))
-    run.report.outcome, run.report.reasons = Outcome.PENDING, reasons
     run.try_note(Outcome.PENDING, reasons=reasons)
+    return Result(Outcome.PENDING, reasons)
 
 
 def is_overdue(run: Run[ConfirmPorts]) -> bool:

@@ -10,6 +10,7 @@ from agent.application.act.recover import record_of, recover_all, require_readab
 from agent.application.confirm.await_confirmation import await_decision, lock_if_free
 from agent.application.confirm.confirm import is_overdue, report_decision
 from agent.application.facts.own_settings import judged_by_its_own
+from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
 from agent.domain.marks import Mark
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agent.application.ports import ConfirmPorts
     from agent.application.report import Report
     from agent.application.run import Run, RunSettings
+    from agent.domain.confirmation import Reason
     from agent.domain.marks import Marks
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
@@ -38,17 +40,16 @@ async def dead_man(
     roll-back does not succeed, the timer is set again, until `confirm.patience` is over.
     """
 
-    async def body(run: Run[ConfirmPorts]) -> None:
+    async def body(run: Run[ConfirmPorts]) -> Result:
         marks = await _legible(run)
         path = _booted_into(ports) if toplevel is None else toplevel
         if path is None or (toplevel and toplevel not in (marks.pending, marks.rolling_back)):
             if marks.may_be(*_UNDECIDED):
                 require_readable(marks)
-            run.report.outcome = Outcome.NOTHING_TO_DO
-            return
+            return Result(Outcome.NOTHING_TO_DO)
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
         with judged_by_its_own(run, path):
-            await _end_or_arm_again(run, path)
+            return await _end_or_arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
 
@@ -62,14 +63,15 @@ async def _legible(run: Run[ConfirmPorts]) -> Marks:
     return run.ports.marks.read()
 
 
-async def _end_or_arm_again(run: Run[ConfirmPorts], path: StorePath) -> None:
+async def _end_or_arm_again(run: Run[ConfirmPorts], path: StorePath) -> Result:
     try:
-        await _end(run, path)
+        result = await _end(run, path)
     except Exception:  # whatever it is: nobody comes after the dead-man
-        await _arm_again(run, path)
+        await _arm_again(run, path, ())
         raise
-    if run.report.outcome is Outcome.PENDING:
-        await _arm_again(run, path)
+    if result.outcome is Outcome.PENDING:
+        await _arm_again(run, path, result.reasons)
+    return result
 
 
 def _booted_into(ports: ConfirmPorts) -> StorePath | None:
@@ -81,13 +83,12 @@ def _booted_into(ports: ConfirmPorts) -> StorePath | None:
     return None
 
 
-async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
+async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     ports = run.ports
     await _let_it_end(run, toplevel)
     marks = ports.marks.read()
     if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
-        report_decision(run, toplevel)
-        return
+        return report_decision(run, toplevel)
     await stop_own(run, record_of(run, toplevel), toplevel)
     with lock_if_free(run, waits=False):
         step = await recover_all(run)
@@ -98,9 +99,8 @@ async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
             " proven to be of this upgrade",
         )
     if step is Step.CONFIRM:
-        await await_decision(run, toplevel, starts=1, waits=False)
-    else:
-        report_decision(run, toplevel)
+        return await await_decision(run, toplevel, starts=1, waits=False)
+    return report_decision(run, toplevel)
 
 
 async def _let_it_end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
@@ -123,7 +123,9 @@ def _is_locked(ports: ConfirmPorts) -> bool:
         return False  # there is no room for a lock
 
 
-async def _arm_again(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
+async def _arm_again(
+    run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
+) -> None:
     """Set the timer again, unless all is decided, or it is a person's turn by now."""
     wanted, marks = run.policy.confirm, run.ports.marks.read()
     if toplevel not in (marks.pending, marks.rolling_back):
@@ -132,7 +134,7 @@ async def _arm_again(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
         run.ports.sink.emit(
             events.CONFIRMATION_OVERDUE,
             toplevel=toplevel,
-            reasons=[{"name": name, "reason": told} for name, told in run.report.reasons],
+            reasons=[{"name": name, "reason": told} for name, told in reasons],
         )
         return
     delay = wanted.settle + wanted.deadline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from agent.application.confirm.denial import deny_if_broken, held_as, standing_o
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import what_ran
-from agent.application.report import error_fields
+from agent.application.report import Result, error_fields
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -51,8 +52,8 @@ class _Back:
 
 async def roll_back(
     run: Run, failed: StorePath, action: Action, cause: Fault | None, reasons: tuple[Reason, ...]
-) -> bool:
-    """Activate the confirmed system in place of `failed`; False if somebody else has decided.
+) -> Result | None:
+    """Activate the confirmed system in place of `failed`; None if somebody else has decided.
 
     `run.record` is the row of the upgrade. The history is written where it can be: a full disk
     does not keep a broken system. Until all is done the mark `rolling-back` stays, and whoever
@@ -67,7 +68,7 @@ async def roll_back(
     marks = ports.marks.read()
     if failed not in (marks.pending, marks.left):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
-        return False
+        return None
     target = marks.confirmed
     if target is None or target == failed:
         raise HostError(
@@ -77,7 +78,7 @@ async def roll_back(
         )
     if failed != marks.left and not ports.marks.move(Mark.PENDING, failed, Mark.ROLLING_BACK):
         ports.sink.emit(events.CLAIM_LOST, toplevel=failed)
-        return False
+        return None
     if marks.tested == failed:
         with suppress(HostError):  # it is tidied up; a broken system does not stay for that
             ports.marks.remove(Mark.TESTED)
@@ -87,13 +88,12 @@ async def roll_back(
     await make_way(run, earlier, failed)
     action = await spare(run.of(earlier), failed, target, action)
     if await _bring_back(run, _Back(failed, target, action, reasons, special)):
-        return True
+        return Result(Outcome.REBOOTING, reasons)
     is_leaving = ports.marks.read().rebooting_back == failed
     mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
     ports.marks.move(mark, failed, Mark.ROLLED_BACK)
-    run.report.outcome, run.report.reasons = Outcome.ROLLED_BACK, reasons
     await settle_rolled_back(run, FailedSystem(failed, target))
-    return True
+    return Result(Outcome.ROLLED_BACK, reasons)
 
 
 async def _bring_back(run: Run, back: _Back) -> bool:
@@ -201,10 +201,16 @@ async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
         return False
     await ports.systemd.disarm()
     ports.sink.emit(events.ROLL_BACK_REBOOTS, toplevel=failed, target=target)
-    run.report.outcome, run.report.reasons = Outcome.REBOOTING, back.reasons
+    return await _ask_for_reboot(ports)
+
+
+async def _ask_for_reboot(ports: HostPorts) -> bool:
+    """Ask for a reboot; False if that is refused."""
     try:
         # Past logind: it may not have come up, and a broken host waits for nobody.
         await ports.host.reboot(forced=True)
+    except asyncio.CancelledError:
+        return True  # the end of this process comes with the reboot
     except HostError as error:
         ports.sink.emit(events.RUN_FAILED, **error_fields(error))
         return False

@@ -8,6 +8,7 @@ from agent.application import events
 from agent.application.act.reboot import Waiting, cancel_announced, reboot
 from agent.application.act.recover import recover_all, require_readable
 from agent.application.facts.inhibitors import find_inhibitors
+from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.application.watch.world import WorldBeforeReboot
 from agent.domain.errors import HostError, Kind
@@ -66,39 +67,35 @@ async def resume(ports: Ports, settings: RunSettings) -> None:
 async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
     """Do the reboot that waits, if it is allowed now; the report says what is in its way."""
 
-    async def body(run: Run[Ports]) -> None:
+    async def body(run: Run[Ports]) -> Result:
         with ports.lock.hold():
             step = await recover_all(run)
             if step is not Step.NOTHING:
-                run.report.outcome = Outcome.HELD
-                run.report.reasons = (("recovery", f"first the upgrade under way: {step}"),)
-                return
+                reason = f"first the upgrade under way: {step}"
+                return Result(Outcome.HELD, (("recovery", reason),))
             require_readable(ports.marks.read())
-            await _reboot(run)
+            return await _reboot(run)
 
     return await carry_out(begin(ports, policy, settings), body)
 
 
-async def _reboot(run: Run[Ports]) -> None:
+async def _reboot(run: Run[Ports]) -> Result:
     ports = run.ports
     systems = ports.host.systems()
     run.report.systems = systems
     profile = systems.profile
     reason = "" if profile is None else _reason(ports)
     if profile is None or not reason or systems.is_container:
-        run.report.outcome = Outcome.NOTHING_TO_DO
-        return
+        return Result(Outcome.NOTHING_TO_DO)
     denial = ports.journal.standing_of(profile, ports.clock.now()).denial
     if denial is not None:
-        run.report.outcome = Outcome.HELD
-        run.report.reasons = (("reboot", reason), (denied.GATE.name, denied.why_denied(denial)))
-        return
+        held = (denied.GATE.name, denied.why_denied(denial))
+        return Result(Outcome.HELD, (("reboot", reason), held))
     run.report.reasons = (("reboot", reason),)
     world = WorldBeforeReboot(run, profile, None)
     answer = await reboot(run, profile, reason, None, systems, world=world)
-    run.report.reasons = answer.reasons
     is_held = isinstance(answer, Waiting)
-    run.report.outcome = Outcome.HELD if is_held else Outcome.REBOOTING
+    return Result(Outcome.HELD if is_held else Outcome.REBOOTING, answer.reasons)
 
 
 def _reason(ports: Ports) -> str:

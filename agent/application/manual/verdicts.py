@@ -11,7 +11,7 @@ from agent.application.confirm.await_turn import again_and_again, lock_in_turn
 from agent.application.confirm.confirm import confirm_pending, take_as_confirmed
 from agent.application.confirm.denial import BY_HAND
 from agent.application.confirm.roll_back import roll_back
-from agent.application.report import error_fields
+from agent.application.report import Result, error_fields
 from agent.application.run import begin, carry_out
 from agent.domain.build import toplevel_of
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
@@ -43,9 +43,9 @@ async def confirm(
 ) -> Report:
     """Recover what was cut short, then judge the pending system; with `force` take it as it is."""
 
-    async def body(run: Run[Ports]) -> None:
+    async def body(run: Run[Ports]) -> Result:
         async with lock_in_turn(run) as step:
-            await _confirm(run, step, force=force)
+            return await _confirm(run, step, force=force)
 
     async def look() -> Report:
         return await carry_out(begin(ports, policy, settings), body)
@@ -53,19 +53,18 @@ async def confirm(
     return await again_and_again(ports, policy, look) if settings.is_patient else await look()
 
 
-async def _confirm(run: Run[Ports], step: Step, *, force: bool) -> None:
+async def _confirm(run: Run[Ports], step: Step, *, force: bool) -> Result:
     _refuse_to_wait(step)
     pending = run.ports.marks.read().pending
     if step is not Step.CONFIRM or pending is None:
-        run.report.outcome = Outcome.NOTHING_TO_DO
-        return
+        return Result(Outcome.NOTHING_TO_DO)
     run.record = record_of(run, pending)
-    if force:
-        await take_as_confirmed(run, pending)
-        if run.report.outcome is Outcome.CONFIRMED:
-            _forgive(run, pending)
-    else:
-        await confirm_pending(run, pending)
+    if not force:
+        return await confirm_pending(run, pending)
+    result = await take_as_confirmed(run, pending)
+    if result.outcome is Outcome.CONFIRMED:
+        _forgive(run, pending)
+    return result
 
 
 def _forgive(run: Run[Ports], toplevel: StorePath) -> None:
@@ -84,18 +83,20 @@ async def roll_back_by_hand(
     From a confirmed system it goes back to the one that was confirmed before it.
     """
 
-    async def body(run: Run[Ports]) -> None:
+    async def body(run: Run[Ports]) -> Result:
         with lock_if_free(run, waits=True):
             if await _is_done_by_recovery(run):
-                return
+                return Result(Outcome.ROLLED_BACK, is_recorded_elsewhere=True)
             reasons = ((BY_HAND, f"{settings.by}: {reason}"),)
             failed = _to_leave(run)
-            if not await roll_back(run, failed, Action.SWITCH, Fault.BROKEN, reasons):
+            result = await roll_back(run, failed, Action.SWITCH, Fault.BROKEN, reasons)
+            if result is None:
                 raise ActivationError(
                     Kind.ACTIVATION_BUSY,
                     f"somebody else has decided about {failed} in this moment",
                     hint="`agent status` tells what came of it",
                 )
+            return result
 
     return await carry_out(begin(ports, policy, settings), body)
 
@@ -111,11 +112,8 @@ async def _is_done_by_recovery(run: Run[Ports]) -> bool:
         and target == systems.profile
         and systems.running in run.ports.host.equivalents(target)
     )
-    if after.pending or not (is_back and (before.pending or before.rolling_back)):
-        return False
-    run.report.is_recorded_elsewhere = True
-    run.report.outcome = Outcome.ROLLED_BACK
-    return True
+    was_under_way = before.pending is not None or before.rolling_back is not None
+    return after.pending is None and is_back and was_under_way
 
 
 def _to_leave(run: Run[Ports]) -> StorePath:

@@ -6,10 +6,11 @@ from agent.domain.build import Build
 from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build, tell_red
 
 LINK = "https://hydra.example.org/build/7"
+OUT = f"/nix/store/{'a' * 32}-nixos"
 
 
 def build(*, finished=True, status=0):
-    return Build(7, "p", "j", "web", "x86_64-linux", finished, status, {}, (1,), None)
+    return Build(7, "p", "j", "web", "x86_64-linux", finished, status, {"out": OUT}, (1,), None)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def build(*, finished=True, status=0):
     ],
 )
 def test_a_job_stands_as_its_build_does(found, state, reason):
-    assert job_of_build("web", found, LINK) == HostJob("web", state, LINK, reason)
+    assert job_of_build("web", found, LINK) == HostJob("web", state, LINK, reason, OUT)
 
 
 def test_red_jobs_are_told_with_their_links():

@@ -248,7 +248,11 @@ def test_what_a_person_has_switched_to_meanwhile_stays(world, is_booted):
     assert go_back(world).outcome is Outcome.ROLLED_BACK
     assert (world.host.running, world.host.profile) == (STRANGE, STRANGE)
     assert (world.systemd.activated, world.host.reboots) == ([], 0)
-    assert world.told.fields_of(events.ROLL_BACK_LEFT)["running"] == STRANGE
+    assert world.told.fields_of(events.ROLL_BACK_LEFT) == {
+        "toplevel": NEW,
+        "running": STRANGE,
+        "profile": STRANGE,
+    }
     assert world.marks.read() == Marks(confirmed=OLD)
     assert [denial.toplevel for denial in world.journal.denied] == [NEW]
 

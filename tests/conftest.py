@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import shutil
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 # A busy machine is no fault of what is tested.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+def pytest_collection():
+    """Nothing is thrown away while tests are collected."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """What was loaded and collected stays to the end: to look through it each time takes a fifth."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

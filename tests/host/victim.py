@@ -122,17 +122,26 @@ class Victim:
         self.host = RealHost(site.rack, site.workshop, site.agent, first, **options)
         opened.callback(self.host.close)
         opened.callback(self._cool_down)
-        self.host.write(_KILLER, Path(killer.__file__).read_text())
-        self.host.write(_WARM, Path(warm.__file__).read_text())
+        self.install()
         self.host.power_on()
         self.rounds = 0
         # Its first run takes the running system as confirmed.
         self.outside.offer(self.good[0])
         self.next_run()
 
+    def install(self) -> None:
+        """Write onto the disk what runs the agent there."""
+        self.host.write(_KILLER, Path(killer.__file__).read_text())
+        self.host.write(_WARM, Path(warm.__file__).read_text())
+
     def release(self, site, version: str, **parameters) -> System:
         """Build one of the systems."""
         return site.build(system(version, settings=SETTINGS, agent_units=UNITS, **parameters))
+
+    @property
+    def offered(self) -> list[System]:
+        """All systems that Hydra may offer."""
+        return [*self.good, self.broken]
 
     def close(self) -> None:
         """End the host, and the world around it."""
@@ -238,7 +247,7 @@ class Victim:
         """Assert that the host is wholly on an allowed system, and its history has `runs` runs."""
         seen = self.look()
         marks = {name: path for name, path in seen.marks.items() if name != "candidate"}
-        chosen = {system.toplevel for system in (*self.good, self.broken)}
+        chosen = {system.toplevel for system in self.offered}
         demands = {
             "the running system is confirmed": marks == {"confirmed": seen.running},
             "it is an allowed one": seen.running in [system.toplevel for system in allowed],

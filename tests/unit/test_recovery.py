@@ -170,3 +170,17 @@ def steps_taken(world):
     ]
     (last,) = left
     return tuple(taken) if taken and last is Step.NOTHING else (*taken, last)
+
+
+@pytest.mark.parametrize(
+    ("phase", "step"),
+    [
+        (Outcome.ACTIVATING, Step.CLOSE_FAILED),
+        (Outcome.ROLLING_BACK, Step.CLOSE_FAILED),
+        (Outcome.PENDING, Step.CLOSE_CONFIRMED),
+    ],
+)
+def test_a_confirmed_system_that_does_not_run_was_activated_if_its_row_says_so(phase, step):
+    row = an_arrival(99, NEW, phase, finished_at=None)
+    memory = RecoveryState(Marks(confirmed=NEW), Systems(OLD, OLD, NEW), row)
+    assert recover(memory).name is step

@@ -78,6 +78,13 @@ def test_an_agent_that_was_not_started_for_want_of_an_answer_has_not_failed(worl
     assert is_left_alone(world)
 
 
+def test_an_agent_that_nobody_could_start_is_not_waited_for(world):
+    world.systemd.is_silent = True
+    fire(world)
+    asked, looked = timedelta(seconds=5), timedelta(minutes=10, seconds=30)
+    assert world.clock.seconds == (asked + looked).total_seconds()
+
+
 def test_that_it_hangs_is_not_proven_by_a_watch_with_gaps(world):
     """The input that was found: one answer that gets lost while the agent is at work."""
     judges_for_ever(world)

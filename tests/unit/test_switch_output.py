@@ -151,6 +151,11 @@ def test_that_it_has_begun_or_broken_off_is_read_from_lines_of_their_own():
         (f"Error: alone\n{UNITS}", f"Error: alone; {UNITS}"),
         (f"Error: one\nCaused by:\nno\n{UNITS}", f"Error: one: no; {UNITS}"),
         (f"Failed to start a.service\n{UNITS}", f"Failed to start a.service; {UNITS}"),
+        ("Error: alone\nsomething else\nof a unit", "Error: alone"),
+        (
+            f"Failed to start a.service\nCaused by:\nno\n{UNITS}",
+            f"Failed to start a.service; {UNITS}",
+        ),
     ],
 )
 def test_its_last_words_are_its_own_and_not_those_around_it(tail, words):

@@ -115,10 +115,6 @@ class Fields:
         value = self._take(name, int)
         return None if value is None else _natural(name, value)
 
-    def truth(self, name: str) -> bool:
-        """Return true or false."""
-        return self._required(name, bool)
-
     def instant(self, name: str) -> datetime:
         """Return an instant with its offset from UTC."""
         return _instant(name, self.text(name))
@@ -140,11 +136,6 @@ class Fields:
     def object(self, name: str) -> Fields:
         """Return the fields of an object."""
         return Fields(self._required(name, dict))
-
-    def object_or_none(self, name: str) -> Fields | None:
-        """Return the fields of an object, or None for null."""
-        value = self._take(name, dict)
-        return None if value is None else Fields(value)
 
 
 def _text_in(name: str, value: object) -> str:

@@ -340,6 +340,12 @@ def test_a_refusal_that_was_not_foreseen_is_gone_back_from_by_a_reboot_too(broke
     assert broken.host.reboots == 1
 
 
+def test_a_way_back_that_ends_this_very_process_is_no_failure(broken):
+    broken.steps.at("reboot", lambda: asyncio.current_task().cancel())
+    report = go_back(broken, NEVER)
+    assert (report.outcome, report.error) == (Outcome.REBOOTING, None)
+
+
 def test_what_is_only_staged_is_taken_back_without_a_reboot():
     broken = pending_world(Action.BOOT)
     broken.host.contents[OLD].inhibitors = BROKER

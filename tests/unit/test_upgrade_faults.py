@@ -225,6 +225,16 @@ def test_a_bug_while_an_interrupted_host_is_looked_at_still_ends_in_a_summary(wo
     assert world.last_row().previous == OLD
 
 
+def test_a_history_that_cannot_be_read_after_an_activation_does_not_undo_it(world):
+    def is_lost():
+        world.journal.read_fault = JournalError(Kind.STATE_IO_ERROR, "gone")
+
+    world.steps.at("switch", is_lost)
+    world.run()
+    assert world.host.running == NEW
+    assert world.marks.read().confirmed == NEW
+
+
 # Cancellation
 
 

@@ -1,4 +1,4 @@
-"""One run: recover, observe, decide, ask the gates, perform, see it confirmed."""
+"""One run: recover, observe, choose, bring the candidate here, see it confirmed."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 VALID_FOR: Final = timedelta(minutes=5)
 """How long a request is valid: what was asked before it is as old at most when it is acted on."""
-LARGEST: Final = 256 * 1024
-"""Bytes of a request."""
+LARGEST: Final = 16 * 1024 * 1024
+"""Characters of a request. A host may have thousands of failed units, and each is named in one."""
 _AHEAD: Final = timedelta(seconds=30)
 """How far a clock may be set back after a request was made."""
 _T = TypeVar("_T")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LARGEST_NUMBER = 2**63 - 1
-_LONGEST_TEXT = 100_000
 
 
 class MalformedError(ValueError):
@@ -21,8 +20,20 @@ class MalformedError(ValueError):
 
 
 def write_object(fields: Mapping[str, object]) -> str:
-    """Return an object as one line of JSON."""
-    return json.dumps(fields, allow_nan=False)
+    """Return an object as one line of JSON; what no text may have is written out."""
+    return json.dumps(_legible(fields), allow_nan=False)
+
+
+def _legible(value: object) -> object:
+    match value:
+        case str():
+            return value.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+        case dict():
+            return {name: _legible(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_legible(item) for item in value]
+        case _:
+            return value
 
 
 def read_object(text: str) -> Fields:
@@ -145,8 +156,8 @@ def _text_in(name: str, value: object) -> str:
 
 
 def _clean(name: str, value: str) -> str:
-    if "\0" in value or len(value) > _LONGEST_TEXT:
-        raise MalformedError(f"{name} has a NUL in it, or is too long")
+    if "\0" in value:
+        raise MalformedError(f"{name} has a NUL in it")
     try:
         value.encode()
     except UnicodeEncodeError as error:

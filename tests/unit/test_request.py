@@ -150,7 +150,7 @@ MALFORMED = [
     changed(ACTIVATE, running="/etc"),
     changed(ACTIVATE, profile=["/nix/store"]),
     changed(ACTIVATE, baseline=None),
-    changed(ACTIVATE, baseline="x" * 100_001),
+    changed(ACTIVATE, baseline="a\0b"),
 ]
 
 

@@ -12,9 +12,11 @@ from agent.application.act.activate import activate
 from agent.application.act.answers import Activated, Failed, Ready
 from agent.application.act.fetch import fetch
 from agent.application.run import RunSettings, begin
+from agent.application.upgrade import upgrade
 from agent.application.watch.requests import activate_request, fetch_request
 from agent.domain.errors import ExitCode, JournalError, Kind
 from agent.domain.outcome import Outcome
+from agent.domain.pause import Pause
 from agent.domain.policy import Strategy
 from agent.domain.request import LARGEST, VALID_FOR
 from fakes.samples import OTHER
@@ -175,3 +177,18 @@ def test_another_path_than_hydras_is_activated_where_it_need_not_be_proven(world
     text = replace(an_activation(world), toplevel=OTHER).serialise()
     assert isinstance(do_activate(world, text, lenient), Activated)
     assert world.host.running == OTHER
+
+
+def test_a_host_with_thousands_of_failed_units_is_upgraded_all_the_same(world):
+    peers = (f"sshd@{n}-192.0.2.1:22-198.51.100.7:{n}.service" for n in range(20_000))
+    world.systemd.failed = frozenset(peers)
+    report = world.run()
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
+
+
+def test_what_no_text_may_have_is_written_out_and_holds_no_upgrade(world):
+    world.agenda.set_pause(Pause("a\0b\udc80", "eve", world.clock.now()))
+    asked = {"ignored_gates": frozenset({"paused"}), "ignored_because": "c\udc80", "by": "eve"}
+    report = world.carry_out(upgrade, **asked)
+    assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)
+    assert [passed.gate for passed in world.last_row().ignored_gates] == ["paused"]

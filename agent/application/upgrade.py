@@ -198,8 +198,8 @@ async def _take_turn(run: Run[Ports]) -> tuple[StorePath | None, StorePath | Non
         if step is Step.WAIT:
             raise ActivationError(
                 Kind.ACTIVATION_BUSY,
-                "an earlier upgrade is still to be decided on, and an activation is at work, or"
-                " systemd does not say whether one is",
+                "an earlier upgrade is still to be decided on, and an activation is running, or"
+                " may be, or it is unknown which system runs",
                 hint="the dead-man's timer ends it if it is the agent's own",
             )
         if step is Step.CONFIRM:

@@ -58,7 +58,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Leave it to the activation that still runs, or may run, and hold."""
+    """An activation runs, or may run, or nobody knows which system does: hold."""
 
     name: ClassVar = Step.WAIT
 
@@ -271,6 +271,8 @@ def _pending(pending: StorePath, memory: RecoveryState) -> Left | Taken:
     if marks.confirmed == pending:
         # There is nothing else to go back to, and it is a good profile.
         return Forget(pending, row)
+    if memory.systems.running is None:
+        return Wait()  # it may be the pending one
     if marks.confirmed is None or not memory.is_running_known:
         return Repair(pending, row) if is_in_profile else Forget(pending, row)
     return Restore(pending) if is_in_profile or row is not None else Forget(pending, row)

@@ -21,7 +21,7 @@ from fakes.stepwise import system_with
 from fakes.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "design" / "recovery.md"
-NAMED = {"old": OLD, "new": NEW, "other": OTHER}
+NAMED = {"old": OLD, "new": NEW, "other": OTHER, "unknown": None}
 ENDS = (Step.NOTHING, Step.WAIT, Step.CONFIRM)
 LASTING = {Outcome.STAGED, Outcome.REBOOTING, Outcome.CONFIRMED, Outcome.ROLLED_BACK}
 
@@ -87,7 +87,8 @@ def test_recovery_begins_with_the_table_s_first_step(row):
         systems=systems,
         row=row_in_history(row) if is_under_way else None,
         is_pending_running=systems.running == marks.pending,
-        is_running_known=systems.running in marks.known
+        is_running_known=systems.running is None
+        or systems.running in marks.known
         or (is_under_way and systems.running == row.previous),
         is_staged_booted=systems.running == systems.booted == marks.staged,
         is_activating=row.is_at_work,

@@ -77,5 +77,8 @@ async def _take_turn(run: Run[ConfirmPorts], held: ExitStack) -> Step | AgentErr
         return error
     step = await recover_all(run)
     if step is Step.WAIT and is_patient:
-        return ActivationError(Kind.ACTIVATION_BUSY, "an activation is, or may be, at work")
+        return ActivationError(
+            Kind.ACTIVATION_BUSY,
+            "an activation is running, or may be, or it is unknown which system runs",
+        )
     return step

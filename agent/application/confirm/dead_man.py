@@ -95,8 +95,8 @@ async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     if step is Step.WAIT:
         raise ActivationError(
             Kind.ACTIVATION_BUSY,
-            "switch-to-configuration is, or may be, at work; it could not be stopped, or is not"
-            " proven to be of this upgrade",
+            "switch-to-configuration is running, or may be, and could not be stopped or is not"
+            " proven to belong to this upgrade; or it is unknown which system runs",
         )
     if step is Step.CONFIRM:
         return await await_decision(run, toplevel, starts=1, waits=False)

@@ -162,7 +162,7 @@ def _refuse_to_wait(step: Step) -> None:
     if step is Step.WAIT:
         raise ActivationError(
             Kind.ACTIVATION_BUSY,
-            "an activation is at work, or systemd does not say whether one is",
+            "an activation is running, or may be, or it is unknown which system runs",
             hint="try again once it has ended",
         )
 

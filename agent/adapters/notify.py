@@ -74,7 +74,7 @@ class AppriseNotifier(Notifier):
     @override
     async def notify(self, message: Message) -> None:
         numbered = enumerate(self._urls(message), start=1)
-        await asyncio.gather(*(self._tell(message, number, url) for number, url in numbered))
+        await asyncio.gather(*(self._notify_one(message, number, url) for number, url in numbered))
 
     def _urls(self, message: Message) -> list[str]:
         """Return the URLs of all services; those that cannot be had have a line in the log."""
@@ -91,7 +91,7 @@ class AppriseNotifier(Notifier):
             self._log_fault(message, "apprise", error)
         return urls
 
-    async def _tell(self, message: Message, number: int, url: str) -> None:
+    async def _notify_one(self, message: Message, number: int, url: str) -> None:
         # The scheme is all of a URL that is no secret.
         service = f"{url.partition(':')[0][:20]} #{number}"
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ class AppriseNotifier(Notifier):
         )
 
 
-class _Heard(logging.Handler):
+class _LogCollector(logging.Handler):
     """What apprise says in this thread: its answer is only whether it went well."""
 
     def __init__(self) -> None:
@@ -142,17 +142,17 @@ def _send(url: str, message: Message) -> None:
     """
     logger = logging.getLogger("apprise")
     logger.propagate = False
-    heard = _Heard()
-    logger.addHandler(heard)
+    collector = _LogCollector()
+    logger.addHandler(collector)
     try:
         is_sent = _hand_over(url, message)
     finally:
-        logger.removeHandler(heard)
+        logger.removeHandler(collector)
     if not is_sent:
-        said = str(hide_secrets("; ".join(heard.words)))[:_MAX_WORDS]
+        words = str(hide_secrets("; ".join(collector.words)))[:_MAX_WORDS]
         raise NotifyError(
             Kind.NOTIFY_FAILED,
-            f"the service has not taken the message: {said or 'it did not say why'}",
+            f"the service has not taken the message: {words or 'it did not say why'}",
             hint="try its URL by hand: apprise -b test URL",
         )
 
@@ -194,8 +194,8 @@ def _with_message(url: str, message: Message) -> str:
     if url.startswith(("ntfy:", "ntfys:")):
         wanted |= {"priority": message.priority, "xtags": ",".join(message.tags), "image": "no"}
         wanted |= {} if message.link is None else {"click": message.link}
-    said = parse_qs(url.partition("?")[2], keep_blank_values=True)
-    more = urlencode({name: value for name, value in wanted.items() if name not in said})
+    given = parse_qs(url.partition("?")[2], keep_blank_values=True)
+    more = urlencode({name: value for name, value in wanted.items() if name not in given})
     return f"{url}{'&' if '?' in url else '?'}{more}"
 
 

@@ -71,7 +71,7 @@ class Report:
 
     def fields(self) -> dict[str, object]:
         """Return the fields of the `run.finished` event."""
-        said: dict[str, object] = {
+        fields: dict[str, object] = {
             "decision": self.decision,
             "outcome": self.outcome,
             "reasons": [{"name": name, "reason": reason} for name, reason in self.reasons],
@@ -82,21 +82,21 @@ class Report:
             "action": self.action,
         }
         if self.systems is not None:
-            said |= {
+            fields |= {
                 "running": self.systems.running,
                 "booted": self.systems.booted,
                 "profile": self.systems.profile,
             }
         if self.candidate is not None:
-            said |= candidate_fields(self.candidate)
+            fields |= candidate_fields(self.candidate)
         if self.gates:
-            said["gates"] = [
-                {"gate": told.gate, "open": told.is_open, "reason": told.reason}
-                for told in self.gates
+            fields["gates"] = [
+                {"gate": judgement.gate, "open": judgement.is_open, "reason": judgement.reason}
+                for judgement in self.gates
             ]
         if self.error is not None:
-            said |= error_fields(self.error)
-        return said
+            fields |= error_fields(self.error)
+        return fields
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:
@@ -124,7 +124,7 @@ def held_fields(held: Iterable[HeldCandidate]) -> list[dict[str, object]]:
 
 def error_fields(error: AgentError) -> dict[str, object]:
     """Return the fields that describe a fault in events."""
-    said: dict[str, object] = {"error_kind": error.kind, "error_message": error.message}
+    fields: dict[str, object] = {"error_kind": error.kind, "error_message": error.message}
     if error.hint:
-        said["error_hint"] = error.hint
-    return said
+        fields["error_hint"] = error.hint
+    return fields

@@ -170,15 +170,15 @@ def fail(run: Run, error: AgentError) -> None:
 
 def _interruption(run: Run, kind: Kind) -> AgentError:
     """Return the fault of a run that was asked to end, and where it left a host it had begun on."""
-    told = "the run was asked to end"
+    message = "the run was asked to end"
     if run.record.previous is not None:
         _look_again(run)
         found = run.report.systems or Systems(None, None, None)
-        told += (
+        message += (
             f" when it had begun to change the host; the running system is"
             f" {found.running or 'unknown'}, the profile is {found.profile or 'unknown'}"
         )
-    return AgentError(kind, told)
+    return AgentError(kind, message)
 
 
 def _crash(run: Run, error: Exception) -> None:

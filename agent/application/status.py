@@ -83,8 +83,8 @@ class Status:
             "decision": self.verdict,
             "reason": getattr(self.decision, "reason", None),
             "gates": [
-                {"gate": said.name, "open": said.is_open, "reason": said.reason}
-                for said in self.gates
+                {"gate": judgement.name, "open": judgement.is_open, "reason": judgement.reason}
+                for judgement in self.gates
             ],
             "held": held_fields(self.held),
             "loader_fallback": self.loader_fallback,

@@ -12,9 +12,9 @@ from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.reboot import (
     Waiting,
     cancel_announced,
-    come_again,
     reboot,
     refuse_to_wait,
+    schedule_retry,
     wake,
 )
 from agent.application.act.recover import recover_all, require_readable
@@ -98,10 +98,10 @@ async def upgrade(ports: Ports, policy: Policy, settings: RunSettings) -> Report
 
     A cancellation is recorded as far as it got, and passed on.
     """
-    return await carry_out(begin(ports, policy, settings), _patiently)
+    return await carry_out(begin(ports, policy, settings), _run_with_patience)
 
 
-async def _patiently(run: Run[Ports]) -> None:
+async def _run_with_patience(run: Run[Ports]) -> None:
     """Do a run; what is out of reach is a failure only after a while."""
     try:
         await _run(run)
@@ -229,7 +229,7 @@ async def _act(run: Run[Ports]) -> StorePath | None:
     """Bring the candidate here if that is to be done; return the system that is pending then."""
     ports, report = run.ports, run.report
     if run.settings.hydra_wait is not None or _was_hydra_busy(run):
-        ports.hydra.spare(run.settings.hydra_wait)
+        ports.hydra.back_off(run.settings.hydra_wait)
     found, choice = await _observe_and_choose(run)
     await forget_what_is_gone(ports)
     match choice.decision:
@@ -243,7 +243,7 @@ async def _act(run: Run[Ports]) -> StorePath | None:
             _leave_idle_note(run, found)
         case Hold() as hold:
             report.outcome, report.reasons = Outcome.HELD, hold.reasons
-            await come_again(run, _soonest(hold))
+            await schedule_retry(run, _soonest(hold))
         case AwaitReboot(reason):
             ports.sink.emit(events.REBOOT_NEEDED, reason=reason)
             report.outcome, report.reasons = Outcome.AWAITS_REBOOT, (("reboot", reason),)
@@ -354,7 +354,7 @@ async def _go_on(
     match answer:
         case NotBegun():
             report.decision, report.outcome = Hold.name, Outcome.HELD
-            await come_again(run, answer.held)
+            await schedule_retry(run, answer.held)
         case Failed():
             report.outcome = answer.outcome
             report.is_recorded_elsewhere = answer.is_recorded_elsewhere

@@ -43,7 +43,7 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
             reason=why_unresolved(error),
             is_conclusive=is_about_target(error),
         )
-    said: dict[str, CheckResult] = {}
+    results: dict[str, CheckResult] = {}
     for turn, address in enumerate(addresses):
         share = left / (len(addresses) - turn)
         began = loop.time()
@@ -51,16 +51,16 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
         left -= min(loop.time() - began, share)
         if is_answer:
             return result
-        said[address.text] = result
+        results[address.text] = result
     return CheckResult(
         check,
         is_well=False,
-        reason=_told({address: result.reason for address, result in said.items()}),
-        is_conclusive=not said or any(result.is_conclusive for result in said.values()),
+        reason=_joined({address: result.reason for address, result in results.items()}),
+        is_conclusive=not results or any(result.is_conclusive for result in results.values()),
     )
 
 
-def _told(reasons: dict[str, str]) -> str:
+def _joined(reasons: dict[str, str]) -> str:
     """Return the reason for a person; what all addresses have in common is told once."""
     if len(set(reasons.values())) > 1:
         return "; ".join(f"{address}: {reason}" for address, reason in reasons.items())

@@ -14,7 +14,7 @@ from agent.cli.options import json_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agent.demo.scenes import Played, Scene
+    from agent.demo.scenes import Scene, SceneResult
 
 
 @click.command("demo")
@@ -56,7 +56,7 @@ def _handle_signals() -> None:
 
     def end(number: int, _frame: object) -> NoReturn:
         for handled in ENDING_SIGNALS:
-            signal.signal(handled, _stay)
+            signal.signal(handled, _ignore_signal)
         sys.exit(128 + number)
 
     for number in ENDING_SIGNALS:
@@ -64,11 +64,11 @@ def _handle_signals() -> None:
             signal.signal(number, end)
 
 
-def _stay(_number: int, _frame: object) -> None:
+def _ignore_signal(_number: int, _frame: object) -> None:
     """Do nothing: a second signal would cut the end short, and leave things behind."""
 
 
-def _play_all(console: Console) -> list[Played]:
+def _play_all(console: Console) -> list[SceneResult]:
     from agent.demo.scenes import SCENES, play
     from agent.demo.stage import open_stage
 
@@ -77,7 +77,7 @@ def _play_all(console: Console) -> list[Played]:
     with open_stage() as stage:
         console.print(f"The host runs {stage.running()}; everything is below {stage.layout.root}.")
         for number, scene in enumerate(SCENES, start=1):
-            _announce(console, number, scene)
+            _print_heading(console, number, scene)
             result = play(stage, scene)
             for line in result.details:
                 console.print(f"   {line}", style="dim", markup=False, soft_wrap=True)
@@ -89,7 +89,7 @@ def _play_all(console: Console) -> list[Played]:
     return played
 
 
-def _announce(console: Console, number: int, scene: Scene) -> None:
+def _print_heading(console: Console, number: int, scene: Scene) -> None:
     from rich.padding import Padding
 
     console.print()
@@ -97,19 +97,19 @@ def _announce(console: Console, number: int, scene: Scene) -> None:
     console.print(Padding(scene.story, (0, 0, 0, 3), expand=False))
 
 
-def _print_table(console: Console, played: list[Played]) -> None:
+def _print_table(console: Console, played: list[SceneResult]) -> None:
     from rich.table import Table
 
     table = Table("", "scene", "outcome")
     for result in played:
         mark = "[green]✓[/]" if result.is_ok else "[red]✗[/]"
-        told = "" if result.is_ok else f"\n[red]expected: {result.scene.expected}[/]"
-        table.add_row(mark, result.scene.name, f"{result.outcome}{told}")
+        expected = "" if result.is_ok else f"\n[red]expected: {result.scene.expected}[/]"
+        table.add_row(mark, result.scene.name, f"{result.outcome}{expected}")
     console.print()
     console.print(table)
 
 
-def _object(played: Played) -> dict[str, object]:
+def _object(played: SceneResult) -> dict[str, object]:
     return {
         "name": played.scene.name,
         "expected": played.scene.expected,

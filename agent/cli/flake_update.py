@@ -49,13 +49,13 @@ class _Diff(click.Command):
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        from agent.cli.main import tell_usage
+        from agent.cli.main import print_usage_error
         from agent.domain.flake_update.comparison import DiffExit
 
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            tell_usage(error)
+            print_usage_error(error)
             ctx.exit(DiffExit.FAILED)
 
 
@@ -76,7 +76,7 @@ def diff(
     but no host does.
     """
     from agent.cli.event_loop import run_async
-    from agent.cli.main import tell
+    from agent.cli.main import print_error
     from agent.domain.errors import AgentError, Kind
     from agent.domain.flake_update.comparison import DiffExit
 
@@ -88,7 +88,7 @@ def diff(
             raise
         if as_json:
             _print_fault(error)
-        tell(error)
+        print_error(error)
         return DiffExit.FAILED
     _print_report(comparison, as_json=as_json)
     return DiffExit.LOCK_UNCHANGED if comparison is None else comparison.exit_code
@@ -107,7 +107,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
     from agent.application.events import by_logged_name
     from agent.application.flake_update.result import headline
     from agent.cli.event_loop import run_async
-    from agent.cli.main import tell
+    from agent.cli.main import print_error
     from agent.domain.flake_update.report import fields_of
     from agent.domain.secrets import hide_secrets
 
@@ -120,7 +120,7 @@ def run(config_file: Path | None, inputs: tuple[str, ...], *, dry_run: bool, as_
         click.echo(hide_secrets(headline(result)))
         _print_report(result.comparison, as_json=False)
     if result.error is not None:
-        tell(result.error)
+        print_error(result.error)
     return result.exit_code
 
 
@@ -165,7 +165,7 @@ async def _compared(
 
 
 async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: bool) -> RunResult:
-    from agent.application.flake_update.run import Audience
+    from agent.application.flake_update.run import Recipients
     from agent.application.flake_update.run import run as propose
     from agent.config.flake_update import update_policy_of
     from agent.wiring.updater import open_notifier, open_update_ports
@@ -174,8 +174,8 @@ async def _proposed(settings: Settings, inputs: tuple[str, ...], *, dry_run: boo
     notifier = open_notifier(settings, sink)
     policy = update_policy_of(settings.flake_update, inputs, settings.trust.allow_insecure)
     opening = open_update_ports(settings, sink, notifier=notifier, proposes=True)
-    audience = Audience(sink, notifier, _where_to_look())
-    return await propose(opening, policy, audience, dry_run=dry_run)
+    recipients = Recipients(sink, notifier, _where_to_look())
+    return await propose(opening, policy, recipients, dry_run=dry_run)
 
 
 def _print_report(comparison: Comparison | None, *, as_json: bool) -> None:

@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(name for name, told in _COMMANDS.items() if told)
+        return sorted(name for name, help_text in _COMMANDS.items() if help_text)
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -68,7 +68,9 @@ class LazyGroup(click.Group):
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, told) for name, told in sorted(_COMMANDS.items()) if told])
+            formatter.write_dl(
+                [(name, help_text) for name, help_text in sorted(_COMMANDS.items()) if help_text]
+            )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,13 +121,13 @@ def _end_with(error: BaseException) -> int:
     code: int
     match error:
         case click.UsageError():
-            tell_usage(error)
+            print_usage_error(error)
             code = ExitCode.USAGE
         case click.ClickException():
             error.show()
             code = ExitCode.FAILED
         case AgentError():
-            tell(error)
+            print_error(error)
             code = error.exit_code
         case BrokenPipeError():
             # The reader has gone; nothing more can be told, not even at the interpreter's end.
@@ -144,7 +146,7 @@ def _end_with(error: BaseException) -> int:
     return code
 
 
-def tell_usage(error: click.UsageError) -> None:
+def print_usage_error(error: click.UsageError) -> None:
     """Print what is wrong with the command line in one line, or the help that was asked for."""
     if "\n" in error.format_message() or error.ctx is None:
         error.show()
@@ -153,7 +155,7 @@ def tell_usage(error: click.UsageError) -> None:
     click.echo(f"Error: {error.format_message()} Try '{command} --help'.", err=True)
 
 
-def tell(error: AgentError) -> None:
+def print_error(error: AgentError) -> None:
     """Print a fault for a person, to standard error."""
     if isinstance(error, ConfigError) and error.problems and error.kind is Kind.CONFIG_INVALID:
         click.echo(f"agent: the settings from {error.source} cannot be used:", err=True)

@@ -23,12 +23,12 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-def length_option(told: str) -> Callable[[FC], FC]:
+def length_option(help_text: str) -> Callable[[FC], FC]:
     """Return the option that says how long something lasts."""
-    return click.option("--for", "length", callback=_duration, metavar="DURATION", help=told)
+    return click.option("--for", "length", callback=_duration, metavar="DURATION", help=help_text)
 
 
-def _told_why(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _reason(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.strip():
         raise click.BadParameter("say why, for those who read the history", ctx, param)
     return value
@@ -52,7 +52,7 @@ canary_option: Callable[[FC], FC] = click.option(
 reason_option: Callable[[FC], FC] = click.option(
     "--reason",
     required=True,
-    callback=_told_why,
+    callback=_reason,
     metavar="TEXT",
     help="The reason, which is recorded.",
 )

@@ -65,7 +65,7 @@ def carry_out(asked: CommandOptions, use_case: UseCase) -> int:
     if log_format != "json":
         fingerprint = None  # the idle path knows no other format
     code = _run(asked, use_case, settings, sink, fingerprint)
-    return code or _told_whole(sink)
+    return code or _checked_output(sink)
 
 
 def _fingerprint(asked: CommandOptions) -> str | None:
@@ -107,7 +107,7 @@ def _settings(asked: CommandOptions, early: StructlogSink) -> Settings | int:
     return settings
 
 
-def _told_whole(sink: StructlogSink) -> int:
+def _checked_output(sink: StructlogSink) -> int:
     """Return 0; a run that went well and could not be told to its end is a failed command."""
     from agent.domain.errors import AgentError, Kind
 

@@ -39,8 +39,8 @@ def command(
     status = run_async(lambda stopped: _taken(settings, stopped))
     target = TARGETS[settings.target]
     if as_json:
-        said = status.fields(is_booted=target.may_reboot)
-        fields = {"target": settings.target, target.noun: settings.host, **said}
+        status_fields = status.fields(is_booted=target.may_reboot)
+        fields = {"target": settings.target, target.noun: settings.host, **status_fields}
         click.echo(json.dumps(hide_secrets(fields)))
     else:
         from agent.cli.render.status import for_person

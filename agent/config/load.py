@@ -102,22 +102,22 @@ def _validated(*sources: Mapping[str, Any]) -> Settings:
     Raises:
         ValidationError: with all that is wrong in them.
     """
-    told: Mapping[str, Any] = {}
+    values: Mapping[str, Any] = {}
     for source in sources:
-        told = _laid_over(InitSettingsSource(Settings, dict(source))(), told)
+        values = _merged(InitSettingsSource(Settings, dict(source))(), values)
     settings = Settings.__new__(Settings)
     # Not that of BaseSettings, which adds sources and takes some keys for its own.
-    BaseModel.__init__(settings, **told)
+    BaseModel.__init__(settings, **values)
     return settings
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay tables over tables; what is no table is replaced."""
     laid = dict(below)
     for key, value in above.items():
         known = laid.get(key)
         if isinstance(known, dict) and isinstance(value, dict):
-            laid[key] = _laid_over(known, value)
+            laid[key] = _merged(known, value)
         else:
             laid[key] = value
     return laid
@@ -144,10 +144,10 @@ def _merge(
     if settings is None or problems:
         where = file or (DEFAULT_FILE if content else f"{DEFAULT_FILE} (which does not exist)")
         sources = [*([] if is_all_of_variables else [str(where)]), *dict.fromkeys(variables)]
-        told = "; ".join(f"{key}: {wrong}" if key else wrong for key, wrong in problems)
+        values = "; ".join(f"{key}: {wrong}" if key else wrong for key, wrong in problems)
         raise ConfigError(
             Kind.CONFIG_INVALID,
-            f"the settings from {' and '.join(sources)} cannot be used: {told}",
+            f"the settings from {' and '.join(sources)} cannot be used: {values}",
             problems=tuple(problems),
             source=" and ".join(sources),
         )

@@ -122,8 +122,8 @@ class Farm:
 
     def _built(self, revision: str, attribute: str) -> StorePath:
         installable = f"{self.reference(revision)}#{attribute}"
-        told = json.loads(self._nix("build", "--no-link", "--json", installable))
-        path = parse_store_path(told[0]["outputs"]["out"], str(self.layout.store_dir))
+        built = json.loads(self._nix("build", "--no-link", "--json", installable))
+        path = parse_store_path(built[0]["outputs"]["out"], str(self.layout.store_dir))
         assert path is not None  # noqa: S101 - nix itself says so
         return path
 
@@ -197,7 +197,7 @@ class ThrowawayHost:
         """Make something fail from now on; see the scripts below `files` for the names."""
         (self.paths.root / "inject" / name).write_text(content)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Undo all of `inject`."""
         for file in (self.paths.root / "inject").iterdir():
             file.unlink()

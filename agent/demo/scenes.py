@@ -27,7 +27,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class SceneResult:
     """What came of a scene: `outcome` is in the words of `expected`."""
 
     scene: Scene
@@ -40,7 +40,9 @@ class Played:
         return self.outcome == self.scene.expected
 
 
-def play(stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None = None) -> Played:
+def play(
+    stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None = None
+) -> SceneResult:
     """Play one scene and look what came of it; `sabotage` disturbs it after its arrangement."""
     scene.arrange(stage)
     if sabotage is not None:
@@ -49,11 +51,11 @@ def play(stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None
     if scene.between is not None:
         scene.between(stage)
     runs += [stage.upgrade() for _ in range(scene.runs - 1)]
-    told = "; ".join(_told(run) for run in runs)
-    return Played(scene, f"{told}; running {stage.running()}", _details(runs[0]))
+    outcome = "; ".join(_outcome_of(run) for run in runs)
+    return SceneResult(scene, f"{outcome}; running {stage.running()}", _details(runs[0]))
 
 
-def _told(run: AgentRun) -> str:
+def _outcome_of(run: AgentRun) -> str:
     summary = run.summary
     if summary.get("event") == "run.idle":
         return f"exit {run.exit_code}: idle"
@@ -99,7 +101,7 @@ def _nothing_new(_stage: Stage) -> None:
     """Hydra and the host stay as they are."""
 
 
-def _ill_canary(stage: Stage) -> None:
+def _failing_canary(stage: Stage) -> None:
     stage.build(stage.releases[2])
     stage.canary.is_well = False
 
@@ -156,7 +158,7 @@ SCENES: Final = (
         "unhealthy-canary",
         "Hydra has 26.05.3, but a service that this host depends on is ill. The agent holds.",
         "exit 75: held (health); running 26.05.2",
-        _ill_canary,
+        _failing_canary,
     ),
     Scene(
         "failed-build",

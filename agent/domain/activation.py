@@ -253,14 +253,14 @@ def _reached(ended: ActivationResult) -> Outcome | None:
 
 
 def _fault(ended: ActivationResult, kind: Kind, what: str) -> ActivationError:
-    running = _told(ended.after.running, ended.before.running, ended)
-    profile = _told(ended.after.profile, ended.before.profile, ended)
+    running = _described(ended.after.running, ended.before.running, ended)
+    profile = _described(ended.after.profile, ended.before.profile, ended)
     words = last_words(ended.tail)
-    said = f" (last words: {words[:_LONGEST]})" if words else ""
+    quoted = f" (last words: {words[:_LONGEST]})" if words else ""
     return ActivationError(
         kind,
         f"{ended.action} to {ended.toplevel} ended with {ended.code}:"
-        f" {what}{said}; the running system is {running}, the profile is {profile}",
+        f" {what}{quoted}; the running system is {running}, the profile is {profile}",
         hint=_hint(kind, ended),
     )
 
@@ -273,7 +273,7 @@ def _hint(kind: Kind, ended: ActivationResult) -> str:
     return _HINTS.get(kind, "")
 
 
-def _told(now: StorePath | None, before: StorePath | None, ended: ActivationResult) -> str:
+def _described(now: StorePath | None, before: StorePath | None, ended: ActivationResult) -> str:
     if now in ended.equivalents:
         return "the candidate"
     if now is None:

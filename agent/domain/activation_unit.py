@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ActivationSeen:
     """What can be seen of a switch-to-configuration, no matter who has started it."""
 
-    is_at_work: bool | None
+    is_running: bool | None
     """In the transient unit of nixos-rebuild, or with switch-to-configuration's lock in its hands;
     None where nobody can say."""
     command: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | 
     `invocation` is the InvocationID that the agent has recorded of its own; where it could not
     record one, the command line alone decides.
     """
-    if not (seen.is_at_work and seen.invocation and names_one_of(seen.command, paths)):
+    if not (seen.is_running and seen.invocation and names_one_of(seen.command, paths)):
         return False
     return invocation in (None, "", seen.invocation)
 

@@ -40,7 +40,7 @@ class Baseline:
     failed_units: frozenset[str] | None = None
     hydra: bool | None = None
     """Whether Hydra gave any answer."""
-    control: bool | None = None
+    outside_world: bool | None = None
     """Whether the default gateway or a substituter gave any."""
     clock: bool | None = None
     """Whether the clock was synchronised."""
@@ -53,7 +53,7 @@ class Baseline:
                 "checks": self.checks,
                 "failed_units": units,
                 "hydra": self.hydra,
-                "control": self.control,
+                "control": self.outside_world,
                 "clock": self.clock,
             }
         )
@@ -65,12 +65,12 @@ class Baseline:
         It may have been written by another version of the agent.
         """
         try:
-            said = json.loads(text or "{}")
+            fields = json.loads(text or "{}")
         except (ValueError, RecursionError):
-            said = {}
-        if not isinstance(said, dict):
-            said = {}
-        checks, units = said.get("checks"), said.get("failed_units")
+            fields = {}
+        if not isinstance(fields, dict):
+            fields = {}
+        checks, units = fields.get("checks"), fields.get("failed_units")
         known = checks.items() if isinstance(checks, dict) else ()
         return cls(
             checks={name: well for name, well in known if isinstance(well, bool)},
@@ -79,9 +79,9 @@ class Baseline:
                 if isinstance(units, list) and all(isinstance(unit, str) for unit in units)
                 else None
             ),
-            hydra=_truth(said.get("hydra")),
-            control=_truth(said.get("control")),
-            clock=_truth(said.get("clock")),
+            hydra=_truth(fields.get("hydra")),
+            outside_world=_truth(fields.get("control")),
+            clock=_truth(fields.get("clock")),
         )
 
 
@@ -94,7 +94,7 @@ class Findings:
     touched_units: frozenset[str] = frozenset()
     """Units that differ between the system before and this one."""
     hydra: bool | None = None
-    control: bool | None = None
+    outside_world: bool | None = None
     clock: bool | None = None
     timer_jobs: frozenset[str] = frozenset()
     """Oneshots among the failed units that a timer of theirs has started, and no check names."""
@@ -103,7 +103,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Assessment:
     """A verdict, why, and what is not well without changing it."""
 
     verdict: Verdict
@@ -111,7 +111,7 @@ class Judged:
     notes: tuple[Reason, ...] = ()
 
 
-def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) -> Judged:
+def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) -> Assessment:
     """Return what the findings prove; `ignored_units` are shell patterns.
 
     A system is broken by a required check that was well before and is ill, by a unit that this
@@ -122,15 +122,19 @@ def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) ->
     failed = new_failures(baseline, seen.failed_units, ignored_units)
     notes = (*_excused(baseline, seen), *_untouched(failed, seen), *_of_timers(failed, seen))
     doubts = tuple(_doubts(baseline, seen, ignored_units))
-    broken = (*_ill_checks(baseline, seen), *_broken_units(failed, seen), *_cut_off(baseline, seen))
+    broken = (
+        *_failed_checks(baseline, seen),
+        *_broken_units(failed, seen),
+        *_cut_off(baseline, seen),
+    )
     if broken and baseline.clock is not False and seen.clock is False:
         lost = ("clock-unsynchronised", "the clock is not synchronised any more")
-        return Judged(Verdict.INCONCLUSIVE, (lost, *broken), notes)
+        return Assessment(Verdict.INCONCLUSIVE, (lost, *broken), notes)
     if broken:
-        return Judged(Verdict.BROKEN, broken, (*doubts, *notes))
+        return Assessment(Verdict.BROKEN, broken, (*doubts, *notes))
     if doubts:
-        return Judged(Verdict.INCONCLUSIVE, doubts, notes)
-    return Judged(Verdict.HEALTHY, (), notes)
+        return Assessment(Verdict.INCONCLUSIVE, doubts, notes)
+    return Assessment(Verdict.HEALTHY, (), notes)
 
 
 def last_known(
@@ -149,7 +153,7 @@ def new_failures(
     """Return the units that have failed since the baseline; none where either side is unknown."""
     if failed is None or baseline.failed_units is None:
         return frozenset()
-    return _heeded(failed - baseline.failed_units, ignored)
+    return _not_ignored(failed - baseline.failed_units, ignored)
 
 
 def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[str]:
@@ -159,7 +163,7 @@ def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[s
     )
 
 
-def _ill_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
+def _failed_checks(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
     for result in seen.checks:
         name = result.check.name
         if result.is_blocking and result.is_conclusive and baseline.checks.get(name) is True:
@@ -173,8 +177,8 @@ def _broken_units(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
 
 
 def _cut_off(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
-    was_connected = baseline.hydra is True and baseline.control is True
-    if was_connected and seen.hydra is False and seen.control is False:
+    was_connected = baseline.hydra is True and baseline.outside_world is True
+    if was_connected and seen.hydra is False and seen.outside_world is False:
         yield "cut-off", "neither Hydra nor the default gateway nor any substituter answers"
 
 
@@ -190,7 +194,7 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
     if seen.failed_units is None:
         yield "units-unknown", "systemd did not tell which units have failed"
     elif baseline.failed_units is None:
-        touched = _heeded(touched_among(seen.failed_units, seen.touched_units), ignored)
+        touched = _not_ignored(touched_among(seen.failed_units, seen.touched_units), ignored)
         for unit in sorted(touched - seen.timer_jobs):
             yield "units-unknown", f"{unit} has failed, perhaps before the switch already"
     else:
@@ -220,7 +224,7 @@ def _of_timers(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
         yield "unit-excused", f"{unit} has failed, which its timer has started and not the switch"
 
 
-def _heeded(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:
+def _not_ignored(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:
     return frozenset(
         unit
         for unit in units

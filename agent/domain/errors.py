@@ -46,7 +46,7 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
-class _Again(Enum):
+class _Retry(Enum):
     """When the same may succeed."""
 
     NEVER = auto()
@@ -57,13 +57,13 @@ class _Again(Enum):
 
 
 _C = ExitCode
-_SOON = _Again.SOON
-_LATER = _Again.LATER
+_SOON = _Retry.SOON
+_LATER = _Retry.LATER
 
 
 def _kind(
-    exit_code: ExitCode, meaning: str, again: _Again = _Again.NEVER
-) -> tuple[auto, ExitCode, str, _Again]:
+    exit_code: ExitCode, meaning: str, again: _Retry = _Retry.NEVER
+) -> tuple[auto, ExitCode, str, _Retry]:
     """Return what makes a kind, whose name `auto` gives it."""
     return auto(), exit_code, meaning, again
 
@@ -84,14 +84,14 @@ class Kind(StrEnum):
     passes: bool
     """Whether the cause passes by itself, so that a run soon may do better."""
 
-    def __new__(cls, name: str, exit_code: ExitCode, meaning: str, again: _Again) -> Self:
+    def __new__(cls, name: str, exit_code: ExitCode, meaning: str, again: _Retry) -> Self:
         """Make a kind; what cannot be reached now can be later."""
         kind = str.__new__(cls, name)
         kind._value_ = name
         kind.exit_code = exit_code
         kind.meaning = meaning
-        kind.is_retryable = again is _Again.SOON
-        kind.passes = again is _Again.LATER or exit_code is ExitCode.UNREACHABLE
+        kind.is_retryable = again is _Retry.SOON
+        kind.passes = again is _Retry.LATER or exit_code is ExitCode.UNREACHABLE
         return kind
 
     # Settings

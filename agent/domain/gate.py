@@ -133,18 +133,18 @@ class Gate(Generic[KnownT]):
 
     def judgement(self, question: Question, known: KnownT) -> Judgement | None:
         """Return what it says, under its name."""
-        said = self.judge(question, known)
-        if said is None:
+        answer = self.judge(question, known)
+        if answer is None:
             return None
-        if isinstance(said, Open):
-            return Judgement(self.name, is_open=True, reason=said.reason)
+        if isinstance(answer, Open):
+            return Judgement(self.name, is_open=True, reason=answer.reason)
         return Judgement(
             self.name,
             is_open=False,
-            reason=said.reason,
-            opens_at=said.opens_at,
-            plan=said.plan,
-            overdue=said.overdue,
+            reason=answer.reason,
+            opens_at=answer.opens_at,
+            plan=answer.plan,
+            overdue=answer.overdue,
         )
 
 

@@ -66,8 +66,8 @@ def loose_inputs(
         ValueError, LookupError, TypeError, AttributeError: a file is of no known shape.
     """
     if locked is None:
-        said: Any = {"nodes": {}, "root": ""} if source.lock is None else json.loads(source.lock)
-        locked = LockedInputs(said["nodes"], said["root"])
+        content: Any = {"nodes": {}, "root": ""} if source.lock is None else json.loads(source.lock)
+        locked = LockedInputs(content["nodes"], content["root"])
     here = _Place(reference, source.directory)
     for name, declared in json.loads(source.inputs).items():
         if name != "self":  # what it says of itself, as that it needs its submodules

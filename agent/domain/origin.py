@@ -205,24 +205,24 @@ def _origin(text: str, *, is_bare: bool = False) -> Origin:
     """Return the origin that a URL names; `is_bare` one whose type was put before it here."""
     found = _URL.fullmatch(text)
     if found is None:
-        raise ValueError(f"{_shortly(text)} is no URL")
+        raise ValueError(f"{_shortened(text)} is no URL")
     scheme, authority, path = found["scheme"], found["authority"], found["path"]
     if scheme in _FORGES and not is_bare:
         hosts = parse_qs(found["query"] or "").get("host", [_FORGES[scheme]])
         if len(hosts) > 1:
-            raise ValueError(f"{_shortly(text)} names several hosts")
+            raise ValueError(f"{_shortened(text)} names several hosts")
         owner, _, rest = path.partition("/")
         return _remote("https", hosts[0], f"/{owner}/{rest.partition('/')[0]}")
     if not is_bare:
         scheme = scheme.removeprefix(_TARBALL)
     if scheme in LOCAL:
         if authority:
-            raise ValueError(f"{_shortly(text)} is local and names a host")
+            raise ValueError(f"{_shortened(text)} is local and names a host")
         return _local(scheme, unquote(path))
     if scheme not in SECURE | PLAIN:
         raise ValueError(f"the type {scheme!r} is not known")
     if authority is None:
-        raise ValueError(f"{_shortly(text)} names no host")
+        raise ValueError(f"{_shortened(text)} names no host")
     return _remote(scheme, authority, path)
 
 
@@ -252,6 +252,6 @@ def _parts(path: str) -> tuple[str, ...] | None:
     return parts if is_plain else None
 
 
-def _shortly(text: str) -> str:
+def _shortened(text: str) -> str:
     """Return a URL for a message: without query and user name."""
     return repr(re.sub(r"//[^/]*@", "//", text.partition("?")[0])[:_LONGEST])

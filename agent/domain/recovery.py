@@ -50,7 +50,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NothingToDo:
     """Nothing is under way."""
 
     name: ClassVar = Step.NOTHING
@@ -172,7 +172,7 @@ class CloseFailed:
     row: RunRecord
 
 
-Left: TypeAlias = Nothing | Wait | Confirm
+Left: TypeAlias = NothingToDo | Wait | Confirm
 """What recovery itself does not take, but leaves to whoever has asked."""
 Taken: TypeAlias = (
     Adopt
@@ -191,7 +191,7 @@ Taken: TypeAlias = (
 STEPS: Final = {
     step.name: step
     for step in (
-        *(Nothing, Wait, Confirm, Adopt, Promote, Restore, RollBack, CloseRollBack, Repair),
+        *(NothingToDo, Wait, Confirm, Adopt, Promote, Restore, RollBack, CloseRollBack, Repair),
         *(Forget, Unstage, Remark, CloseStaged, CloseConfirmed, CloseFailed),
     )
 }
@@ -249,7 +249,7 @@ def recover(memory: RecoveryState) -> Left | Taken:
     elif marks.staged is not None:
         step = _staged(marks.staged, memory)
     else:
-        step = Nothing()
+        step = NothingToDo()
     return step
 
 
@@ -322,5 +322,5 @@ def _staged(staged: StorePath, memory: RecoveryState) -> Left | Taken:
         return Unstage()
     if staged == marks.confirmed:
         is_there = memory.is_staged_booted or systems.running == staged
-        return Unstage() if is_there else Nothing()
-    return Promote(staged) if memory.is_staged_booted else Nothing()
+        return Unstage() if is_there else NothingToDo()
+    return Promote(staged) if memory.is_staged_booted else NothingToDo()

@@ -233,8 +233,8 @@ def _without_secrets(text: str) -> str:
     text = _FORMS.sub(_HIDDEN, text)
     text = _ACCESS_TOKENS.sub(rf"\g<before>{_HIDDEN}", text)
     text = _HEADER.sub(rf"\g<before>{_HIDDEN}", text)
-    text = _SCHEME.sub(_after_what_names_it, text)
-    text = _NETRC.sub(_after_what_names_it, text)
+    text = _SCHEME.sub(_hide_value, text)
+    text = _NETRC.sub(_hide_value, text)
     text = _ENCODED_USER.sub(rf"\g<before>{_HIDDEN}\g<after>", text)
     text = _USER.sub(_without_user, text)
     text = _QUERY.sub(_without_parameter, text)
@@ -246,7 +246,7 @@ def _without_secrets(text: str) -> str:
     return _ASSIGNED_BARE.sub(_without_bare, text)
 
 
-def _after_what_names_it(found: re.Match[str]) -> str:
+def _hide_value(found: re.Match[str]) -> str:
     return "".join(text for text in found.groupdict().values() if text) + _HIDDEN
 
 

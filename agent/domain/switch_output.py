@@ -163,16 +163,16 @@ def last_words(tail: str) -> str:
     return "; ".join(own[-_MOST_WORDS:] or lines[-1:])
 
 
-def with_what_counts(heard: Iterable[str], tail: str) -> str:
+def with_relevant_lines(relevant: Iterable[str], tail: str) -> str:
     """Return the end of an output, and before it what counts of the lines that it lacks.
 
-    `heard` are the lines that `is_telling` was true of, in order.
+    `heard` are the lines that `is_relevant` was true of, in order.
     """
     present = set(_lines(tail))
-    return "\n".join([*(line for line in heard if line.strip() not in present), tail])
+    return "\n".join([*(line for line in relevant if line.strip() not in present), tail])
 
 
-def is_telling(line: str) -> bool:
+def is_relevant(line: str) -> bool:
     """Whether a line decides how an activation is judged."""
     line = line.strip()
     return bool(_is_one_of(_TELLING, line) or _STATUS.fullmatch(line) or line == _OF_THE_SCRIPT)

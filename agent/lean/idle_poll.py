@@ -79,13 +79,13 @@ class Busy(NotIdle):
 
 
 def attempt(
-    arguments: Sequence[str], tell_busy: Callable[[float], None] = lambda _wait: None
+    arguments: Sequence[str], on_busy: Callable[[float], None] = lambda _wait: None
 ) -> int | None:
     """Return 0 if there is surely nothing to do, and None otherwise.
 
     Args:
         arguments: those of `agent upgrade`.
-        tell_busy: called where Hydra is too busy to be asked much, with the seconds for which it
+        on_busy: called where Hydra is too busy to be asked much, with the seconds for which it
             asks to be left alone, 0 where it does not say.
     """
     began = time.monotonic()
@@ -105,9 +105,9 @@ def attempt(
             _touch(state_dir)
             session.keep()
         if note["is_told"]:
-            _tell(note, time.monotonic() - began)
+            _log(note, time.monotonic() - began)
     except Busy as busy:
-        tell_busy(busy.wait)
+        on_busy(busy.wait)
         return None
     except Exception:  # noqa: BLE001 - whatever it is, the full run finds out and tells
         return None
@@ -365,12 +365,12 @@ def _read_head(connection: socket.socket, no_more: tuple[type[OSError], ...]) ->
         received += part
     head, _, rest = received.partition(b"\r\n\r\n")
     # To this question nothing else is an answer, a body neither.
-    if rest or _has_come(connection, no_more):
+    if rest or _has_data(connection, no_more):
         raise NotIdle
     return head
 
 
-def _has_come(connection: socket.socket, no_more: tuple[type[OSError], ...]) -> bool:
+def _has_data(connection: socket.socket, no_more: tuple[type[OSError], ...]) -> bool:
     """Whether there is more to read already."""
     connection.settimeout(0)
     try:
@@ -441,7 +441,7 @@ def write_note(state_dir: str, note: dict[str, object]) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _tell(note: dict[str, object], seconds: float) -> None:
+def _log(note: dict[str, object], seconds: float) -> None:
     print(  # noqa: T201 - the one log line of an idle run
         json.dumps(
             {

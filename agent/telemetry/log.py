@@ -149,7 +149,7 @@ def _for_person(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
         return {**{name: event[name] for name in _FRAME}, "event": text}
     if event["event"] == "run.finished":
         kept = {name: event.get(name) for name in (*_FRAME, *_SUMMARY)}
-        kept["reasons"] = [f"{told['name']}: {told['reason']}" for told in event["reasons"]]
+        kept["reasons"] = [f"{reason['name']}: {reason['reason']}" for reason in event["reasons"]]
         kept["seconds"] = event["durations"].get("total")
     else:
         kept = {name: value for name, value in event.items() if name not in _BOUND}

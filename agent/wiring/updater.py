@@ -123,12 +123,12 @@ def _jobset(section: FlakeUpdateSection, sink: EventSink, clock: Clock) -> Updat
 
 def open_notifier(settings: Settings, sink: EventSink) -> Notifier | None:
     """Return what tells people, None where nobody is to be told."""
-    told = settings.notify
-    if told.ntfy_topic is None and told.urls_file is None:
+    notify = settings.notify
+    if notify.ntfy_topic is None and notify.urls_file is None:
         return None
     topic = None
-    if told.ntfy_topic is not None:
-        topic = NtfyTopic(told.ntfy_server, told.ntfy_topic, told.ntfy_token_file)
+    if notify.ntfy_topic is not None:
+        topic = NtfyTopic(notify.ntfy_server, notify.ntfy_topic, notify.ntfy_token_file)
     return AppriseNotifier(
-        sink, ntfy=topic, urls_file=told.urls_file, timeout=told.timeout.total_seconds()
+        sink, ntfy=topic, urls_file=notify.urls_file, timeout=notify.timeout.total_seconds()
     )

@@ -339,8 +339,8 @@ def spared(scene, wait, *, deadline=60.0):
     """Ask for the newest build, and the outlook if there is one."""
 
     async def ask(client):
-        client.spare(wait)
-        client.spare(wait)
+        client.back_off(wait)
+        client.back_off(wait)
         found = await client.newest_good_build(JOB, Select.LATEST)
         assert await client.outlook(JOB, None) == Outlook()
         return found

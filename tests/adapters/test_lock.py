@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.state.lock import FileLock
-from agent.application.ports import Wait
+from agent.application.ports import WaitReason
 from agent.domain.errors import ExitCode, HostError, Kind, LockedError
 from fakes.lock import FakeLock
 
@@ -68,11 +68,11 @@ def test_a_lock_is_given_back_after_a_fault(lock):
         pass
 
 
-@pytest.mark.parametrize("wait", Wait)
+@pytest.mark.parametrize("wait", WaitReason)
 def test_a_confirmation_that_waits_can_be_seen_to_wait(lock, wait):
-    assert not any(lock.is_waiting(each) for each in Wait)
+    assert not any(lock.is_waiting(each) for each in WaitReason)
     with lock.waiting(wait), lock.waiting(wait):
-        assert [each for each in Wait if lock.is_waiting(each)] == [wait]
+        assert [each for each in WaitReason if lock.is_waiting(each)] == [wait]
         with lock.hold():
             assert lock.is_waiting(wait) is True
     assert lock.is_waiting(wait) is False
@@ -81,13 +81,13 @@ def test_a_confirmation_that_waits_can_be_seen_to_wait(lock, wait):
 def test_where_nothing_can_be_written_a_confirmation_waits_unseen(tmp_path):
     (tmp_path / "state").write_text("")
     lock = FileLock(tmp_path / "state")
-    with lock.waiting(Wait.TURN):
-        assert lock.is_waiting(Wait.TURN) is not True
+    with lock.waiting(WaitReason.TURN):
+        assert lock.is_waiting(WaitReason.TURN) is not True
 
 
 def test_whether_anybody_waits_is_unknown_where_the_file_cannot_be_opened(tmp_path):
     (tmp_path / "agent.lock.turn").mkdir()
-    assert FileLock(tmp_path).is_waiting(Wait.TURN) is None
+    assert FileLock(tmp_path).is_waiting(WaitReason.TURN) is None
 
 
 def refuse(*_arguments):

@@ -115,7 +115,7 @@ def test_where_the_commands_are_missing_nothing_is_known(tmp_path):
     logind = LogindCommands(runner)
     assert asyncio.run(logind.inhibitors()) is None
     assert asyncio.run(logind.people()) is None
-    asyncio.run(logind.tell_people("hello"))
+    asyncio.run(logind.notify_users("hello"))
 
 
 SESSIONS = {
@@ -272,5 +272,5 @@ def test_people_nobody_and_unknown_are_three_answers(machine, made, inhibitors, 
 
 def test_people_are_told_by_wall(machine):
     machine.answers("wall", "")
-    asyncio.run(machine.logind.tell_people("this host reboots"))
+    asyncio.run(machine.logind.notify_users("this host reboots"))
     assert machine.argv("wall") == ["this host reboots"]

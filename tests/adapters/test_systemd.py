@@ -251,7 +251,7 @@ def test_without_systemd_nothing_is_known(without):
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "is_at_work"),
+    ("said", "status", "is_running"),
     [
         (
             shown(
@@ -287,13 +287,13 @@ def test_without_systemd_nothing_is_known(without):
         (shown(**NOT_FOUND), UnitStatus(), False),
     ],
 )
-def test_the_state_of_a_unit_is_read_from_its_properties(commands, said, status, is_at_work):
+def test_the_state_of_a_unit_is_read_from_its_properties(commands, said, status, is_running):
     commands.answer("systemctl show", "a.service", out=said)
 
     found = play(commands.systemd.status("a.service"))
 
     assert found == status
-    assert found.is_at_work is is_at_work
+    assert found.is_running is is_running
     assert "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus" in commands.asked()[0]
 
 
@@ -648,14 +648,14 @@ def either(request, tmp_path):
 
 def test_a_systemd_at_rest_says_so(either):
     assert play(either.systemd.is_activating()) is False
-    assert play(either.systemd.activation()) == ActivationSeen(is_at_work=False)
+    assert play(either.systemd.activation()) == ActivationSeen(is_running=False)
     assert play(either.systemd.status("a.service")) == UnitStatus()
 
 
 def test_a_systemd_that_says_nothing_is_unknown_everywhere(either):
     either.says_nothing()
     assert play(either.systemd.is_activating()) is None
-    assert play(either.systemd.activation()) == ActivationSeen(is_at_work=None)
+    assert play(either.systemd.activation()) == ActivationSeen(is_running=None)
     assert play(either.systemd.status("a.service")) is None
     assert play(either.systemd.failed_units()) is None
     assert play(either.systemd.start("a.service")) is False
@@ -664,7 +664,7 @@ def test_a_systemd_that_says_nothing_is_unknown_everywhere(either):
 def test_whose_an_activation_is_shows_in_its_path_and_its_id(either):
     either.works_on(NEW, "11")
     seen = play(either.systemd.activation())
-    assert (seen.is_at_work, seen.invocation) == (True, "11")
+    assert (seen.is_running, seen.invocation) == (True, "11")
     assert is_ours(seen, {NEW}, "11")
     assert is_ours(seen, {NEW}, None)
     assert not is_ours(seen, {NEW}, "22")
@@ -683,7 +683,7 @@ def test_only_the_one_with_the_id_is_stopped(either):
 def test_an_activation_is_seen_with_its_command_and_its_id(commands):
     at_work(commands, "11")
     program = f"{NEW}/bin/switch-to-configuration"
-    seen = ActivationSeen(is_at_work=True, command=(program, "switch"), invocation="11")
+    seen = ActivationSeen(is_running=True, command=(program, "switch"), invocation="11")
     assert play(commands.systemd.activation()) == seen
     assert play(commands.systemd.begun(frozenset({NEW}))) == "11"
 
@@ -786,7 +786,7 @@ def test_of_what_holds_the_lock_without_a_name_nobody_knows_whose_it_is(commands
         commands.answer("systemctl show", "-*.service", code=1)
     with locked(commands):
         seen = play(commands.systemd.activation())
-    assert seen == ActivationSeen(is_at_work=True)
+    assert seen == ActivationSeen(is_running=True)
     assert not is_ours(seen, {NEW}, None)
 
 

@@ -128,7 +128,7 @@ def test_what_was_injected_can_be_mended(farm, throwaway_host):
     with pytest.raises(ProgramFailedError):
         run_now(activate, env=environment_of(throwaway_host))
 
-    throwaway_host.mend()
+    throwaway_host.repair()
 
     run_now(activate, env=environment_of(throwaway_host))
 

@@ -15,7 +15,7 @@ from agent.domain.switch_output import (
     has_begun,
     has_broken_off,
     has_script_failed,
-    is_telling,
+    is_relevant,
     refusal,
 )
 from host.systems import confirm_unit, deadline_unit, upgrade_unit
@@ -117,7 +117,7 @@ def test_a_sentence_is_the_stand_ins_too_and_is_read_for_what_it_means(text):
     assert has_begun(text) is (meaning == "begun")
     assert has_script_failed(text) is (meaning == "script")
     assert has_broken_off(text) is (meaning == "broken-off")
-    assert meaning is None or is_telling(text)
+    assert meaning is None or is_relevant(text)
 
 
 @pytest.mark.parametrize("row", REAL["closing"], ids=lambda row: row["program"])

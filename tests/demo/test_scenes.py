@@ -82,7 +82,7 @@ class Saved:
         vars(self._stage.hydra.world).update(self._world)
         self._stage.hydra.is_down = lambda: False
         self._stage.service.answers_anyway = False
-        self._stage.host.mend()
+        self._stage.host.repair()
 
 
 @pytest.fixture

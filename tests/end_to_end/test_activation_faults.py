@@ -28,7 +28,7 @@ def assert_undone(machine, run, kind, held_by):
     assert (row["outcome"], row["error_kind"], row["error_message"]) == (outcome, kind, message)
     assert (row["toplevel"], row["previous"]) == (candidate, before.running)
     assert (row["exit_code"], row["action"]) == (1, told["action"])
-    machine.host.mend()
+    machine.host.repair()
     held = machine.upgrade()
     assert held.outcome == (75, "held")
     assert [reason["name"] for reason in held.summary["reasons"]] == [held_by]
@@ -176,7 +176,7 @@ def test_a_reboot_that_is_refused_is_told_and_asked_for_again(machine):
     assert run.after.profile == machine.farm.new_kernel
     assert run.summary["profile"] == machine.farm.new_kernel
     assert run.after.reboots == ""
-    machine.host.mend()
+    machine.host.repair()
     again = machine.upgrade()
     assert again.outcome == (0, "rebooting")
     assert again.after.reboots.count("\n") == 1

@@ -34,7 +34,7 @@ def pending(served):
     run = served.finish(child, before)
     assert run.outcome == (75, "pending"), run.stdout
     assert reasons(run) == ["clock-unsynchronised", "check-failed"]
-    served.host.mend()
+    served.host.repair()
     return served
 
 

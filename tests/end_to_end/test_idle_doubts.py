@@ -45,7 +45,7 @@ def test_a_failure_after_a_quiet_time_ends_it(machine):
     assert failed.outcome == (1, "failed")
     # The links are where they were, and yet there is something to tell.
     assert failed.after.running == failed.before.running
-    machine.host.mend()
+    machine.host.repair()
     run = machine.upgrade()
     assert run.outcome == (75, "held")
     assert [reason["name"] for reason in run.summary["reasons"]] == ["suspect"]

@@ -50,9 +50,9 @@ def is_activating(world: World) -> None:
         return _BUSY
 
     def on_sleep() -> None:
-        if world.systemd.is_at_work and world.clock.seconds >= end:
+        if world.systemd.is_running and world.clock.seconds >= end:
             world.nixos_rebuild.refuses, world.systemd.refuses = before
-            world.systemd.is_at_work = False
+            world.systemd.is_running = False
             activates(world, Action.SWITCH)
 
     world.nixos_rebuild.refuses = refuses

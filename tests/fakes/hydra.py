@@ -52,7 +52,7 @@ class FakeHydra(Hydra):
         self.builds |= {build.id: build for build in builds}
 
     @override
-    def spare(self, wait: float | None) -> None:
+    def back_off(self, wait: float | None) -> None:
         self.spared.append(wait)
 
     @override

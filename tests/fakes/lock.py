@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from agent.application.ports import Lock, Wait
+from agent.application.ports import Lock, WaitReason
 from agent.domain.errors import Kind, LockedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class FakeLock(Lock):
         self.is_held = False
         self.times = 0
         self.fault: AgentError | None = None
-        self.waits: list[Wait] = []
+        self.waits: list[WaitReason] = []
         self.is_silent = False
 
     @override
@@ -45,7 +45,7 @@ class FakeLock(Lock):
 
     @override
     @contextmanager
-    def waiting(self, wait: Wait) -> Iterator[None]:
+    def waiting(self, wait: WaitReason) -> Iterator[None]:
         self.waits.append(wait)
         try:
             yield
@@ -53,5 +53,5 @@ class FakeLock(Lock):
             self.waits.remove(wait)
 
     @override
-    def is_waiting(self, wait: Wait) -> bool | None:
+    def is_waiting(self, wait: WaitReason) -> bool | None:
         return None if self.is_silent else wait in self.waits

@@ -29,5 +29,5 @@ class FakeLogind(Logind):
         return self.logged_in
 
     @override
-    async def tell_people(self, text: str) -> None:
+    async def notify_users(self, text: str) -> None:
         self.told.append(text)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NEW = system(1)
 STRANGE = system(7)
 """What a person has brought here."""
-WELL = Baseline({"service": True}, frozenset(), hydra=True, control=True, clock=True)
+WELL = Baseline({"service": True}, frozenset(), hydra=True, outside_world=True, clock=True)
 FULL = JournalError(Kind.STATE_FULL, "no room")
 
 

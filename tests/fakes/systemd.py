@@ -38,7 +38,7 @@ class Armed:
 
 
 class FakeSystemd(Systemd):
-    """Keeps the state of `units`, the `timer`, and whether an activation `is_at_work`.
+    """Keeps the state of `units`, the `timer`, and whether an activation `is_running`.
 
     `by_timers` are the oneshots that a timer has started; None is unknown.
 
@@ -48,7 +48,7 @@ class FakeSystemd(Systemd):
     when `moves_before_failing` says so. `refuses` is what a switch-to-configuration says that will not
     begin. With `is_stubborn` no activation can be stopped.
 
-    `is_at_work` alone is another hand's activation, past the unit; `works_on` is one in the unit,
+    `is_running` alone is another hand's activation, past the unit; `works_on` is one in the unit,
     with an InvocationID: whose it is, the test says by both. With `is_silent` nothing is answered,
     and of `lost_answers` questions the answers get lost.
     """
@@ -63,8 +63,8 @@ class FakeSystemd(Systemd):
         self.host_upgrades: bool | None = None
         self.timer: Armed | None = None
         self.woken_at: datetime | None = None
-        self.is_at_work = False
-        self.unit = ActivationSeen(is_at_work=False)
+        self.is_running = False
+        self.unit = ActivationSeen(is_running=False)
         self.waiting: list[tuple[frozenset[StorePath], asyncio.Future[str]]] = []
         self.is_silent = False
         self.lost_answers = 0
@@ -82,9 +82,9 @@ class FakeSystemd(Systemd):
 
     def works_on(self, path: StorePath, invocation: str = "0" * 32) -> None:
         """Let an activation of `path` be at work in the transient unit."""
-        self.is_at_work = True
+        self.is_running = True
         command = (f"{path}/bin/switch-to-configuration", "switch")
-        self.unit = ActivationSeen(is_at_work=True, command=command, invocation=invocation)
+        self.unit = ActivationSeen(is_running=True, command=command, invocation=invocation)
         for paths, begun in self.waiting:
             if names_one_of(command, paths) and not begun.done():
                 begun.set_result(invocation)
@@ -118,7 +118,7 @@ class FakeSystemd(Systemd):
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
         if self._is_lost():
             return False
-        if self.units.get(unit, ENDED).is_at_work and not afresh:
+        if self.units.get(unit, ENDED).is_running and not afresh:
             return True
         if self.start_fault is not None:
             raise self.start_fault
@@ -156,25 +156,25 @@ class FakeSystemd(Systemd):
 
     @override
     async def is_activating(self) -> bool | None:
-        return (await self.activation()).is_at_work
+        return (await self.activation()).is_running
 
     @override
     async def activation(self) -> ActivationSeen:
         if self._is_lost():
-            return ActivationSeen(is_at_work=None)
+            return ActivationSeen(is_running=None)
         return (
             self.unit
-            if self.is_at_work and self.unit.command
-            else ActivationSeen(is_at_work=self.is_at_work)
+            if self.is_running and self.unit.command
+            else ActivationSeen(is_running=self.is_running)
         )
 
     @override
     def has_work_left(self) -> bool:
-        return self.work_left or self.is_at_work
+        return self.work_left or self.is_running
 
     @override
     async def begun(self, paths: frozenset[StorePath]) -> str:
-        if self.is_at_work and names_one_of(self.unit.command, paths):
+        if self.is_running and names_one_of(self.unit.command, paths):
             return self.unit.invocation
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.waiting.append((paths, begun))
@@ -184,7 +184,7 @@ class FakeSystemd(Systemd):
     async def stop_activation(self, invocation: str) -> None:
         self.stops += 1
         if not self.is_stubborn and self.unit.invocation == invocation:
-            self.is_at_work = False
+            self.is_running = False
 
     @override
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:

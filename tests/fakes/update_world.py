@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.application.flake_update.diff import diff
 from agent.application.flake_update.policy import UpdatePolicy
 from agent.application.flake_update.ports import UpdatePorts
-from agent.application.flake_update.run import Audience, run
+from agent.application.flake_update.run import Recipients, run
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import (
     FakeBuilds,
@@ -87,8 +87,8 @@ class UpdateWorld:
         return asyncio.run(self.running(dry_run=dry_run))
 
     async def running(self, *, dry_run: bool = False) -> RunResult:
-        audience = Audience(self.sink, self.ports.notifier, "the log")
-        return await run(nullcontext(self.ports), self.policy, audience, dry_run=dry_run)
+        recipients = Recipients(self.sink, self.ports.notifier, "the log")
+        return await run(nullcontext(self.ports), self.policy, recipients, dry_run=dry_run)
 
     def propose(self, branch: str, revision: str, *, lock: str, base: str | None = None) -> None:
         """Leave an earlier update on a branch of the remote, and propose it."""

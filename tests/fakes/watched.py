@@ -182,7 +182,7 @@ class WatchedRebuild(WorldNixosRebuild):
             self.world.watch.chosen.add(path)
             host.profile = path
         if self.goes_on and action is not Action.BOOT:
-            self.world.systemd.is_at_work, self.unfinished = True, (action, path)
+            self.world.systemd.is_running, self.unfinished = True, (action, path)
             raise PowerCut
         if self.reach == "all" and self.ends.returncode != 100:
             host.switch_to(action, path)

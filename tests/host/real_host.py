@@ -344,7 +344,7 @@ class RealHost:
         """Make something fail from now on; see the scripts of the demo for the names."""
         self.write(f"/inject/{name}", content)
 
-    def mend(self, name: str) -> None:
+    def repair(self, name: str) -> None:
         """Undo one `inject`."""
         self.find(f"/inject/{name}").unlink()
 

@@ -78,7 +78,7 @@ def test_an_activation_that_hangs_is_ended_and_undone(installed, outside, build)
     with host.start("agent", "upgrade") as agent:
         host.eventually(lambda: host.state(_ACTIVATION) == "active", "it hangs")
         host.eventually(lambda: host.exists("/run/switch-to-configuration.pid"), "it hangs")
-        host.mend("stc-sleep")  # what undoes it does not hang
+        host.repair("stc-sleep")  # what undoes it does not hang
         stdout, _ = agent.communicate(timeout=60)
 
     assert agent.returncode == 1, stdout

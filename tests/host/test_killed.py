@@ -45,7 +45,7 @@ def effects_of_an_upgrade(victim):
     victim.upgrade(*WATCHED.split())
     victim.await_quiet()
     seen = victim.host.read(str(killer.TRACE)).splitlines()
-    victim.host.mend("effects")
+    victim.host.repair("effects")
     return tuple(seen)
 
 
@@ -131,7 +131,7 @@ def steps_of_an_upgrade(victim):
     victim.upgrade(*WATCHED.split())
     victim.await_quiet()
     seen = victim.host.read(str(killer.STEPS)).splitlines()
-    victim.host.mend("steps")
+    victim.host.repair("steps")
     return [tuple(s for s in seen if s.startswith(command)) for command in ("upgrade", "confirm")]
 
 
@@ -256,7 +256,7 @@ def leave_half_done(victim):
     target = victim.offer_next()
     victim.host.inject("kill-self")
     victim.kill_at("after rebuild:switch")
-    victim.host.mend("kill-self")
+    victim.host.repair("kill-self")
     left = victim.look()
     assert left.profile == left.boot_default == target.toplevel != left.running
     return target

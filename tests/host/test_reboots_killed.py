@@ -147,7 +147,7 @@ def effects_of(victim, boots):
     victim.host.await_boot(begun + boots)
     victim.settle()
     seen = victim.host.read(str(killer.TRACE)).splitlines()
-    victim.host.mend("effects")
+    victim.host.repair("effects")
     return tuple(seen[seen.index("record:staged") :])
 
 

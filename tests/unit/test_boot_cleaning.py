@@ -156,10 +156,10 @@ def test_what_is_foreign_or_staged_is_left_alone(world):
     assert_left_alone(world)
 
 
-@pytest.mark.parametrize("is_at_work", [True, None])
-def test_an_activation_of_others_or_a_silent_systemd_is_left_alone(world, is_at_work):
-    if is_at_work:
-        world.systemd.is_at_work = True
+@pytest.mark.parametrize("is_running", [True, None])
+def test_an_activation_of_others_or_a_silent_systemd_is_left_alone(world, is_running):
+    if is_running:
+        world.systemd.is_running = True
     else:
         world.systemd.is_silent = True
     assert not clean(world)

@@ -87,7 +87,7 @@ def test_a_system_that_somebody_else_decides_about_just_now_is_left_to_them(worl
 
 @pytest.mark.parametrize("case", [confirm, roll_back])
 def test_an_activation_at_work_is_waited_for(world, case):
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     report = case(world)
     assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.ACTIVATION_BUSY)
     assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)

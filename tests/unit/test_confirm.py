@@ -337,7 +337,7 @@ DOUBTS = {
     "units-unknown": lambda world: setattr(world.systemd, "failed", None),
     "clock-unsynchronised": clock_lost,
     "foreign-system": lambda world: world.somebody_switches(STRANGE),
-    "activation-busy": lambda world: setattr(world.systemd, "is_at_work", True),
+    "activation-busy": lambda world: setattr(world.systemd, "is_running", True),
 }
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from agent.checks.tcp import TcpCheck
 from agent.domain.check import CheckResult
 from agent.domain.confirmation import (
+    Assessment,
     Baseline,
     Findings,
-    Judged,
     Verdict,
     judge,
     last_known,
@@ -27,14 +27,14 @@ WELL_BEFORE = Baseline(
     checks={"web": True, "mail": True},
     failed_units=frozenset({"old.service"}),
     hydra=True,
-    control=True,
+    outside_world=True,
     clock=True,
 )
 WELL_NOW = Findings(
     failed_units=frozenset({"old.service"}),
     touched_units=frozenset({"web.service", "worker@.service"}),
     hydra=True,
-    control=True,
+    outside_world=True,
     clock=True,
 )
 
@@ -176,7 +176,11 @@ def names(reasons):
             id="systemd does not tell",
         ),
         pytest.param(
-            before(), now(hydra=False, control=False), BROKEN, ["cut-off"], id="the host is cut off"
+            before(),
+            now(hydra=False, outside_world=False),
+            BROKEN,
+            ["cut-off"],
+            id="the host is cut off",
         ),
         pytest.param(
             before(),
@@ -185,30 +189,34 @@ def names(reasons):
             ["hydra-unreachable"],
             id="Hydra alone is silent",
         ),
-        pytest.param(before(), now(control=False), HEALTHY, [], id="Hydra alone answers"),
+        pytest.param(before(), now(outside_world=False), HEALTHY, [], id="Hydra alone answers"),
         pytest.param(
-            before(control=False),
-            now(hydra=False, control=False),
+            before(outside_world=False),
+            now(hydra=False, outside_world=False),
             INCONCLUSIVE,
             ["hydra-unreachable"],
             id="nobody but Hydra ever answered",
         ),
         pytest.param(
-            before(control=None),
-            now(hydra=False, control=False),
+            before(outside_world=None),
+            now(hydra=False, outside_world=False),
             INCONCLUSIVE,
             ["hydra-unreachable"],
             id="nobody knows whether anybody but Hydra answered",
         ),
         pytest.param(
             before(hydra=False),
-            now(hydra=False, control=False),
+            now(hydra=False, outside_world=False),
             INCONCLUSIVE,
             ["hydra-unreachable"],
             id="Hydra was silent before",
         ),
         pytest.param(
-            before(), now(hydra=None, control=None), HEALTHY, [], id="Hydra is not to be asked"
+            before(),
+            now(hydra=None, outside_world=None),
+            HEALTHY,
+            [],
+            id="Hydra is not to be asked",
         ),
         pytest.param(
             before(),
@@ -239,7 +247,7 @@ def names(reasons):
         ),
         pytest.param(
             Baseline(),
-            now(told(), hydra=False, control=False, failed=["web.service"]),
+            now(told(), hydra=False, outside_world=False, failed=["web.service"]),
             INCONCLUSIVE,
             ["check-new", "units-unknown", "hydra-unreachable"],
             id="the baseline is lost, and all is ill",
@@ -265,7 +273,7 @@ def test_a_system_is_judged_by_what_the_findings_prove(baseline, seen, verdict, 
     ],
 )
 def test_what_is_ill_and_excused_is_told(baseline, seen, notes):
-    assert judge(baseline, seen, ()) == Judged(HEALTHY, (), tuple(notes))
+    assert judge(baseline, seen, ()) == Assessment(HEALTHY, (), tuple(notes))
 
 
 def test_a_broken_system_s_doubts_are_told_beside_the_proof():
@@ -281,12 +289,12 @@ def test_a_reason_names_the_check_and_what_it_said():
 @pytest.mark.parametrize("baseline", [before(), before(failed_units=None)])
 @pytest.mark.parametrize("pattern", ["web.service", "web.*", "*"])
 def test_a_unit_to_be_ignored_neither_breaks_nor_raises_a_doubt(baseline, pattern):
-    assert judge(baseline, now(failed=["web.service"]), (pattern,)) == Judged(HEALTHY)
+    assert judge(baseline, now(failed=["web.service"]), (pattern,)) == Assessment(HEALTHY)
 
 
 def test_the_confirm_unit_s_own_failure_is_not_held_against_the_system():
     seen = now(failed=[CONFIRM_UNIT], touched_units=frozenset({CONFIRM_UNIT}))
-    assert judge(before(), seen, ()) == Judged(HEALTHY)
+    assert judge(before(), seen, ()) == Assessment(HEALTHY)
 
 
 def test_a_pattern_that_does_not_match_ignores_nothing():
@@ -355,7 +363,7 @@ def test_what_a_baseline_cannot_have_said_is_unknown(text):
     found = Baseline.parse(text)
     truths = {True, False}
     assert {*found.checks.values()} <= truths
-    assert {found.hydra, found.control, found.clock} <= {None, *truths}
+    assert {found.hydra, found.outside_world, found.clock} <= {None, *truths}
     assert found.failed_units is None or all(isinstance(unit, str) for unit in found.failed_units)
     assert Baseline.parse(found.serialise()) == found
 

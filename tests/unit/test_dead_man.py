@@ -139,7 +139,7 @@ def test_a_roll_back_that_another_agent_is_at_is_left_to_it(world):
             world.marks.move(Mark.ROLLING_BACK, NEW, Mark.ROLLED_BACK)
 
     world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     world.lock.is_taken_by_another()
     world.steps.at("lock", ends)
     assert fire(world).outcome is Outcome.ROLLED_BACK
@@ -191,7 +191,7 @@ def unjudged(world):
 
 
 def unstoppable(world):
-    world.systemd.is_at_work = world.systemd.is_stubborn = True
+    world.systemd.is_running = world.systemd.is_stubborn = True
 
 
 def not_coming_back(world):

@@ -113,7 +113,7 @@ class Upgrade:
         world.steps.calm()
         world.systemd.units.clear()
         self.at("probe service", lambda: None)
-        if world.systemd.is_at_work:
+        if world.systemd.is_running:
             world.clock.move(100)
             world.clock.on_sleep()
         timer, world.systemd.timer = world.systemd.timer, None

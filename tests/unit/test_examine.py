@@ -73,12 +73,12 @@ def test_what_cannot_be_asked_or_is_hydra_itself_is_no_witness(world, caches):
     world.nix.caches = caches
     seen = look(world, NO_GATEWAY)
     assert asked(world) == {SERVICE, HYDRA}
-    assert (seen.hydra, seen.control) == (True, False)
+    assert (seen.hydra, seen.outside_world) == (True, False)
 
 
 def test_a_cache_beside_hydra_is_a_witness(world):
     world.nix.caches = (f"{HYDRA}:5000",)
-    assert look(world, NO_GATEWAY).control is True
+    assert look(world, NO_GATEWAY).outside_world is True
 
 
 def test_the_substituters_of_the_settings_come_before_nixs_own(world):
@@ -89,7 +89,7 @@ def test_the_substituters_of_the_settings_come_before_nixs_own(world):
 
 def test_a_laptop_does_not_ask_hydra_nor_anybody_in_its_stead(world):
     seen = look(world, UNASKED)
-    assert (seen.hydra, seen.control) == (None, None)
+    assert (seen.hydra, seen.outside_world) == (None, None)
     assert asked(world) == {SERVICE}
 
 
@@ -117,13 +117,13 @@ def test_a_host_is_cut_off_only_where_everybody_was_asked_and_nobody_answers(
     world.prober.reasons = dict.fromkeys(silent, "no answer")
     world.prober.unproven = set(unproven)
     seen = look(world)
-    assert (seen.hydra, seen.control) == (hydra, control)
+    assert (seen.hydra, seen.outside_world) == (hydra, control)
 
 
 def test_a_host_without_a_route_has_no_gateway_to_ask(world):
     world.host.gateways = ()
     world.prober.reasons = {HYDRA: "no route", INFO: "no route"}
-    assert look(world).control is False
+    assert look(world).outside_world is False
 
 
 # All of it
@@ -259,7 +259,7 @@ def test_a_baseline_tells_how_all_was_before(world):
         {"service": True},
         frozenset({"a.service", "b.service"}),
         hydra=True,
-        control=True,
+        outside_world=True,
         clock=True,
     )
     assert world.told.fields_of(events.BASELINE_TAKEN) == {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.domain.errors import FlakeError, GitError, Kind, NixError
-from agent.domain.flake_update.comparison import Broken, DiffExit, Stage, Verdict
+from agent.domain.flake_update.comparison import Broken, DiffExit, Effect, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.origin import UrlPrefix
 from fakes.flake_update import CHECKOUT, lock_text, system
@@ -23,8 +23,8 @@ def test_the_lock_file_here_is_updated_and_the_hosts_are_compared(world):
     comparison = world.diff()
 
     assert [(one.host, one.verdict) for one in comparison.hosts] == [
-        ("db", Verdict.UNCHANGED),
-        ("web", Verdict.CHANGED),
+        ("db", Effect.UNCHANGED),
+        ("web", Effect.CHANGED),
     ]
     assert comparison.hosts[1].packages == world.builds.packages
     assert [one.name for one in comparison.inputs] == ["base"]
@@ -108,9 +108,9 @@ def test_two_at_once_are_one_too_many(world):
 @pytest.mark.parametrize(
     ("before", "after", "verdict", "code"),
     [
-        (system("web-1"), FAILS, Verdict.BREAKS, DiffExit.FAILED),
-        (FAILS, system("web-2"), Verdict.MENDED, DiffExit.CHANGED),
-        (FAILS, FAILS, Verdict.STILL_BROKEN, DiffExit.FAILED),
+        (system("web-1"), FAILS, Effect.BREAKS, DiffExit.FAILED),
+        (FAILS, system("web-2"), Effect.FIXED, DiffExit.CHANGED),
+        (FAILS, FAILS, Effect.STILL_BROKEN, DiffExit.FAILED),
     ],
 )
 def test_hosts_that_do_not_evaluate_have_a_verdict(world, before, after, verdict, code):

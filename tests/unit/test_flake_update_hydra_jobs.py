@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.build import Build
-from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build, tell_red
+from agent.domain.flake_update.hydra_proof import HostJob, JobState, format_red_jobs, job_of_build
 
 LINK = "https://hydra.example.org/build/7"
 OUT = f"/nix/store/{'a' * 32}-nixos"
@@ -31,5 +31,5 @@ def test_a_job_stands_as_its_build_does(found, state, reason):
 def test_red_jobs_are_told_with_their_links():
     red = HostJob("web", JobState.RED, LINK, "failed")
     green = HostJob("db", JobState.GREEN, LINK)
-    assert tell_red([green, red, red]) == f"web failed: {LINK}; web failed: {LINK}"
-    assert tell_red([green]) == ""
+    assert format_red_jobs([green, red, red]) == f"web failed: {LINK}; web failed: {LINK}"
+    assert format_red_jobs([green]) == ""

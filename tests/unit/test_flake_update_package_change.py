@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from agent.domain.flake_update.package_change import (
     PackageChange,
+    format_change,
+    format_size_change,
     parse_closure_diff,
-    tell_change,
-    tell_size,
 )
 
 
@@ -63,7 +63,7 @@ def test_other_text_is_not_guessed_at(text):
     ],
 )
 def test_sizes_are_told_in_the_unit_that_fits(size, told):
-    assert tell_size(size) == told
+    assert format_size_change(size) == told
 
 
 VERSIONS = st.lists(st.from_regex(r"[0-9]+(\.[0-9]+){0,2}", fullmatch=True), max_size=3).map(tuple)
@@ -75,12 +75,12 @@ VERSIONS = st.lists(st.from_regex(r"[0-9]+(\.[0-9]+){0,2}", fullmatch=True), max
 def test_what_is_told_is_read_again(name, before, after, kib):
     change = PackageChange(name, before, after, kib * 1024)
     if change != PackageChange(name):
-        assert parse_closure_diff(tell_change(change)) == (change,)
+        assert parse_closure_diff(format_change(change)) == (change,)
 
 
 def test_an_empty_version_is_told_as_nix_does():
-    assert tell_change(PackageChange("x", ("", "1"))) == "x: ε, 1 → ∅"
+    assert format_change(PackageChange("x", ("", "1"))) == "x: ε, 1 → ∅"
 
 
 def test_a_size_alone_is_told_alone():
-    assert tell_change(PackageChange("x", size=19968)) == "x: +19.5 KiB"
+    assert format_change(PackageChange("x", size=19968)) == "x: +19.5 KiB"

@@ -10,10 +10,10 @@ from agent.domain.flake_update.comparison import (
     Broken,
     Comparison,
     DiffExit,
+    Effect,
     HostComparison,
     Stage,
     System,
-    Verdict,
 )
 from agent.domain.flake_update.lock_file import InputChange, LockedInput, parse_lock_file
 from agent.domain.flake_update.package_change import PackageChange
@@ -46,18 +46,18 @@ CHANGED = HostComparison(
 )
 SAME = HostComparison("db", system("1"), system("1"))
 BREAKS = HostComparison("mail", system("1"), FAILS)
-MENDED = HostComparison("dns", FAILS, system("2"))
+FIXED = HostComparison("dns", FAILS, system("2"))
 STILL = HostComparison("lab", FAILS, Broken(Stage.EVALUATION, "no such option"))
 
 
 @pytest.mark.parametrize(
     ("host", "verdict"),
     [
-        (CHANGED, Verdict.CHANGED),
-        (SAME, Verdict.UNCHANGED),
-        (BREAKS, Verdict.BREAKS),
-        (MENDED, Verdict.MENDED),
-        (STILL, Verdict.STILL_BROKEN),
+        (CHANGED, Effect.CHANGED),
+        (SAME, Effect.UNCHANGED),
+        (BREAKS, Effect.BREAKS),
+        (FIXED, Effect.FIXED),
+        (STILL, Effect.STILL_BROKEN),
     ],
 )
 def test_each_host_has_a_verdict(host, verdict):
@@ -66,7 +66,7 @@ def test_each_host_has_a_verdict(host, verdict):
 
 def test_a_system_is_the_same_by_its_toplevel_not_its_derivation():
     again = System(StorePath("/nix/store/other.drv"), StorePath("/nix/store/1"))
-    assert HostComparison("db", system("1"), again).verdict is Verdict.UNCHANGED
+    assert HostComparison("db", system("1"), again).verdict is Effect.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_system_is_the_same_by_its_toplevel_not_its_derivation():
         ((SAME,), DiffExit.HOSTS_UNCHANGED),
         ((CHANGED, SAME), DiffExit.CHANGED),
         ((CHANGED, BREAKS), DiffExit.CHANGED),
-        ((MENDED,), DiffExit.CHANGED),
+        ((FIXED,), DiffExit.CHANGED),
         ((BREAKS, SAME), DiffExit.FAILED),
         ((STILL, SAME), DiffExit.HOSTS_UNCHANGED),
         ((STILL, STILL), DiffExit.FAILED),
@@ -86,7 +86,7 @@ def test_the_exit_code_tells_what_becomes_of_the_hosts(hosts, code):
 
 
 def test_the_report_has_a_section_for_each_host_that_is_not_as_before():
-    assert markdown(Comparison(INPUTS, (CHANGED, SAME, BREAKS, MENDED, STILL))) == (
+    assert markdown(Comparison(INPUTS, (CHANGED, SAME, BREAKS, FIXED, STILL))) == (
         "Inputs:\n\n"
         "- `nixpkgs`: `github:NixOS/nixpkgs aaaaaaaaaaaa (2026-12-11) → bbbbbbbbbbbb (2026-12-18)`\n\n"
         "### web\n```\nlinux: 6.1 → 6.2, +20.0 KiB\nclosure: +20.0 KiB\n```\n\n"
@@ -153,7 +153,7 @@ def test_a_proposal_tells_how_the_hosts_were_proven():
 
 
 def test_a_program_gets_everything_in_jsons_types():
-    told = json.loads(json.dumps(fields_of(Comparison(INPUTS, (CHANGED, MENDED)))))
+    told = json.loads(json.dumps(fields_of(Comparison(INPUTS, (CHANGED, FIXED)))))
     assert told["inputs"] == [
         {
             "name": "nixpkgs",
@@ -192,9 +192,9 @@ def test_a_program_gets_everything_in_jsons_types():
 
 
 def test_broken_hosts_are_those_without_a_system_afterwards():
-    comparison = Comparison(INPUTS, (CHANGED, BREAKS, MENDED, STILL))
+    comparison = Comparison(INPUTS, (CHANGED, BREAKS, FIXED, STILL))
     assert comparison.broken == (BREAKS, STILL)
-    assert comparison.changed == (CHANGED, MENDED)
+    assert comparison.changed == (CHANGED, FIXED)
 
 
 def test_a_summary_names_the_hosts_by_verdict():

@@ -8,7 +8,7 @@ import pytest
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import MergeMethod
 from agent.application.flake_update.result import Outcome, headline
-from agent.application.flake_update.run import Audience, run
+from agent.application.flake_update.run import Recipients, run
 from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, HydraError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
@@ -171,8 +171,8 @@ def test_what_keeps_a_run_from_beginning_is_told_too(world):
         raise ConfigError(Kind.SECRET_MISSING, "there is no file /run/token")
         yield
 
-    audience = Audience(world.sink, world.notifier, "the log")
-    result = asyncio.run(run(opening(), world.policy, audience, dry_run=False))
+    recipients = Recipients(world.sink, world.notifier, "the log")
+    result = asyncio.run(run(opening(), world.policy, recipients, dry_run=False))
     assert (result.error.kind, result.exit_code) == (Kind.SECRET_MISSING, ExitCode.BAD_CONFIG)
     assert messages(world) == [("❌ Flake Update Failed", "high")]
 

@@ -330,10 +330,10 @@ async def upgrade_of_agent(ports, policy, settings):
 
 
 @pytest.mark.parametrize("moment", ["substitute", "arm"])
-@pytest.mark.parametrize("is_at_work", [True, None])
-def test_an_activation_that_is_or_may_be_at_work_goes_first(world, moment, is_at_work):
+@pytest.mark.parametrize("is_running", [True, None])
+def test_an_activation_that_is_or_may_be_at_work_goes_first(world, moment, is_running):
     def begin_it():
-        world.systemd.is_at_work = is_at_work
+        world.systemd.is_running = is_running
 
     world.steps.at(moment, begin_it)
     report = world.run()
@@ -410,7 +410,7 @@ def test_a_gate_that_has_closed_since_the_staging_holds_the_reboot(world, gate):
 
 def test_an_activation_that_begins_while_the_loader_is_told_is_not_cut_off(world):
     def begin_it():
-        world.systemd.is_at_work = True
+        world.systemd.is_running = True
 
     world.publish(1, NEW, kernel="k2")
     world.host.loader = SlowLoader(begin_it)
@@ -481,7 +481,7 @@ def test_nothing_has_come_between_where_nothing_has_changed(world):
     unknown = Systems(running=None, booted=None, profile=seen.profile)
     name, told = asyncio.run(find_intervention(world.ports, unknown))
     assert (name, "was unknown" in told) == ("foreign-system", True)
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     with pytest.raises(ActivationError):
         asyncio.run(find_intervention(world.ports, seen))
 

@@ -82,10 +82,10 @@ def test_of_what_is_never_booted_no_gate_speaks(world):
     ]
 
 
-@pytest.mark.parametrize("is_at_work", [True, False])
-def test_a_home_waits_for_the_system_below_it(world, is_at_work):
-    world.systemd.host_upgrades = is_at_work
-    assert ("host-upgrade", not is_at_work) in ask(world)
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_home_waits_for_the_system_below_it(world, is_running):
+    world.systemd.host_upgrades = is_running
+    assert ("host-upgrade", not is_running) in ask(world)
 
 
 def test_the_first_gate_that_holds_ends_the_questions(world):

@@ -91,7 +91,7 @@ def test_how_things_were_before_is_kept_with_the_row(world):
         checks={"service": False},
         failed_units=frozenset({"b.service"}),
         hydra=True,
-        control=True,
+        outside_world=True,
         clock=False,
     )
 

@@ -316,7 +316,7 @@ def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_und
 
 
 def test_beside_somebody_elses_activation_nothing_is_begun(world):
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert report.error.kind is Kind.ACTIVATION_BUSY
@@ -364,13 +364,13 @@ def test_a_lost_race_is_held_once_the_winner_has_done_what_it_does(world, action
     world.host.contents[OTHER] = world.host.contents[OLD]
 
     def begins():
-        world.systemd.is_at_work = True
+        world.systemd.is_running = True
         if action.moves_profile:
             world.host.profile = OTHER
 
     def ends():
-        if world.clock.seconds > 20 and world.systemd.is_at_work:
-            world.systemd.is_at_work = False
+        if world.clock.seconds > 20 and world.systemd.is_running:
+            world.systemd.is_running = False
             world.host.switch_to(action, OTHER)
 
     loses(world)
@@ -417,13 +417,13 @@ def test_a_winner_that_brings_the_very_candidate_keeps_its_profile(world):
 
 def test_of_a_winner_that_does_not_end_the_next_run_sees_what_has_come(world):
     loses(world)
-    world.steps.at("switch", lambda: setattr(world.systemd, "is_at_work", True))
+    world.steps.at("switch", lambda: setattr(world.systemd, "is_running", True))
     report = world.run()
     assert (report.outcome, report.error.kind) == (Outcome.HELD, Kind.ACTIVATION_BUSY)
     assert world.clock.seconds == WATCHFUL.activate_deadline.total_seconds()
     assert world.marks.read().pending == NEW
     assert (world.last_row().outcome, world.systemd.stops) == ("activating", 0)
-    world.systemd.is_at_work = False
+    world.systemd.is_running = False
     world.host.switch_to(Action.TEST, OTHER)
     world.steps.calm()
     assert [name for name, _ in world.run().reasons] == ["foreign-system"]
@@ -585,11 +585,11 @@ def test_a_lost_race_leaves_a_profile_that_was_the_candidate_already(world):
 
 def test_an_activation_that_takes_too_long_is_awaited_and_then_judged_by_what_it_did(world):
     def goes_on():
-        world.systemd.is_at_work = True
+        world.systemd.is_running = True
 
     def ends():
         if world.clock.seconds > 20:
-            world.systemd.is_at_work = False
+            world.systemd.is_running = False
             world.host.activate(Action.SWITCH, NEW)
 
     world.nixos_rebuild.ends = ActivationExit(-15, "", timed_out=True)

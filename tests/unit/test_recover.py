@@ -65,12 +65,12 @@ def test_a_pending_system_that_runs_is_left_to_its_confirmation(world):
 
 
 def test_an_activation_at_work_is_waited_for(world):
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     assert recover(world)[0] is Step.WAIT
 
 
 def test_an_activation_of_somebody_else_is_no_matter_where_nothing_is_under_way(world):
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     stage(world, confirmed=NEW)
     rewrite(world, outcome="confirmed")
     assert recover(world)[0] is Step.NOTHING

@@ -34,7 +34,7 @@ class Row:
     what: str
     marks: Marks
     systems: Systems
-    is_at_work: bool | None
+    is_running: bool | None
     steps: tuple[Step, ...]
 
     @property
@@ -67,7 +67,7 @@ def row_of(phase, what, marks, shown, steps):
         what=what,
         marks=Marks(**pointing),
         systems=Systems(links["running"], links.get("booted", OLD), links["profile"]),
-        is_at_work=None if "perhaps at work" in shown else "at work" in shown,
+        is_running=None if "perhaps at work" in shown else "at work" in shown,
         steps=tuple(Step(step) for step in re.findall(r"`(\S+?)`", steps)),
     )
 
@@ -91,7 +91,7 @@ def test_recovery_begins_with_the_table_s_first_step(row):
         or systems.running in marks.known
         or (is_under_way and systems.running == row.previous),
         is_staged_booted=systems.running == systems.booted == marks.staged,
-        is_activating=row.is_at_work,
+        is_activating=row.is_running,
     )
     assert recover(memory).name is row.steps[0]
 
@@ -140,8 +140,8 @@ def world_of(row):
     host.running, host.booted = row.systems.running, row.systems.booted
     if row.systems.profile != OLD:
         host.profile = row.systems.profile
-    world.systemd.is_at_work = row.is_at_work is True
-    world.systemd.is_silent = row.is_at_work is None
+    world.systemd.is_running = row.is_running is True
+    world.systemd.is_silent = row.is_running is None
     for mark in Mark:
         path = getattr(row.marks, mark.replace("-", "_"))
         if path is not None:

@@ -209,8 +209,8 @@ def goes_on_for(world, seconds, then=lambda: None):
     world.systemd.works_on(STRANGE, "f" * 32)
 
     def on_sleep():
-        if world.systemd.is_at_work and world.clock.seconds >= seconds:
-            world.systemd.is_at_work = False
+        if world.systemd.is_running and world.clock.seconds >= seconds:
+            world.systemd.is_running = False
             then()
 
     world.clock.on_sleep = on_sleep

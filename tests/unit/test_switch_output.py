@@ -8,10 +8,10 @@ from agent.domain.switch_output import (
     failed_check,
     has_begun,
     has_broken_off,
-    is_telling,
+    is_relevant,
     last_words,
     refusal,
-    with_what_counts,
+    with_relevant_lines,
 )
 
 STC = "/nix/store/x-nixos-system-h/bin/switch-to-configuration"
@@ -163,10 +163,10 @@ def test_its_last_words_are_its_own_and_not_those_around_it(tail, words):
 
 
 def test_what_counts_is_kept_however_long_the_output_is():
-    assert is_telling("activating the configuration...\r")
-    assert not is_telling("setting up /etc...")
+    assert is_relevant("activating the configuration...\r")
+    assert not is_relevant("setting up /etc...")
     heard = ("activating the configuration...", UNITS)
-    assert with_what_counts(heard, f"x\n{UNITS}\ny") == f"{heard[0]}\nx\n{UNITS}\ny"
+    assert with_relevant_lines(heard, f"x\n{UNITS}\ny") == f"{heard[0]}\nx\n{UNITS}\ny"
 
 
 CLOSING = "Command 'systemd-run x/bin/switch-to-configuration switch' returned non-zero exit status"
@@ -194,5 +194,5 @@ def test_what_others_say_after_nixos_rebuild_hides_no_exit_code(returncode, tail
 
 def test_the_closing_line_is_kept_however_much_follows():
     closing = f"{CLOSING} 4."
-    assert is_telling(f"{closing}\n")
-    assert exit_code(1, with_what_counts([closing], "bye\n" * 100)) == 4
+    assert is_relevant(f"{closing}\n")
+    assert exit_code(1, with_relevant_lines([closing], "bye\n" * 100)) == 4

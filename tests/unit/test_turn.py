@@ -11,7 +11,7 @@ from agent.application import events
 from agent.application.confirm.await_confirmation import await_decision
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
-from agent.application.ports import Wait
+from agent.application.ports import WaitReason
 from agent.domain.errors import ExitCode, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -60,7 +60,7 @@ def test_the_unit_waits_for_the_lock_and_its_settle_time_begins_then(world):
     seen = when_asleep(world, 5, partial(is_free, world))
     report = confirm(world)
     assert (report.outcome, report.exit_code) == (Outcome.CONFIRMED, ExitCode.DONE)
-    assert seen == [(Wait.TURN,)] * 5 + [()]
+    assert seen == [(WaitReason.TURN,)] * 5 + [()]
     assert world.clock.seconds == 5 + WATCHFUL.confirm.settle.total_seconds()
     assert world.told.names().count(events.CONFIRMATION_WAITS.name) == 1
     assert world.told.fields_of(events.CONFIRMATION_WAITS)["error.kind"] is Kind.LOCKED
@@ -68,13 +68,13 @@ def test_the_unit_waits_for_the_lock_and_its_settle_time_begins_then(world):
 
 def test_the_unit_waits_for_the_end_of_an_activation_and_judges_what_runs_then(world):
     def person_is_done():
-        world.systemd.is_at_work = False
+        world.systemd.is_running = False
         world.somebody_switches(STRANGE)
 
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     seen = when_asleep(world, 3, person_is_done)
     assert confirm(world).outcome is Outcome.NOTHING_TO_DO
-    assert seen == [(Wait.TURN,)] * 3
+    assert seen == [(WaitReason.TURN,)] * 3
     assert world.systemd.stops == 0
     assert (world.host.running, world.marks.read()) == (STRANGE, Marks(confirmed=OLD))
 
@@ -85,13 +85,13 @@ def test_the_unit_looks_again_inside_its_process_at_what_it_could_not_judge(worl
 
     def on_sleep():
         waits.append(tuple(world.lock.waits))
-        if waits.count((Wait.LATER,)) == 3:
+        if waits.count((WaitReason.LATER,)) == 3:
             world.all_is_well()
 
     world.clock.on_sleep = on_sleep
     report = world.carry_out(verdicts.confirm, is_patient=True, summaries=4)
     assert report.outcome is Outcome.CONFIRMED
-    assert waits.count((Wait.LATER,)) == 3
+    assert waits.count((WaitReason.LATER,)) == 3
     assert not world.lock.waits
 
 
@@ -100,7 +100,7 @@ def test_by_hand_the_answer_comes_at_once(world):
     report = world.carry_out(verdicts.confirm)
     assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.LOCKED)
     world.lock.fault = None
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     assert world.carry_out(verdicts.confirm).error.kind is Kind.ACTIVATION_BUSY
     assert world.clock.seconds == 0
 
@@ -127,7 +127,7 @@ def see(world):
 
 
 def test_the_time_of_a_unit_that_waits_begins_when_it_has_its_turn(world):
-    unit_waits(world, Wait.TURN)
+    unit_waits(world, WaitReason.TURN)
 
     def on_sleep():
         if world.clock.seconds > LIMIT - 1:
@@ -141,7 +141,7 @@ def test_the_time_of_a_unit_that_waits_begins_when_it_has_its_turn(world):
 
 
 def test_a_unit_that_never_has_its_turn_does_not_hang(world):
-    unit_waits(world, Wait.TURN)
+    unit_waits(world, WaitReason.TURN)
     report = see(world)
     assert (report.outcome, report.exit_code) == (Outcome.PENDING, ExitCode.HELD)
     assert "waits for another agent" in report.reasons[0][1]
@@ -150,7 +150,7 @@ def test_a_unit_that_never_has_its_turn_does_not_hang(world):
 
 def test_the_dead_man_comes_again_for_a_unit_that_never_has_its_turn(world):
     world.systemd.timer = None
-    unit_waits(world, Wait.TURN)
+    unit_waits(world, WaitReason.TURN)
     world.lock.is_taken_by_another()
     report = world.carry_out(partial(dead_man, toplevel=NEW))
     assert (report.outcome, world.host.running) == (Outcome.PENDING, NEW)
@@ -159,7 +159,7 @@ def test_the_dead_man_comes_again_for_a_unit_that_never_has_its_turn(world):
 
 
 def test_a_system_that_proves_broken_while_its_unit_waits_is_rolled_back_from(world):
-    unit_waits(world, Wait.TURN)
+    unit_waits(world, WaitReason.TURN)
     world.service_breaks()
     assert see(world).outcome is Outcome.ROLLED_BACK
     assert world.host.running == OLD
@@ -167,13 +167,13 @@ def test_a_system_that_proves_broken_while_its_unit_waits_is_rolled_back_from(wo
 
 def test_a_unit_that_is_to_look_again_later_is_let_look_now(world):
     confirms = world.systemd.programs[CONFIRM_UNIT]
-    unit_waits(world, Wait.LATER, confirms)
+    unit_waits(world, WaitReason.LATER, confirms)
     assert see(world).outcome is Outcome.CONFIRMED
     assert world.confirmations == 1
 
 
 def test_one_that_could_not_judge_it_then_either_leaves_it_pending(world):
-    unit_waits(world, Wait.LATER)
+    unit_waits(world, WaitReason.LATER)
     assert see(world).outcome is Outcome.PENDING
     assert world.clock.seconds == 0
     assert world.systemd.activated == []

@@ -213,7 +213,7 @@ def _decides_at(world, number):
 
 def test_nor_is_it_confirmed_where_all_else_is_known(world):
     async def unknown():
-        return ActivationSeen(is_at_work=None)
+        return ActivationSeen(is_running=None)
 
     world.systemd.activation = unknown
     report = world.carry_out(verdicts.confirm)
@@ -253,7 +253,7 @@ def test_the_row_holds_the_id_of_the_activation_while_it_goes_on():
         world.systemd.activated.clear(),
     )
     world.steps.at(Action.SWITCH.value, lambda: world.systemd.works_on(CANDIDATE, "c" * 32))
-    world.steps.at("start confirm", lambda: setattr(world.systemd, "is_at_work", False))
+    world.steps.at("start confirm", lambda: setattr(world.systemd, "is_running", False))
     world.run()
     rows = [row for row in world.journal.written if row.outcome == Outcome.ACTIVATING]
     assert [row.invocation for row in rows] == [None, "c" * 32]

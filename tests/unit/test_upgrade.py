@@ -381,7 +381,7 @@ def test_an_earlier_activation_that_is_still_at_work_is_waited_for(world):
     with pytest.raises(PowerCut):
         world.run()
     world.steps.calm()
-    world.systemd.is_at_work = True
+    world.systemd.is_running = True
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert [name for name, _ in report.reasons] == ["activation-busy"]

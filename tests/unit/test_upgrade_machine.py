@@ -264,7 +264,7 @@ class Life(RuleBasedStateMachine):
         self.world.steps.at(step, PowerCut())
         self.act(verdicts.confirm)
 
-    @precondition(lambda self: self.world.systemd.is_at_work)
+    @precondition(lambda self: self.world.systemd.is_running)
     @rule()
     def an_activation_comes_to_its_end(self):
         self.finish_activation()
@@ -359,7 +359,7 @@ class Life(RuleBasedStateMachine):
         rebuild = world.nixos_rebuild
         rebuild.ends, rebuild.reach = ActivationExit(0, ""), "all"
         rebuild.goes_on = rebuild.dies_after = False
-        if not world.systemd.is_at_work:
+        if not world.systemd.is_running:
             rebuild.unfinished = None
         bugs = [
             fields["exception"]
@@ -378,16 +378,16 @@ class Life(RuleBasedStateMachine):
 
     def finish_activation(self):
         rebuild = self.world.nixos_rebuild
-        if self.world.systemd.is_at_work and rebuild.unfinished is not None:
+        if self.world.systemd.is_running and rebuild.unfinished is not None:
             self.world.host.switch_to(*rebuild.unfinished)
             self.watch.chosen.add(self.world.host.running)
-        self.world.systemd.is_at_work, rebuild.unfinished = False, None
+        self.world.systemd.is_running, rebuild.unfinished = False, None
         self.world.settle()
 
     def reboot(self, *, falls_back=False):
         """Start the profile's system, or what a boot loader falls back to."""
         host, marks = self.world.host, self.world.marks.read()
-        self.world.systemd.is_at_work, self.world.nixos_rebuild.unfinished = False, None
+        self.world.systemd.is_running, self.world.nixos_rebuild.unfinished = False, None
         self.world.systemd.timer = None
         host.boot()
         if falls_back and marks.confirmed is not None:

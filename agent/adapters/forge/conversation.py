@@ -70,7 +70,7 @@ class Conversation:
             number += 1
             answer = await self.ask("GET", f"{path}&page={number}")
             if number > _MAX_PAGES:
-                raise nonsense(answer, f"the list does not end after {_MAX_PAGES} pages")
+                raise malformed_answer(answer, f"the list does not end after {_MAX_PAGES} pages")
             yield parse(answer, shape)
             has_next = answer.has_next
 
@@ -89,6 +89,6 @@ def parse(answer: Answer, shape: type[_T]) -> _T:
         ) from error
 
 
-def nonsense(answer: Answer, wrong: str) -> ForgeError:
+def malformed_answer(answer: Answer, wrong: str) -> ForgeError:
     """Return the fault of an answer that has the right shape and makes no sense."""
     return ForgeError(Kind.FORGE_NONSENSE, f"{answer.url}: {wrong}", hint=IS_FORGE)

@@ -67,43 +67,43 @@ _STATUSES: Final = {
 }
 
 
-def refused(url: str, response: httpx.Response, said: str, wait: float | None) -> ForgeError:
-    """Return the fault that a status stands for; `said` is what the forge has to say."""
+def refused(url: str, response: httpx.Response, explanation: str, wait: float | None) -> ForgeError:
+    """Return the fault that a status stands for; `explanation` is the forge's own message."""
     status = response.status_code
-    told = f"{url}: {shown_status(status)}" + (f": {said}" if said else "")
+    message = f"{url}: {shown_status(status)}" + (f": {explanation}" if explanation else "")
     if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
-        return _elsewhere(told, response)
+        return _elsewhere(message, response)
     if status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS) and _is_too_much(
-        response, said, wait
+        response, explanation, wait
     ):
         # GitHub's limits are told by 403 as well as by 429.
         kind, hint = _STATUSES[429]
-        return ForgeError(kind, told, hint=hint, retry_after=wait)
+        return ForgeError(kind, message, hint=hint, retry_after=wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ForgeError(
-            Kind.FORGE_SERVER_ERROR, told, hint="the forge's own log says more", retry_after=wait
+            Kind.FORGE_SERVER_ERROR, message, hint="the forge's own log says more", retry_after=wait
         )
     # GitHub tells of a proposal that is there already by 422, Forgejo by 409.
-    is_there = status == HTTPStatus.UNPROCESSABLE_ENTITY and "already exists" in said
+    is_there = status == HTTPStatus.UNPROCESSABLE_ENTITY and "already exists" in explanation
     known = HTTPStatus.CONFLICT if is_there else status
     kind, hint = _STATUSES.get(known, (Kind.FORGE_STATUS, IS_FORGE))
-    if status == HTTPStatus.METHOD_NOT_ALLOWED and "try again later" in said:
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and "try again later" in explanation:
         kind = Kind.FORGE_NOT_READY
-    return ForgeError(kind, told, hint=hint)
+    return ForgeError(kind, message, hint=hint)
 
 
-def _is_too_much(response: httpx.Response, said: str, wait: float | None) -> bool:
+def _is_too_much(response: httpx.Response, explanation: str, wait: float | None) -> bool:
     is_used_up = response.headers.get("x-ratelimit-remaining") == "0"
     is_limit = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
-    return is_limit or is_used_up or wait is not None or "rate limit" in said.lower()
+    return is_limit or is_used_up or wait is not None or "rate limit" in explanation.lower()
 
 
-def _elsewhere(told: str, response: httpx.Response) -> ForgeError:
+def _elsewhere(message: str, response: httpx.Response) -> ForgeError:
     target = str(hide_secrets(location_of(response) or ""))
     shown = "".join(char for char in target if char.isprintable())[:_MAX_WORDS]
     return ForgeError(
         Kind.FORGE_REDIRECT,
-        f"{told}: a redirect to {shown!r}, which is not followed",
+        f"{message}: a redirect to {shown!r}, which is not followed",
         hint="set forge.url and forge.repository to where the repository is now",
     )
 
@@ -125,6 +125,6 @@ def words_of(found: object) -> str:
 
 def _word(part: object) -> str:
     if isinstance(part, dict):
-        told = part.get("message") or f"{part.get('field', '')} {part.get('code', '')}"
-        return _word(told)
+        message = part.get("message") or f"{part.get('field', '')} {part.get('code', '')}"
+        return _word(message)
     return part.strip() if isinstance(part, str) else ""

@@ -138,11 +138,11 @@ class RestForge(Forge, ABC):
         """Return our own proposal, made by an attempt whose answer has been lost on its way."""
         if error.kind is not Kind.FORGE_CONFLICT:
             return None
-        said = _content_of(wanted["title"], wanted["body"])
+        content = _content_of(wanted["title"], wanted["body"])
         for proposal in await self.open_proposals(wanted["base"], wanted["head"]):
             if (
                 proposal.head == wanted["head"]
-                and _content_of(proposal.title, proposal.body) == said
+                and _content_of(proposal.title, proposal.body) == content
             ):
                 return proposal
         return None

@@ -95,8 +95,8 @@ def fault_of(what: str, text: str) -> GitError:
             continue
         if kind not in _OF_REMOTE:
             return GitError(kind, f"cannot {what}: {_line_of(text, found)}", hint=hint)
-        said = words_of_git(text) or _line_of(text, found)
-        return GitError(kind, f"cannot {what}: {said}", hint=hint_for(text) or hint)
+        message = words_of_git(text) or _line_of(text, found)
+        return GitError(kind, f"cannot {what}: {message}", hint=hint_for(text) or hint)
     return GitError(Kind.GIT_FAILED, f"cannot {what}: {_last_line(text)}")
 
 
@@ -119,12 +119,12 @@ def fault_of_push(what: str, done: Completed) -> GitError:
     if fault.kind in (Kind.GIT_FAILED, Kind.PUSH_REFUSED) and "failed to push some refs" in text:
         rejected = re.search(r"^!\t|rejected\]", text, re.MULTILINE)
         if rejected is None:
-            said = _words_of_hook(done.tail) or fault.message
+            message = _words_of_hook(done.tail) or fault.message
             return GitError(
-                Kind.HOOK_REFUSED, f"cannot {what}: {said}", hint="the pre-push hook refused it"
+                Kind.HOOK_REFUSED, f"cannot {what}: {message}", hint="the pre-push hook refused it"
             )
-    if fault.kind is Kind.HOOK_REFUSED and (said := _words_of_hook(done.tail, "remote: ")):
-        return GitError(fault.kind, f"cannot {what}: {said}", hint=fault.hint)
+    if fault.kind is Kind.HOOK_REFUSED and (message := _words_of_hook(done.tail, "remote: ")):
+        return GitError(fault.kind, f"cannot {what}: {message}", hint=fault.hint)
     return fault
 
 
@@ -132,5 +132,7 @@ def _words_of_hook(tail: str, prefix: str = "") -> str:
     """Return the last line that a hook has said; a remote's come with a prefix."""
     of_git = ("error: failed to push", "error: hook declined", "To ")
     lines = tail.splitlines()
-    said = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
-    return next((line[:500] for line in reversed(said) if line and not line.startswith(of_git)), "")
+    lines = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
+    return next(
+        (line[:500] for line in reversed(lines) if line and not line.startswith(of_git)), ""
+    )

@@ -208,8 +208,8 @@ class GitRepository(Repository):
             file = Path(directory) / "message"
             self.put(file.parent, file.name, message)
             options, signing = self._identity_options()
-            told = ("commit", "--quiet", "--cleanup=whitespace", f"--file={file}", *signing)
-            done = await self._try(*options, *told, at=flake)
+            command = ("commit", "--quiet", "--cleanup=whitespace", f"--file={file}", *signing)
+            done = await self._try(*options, *command, at=flake)
         if done.returncode != 0:
             fault = fault_of("commit the update", f"{done.stdout}\n{done.tail}")
             if fault.kind is Kind.GIT_FAILED:
@@ -229,9 +229,9 @@ class GitRepository(Repository):
             "gpg.format": one.signing_format,
             "user.signingkey": one.signing_key,
         }
-        told = ((("-c", f"{key}={value}")) for key, value in settings.items() if value)
+        pairs = ((("-c", f"{key}={value}")) for key, value in settings.items() if value)
         signing = ("--gpg-sign",) if one.signing_format else ()
-        return tuple(word for pair in told for word in pair), signing
+        return tuple(word for pair in pairs for word in pair), signing
 
     @override
     async def push(self, revision: str, branch: str, replaces: str | None) -> None:

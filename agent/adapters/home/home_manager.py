@@ -101,12 +101,12 @@ class HomeManagerCommand(NixosRebuild):
         special = os.path.realpath(f"{path}/specialisation/{name}")
         return parse_store_path(special, self._store_dir) or path
 
-    def _built(self, told: str) -> StorePath:
+    def _built(self, output: str) -> StorePath:
         try:
-            answer: Any = json.loads(told)
+            answer: Any = json.loads(output)
             text = answer[0]["outputs"]["out"]
         except (ValueError, LookupError, TypeError) as error:
-            message = f"nix build told {told[:200]!r}"
+            message = f"nix build printed {output[:200]!r}"
             raise NixError(Kind.NIX_NONSENSE, message) from error
         path = parse_store_path(text, self._store_dir) if isinstance(text, str) else None
         if path is None:

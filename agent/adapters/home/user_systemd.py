@@ -87,7 +87,7 @@ class UserSystemd(SystemdCommands):
                 is_unknown = True
             elif UnitStatus(
                 shown["LoadState"], shown["ActiveState"], shown["SubState"]
-            ).is_at_work and not (unit == CONFIRM_UNIT and _is_long_since(shown.get(_SINCE, ""))):
+            ).is_running and not (unit == CONFIRM_UNIT and _is_long_since(shown.get(_SINCE, ""))):
                 return True
         return None if is_unknown else False
 
@@ -108,7 +108,7 @@ class UserSystemd(SystemdCommands):
         if action is Action.BOOT:
             return ActivationExit(0, "")  # nothing but the profile
         spent = await self._await_start()
-        self._let_it_tidy_up(toplevel)
+        self._expose_unfinished_home(toplevel)
         done = await self._in_a_unit(_script(toplevel), self._inherited(), spent=spent)
         for line in done.stdout.splitlines():
             self._runner.say(_SCRIPT, line, stream="stdout")
@@ -132,7 +132,7 @@ class UserSystemd(SystemdCommands):
                 await self._runner.run(wait, timeout=_LONGEST_START)
         return monotonic() - begun
 
-    def _let_it_tidy_up(self, toplevel: StorePath) -> None:
+    def _expose_unfinished_home(self, toplevel: StorePath) -> None:
         """Let an activation see what it has to tidy up: the home that is left half-way.
 
         `activate` removes what the home at `current_home` has and it has not itself. A home whose

@@ -72,8 +72,8 @@ class HydraClient(Hydra):
         await self._transport.aclose()
 
     @override
-    def spare(self, wait: float | None) -> None:
-        self._conversation.spare(wait)
+    def back_off(self, wait: float | None) -> None:
+        self._conversation.back_off(wait)
 
     @override
     async def newest_good_build(self, job: Job, select: Select) -> int:
@@ -129,7 +129,7 @@ class HydraClient(Hydra):
 
     @override
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
-        if self._conversation.is_spared:
+        if self._conversation.is_backing_off:
             return Outlook()
         now = self._clock.now().timestamp()
         return await upcoming_builds.look(self._conversation, job, build, now=now)

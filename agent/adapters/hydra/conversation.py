@@ -52,24 +52,24 @@ class Conversation:
         self._retries = retries
         self._began: float | None = None
         self._repeated: str | None = None
-        self._is_spared = False
+        self._is_backing_off = False
         self._pause = 0.0
         self._gave_up: HydraError | None = None
 
     @property
-    def is_spared(self) -> bool:
+    def is_backing_off(self) -> bool:
         """Whether Hydra is asked for nothing that can be done without."""
-        return self._is_spared
+        return self._is_backing_off
 
-    def spare(self, wait: float | None) -> None:
+    def back_off(self, wait: float | None) -> None:
         """Ask Hydra, which was too busy before, for as little as possible, and nothing twice.
 
         `wait`: the seconds that it asks to be left alone, if it has been asked a moment ago: then
         the first request waits for a moment at least, which is not the same for each host.
         """
-        if self._is_spared:
+        if self._is_backing_off:
             return
-        self._is_spared = True
+        self._is_backing_off = True
         if wait is not None:
             spread = random.uniform(1, 2)  # noqa: S311 - no cryptography here
             self._pause = max(wait, self._retries.first * spread)
@@ -83,7 +83,7 @@ class Conversation:
             HydraError: the last fault, when it cannot pass, the attempts are used up, or the
                 deadline would end before the next one.
         """
-        await self._let_alone(path)
+        await self._wait_out_back_off(path)
         earlier: AgentError | None = None
         heard = 0
 
@@ -95,7 +95,7 @@ class Conversation:
             is_too_late = state.upcoming_sleep >= self._left()
             if is_too_late or self._retries.attempts == 1 or not is_heard:
                 return is_too_late or self._retries.attempts == 1
-            if self._is_spared:
+            if self._is_backing_off:
                 return True
             self._repeated = self._repeated or path
             return self._repeated != path or heard >= self._retries.attempts
@@ -111,7 +111,7 @@ class Conversation:
 
     async def ask_once(self, path: str) -> Answer:
         """Return the answer to a GET that is not worth a second attempt; raises as `ask`."""
-        await self._let_alone(path)
+        await self._wait_out_back_off(path)
         try:
             return await self._ask(path)
         except HydraError as error:
@@ -122,7 +122,7 @@ class Conversation:
         if error.kind in _BUSY:
             self._gave_up = error
 
-    async def _let_alone(self, path: str) -> None:
+    async def _wait_out_back_off(self, path: str) -> None:
         """Wait for as long as Hydra has asked for.
 
         Raises:

@@ -107,30 +107,30 @@ def refused_status(url: str, status: int, retry_after: float | None) -> HydraErr
 
     No body is ever quoted: of a failing Hydra it may hold SQL and connection strings.
     """
-    told = f"{url}: {shown_status(status)}"
+    message = f"{url}: {shown_status(status)}"
     if status in (401, 403, 407):
         return HydraError(
             Kind.HYDRA_UNAUTHORISED,
-            told,
+            message,
             hint="let this host read the instance: it is private, or its proxy wants a login",
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = "" if retry_after is None else f"; it asks to be left alone for {retry_after:.0f} s"
         return HydraError(
             Kind.HYDRA_RATE_LIMITED,
-            f"{told}{wait}",
+            f"{message}{wait}",
             hint="poll less often, or raise the limit of the proxy in front of Hydra",
             retry_after=retry_after,
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return HydraError(
             Kind.HYDRA_SERVER_ERROR,
-            told,
+            message,
             hint="Hydra's own log says more",
             retry_after=retry_after,
         )
     return HydraError(
         Kind.HYDRA_STATUS,
-        f"{told}, which Hydra never gives here",
+        f"{message}, which Hydra never gives here",
         hint="is hydra.instance the URL of a Hydra?",
     )

@@ -34,22 +34,22 @@ async def explain(
     which may be answered later; where there is none, its kind is JOB_WITHOUT_GOOD_BUILD, or
     HYDRA_STATUS when the 404 is none of Hydra's.
     """
-    said = _hydras_words(answer)
-    if said is None:
+    error = _hydras_words(answer)
+    if error is None:
         return HydraError(
             Kind.HYDRA_STATUS,
             f"{answer.url}: status 404, and not from Hydra",
             hint="is the path of hydra.instance right? It is all that stands before /job",
         )
     # Of a missing project it says the same (recorded `job-latest-nosuch-project.json`).
-    if "doesn't exist" in said:
+    if "doesn't exist" in error:
         return HydraError(
             Kind.JOBSET_MISSING,
             f"Hydra at {answer.instance} has no jobset {job.jobset!r} in a project {job.project!r}",
             hint="check hydra.project and hydra.jobset; Hydra's page of the project lists its"
             " jobsets",
         )
-    return await _Inquiry(conversation, job, select, answer.instance).why()
+    return await _Diagnosis(conversation, job, select, answer.instance).why()
 
 
 def _hydras_words(answer: Answer) -> str | None:
@@ -58,7 +58,7 @@ def _hydras_words(answer: Answer) -> str | None:
     return None
 
 
-class _Inquiry:
+class _Diagnosis:
     """The further questions, the cheap ones first; each is asked at most once.
 
     What passes by itself goes first: a build that is under way, then what a person has to do.
@@ -240,9 +240,9 @@ class _Inquiry:
 
     def _never_evaluated(self, error: str) -> HydraError:
         if error:
-            told = f"the jobset of {self._of} has never been evaluated successfully: {error}"
+            message = f"the jobset of {self._of} has never been evaluated successfully: {error}"
             return HydraError(
-                Kind.JOBSET_NEVER_EVALUATED, told, hint="correct what Hydra cannot evaluate"
+                Kind.JOBSET_NEVER_EVALUATED, message, hint="correct what Hydra cannot evaluate"
             )
         return HydraError(
             Kind.JOBSET_NEVER_EVALUATED,
@@ -251,11 +251,11 @@ class _Inquiry:
         )
 
     def _missing(self, error: str) -> HydraError:
-        told = f"; the evaluation of the whole jobset fails at present: {error}" if error else ""
+        message = f"; the evaluation of the whole jobset fails at present: {error}" if error else ""
         return HydraError(
             Kind.JOB_MISSING,
             f"there is no job {self._job.name!r} in eval {self._newest}, the newest of {self._of}"
-            f"{told}",
+            f"{message}",
             hint="check hydra.job (a name with dots stands in double quotes) and the flake's"
             " hydraJobs",
         )

@@ -82,7 +82,7 @@ def unwanted_redirect(answer: Answer) -> HydraError:
             f"{answer.url}: a redirect (status {answer.status}) to nowhere",
             hint="look at the proxy in front of Hydra",
         )
-    told = f"{answer.url}: a redirect to {target[:300]!r}"
+    message = f"{answer.url}: a redirect to {target[:300]!r}"
     if target == answer.url:
         return HydraError(
             Kind.HYDRA_REDIRECT_LOOP,
@@ -102,7 +102,7 @@ def unwanted_redirect(answer: Answer) -> HydraError:
         secure = f"{target[: -len(answer.path)]}" if target.endswith(answer.path) else "https://…"
         return HydraError(
             Kind.HYDRA_REDIRECT_ORIGIN,
-            f"{told}, which is another origin and is not followed",
+            f"{message}, which is another origin and is not followed",
             hint=(
                 f"set hydra.instance to {secure}"
                 if is_upgrade
@@ -111,7 +111,7 @@ def unwanted_redirect(answer: Answer) -> HydraError:
         )
     return HydraError(
         Kind.HYDRA_REDIRECT,
-        f"{told}, where no build is",
+        f"{message}, where no build is",
         hint="is hydra.instance the URL of a Hydra, and does it want a login?",
     )
 

@@ -232,8 +232,8 @@ class NixCommand(Nix):
             argv = (*NIX, *command, "--json")
             try:
                 done = await self._runner.run(argv, timeout=_SHOW_TIMEOUT)
-                told = json.loads(done.stdout)["substituters"]["value"]
-                return tuple(url for url in told if isinstance(url, str))
+                found = json.loads(done.stdout)["substituters"]["value"]
+                return tuple(url for url in found if isinstance(url, str))
             except (ProgramMissingError, ValueError, LookupError, TypeError):
                 continue
         return ()
@@ -358,9 +358,9 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
         return NixError(Kind.FETCH_FAILED, message, hint=hint_for(text))
     # The second is what nix also says of a path that was in a cache, and yet could not be copied.
     for pattern, kind in ((_UNREACHABLE, Kind.CACHE_UNREACHABLE), (_BROKEN, Kind.FETCH_FAILED)):
-        if said := _line(pattern, text):
-            message = f"cannot fetch {path}: {cause_of(said, text)}"
-            return NixError(kind, message, hint=hint_for(said))
+        if line := _line(pattern, text):
+            message = f"cannot fetch {path}: {cause_of(line, text)}"
+            return NixError(kind, message, hint=hint_for(line))
     if _NOWHERE.search(text):
         return NixError(
             Kind.PATH_NOT_CACHED,
@@ -372,8 +372,8 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
 
 def unreachable_cache(text: str) -> str:
     """Return what nix says of a cache that it cannot reach; empty if it says no such thing."""
-    said = _line(_UNREACHABLE, text)
-    return said and cause_of(said, text)
+    line = _line(_UNREACHABLE, text)
+    return line and cause_of(line, text)
 
 
 def _full(text: str) -> NixError:

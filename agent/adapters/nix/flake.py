@@ -100,7 +100,7 @@ class NixFlake(FlakeBuilds):
             raise _evaluation_fault("the flake's hosts cannot be listed", done.tail)
         names = _json(done.stdout)
         if not isinstance(names, list) or not all(map(_is_name, names)):
-            raise _nonsense(done.stdout)
+            raise _malformed_output(done.stdout)
         return tuple(names)
 
     @override
@@ -139,16 +139,16 @@ class NixFlake(FlakeBuilds):
             return
         if FULL.search(done.tail):
             raise _full(done.tail)
-        kind, told = Kind.EVALUATION_FAILED, "the inputs cannot be updated"
+        kind, message = Kind.EVALUATION_FAILED, "the inputs cannot be updated"
         if _UNAVAILABLE.search(done.tail):
             named = _INPUT_AT_FAULT.search(done.tail)
             what = f"the input {named[1]}" if named else "an input"
-            kind, told = Kind.INPUT_UNAVAILABLE, f"{what} cannot be fetched"
+            kind, message = Kind.INPUT_UNAVAILABLE, f"{what} cannot be fetched"
         if unreachable_source(done.tail):
             kind = Kind.FLAKE_UNREACHABLE
         raise NixError(
             kind,
-            f"{told}: {complaint(done.tail)}",
+            f"{message}: {complaint(done.tail)}",
             hint=hint_for(done.tail) or _SEE_INPUTS,
         )
 
@@ -162,8 +162,8 @@ class NixFlake(FlakeBuilds):
         text = log.text
         if FULL.search(text):
             raise _full(text)
-        if not log.failed and (said := unreachable_cache(text)):
-            raise NixError(Kind.CACHE_UNREACHABLE, f"cannot fetch what is built: {said}")
+        if not log.failed and (reason := unreachable_cache(text)):
+            raise NixError(Kind.CACHE_UNREACHABLE, f"cannot fetch what is built: {reason}")
         missing = await self._invalid([one.toplevel for one in systems])
         good = [one.derivation for one in systems if one.toplevel not in missing]
         if good:  # only now do they get their links: a call that fails makes none
@@ -212,7 +212,7 @@ class NixFlake(FlakeBuilds):
         done = await self._nix(("nix", "--version"), None)
         found = _VERSION.search(done.stdout)
         if found is None:
-            raise _nonsense(done.stdout)
+            raise _malformed_output(done.stdout)
         return int(found[1]), int(found[2])
 
     async def _eval(
@@ -221,14 +221,14 @@ class NixFlake(FlakeBuilds):
         arguments = ("eval", "--json", _HOSTS, "--apply", function, lock)
         return await self._nix((*NIX, *arguments), flake)
 
-    def _system(self, told: Any, host: str) -> System:
-        found = told.get(host) if isinstance(told, dict) else None
+    def _system(self, hosts: Any, host: str) -> System:
+        found = hosts.get(host) if isinstance(hosts, dict) else None
         if isinstance(found, dict):
             derivation = parse_store_path(found.get("derivation"), self._store_dir)
             toplevel = parse_store_path(found.get("toplevel"), self._store_dir)
             if derivation is not None and toplevel is not None:
                 return System(derivation, toplevel)
-        raise _nonsense(f"{host}: {found}")
+        raise _malformed_output(f"{host}: {found}")
 
     async def _nix(
         self,
@@ -261,10 +261,10 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _nonsense(text) from error
+        raise _malformed_output(text) from error
 
 
-def _nonsense(text: str) -> NixError:
+def _malformed_output(text: str) -> NixError:
     return NixError(
         Kind.NIX_NONSENSE,
         f"nix printed {text[:200]!r}, which is not what was asked",
@@ -276,11 +276,11 @@ def _does_not_evaluate(tail: str) -> Broken:
     return Broken(Stage.EVALUATION, complaint(tail), "\n".join(tail.splitlines()[-25:]))
 
 
-def _evaluation_fault(told: str, tail: str) -> NixError:
+def _evaluation_fault(message: str, tail: str) -> NixError:
     if FULL.search(tail):
         return _full(tail)
     kind = Kind.FLAKE_UNREACHABLE if unreachable_source(tail) else Kind.EVALUATION_FAILED
-    return NixError(kind, f"{told}: {complaint(tail)}", hint=hint_for(tail))
+    return NixError(kind, f"{message}: {complaint(tail)}", hint=hint_for(tail))
 
 
 def _full(text: str) -> NixError:

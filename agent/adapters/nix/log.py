@@ -84,7 +84,7 @@ class NixLog:
         """Take in one line of stderr; return what a person should see of it, if anything."""
         entry = _parse(line)
         if entry is None:
-            return self._say(line)
+            return self._record(line)
         number = entry.get("id")
         match entry.get("action"), number:
             case "start", int(number):
@@ -107,7 +107,7 @@ class NixLog:
                 self._copying_paths.add(number)
             case _Activity.BUILD, [str(derivation), *_]:
                 self._derivations[number] = derivation
-                return self._say(f"building {derivation}")
+                return self._record(f"building {derivation}")
             case _:
                 pass
         return None
@@ -140,7 +140,7 @@ class NixLog:
         """Take in what a builder printed."""
         derivation = self._derivations.get(number)
         if derivation is None:
-            return self._say(line)
+            return self._record(line)
         shown = _clean(line)
         if derivation in self._build_logs or len(self._build_logs) < _MAX_DERIVATIONS:
             log = self._build_logs.setdefault(derivation, deque(maxlen=_MAX_LINES))
@@ -156,9 +156,9 @@ class NixLog:
             is_own = not _DEPENDENCY.search(plain.splitlines()[0])
             if is_own and found[1] not in self.failed:
                 self.failed.append(found[1])
-        return self._say(text)
+        return self._record(text)
 
-    def _say(self, text: str) -> str | None:
+    def _record(self, text: str) -> str | None:
         shown = _clean(text)
         self._kept.extend(shown.splitlines())
         return shown or None

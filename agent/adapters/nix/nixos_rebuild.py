@@ -23,7 +23,7 @@ from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import Kind, NixError
 from agent.domain.nix_options import split_flags
 from agent.domain.store_path import parse_store_path
-from agent.domain.switch_output import is_telling, with_what_counts
+from agent.domain.switch_output import is_relevant, with_relevant_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,15 +119,17 @@ class NixosRebuildCommand(NixosRebuild):
         return await self._activate(action, ("--store-path", path, *_as(specialisation)))
 
     async def _activate(self, action: Action, source: tuple[str, ...]) -> ActivationExit:
-        heard: list[str] = []
+        relevant: list[str] = []
 
-        def hear(line: str) -> None:
+        def on_line(line: str) -> None:
             self._runner.say("nixos-rebuild", line)
-            if is_telling(line) and len(heard) < _MOST_HEARD:
-                heard.append(line.strip())
+            if is_relevant(line) and len(relevant) < _MOST_HEARD:
+                relevant.append(line.strip())
 
-        done = await self._run(action, source, self._activate_deadline, on_line=hear)
-        tail = with_what_counts([*filter(is_telling, done.stdout.splitlines()), *heard], done.tail)
+        done = await self._run(action, source, self._activate_deadline, on_line=on_line)
+        tail = with_relevant_lines(
+            [*filter(is_relevant, done.stdout.splitlines()), *relevant], done.tail
+        )
         return ActivationExit(done.returncode, tail, done.timed_out, _unknown_options(done))
 
     def _source(self, flake: LockedFlakeReference, host: str) -> tuple[str, ...]:

@@ -81,9 +81,9 @@ class SystemProfile(Profile):
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
         if done.returncode != 0:
-            said = done.tail.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            last = done.tail.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
             raise HostError(
-                Kind.ROLL_BACK_FAILED, f"cannot change the profile {self._profile}: {said[0]}"
+                Kind.ROLL_BACK_FAILED, f"cannot change the profile {self._profile}: {last[0]}"
             )
 
     def _system(self) -> str:

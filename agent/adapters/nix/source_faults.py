@@ -217,13 +217,13 @@ def _answer_in(rest: Iterator[str]) -> Iterator[str]:
 def _words_of_body(body: str) -> str:
     """Return what the body of an answer says: the message of JSON, or text without its tags."""
     try:
-        told = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
-        told = None
-    if isinstance(told, dict):
+        answer = None
+    if isinstance(answer, dict):
         for key in ("message", "error_description", "error"):
-            if isinstance(told.get(key), str):
-                body = told[key]
+            if isinstance(answer.get(key), str):
+                body = answer[key]
                 break
     plain = " ".join(re.sub(r"<[^<>]{0,1000}>", " ", body).split())
     return plain if len(plain) <= _MAX_BODY else f"{plain[:_MAX_BODY]}…"

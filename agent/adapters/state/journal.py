@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.adapters.state.kept_runs import Kept
+    from agent.adapters.state.kept_runs import KeptRun
     from agent.application.ports import EventSink, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.job import Job
@@ -104,7 +104,7 @@ class SqliteJournal(Journal):
 
     @override
     def note_contact(self, now: datetime) -> None:
-        with self._file.faults_told():
+        with self._file.errors_translated():
             stamp = now.strftime(_STAMP)
             # Not blocking: in its place may be a pipe that nobody reads.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
@@ -189,12 +189,12 @@ class SqliteJournal(Journal):
                 insert_denial(db, denial)
         return [kept.run.run_id for kept in self._kept.read() if kept.has_ended]
 
-    def _row_of(self, db: sqlite3.Connection, run_id: str) -> _At | None:
+    def _row_of(self, db: sqlite3.Connection, run_id: str) -> _StoredRow | None:
         for number, row in self._file.rows(db, "runs", "WHERE run_id = ?", run_id):
             run = run_of(row)
             if run is not None:
                 is_whole = not row.dropped and store_path(run.toplevel) is not None
-                return _At(number, run, is_whole=is_whole)
+                return _StoredRow(number, run, is_whole=is_whole)
         return None
 
     def _runs(self, which: str, *values: object) -> list[tuple[int, RunRecord]]:
@@ -402,7 +402,7 @@ class SqliteJournal(Journal):
 
 
 @dataclass(frozen=True, slots=True)
-class _At:
+class _StoredRow:
     """A row of the history, and whether all of it could be read."""
 
     number: int
@@ -410,7 +410,7 @@ class _At:
     is_whole: bool
 
 
-def _is_ahead(kept: Kept, at: _At) -> bool:
+def _is_ahead(kept: KeptRun, at: _StoredRow) -> bool:
     """Whether a run is better known beside the history than in it."""
     return not at.is_whole or phase_of(kept.run) > phase_of(at.run)
 

@@ -205,7 +205,7 @@ class JournalFile:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection | None]:
         """Open for reading alone; None if there is no history yet."""
-        with self.faults_told():
+        with self.errors_translated():
             if not self._is_there():
                 yield None
                 return
@@ -267,7 +267,7 @@ class JournalFile:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Open for one transaction; a damaged file is set aside first."""
-        with self.faults_told():
+        with self.errors_translated():
             try:
                 connection = self._connect(self._file)
             except (sqlite3.DatabaseError, *_GARBLED) as error:
@@ -279,7 +279,7 @@ class JournalFile:
                 yield db
 
     @contextmanager
-    def faults_told(self) -> Iterator[None]:
+    def errors_translated(self) -> Iterator[None]:
         """Translate what goes wrong with the file or its directory.
 
         Raises:
@@ -428,9 +428,9 @@ def _examine(db: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: it is not.
     """
-    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if said != "ok":
-        raise _DamagedError(said)
+    (result,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if result != "ok":
+        raise _DamagedError(result)
     # What takes a table's place, or changes what is written into one, is nobody's of ours.
     for kind, name in db.execute(
         "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"

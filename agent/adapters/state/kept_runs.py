@@ -41,7 +41,7 @@ PHASES: Final = (Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROL
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptRun:
     """A run, and the denial that it has led to."""
 
     run: RunRecord
@@ -70,7 +70,7 @@ class KeptRuns:
         self._sink = sink
         self._is_named = False
 
-    def read(self) -> tuple[Kept, ...]:
+    def read(self) -> tuple[KeptRun, ...]:
         """Return the runs that can be read, the oldest first; never raises."""
         try:
             content = self._content()
@@ -201,18 +201,18 @@ def _write_file(file: Path, flags: int, content: bytes) -> None:
         os.close(handle)
 
 
-def _parse(row: object) -> Kept | None:
+def _parse(row: object) -> KeptRun | None:
     if not isinstance(row, dict):
         return None
     run = run_of(Row(row))
-    said = row.get("denial")
+    value = row.get("denial")
     if run is None:
         return None
-    if said is None:
-        return Kept(run)
+    if value is None:
+        return KeptRun(run)
     # A denial that cannot be read is one all the same, of the path that is named with it.
-    given = said if isinstance(said, dict) else {}
-    return Kept(
+    given = value if isinstance(value, dict) else {}
+    return KeptRun(
         run,
         denial_of(Row({**given, "toplevel": store_path(given.get("toplevel")) or run.toplevel})),
     )

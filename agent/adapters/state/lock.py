@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.application.ports import Wait
+    from agent.application.ports import WaitReason
 
 _MAX_NOTE: Final = 200
 _MODE: Final = 0o600
@@ -55,7 +55,7 @@ class FileLock(Lock):
 
     @override
     @contextmanager
-    def waiting(self, wait: Wait) -> Iterator[None]:
+    def waiting(self, wait: WaitReason) -> Iterator[None]:
         with suppress(OSError):
             make_private(self._file.parent)
         handle = _opened(self._beside(wait), os.O_CREAT)
@@ -70,7 +70,7 @@ class FileLock(Lock):
                     os.close(handle)
 
     @override
-    def is_waiting(self, wait: Wait) -> bool | None:
+    def is_waiting(self, wait: WaitReason) -> bool | None:
         file = self._beside(wait)
         handle = _opened(file)
         if handle is None:
@@ -85,7 +85,7 @@ class FileLock(Lock):
             os.close(handle)
         return False
 
-    def _beside(self, wait: Wait) -> Path:
+    def _beside(self, wait: WaitReason) -> Path:
         return self._file.with_name(f"{LOCK}.{wait}")
 
     def _take(self, handle: int) -> None:

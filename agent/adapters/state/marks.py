@@ -64,7 +64,7 @@ class MarkLinks(MarkStore):
         # The link's inode and time, which a rename keeps, say that it still is the same one; its
         # time says nothing else, since the clock may have been set after a boot.
         for mark in _UNDECIDED:
-            with self._faults_told(), suppress(FileNotFoundError):
+            with self._errors_translated(), suppress(FileNotFoundError):
                 link = (self._dir / mark).lstat()
                 return self._watch.look(f"{link.st_ino}:{link.st_mtime_ns}")
         return None
@@ -83,7 +83,7 @@ class MarkLinks(MarkStore):
         file = self._dir / _SPECIALISATION
         if name == self.specialisation():
             return
-        with self._faults_told():
+        with self._errors_translated():
             if name is None:
                 file.unlink(missing_ok=True)
             else:
@@ -94,7 +94,7 @@ class MarkLinks(MarkStore):
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         new = self._dir / f".{mark}.new"
-        with self._faults_told():
+        with self._errors_translated():
             self._dir.mkdir(parents=True, exist_ok=True)
             new.unlink(missing_ok=True)
             new.symlink_to(toplevel)
@@ -106,7 +106,7 @@ class MarkLinks(MarkStore):
 
     @override
     def remove(self, mark: Mark) -> None:
-        with self._faults_told():
+        with self._errors_translated():
             if (self._dir / mark).is_symlink():
                 (self._dir / mark).unlink(missing_ok=True)
                 self._try_sync()
@@ -117,7 +117,7 @@ class MarkLinks(MarkStore):
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
         if self._read(mark) != toplevel:
             return False
-        with self._faults_told():
+        with self._errors_translated():
             self._make_way(to)
             try:
                 (self._dir / mark).rename(self._dir / to)
@@ -130,7 +130,7 @@ class MarkLinks(MarkStore):
 
     def _read(self, mark: Mark) -> StorePath | None:
         link = self._dir / mark
-        with self._faults_told():
+        with self._errors_translated():
             try:
                 target = str(link.readlink())
             except FileNotFoundError:
@@ -168,7 +168,7 @@ class MarkLinks(MarkStore):
             os.close(handle)
 
     @contextmanager
-    def _faults_told(self) -> Iterator[None]:
+    def _errors_translated(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

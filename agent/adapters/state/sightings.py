@@ -86,13 +86,13 @@ def _parse(text: bytes) -> Sighting:
     Raises:
         ValueError, TypeError, KeyError, RecursionError, OverflowError: it is none.
     """
-    said = json.loads(text)
-    now = datetime.fromisoformat(said["now"])
-    age, uptime = (timedelta(seconds=said[name]) for name in ("age", "uptime"))
-    about, boot_id = said["about"], said["boot_id"]
+    fields = json.loads(text)
+    now = datetime.fromisoformat(fields["now"])
+    age, uptime = (timedelta(seconds=fields[name]) for name in ("age", "uptime"))
+    about, boot_id = fields["about"], fields["boot_id"]
     if now.tzinfo is None or min(age, uptime) < timedelta(0) or max(age, uptime) > _LONGEST:
         raise ValueError("no sighting")
     if not isinstance(about, str) or not isinstance(boot_id, str):
         raise TypeError("no sighting")
-    at = Moment(now.astimezone(UTC), said["is_clock_right"] is True, boot_id, uptime)
+    at = Moment(now.astimezone(UTC), fields["is_clock_right"] is True, boot_id, uptime)
     return Sighting(about, age, at)

@@ -80,7 +80,7 @@ class LogindCommands(Logind):
         return None if silent and not names else tuple(sorted(names))
 
     @override
-    async def tell_people(self, text: str) -> None:
+    async def notify_users(self, text: str) -> None:
         await self._run("wall", text)
 
     async def _sessions(self) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from agent.adapters.systemd.timer_jobs import TimerJobs
 from agent.application.ports import ActivationExit, Systemd, UnitStatus
 from agent.domain.activation_unit import ActivationSeen, names_one_of
 from agent.domain.errors import HostError, Kind
-from agent.domain.switch_output import is_telling, with_what_counts
+from agent.domain.switch_output import is_relevant, with_relevant_lines
 from agent.domain.unit_names import ACTIVATION_UNIT, DEAD_MAN_UNIT, UPGRADE_UNIT, WAKE_UNIT
 
 if TYPE_CHECKING:
@@ -151,14 +151,14 @@ class SystemdCommands(Systemd):
         status = await self.status(unit)
         if status is None:
             return False
-        if status.is_at_work and status.active_state != "deactivating" and not afresh:
+        if status.is_running and status.active_state != "deactivating" and not afresh:
             return True
         await self._try(*self._systemctl, "reset-failed", unit)
         done = await self._try(*self._systemctl, "restart", unit, timeout=_START_TIMEOUT)
         if done is not None and done.returncode == 0 and not done.timed_out:
             return True
         status = await self.status(unit)
-        if status is None or status.is_at_work:
+        if status is None or status.is_running:
             return status is not None
         raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
 
@@ -230,19 +230,19 @@ class SystemdCommands(Systemd):
 
     @override
     async def is_activating(self) -> bool | None:
-        return (await self.activation()).is_at_work
+        return (await self.activation()).is_running
 
     @override
     async def activation(self) -> ActivationSeen:
         unit = self._activation_unit
         shown = await self._show(self._systemctl, unit, STATE, _WHOSE)
-        if shown is not None and _is_at_work(shown):
+        if shown is not None and _is_running(shown):
             return _seen(unit, shown)
         is_locked = self._is_locked()
         if is_locked and (seen := await self._under_another_name()):
             return seen
         return ActivationSeen(
-            is_at_work=None if shown is None and is_locked is False else is_locked
+            is_running=None if shown is None and is_locked is False else is_locked
         )
 
     async def _under_another_name(self) -> ActivationSeen | None:
@@ -257,7 +257,7 @@ class SystemdCommands(Systemd):
             return None
         blocks = map(_properties, done.stdout.split("\n\n"))
         found = [
-            shown for shown in blocks if all(map(shown.get, ("Id", *STATE))) and _is_at_work(shown)
+            shown for shown in blocks if all(map(shown.get, ("Id", *STATE))) and _is_running(shown)
         ]
         return _seen(found[0]["Id"], found[0]) if len(found) == 1 else None
 
@@ -293,7 +293,7 @@ class SystemdCommands(Systemd):
             await self._try(*self._systemctl, "kill", "--signal=SIGKILL", seen.unit)
         for _ in range(round(_TIMEOUT / _POLL)):
             seen = await self.activation()
-            if seen.is_at_work is False or seen.invocation not in ("", invocation):
+            if seen.is_running is False or seen.invocation not in ("", invocation):
                 return
             await asyncio.sleep(_POLL)
 
@@ -309,7 +309,7 @@ class SystemdCommands(Systemd):
         done = await self._in_a_unit(script, variables)
         for line in done.stdout.splitlines():
             self._runner.say("switch-to-configuration", line, stream="stdout")
-        tail = with_what_counts(filter(is_telling, done.stdout.splitlines()), done.tail)
+        tail = with_relevant_lines(filter(is_relevant, done.stdout.splitlines()), done.tail)
         return ActivationExit(done.returncode, tail, done.timed_out)
 
     async def _in_a_unit(
@@ -417,14 +417,14 @@ def _properties(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def _is_at_work(shown: Mapping[str, str]) -> bool:
-    return UnitStatus(shown["LoadState"], shown["ActiveState"], shown["SubState"]).is_at_work
+def _is_running(shown: Mapping[str, str]) -> bool:
+    return UnitStatus(shown["LoadState"], shown["ActiveState"], shown["SubState"]).is_running
 
 
 def _seen(unit: str, shown: Mapping[str, str]) -> ActivationSeen:
     found = _ARGV.search(shown.get("ExecStart", ""))
     return ActivationSeen(
-        is_at_work=True,
+        is_running=True,
         command=tuple(found[1].split()) if found else (),
         invocation=shown.get("InvocationID", ""),
         unit=unit,

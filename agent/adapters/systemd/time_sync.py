@@ -38,8 +38,8 @@ of yesterday is old however seldom there are any."""
 
 async def is_synchronised(runner: Runner) -> bool | None:
     """Return whether the clock is synchronised; None where that is unknown."""
-    said = await _ask(runner, "timedatectl", "show", "--property=NTPSynchronized", "--value")
-    answer = said.stdout.strip() if said is not None and said.returncode == 0 else ""
+    done = await _ask(runner, "timedatectl", "show", "--property=NTPSynchronized", "--value")
+    answer = done.stdout.strip() if done is not None and done.returncode == 0 else ""
     by_kernel = {"yes": True, "no": False}.get(answer)
     tracking = await _ask(runner, "chronyc", "-c", "tracking")
     if tracking is None or (tracking.returncode != 0 and not tracking.timed_out):

@@ -170,10 +170,10 @@ async def _activate_as(
         script_failed=exited.script_failed,
         is_half_done=_is_half_done(run, action, exited),
     )
-    return await _conclude(work, chosen, row, ended, name)
+    return await _settle_ended(work, chosen, row, ended, name)
 
 
-async def _conclude(
+async def _settle_ended(
     work: _Work, chosen: Plan, row: RunRecord, ended: ActivationResult, name: str | None
 ) -> Activated | Failed | _Inhibited:
     """Judge an activation that has ended: undo it, or leave what it has reached to be confirmed."""
@@ -189,7 +189,7 @@ async def _conclude(
         lost = await _keep_by_default(run, row, toplevel, name, reached)
         if lost is not None:
             return lost
-    return await _arrive(run, row, chosen, toplevel, reached)
+    return await _commit_reached(run, row, chosen, toplevel, reached)
 
 
 async def _ask_own_gates(run: Run, request: Activate, row: RunRecord) -> RunRecord | NotBegun:
@@ -246,7 +246,7 @@ async def _announce_if_left_alone(
 ) -> RunRecord | NotBegun:
     """Announce the activation and look once more; with nothing left of it, if it is held."""
     run = work.run
-    announced = await _announce(work, row, action, before)
+    announced = await _record_intent(work, row, action, before)
     # Programs were started since all that was asked: anybody who has come meanwhile goes first.
     held: NotBegun | None = None
     is_left_alone = False
@@ -265,7 +265,7 @@ async def _withdraw(run: Run, unannounced: RunRecord) -> None:
     try_commit(run.ports.journal, run.ports.sink, altered(unannounced, outcome=Outcome.FAILED))
 
 
-async def _announce(work: _Work, row: RunRecord, action: Action, before: Systems) -> RunRecord:
+async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Systems) -> RunRecord:
     """Leave behind all that somebody else needs to end this upgrade, before it begins."""
     run, toplevel = work.run, work.request.toplevel
     ports = run.ports
@@ -403,7 +403,7 @@ async def _keep_by_default(
     )
 
 
-async def _arrive(
+async def _commit_reached(
     run: Run, row: RunRecord, chosen: Plan, toplevel: StorePath, reached: Outcome
 ) -> Activated:
     """Commit what was reached, unless the dead-man has decided first: then it ends the upgrade."""

@@ -119,7 +119,7 @@ async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: s
     ports.agenda.set_reboot_plan(plan)
     if plan.announced_for not in (None, seen.plan.announced_for):
         at = format_instant(plan.announced_for)
-        await ports.logind.tell_people(
+        await ports.logind.notify_users(
             f"{run.policy.host} reboots at {at} to complete an upgrade ({reason})."
             " `agent pause --reason TEXT` keeps it from that."
         )
@@ -127,7 +127,7 @@ async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: s
         await wake(run, held.opens_at)
 
 
-async def come_again(run: Run, held: Sequence[Judgement]) -> None:
+async def schedule_retry(run: Run, held: Sequence[Judgement]) -> None:
     """Let the next run begin at the earliest moment at which the gates that hold may be open.
 
     Raises:
@@ -223,7 +223,7 @@ async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
         reason=reason,
         inhibitors=[f"{one.who}: {one.why}" for one in inhibitors or ()],
     )
-    await ports.logind.tell_people(
+    await ports.logind.notify_users(
         f"{run.policy.host} reboots now to complete an upgrade ({reason})."
     )
     try:
@@ -263,4 +263,4 @@ async def cancel_announced(ports: HostPorts, toplevel: StorePath, why: str) -> N
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return
     ports.sink.emit(events.REBOOT_CANCELLED, toplevel=toplevel, reason=why)
-    await ports.logind.tell_people(f"The announced reboot is not done yet: {why}.")
+    await ports.logind.notify_users(f"The announced reboot is not done yet: {why}.")

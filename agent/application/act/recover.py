@@ -17,7 +17,7 @@ from agent.application.confirm.settle import (
     settle_confirmed,
     settle_rolled_back,
 )
-from agent.application.facts.specialisations import what_is_noted
+from agent.application.facts.specialisations import noted_specialisation
 from agent.application.report import Report, error_fields
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark
@@ -32,7 +32,7 @@ from agent.domain.recovery import (
     CloseStaged,
     Forget,
     Left,
-    Nothing,
+    NothingToDo,
     Promote,
     RecoveryState,
     Remark,
@@ -67,7 +67,7 @@ async def recover_all(run: Run) -> Step:
     Raises:
         AgentError: a step failed; the next run begins with it.
     """
-    step: Left | Taken = Nothing()
+    step: Left | Taken = NothingToDo()
     with run.step("recover"):
         is_writable = True
         for _ in range(_MOST_STEPS):
@@ -118,7 +118,7 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
     if is_own:
         return run.record
     confirmed = run.ports.marks.read().confirmed
-    previous = confirmed and what_is_noted(run.ports, confirmed)
+    previous = confirmed and noted_specialisation(run.ports, confirmed)
     return altered(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
 
 

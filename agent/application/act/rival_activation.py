@@ -84,7 +84,9 @@ async def keep_profile(ports: HostPorts, target: StorePath) -> None:
         await _set(ports, target, target)
 
 
-async def spare(run: Run, failed: StorePath, target: StorePath, action: Action) -> Action:
+async def keep_pending_boot(
+    run: Run, failed: StorePath, target: StorePath, action: Action
+) -> Action:
     """Return how to roll back from `failed` and leave a person's finished `nixos-rebuild boot`.
 
     Where profile and boot default are the same system, and neither of those that the roll-back is

@@ -55,7 +55,7 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
     cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
     if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
         # Its services may have begun to migrate their data.
-        _stay(run, row, toplevel, cause, reasons)
+        _keep_failed(run, row, toplevel, cause, reasons)
         return Failed(error, action=ended.action)
     action = _action_back(ended)
     return await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
@@ -76,13 +76,13 @@ async def roll_back_staged(
 
 def decided_elsewhere(run: Run, row: RunRecord, toplevel: StorePath, action: Action) -> Activated:
     """Return what somebody else has decided about the system that was just activated."""
-    said = report_decision(replace(run, record=row), toplevel)
+    report = report_decision(replace(run, record=row), toplevel)
     return Activated(
         toplevel,
-        said.outcome,
+        report.outcome,
         action,
-        reasons=said.reasons,
-        error=said.error,
+        reasons=report.reasons,
+        error=report.error,
         is_recorded_elsewhere=True,
     )
 
@@ -98,15 +98,15 @@ async def _roll_back(
     reasons: tuple[Reason, ...],
 ) -> Failed:
     aside = replace(run, record=row)
-    said = await roll_back(aside, toplevel, action, cause, reasons)
-    if said is None:
-        said = report_decision(aside, toplevel)
-    is_back = said.outcome is Outcome.ROLLED_BACK
+    report = await roll_back(aside, toplevel, action, cause, reasons)
+    if report is None:
+        report = report_decision(aside, toplevel)
+    is_back = report.outcome is Outcome.ROLLED_BACK
     return Failed(
         error,
         outcome=Outcome.ROLLED_BACK if is_back else Outcome.FAILED,
-        reasons=said.reasons,
-        is_recorded_elsewhere=said.is_recorded_elsewhere,
+        reasons=report.reasons,
+        is_recorded_elsewhere=report.is_recorded_elsewhere,
     )
 
 
@@ -143,7 +143,7 @@ async def _take_back(
     _commit(run, altered(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
 
 
-def _stay(
+def _keep_failed(
     run: Run,
     row: RunRecord,
     toplevel: StorePath,

@@ -15,8 +15,8 @@ from agent.application.confirm.confirm import (
     why_held,
 )
 from agent.application.confirm.roll_back import roll_back
-from agent.application.facts.own_settings import judged_by_its_own
-from agent.application.ports import Wait
+from agent.application.facts.own_settings import with_own_confirm_settings
+from agent.application.ports import WaitReason
 from agent.application.report import Result, error_fields
 from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
@@ -52,7 +52,7 @@ async def await_decision(
     Raises:
         AgentError: a roll-back did not succeed, or the lock is held.
     """
-    with judged_by_its_own(run, toplevel):
+    with with_own_confirm_settings(run, toplevel):
         return await _see_through(run, toplevel, starts=starts, waits=waits)
 
 
@@ -81,7 +81,7 @@ async def _see_through(
         if status is None:
             return _still_pending(run, toplevel)
         if isinstance(status, str):
-            return await _look_without_it(run, toplevel, status, waits=waits)
+            return await _judge_in_its_place(run, toplevel, status, waits=waits)
         if status.exit_status == ExitCode.HELD:
             return _still_pending(run, toplevel)
         trouble = f"{CONFIRM_UNIT} ended with {status.exit_status} ({status.result})"
@@ -92,12 +92,12 @@ async def _see_through(
             exit_status=status.exit_status,
         )
     with lock_if_free(run, waits=waits):
-        return await _end_it(run, toplevel, trouble)
+        return await _roll_back_unconfirmed(run, toplevel, trouble)
 
 
 async def _start(ports: ConfirmPorts) -> bool:
     """Start the unit, or let one look now that would look later; False if systemd is silent."""
-    is_later = ports.lock.is_waiting(Wait.LATER) is True
+    is_later = ports.lock.is_waiting(WaitReason.LATER) is True
     for _ in range(_ASKED):
         if await ports.systemd.start(CONFIRM_UNIT, afresh=is_later):
             return True
@@ -120,11 +120,11 @@ async def _ended(run: Run[ConfirmPorts], toplevel: StorePath) -> UnitStatus | st
         status = await ports.systemd.status(CONFIRM_UNIT)
         if status is None or status.load_state == "not-found":  # which cannot be: it was started
             status, is_unbroken = None, False
-        if _is_decided(run, toplevel) or not (status is None or status.is_at_work):
+        if _is_decided(run, toplevel) or not (status is None or status.is_running):
             return status or _SILENT
-        if ports.lock.is_waiting(Wait.LATER) is True:
+        if ports.lock.is_waiting(WaitReason.LATER) is True:
             return None
-        now, is_waiting = ports.clock.elapsed(), ports.lock.is_waiting(Wait.TURN) is not False
+        now, is_waiting = ports.clock.elapsed(), ports.lock.is_waiting(WaitReason.TURN) is not False
         if is_waiting:
             end = now + limit + _SLACK
         if is_waiting and now >= last_turn:
@@ -134,7 +134,7 @@ async def _ended(run: Run[ConfirmPorts], toplevel: StorePath) -> UnitStatus | st
         await ports.clock.sleep(_POLL)
 
 
-async def _look_without_it(
+async def _judge_in_its_place(
     run: Run[ConfirmPorts], toplevel: StorePath, doubt: str, *, waits: bool
 ) -> Result:
     """Judge in the place of an agent of which nobody knows what becomes of it.
@@ -166,7 +166,9 @@ def _still_pending(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     return Result(Outcome.PENDING, reasons, is_recorded_elsewhere=True)
 
 
-async def _end_it(run: Run[ConfirmPorts], toplevel: StorePath, trouble: str) -> Result:
+async def _roll_back_unconfirmed(
+    run: Run[ConfirmPorts], toplevel: StorePath, trouble: str
+) -> Result:
     """Roll back from a system whose agent cannot confirm it; finish a roll-back it has begun."""
     ports = run.ports
     if _is_decided(run, toplevel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.recover import recover_all
 from agent.application.confirm.await_confirmation import lock_if_free
-from agent.application.ports import Wait
+from agent.application.ports import WaitReason
 from agent.application.report import error_fields
 from agent.domain.errors import ActivationError, AgentError, ExitCode, Kind, LockedError
 from agent.domain.recovery import Step
@@ -26,7 +26,7 @@ _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 900.0
 
 
-async def again_and_again(
+async def repeat_until_decided(
     ports: ConfirmPorts, policy: Policy, look: Callable[[], Awaitable[Report]]
 ) -> Report:
     """Look until something is decided; in between others can see that it will look again.
@@ -35,7 +35,7 @@ async def again_and_again(
     """
     pause = min(_FIRST_PAUSE, policy.confirm.deadline.total_seconds())
     while (report := await look()).exit_code is ExitCode.HELD:
-        with ports.lock.waiting(Wait.LATER):
+        with ports.lock.waiting(WaitReason.LATER):
             await ports.clock.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
     return report
@@ -62,7 +62,7 @@ async def lock_in_turn(run: Run[ConfirmPorts]) -> AsyncIterator[Step]:
         if not is_logged:
             run.ports.sink.emit(events.CONFIRMATION_WAITS, **error_fields(found))
             is_logged = True
-        with run.ports.lock.waiting(Wait.TURN):
+        with run.ports.lock.waiting(WaitReason.TURN):
             await run.ports.clock.sleep(_POLL)
 
 

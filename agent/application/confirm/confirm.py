@@ -13,7 +13,7 @@ from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import as_specialised, running_specialisation
 from agent.application.facts.take_findings import examine
 from agent.application.report import Result, error_fields
-from agent.domain.confirmation import Baseline, Judged, Verdict, judge, last_known
+from agent.domain.confirmation import Assessment, Baseline, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
 from agent.domain.gates import denied, foreign_system
 from agent.domain.marks import Mark
@@ -49,14 +49,14 @@ async def confirm_pending(
         AgentError: the roll-back did not succeed.
     """
     with run.step("confirm"):
-        judged = await _heeded(run, toplevel, await _judge(run, toplevel))
+        judged = await _checked_verdict(run, toplevel, await _judge(run, toplevel))
         if doubt is not None and judged.verdict is Verdict.HEALTHY:
-            judged = Judged(Verdict.INCONCLUSIVE, (doubt,))
+            judged = Assessment(Verdict.INCONCLUSIVE, (doubt,))
     match judged.verdict:
         case Verdict.HEALTHY:
             return await take_as_confirmed(run, toplevel)
         case Verdict.BROKEN:
-            return await _break(run, toplevel, judged.reasons)
+            return await _handle_broken(run, toplevel, judged.reasons)
         case Verdict.INCONCLUSIVE:
             return _stay_pending(run, toplevel, judged.reasons)
         case _:
@@ -82,14 +82,14 @@ def report_decision(run: Run[HostPorts], toplevel: StorePath) -> Result:
         return Result(Outcome.CONFIRMED, is_recorded_elsewhere=True)
     why = _why_rolled_back(run, toplevel, marks)
     if why is None:
-        told = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
-        return Result(Outcome.HELD, (("not-pending", told),), is_recorded_elsewhere=True)
+        sentence = f"{toplevel} is pending no more, and neither confirmed nor rolled back from"
+        return Result(Outcome.HELD, (("not-pending", sentence),), is_recorded_elsewhere=True)
     is_leaving = toplevel == marks.rebooting_back
-    told = f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
+    sentence = f"{toplevel} was rolled back from; {marks.confirmed} is confirmed"
     return Result(
         Outcome.REBOOTING if is_leaving else Outcome.ROLLED_BACK,
         why,
-        AgentError(Kind.ROLLED_BACK, told),
+        AgentError(Kind.ROLLED_BACK, sentence),
         is_recorded_elsewhere=True,
     )
 
@@ -133,7 +133,7 @@ def action_back(ports: HostPorts, record: RunRecord, failed: StorePath) -> Actio
     return Action.SWITCH if is_running and came_by_profile else action
 
 
-async def _judge(run: Run[ConfirmPorts], toplevel: StorePath) -> Judged:
+async def _judge(run: Run[ConfirmPorts], toplevel: StorePath) -> Assessment:
     ports, wanted = run.ports, run.policy.confirm
     baseline = Baseline.parse(run.record.baseline)
     old = ports.marks.read().confirmed
@@ -154,8 +154,8 @@ async def _judge(run: Run[ConfirmPorts], toplevel: StorePath) -> Judged:
             events.CONFIRMATION_JUDGED,
             toplevel=toplevel,
             verdict=judged.verdict,
-            reasons=_told(judged.reasons),
-            notes=_told(judged.notes),
+            reasons=_as_fields(judged.reasons),
+            notes=_as_fields(judged.notes),
         )
         left = end - ports.clock.elapsed()
         if judged.verdict is Verdict.HEALTHY or left <= 0:
@@ -171,15 +171,17 @@ def _touched_units(ports: ConfirmPorts, old: StorePath, new: StorePath) -> froze
     return ports.host.touched_units(was or old, now or new)
 
 
-async def _heeded(run: Run[ConfirmPorts], toplevel: StorePath, judged: Judged) -> Judged:
+async def _checked_verdict(
+    run: Run[ConfirmPorts], toplevel: StorePath, judged: Assessment
+) -> Assessment:
     """Return what the verdict is worth, given how the system came here and what is here now."""
     if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
-        return Judged(Verdict.INCONCLUSIVE, (doubt,))
+        return Assessment(Verdict.INCONCLUSIVE, (doubt,))
     if judged.verdict is Verdict.HEALTHY and await run.ports.systemd.is_activating() is None:
-        told = "systemd does not say whether an activation is at work"
-        return Judged(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, told),))
+        sentence = "systemd does not say whether an activation is at work"
+        return Assessment(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, sentence),))
     if judged.verdict is Verdict.HEALTHY and (reason := _objection(run, toplevel)):
-        return Judged(Verdict.BROKEN, (reason,))
+        return Assessment(Verdict.BROKEN, (reason,))
     return judged
 
 
@@ -188,24 +190,24 @@ async def _intervention(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason |
     host = run.ports.host
     running = host.systems().running
     if running not in host.equivalents(toplevel):
-        told = f"the running system is {running or 'unknown'} by now, which was not judged"
-        return foreign_system.GATE.name, told
+        sentence = f"the running system is {running or 'unknown'} by now, which was not judged"
+        return foreign_system.GATE.name, sentence
     if await run.ports.systemd.is_activating():
-        told = "an activation is at work that somebody else has started"
-        return Kind.ACTIVATION_BUSY, told
+        sentence = "an activation is at work that somebody else has started"
+        return Kind.ACTIVATION_BUSY, sentence
     return None
 
 
 def _objection(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
     """Return what being well does not make good: a failed activation that stayed, a denial."""
     if run.record.fault is not None:
-        told = run.record.error_message or "its activation did not end well"
-        return Kind.ACTIVATION_FAILED, told
+        sentence = run.record.error_message or "its activation did not end well"
+        return Kind.ACTIVATION_FAILED, sentence
     denial = _denial(run, toplevel)
     return None if denial is None else (denied.GATE.name, f"denied by {denial.by}: {denial.reason}")
 
 
-async def _break(
+async def _handle_broken(
     run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
 ) -> Result:
     """Roll back, unless the settings or an earlier roll-back leave that to a person."""
@@ -214,7 +216,7 @@ async def _break(
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
-        reasons=_told(reasons),
+        reasons=_as_fields(reasons),
         rolls_back=not held,
     )
     if held:
@@ -225,10 +227,10 @@ async def _break(
     result = await roll_back(run, toplevel, action, Fault.BROKEN, reasons)
     if result is None:
         return report_decision(run, toplevel)
-    told = "; ".join(sentence for _, sentence in reasons)
+    sentence = "; ".join(sentence for _, sentence in reasons)
     error = AgentError(
         Kind.ROLLED_BACK,
-        f"{toplevel} proved broken and was rolled back from: {told}",
+        f"{toplevel} proved broken and was rolled back from: {sentence}",
         hint="it is denied: a newer build goes through, `agent allow` lifts it",
     )
     ports.sink.emit(events.RUN_FAILED, **error_fields(error))
@@ -265,7 +267,7 @@ def _stay_pending(
 ) -> Result:
     ports = run.ports
     event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
-    ports.sink.emit(event, toplevel=toplevel, reasons=_told(reasons))
+    ports.sink.emit(event, toplevel=toplevel, reasons=_as_fields(reasons))
     run.try_note(Outcome.PENDING, reasons=reasons)
     return Result(Outcome.PENDING, reasons)
 
@@ -287,5 +289,5 @@ def _waited(ports: ConfirmPorts) -> timedelta | None:
         return None
 
 
-def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+def _as_fields(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
     return [{"name": name, "reason": reason} for name, reason in reasons]

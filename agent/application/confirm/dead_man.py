@@ -9,7 +9,7 @@ from agent.application.act.own_activation import stop_own
 from agent.application.act.recover import record_of, recover_all, require_readable
 from agent.application.confirm.await_confirmation import await_decision, lock_if_free
 from agent.application.confirm.confirm import is_overdue, report_decision
-from agent.application.facts.own_settings import judged_by_its_own
+from agent.application.facts.own_settings import with_own_confirm_settings
 from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.domain.errors import ActivationError, HostError, Kind, LockedError
@@ -48,7 +48,7 @@ async def dead_man(
                 require_readable(marks)
             return Result(Outcome.NOTHING_TO_DO)
         ports.sink.emit(events.DEAD_MAN_FIRED, toplevel=path)
-        with judged_by_its_own(run, path):
+        with with_own_confirm_settings(run, path):
             return await _end_or_arm_again(run, path)
 
     return await carry_out(begin(ports, policy, settings), body)
@@ -85,7 +85,7 @@ def _booted_into(ports: ConfirmPorts) -> StorePath | None:
 
 async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     ports = run.ports
-    await _let_it_end(run, toplevel)
+    await _await_roll_back(run, toplevel)
     marks = ports.marks.read()
     if toplevel not in (marks.pending, marks.rolling_back, _booted_into(ports)):
         return report_decision(run, toplevel)
@@ -103,7 +103,7 @@ async def _end(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
     return report_decision(run, toplevel)
 
 
-async def _let_it_end(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
+async def _await_roll_back(run: Run[ConfirmPorts], toplevel: StorePath) -> None:
     """Leave a roll-back to the agent that is at it, for as long as its activation may take."""
     ports = run.ports
     end = ports.clock.elapsed() + run.policy.activate_deadline.total_seconds()
@@ -134,7 +134,7 @@ async def _arm_again(
         run.ports.sink.emit(
             events.CONFIRMATION_OVERDUE,
             toplevel=toplevel,
-            reasons=[{"name": name, "reason": told} for name, told in reasons],
+            reasons=[{"name": name, "reason": sentence} for name, sentence in reasons],
         )
         return
     delay = wanted.settle + wanted.deadline

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.act.own_activation import Invocation, make_way
-from agent.application.act.rival_activation import keep_profile, spare
+from agent.application.act.rival_activation import keep_pending_boot, keep_profile
 from agent.application.act.try_boot import make_confirmed_default
 from agent.application.confirm.denial import deny_if_broken, held_as, standing_of
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.facts.inhibitors import find_inhibitors
-from agent.application.facts.specialisations import what_ran
+from agent.application.facts.specialisations import previous_system
 from agent.application.report import Result, error_fields
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
@@ -39,7 +39,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Back:
+class _RollBackPlan:
     """One roll-back: which system is left, for which, how it came here, and why it is left."""
 
     failed: StorePath
@@ -83,11 +83,11 @@ async def roll_back(
         with suppress(HostError):  # it is tidied up; a broken system does not stay for that
             ports.marks.remove(Mark.TESTED)
     earlier = run.record
-    special = what_ran(run, target)
+    special = previous_system(run, target)
     _write_down(run, failed, cause, reasons, target)
     await make_way(run, earlier, failed)
-    action = await spare(run.of(earlier), failed, target, action)
-    if await _bring_back(run, _Back(failed, target, action, reasons, special)):
+    action = await keep_pending_boot(run.of(earlier), failed, target, action)
+    if await _bring_back(run, _RollBackPlan(failed, target, action, reasons, special)):
         return Result(Outcome.REBOOTING, reasons)
     is_leaving = ports.marks.read().rebooting_back == failed
     mark = Mark.REBOOTING_BACK if is_leaving else Mark.ROLLING_BACK
@@ -96,7 +96,7 @@ async def roll_back(
     return Result(Outcome.ROLLED_BACK, reasons)
 
 
-async def _bring_back(run: Run, back: _Back) -> bool:
+async def _bring_back(run: Run, back: _RollBackPlan) -> bool:
     """Have the target run again, as what of it ran, or by a reboot that is asked for: True then.
 
     What NixOS refuses to switch to is gone back to by a reboot, whatever `reboot.mode` says.
@@ -121,7 +121,7 @@ async def _bring_back(run: Run, back: _Back) -> bool:
             return False
         if not is_second_boot and await _reboot_back(run, back, inhibited):
             return True
-    raise await _leave_to_a_person(run, back, inhibited)
+    raise await _leave_to_administrator(run, back, inhibited)
 
 
 def _is_left_already(run: Run, failed: StorePath, target: StorePath) -> bool:
@@ -135,7 +135,7 @@ def _is_left_already(run: Run, failed: StorePath, target: StorePath) -> bool:
     return running is not None and running not in known
 
 
-async def _leave_to_another(run: Run, back: _Back) -> None:
+async def _leave_to_another(run: Run, back: _RollBackPlan) -> None:
     """Take back only what the next boot would bring, and leave what runs."""
     systems = run.ports.host.systems()
     run.ports.sink.emit(
@@ -161,7 +161,7 @@ def _write_down(
         toplevel=failed,
         target=target,
         fault=fault,
-        reasons=_told(reasons),
+        reasons=_as_fields(reasons),
     )
     run.try_note(
         Outcome.ROLLING_BACK,
@@ -176,7 +176,7 @@ def _write_down(
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
 
 
-async def _reboot_back(run: Run, back: _Back, inhibited: str) -> bool:
+async def _reboot_back(run: Run, back: _RollBackPlan, inhibited: str) -> bool:
     """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
 
     It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
@@ -217,7 +217,7 @@ async def _ask_for_reboot(ports: HostPorts) -> bool:
     return True
 
 
-async def _stage_back(run: Run, back: _Back) -> bool:
+async def _stage_back(run: Run, back: _RollBackPlan) -> bool:
     """Let the host's next boot be of the confirmed system; False if the loader does not say so.
 
     Raises:
@@ -236,7 +236,7 @@ async def _stage_back(run: Run, back: _Back) -> bool:
     return ended.returncode == 0 and ports.loader.default() in defaults
 
 
-async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError:
+async def _leave_to_administrator(run: Run, back: _RollBackPlan, inhibited: str) -> HostError:
     """Stage the confirmed system, and return the fault that says what a person has to run.
 
     Runs until then find it staged, and have nothing to write.
@@ -267,7 +267,7 @@ async def _leave_to_a_person(run: Run, back: _Back, inhibited: str) -> HostError
     )
 
 
-async def _activate(run: Run, back: _Back) -> str:
+async def _activate(run: Run, back: _RollBackPlan) -> str:
     """Activate the confirmed system; return why only a reboot can, if it was refused for that.
 
     Raises:
@@ -297,16 +297,16 @@ async def _activate(run: Run, back: _Back) -> str:
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
             hint="the next run tries again; `agent status` tells where the host is",
         )
-    _tell_shortfall(ports, back, ended)
+    _report_shortfall(ports, back, ended)
     return ""
 
 
-def _activated(back: _Back, action: Action) -> StorePath:
+def _activated(back: _RollBackPlan, action: Action) -> StorePath:
     """Return whose switch-to-configuration runs: a generation alone can be booted by `boot`."""
     return back.target if action is Action.BOOT else back.special
 
 
-async def _start_special_by_default(run: Run, back: _Back) -> None:
+async def _start_special_by_default(run: Run, back: _RollBackPlan) -> None:
     """Let the loader start what ran; a specialisation's own installer makes nothing the default."""
     loader = run.ports.loader
     if loader.default() not in (back.target, back.special):
@@ -314,7 +314,7 @@ async def _start_special_by_default(run: Run, back: _Back) -> None:
     await loader.make_default(back.special)
 
 
-async def _set_profile(run: Run, back: _Back) -> None:
+async def _set_profile(run: Run, back: _RollBackPlan) -> None:
     """Set the profile; where it cannot be changed, the services at least can be had back."""
     try:
         await run.ports.profile.set(back.target)
@@ -381,7 +381,7 @@ def _has_booted(ports: HostPorts, toplevel: StorePath) -> bool:
     return systems.booted in same and systems.running in same
 
 
-def _is_back(ports: HostPorts, back: _Back) -> bool:
+def _is_back(ports: HostPorts, back: _RollBackPlan) -> bool:
     systems, action = ports.host.systems(), back.action
     same = {back.special} if back.special != back.target else ports.host.equivalents(back.target)
     return (systems.running in same or action is Action.BOOT) and (
@@ -389,7 +389,7 @@ def _is_back(ports: HostPorts, back: _Back) -> bool:
     )
 
 
-def _tell_shortfall(ports: HostPorts, back: _Back, ended: ActivationExit) -> None:
+def _report_shortfall(ports: HostPorts, back: _RollBackPlan, ended: ActivationExit) -> None:
     target, default = back.target, ports.loader.default()
     is_wrong = back.action.moves_profile and default not in (None, target, back.special)
     if is_wrong or ended.returncode != 0:
@@ -401,5 +401,5 @@ def _tell_shortfall(ports: HostPorts, back: _Back, ended: ActivationExit) -> Non
         )
 
 
-def _told(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
+def _as_fields(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
     return [{"name": name, "reason": reason} for name, reason in reasons]

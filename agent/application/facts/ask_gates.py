@@ -157,10 +157,10 @@ async def _ask(facts: StageFacts, gate: Gate[Any], *, raises: bool) -> Judgement
             raise
         judgement = Judgement(gate.name, is_open=False, reason=str(fault), fault=fault.kind)
     else:
-        said = gate.judgement(facts.question(), known)
-        if said is None:
+        result = gate.judgement(facts.question(), known)
+        if result is None:
             return None
-        judgement = said
+        judgement = result
     return apply_override(facts.run, judgement)
 
 

@@ -36,7 +36,7 @@ async def ask_clock(ports: FactPorts, *, keeps: bool) -> ClockState:
     return ClockState(is_synchronised, sighting.age)
 
 
-def has_been_without_time(ports: FactPorts) -> bool:
+def lacked_time(ports: FactPorts) -> bool:
     """Whether the clock was without time when it was looked at last."""
     return ports.sightings.last(_CLOCK) is not None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agent.application.facts.durations import ask_clock, forget_others, has_been_without_time
+from agent.application.facts.durations import ask_clock, forget_others, lacked_time
 from agent.domain.errors import ActivationError, JournalError, Kind
 from agent.domain.facts import Foreign
 from agent.domain.gates import booted_unexpected, foreign_system
@@ -28,11 +28,11 @@ async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
         ActivationError: another hand is at it just now, or may be (ACTIVATION_BUSY).
         HostError: the links cannot be read.
     """
-    is_at_work = await ports.systemd.is_activating()
-    if is_at_work is not False:
+    is_running = await ports.systemd.is_activating()
+    if is_running is not False:
         what = (
             "an activation that this run has not started is at work"
-            if is_at_work
+            if is_running
             else "systemd does not say whether an activation is at work"
         )
         raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
@@ -109,5 +109,5 @@ async def forget_what_is_gone(ports: FactPorts) -> None:
     """
     forget_others(ports, foreign_system.GATE.name, find_foreign(ports))
     forget_others(ports, booted_unexpected.GATE.name, find_unexpected(ports, ports.host.systems()))
-    if has_been_without_time(ports):
+    if lacked_time(ports):
         await ask_clock(ports, keeps=True)

@@ -28,7 +28,7 @@ def own_policy(run: Run[FactPorts], toplevel: StorePath) -> Policy:
 
 
 @contextmanager
-def judged_by_its_own(run: Run[FactPorts], toplevel: StorePath) -> Iterator[ConfirmPolicy]:
+def with_own_confirm_settings(run: Run[FactPorts], toplevel: StorePath) -> Iterator[ConfirmPolicy]:
     """Let what `toplevel` says about its confirmation count in `run`; yield what counts otherwise.
 
     Where that cannot be read, the run's own settings stay in force.

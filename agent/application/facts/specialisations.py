@@ -49,7 +49,7 @@ def as_it_runs(run: Run[FactPorts], toplevel: StorePath) -> StorePath:
     return as_specialised(run.ports, toplevel, specialisation_of(run, toplevel)) or toplevel
 
 
-def what_ran(run: Run[FactPorts], confirmed: StorePath) -> StorePath:
+def previous_system(run: Run[FactPorts], confirmed: StorePath) -> StorePath:
     """Return what ran before an upgrade: the confirmed system, or a specialisation of it.
 
     The upgrade's row in the history says so, or what is noted beside the marks.
@@ -57,10 +57,10 @@ def what_ran(run: Run[FactPorts], confirmed: StorePath) -> StorePath:
     for path in (confirmed, *run.ports.host.specialisations(confirmed).values()):
         if path == run.record.previous:
             return path
-    return what_is_noted(run.ports, confirmed)
+    return noted_specialisation(run.ports, confirmed)
 
 
-def what_is_noted(ports: FactPorts, confirmed: StorePath) -> StorePath:
+def noted_specialisation(ports: FactPorts, confirmed: StorePath) -> StorePath:
     """Return what ran as far as the note beside the marks says; without one, as what runs now.
 
     An agent that leaves no note has kept nothing: what runs is then the only name there is.

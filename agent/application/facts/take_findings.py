@@ -47,7 +47,7 @@ async def take_baseline(
         },
         failed_units=seen.failed_units,
         hydra=seen.hydra,
-        control=seen.control,
+        outside_world=seen.outside_world,
         clock=seen.clock,
     )
     ports.sink.emit(
@@ -55,7 +55,7 @@ async def take_baseline(
         checks=baseline.checks,
         failed_units=None if baseline.failed_units is None else sorted(baseline.failed_units),
         hydra=baseline.hydra,
-        control=baseline.control,
+        control=baseline.outside_world,
     )
     return baseline
 
@@ -82,11 +82,11 @@ async def examine(
     Where there are more checks than can be run at a time, the others wait for their turn: until
     `within` is over, or as long as a single one may take if that is longer.
     """
-    checks, failed, clock, (hydra, control) = await asyncio.gather(
+    checks, failed, clock, (hydra, outside_world) = await asyncio.gather(
         _run(ports, policy.confirm.checks, within),
         ports.systemd.failed_units(),
         ports.systemd.is_clock_synchronised(),
-        _look_outside(ports, policy, within),
+        _ask_outside_world(ports, policy, within),
     )
     suspects = touched_among(failed or frozenset(), touched_units)
     timer_jobs = await started_by_timers(ports, policy, suspects)
@@ -97,7 +97,7 @@ async def examine(
         timer_jobs=timer_jobs or frozenset(),
         unclear_units=suspects - named_units(policy) if timer_jobs is None else frozenset(),
         hydra=hydra,
-        control=control,
+        outside_world=outside_world,
         clock=clock,
     )
 
@@ -121,7 +121,7 @@ def named_units(policy: Policy) -> frozenset[str]:
     )
 
 
-async def _look_outside(
+async def _ask_outside_world(
     ports: ProbePorts, policy: Policy, within: timedelta
 ) -> tuple[bool | None, bool | None]:
     """Return whether Hydra answers, and whether anybody else does; None where it is not asked.

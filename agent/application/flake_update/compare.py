@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.application.flake_update import events
 from agent.domain.errors import FlakeError, Kind
-from agent.domain.flake_update.comparison import Broken, HostComparison, System, Verdict
+from agent.domain.flake_update.comparison import Broken, Effect, HostComparison, System
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ async def build_hosts(
             *(_compare(ports, one, (before[one], after[one]), failed) for one in evaluated.hosts)
         )
     for one in found:
-        _tell(ports.sink, one)
+        _log(ports.sink, one)
     return tuple(found)
 
 
@@ -123,13 +123,13 @@ async def _compare(
     one = HostComparison(host, before, after)
     if not (isinstance(before, System) and isinstance(after, System)):
         return one
-    if one.verdict is Verdict.UNCHANGED or {before.derivation, after.derivation} & set(failed):
+    if one.verdict is Effect.UNCHANGED or {before.derivation, after.derivation} & set(failed):
         return one
     packages = await ports.builds.closure_diff(before.toplevel, after.toplevel)
     return HostComparison(host, before, after, packages)
 
 
-def _tell(sink: EventSink, one: HostComparison) -> None:
+def _log(sink: EventSink, one: HostComparison) -> None:
     broken = one.after if isinstance(one.after, Broken) else None
     sink.emit(
         events.HOST_COMPARED,

@@ -8,7 +8,7 @@ from agent.application.flake_update import events
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, FlakeError, HydraError, Kind
 from agent.domain.flake_update.comparison import System
-from agent.domain.flake_update.hydra_proof import JobState, tell_red
+from agent.domain.flake_update.hydra_proof import JobState, format_red_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -68,7 +68,7 @@ class HydraProof:
         hosts = tuple(self._evaluated)
         eval_id = await self._wait_for_eval(revision)
         self._ports.sink.emit(events.EVAL_FOUND, eval_id=eval_id, revision=revision)
-        told: tuple[int, ...] = ()
+        logged: tuple[int, ...] = ()
         jobs = self._jobs
         while True:
             for host in hosts:
@@ -80,8 +80,8 @@ class HydraProof:
                 sum(one.state is state for one in jobs.values())
                 for state in (JobState.GREEN, JobState.RED)
             )
-            if counted != told:
-                told, (green, red) = counted, counted
+            if counted != logged:
+                logged, (green, red) = counted, counted
                 waiting = len(hosts) - green - red
                 self._ports.sink.emit(events.JOBS_COUNTED, green=green, red=red, waiting=waiting)
             if sum(counted) == len(hosts):
@@ -105,17 +105,17 @@ class HydraProof:
                 is_certain = len(self._failed_checks) > 1
             else:
                 # This check is known, and was the last one: what it says is all there will be.
-                is_certain = state is not None and not self._is_checked_again(state)
+                is_certain = state is not None and not self._will_be_checked_again(state)
             if eval_id is not None:
                 return eval_id
             if error and is_certain:
                 raise FlakeError(
                     Kind.EVALUATION_RED, f"Hydra cannot evaluate {revision[:12]}: {error}"
                 )
-            told = f": {error}" if error else ""
-            await self._sleep(f"the jobset has not evaluated {revision[:12]}{told}", {}, state)
+            logged = f": {error}" if error else ""
+            await self._sleep(f"the jobset has not evaluated {revision[:12]}{logged}", {}, state)
 
-    def _is_checked_again(self, state: JobsetState) -> bool:
+    def _will_be_checked_again(self, state: JobsetState) -> bool:
         clock = self._ports.clock
         left = self._ends - clock.elapsed()
         return state.is_checked_before(clock.now().timestamp() + left)
@@ -125,7 +125,7 @@ class HydraProof:
         try:
             found = await self._jobset.find_eval(revision) or await self._same_eval()
         except AgentError as error:
-            self._bear(error)
+            self._tolerate(error)
             return None
         if found is None:
             raise HydraError(
@@ -140,7 +140,7 @@ class HydraProof:
         try:
             found = await self._jobset.find_eval(revision) or await self._same_eval()
         except AgentError as error:
-            self._bear(error)
+            self._tolerate(error)
             return None
         if found is None:
             self._checks.add(state.checked_at)
@@ -182,10 +182,10 @@ class HydraProof:
         try:
             return await question
         except AgentError as error:
-            self._bear(error)
+            self._tolerate(error)
             return None
 
-    def _bear(self, error: AgentError) -> None:
+    def _tolerate(self, error: AgentError) -> None:
         """Raise a fault that does not end by itself."""
         if not error.is_retryable and error.kind not in self._can_come:
             raise error
@@ -196,17 +196,17 @@ class HydraProof:
     ) -> None:
         left = self._ends - self._ports.clock.elapsed()
         if left <= 0:
-            red = tell_red(jobs.values())
+            red = format_red_jobs(jobs.values())
             raise FlakeError(
                 Kind.PROOF_OVERDUE,
                 f"after {self._deadline:g} s {open_question}{f'; red: {red}' if red else ''}",
                 hint="does the jobset follow flake_update.hydra.branch, and are there builders?"
-                + ("" if state is None or self._is_checked_again(state) else _NEVER_CHECKED),
+                + ("" if state is None or self._will_be_checked_again(state) else _NEVER_CHECKED),
             )
         await self._ports.clock.sleep(min(self._poll, left))
 
 
 def _green(jobs: dict[str, HostJob]) -> tuple[HostJob, ...]:
-    if red := tell_red(jobs.values()):
+    if red := format_red_jobs(jobs.values()):
         raise FlakeError(Kind.JOBS_RED, f"Hydra could not build the update: {red}")
     return tuple(jobs.values())

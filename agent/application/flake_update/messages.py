@@ -18,10 +18,10 @@ _BUILD_FAULTS: Final = frozenset({Kind.HOSTS_BROKEN, Kind.JOBS_RED, Kind.EVALUAT
 
 def success(branch: str, hosts: Sequence[str], proposal: Proposal | None) -> Message:
     """Return the message of an update that is on its branch, and perhaps proposed."""
-    told = f"Branch {branch} created and pushed.\nAll builds passed: {' '.join(hosts)}"
+    text = f"Branch {branch} created and pushed.\nAll builds passed: {' '.join(hosts)}"
     return Message(
         title="✅ Flake Updated Successfully",
-        body=f"{told}\n{proposal.url}" if proposal else told,
+        body=f"{text}\n{proposal.url}" if proposal else text,
         tone=Tone.SUCCESS,
         tags=("white_check_mark", "flake"),
         link=proposal.url if proposal else None,
@@ -32,10 +32,10 @@ def failure(error: AgentError, look_at: str) -> Message:
     """Return the message of an update that failed; `look_at` is where there is more to read."""
     is_build = error.kind in _BUILD_FAULTS
     what = "Flake Update Build Failed" if is_build else "Flake Update Failed"
-    said = "Builds failed for updated flake.lock.\n" if is_build else ""
+    prefix = "Builds failed for updated flake.lock.\n" if is_build else ""
     return Message(
         title=f"❌ {what}",
-        body=f"{said}{error} [{error.kind}]\nCheck logs: {look_at}",
+        body=f"{prefix}{error} [{error.kind}]\nCheck logs: {look_at}",
         tone=Tone.FAILURE,
         priority=Priority.HIGH,
         tags=("x", "flake", "warning"),

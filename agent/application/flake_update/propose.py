@@ -45,10 +45,10 @@ class Proposer:
                 if known is None:
                     raise
             else:
-                self._tell(events.PROPOSAL_OPENED, found)
+                self._log(events.PROPOSAL_OPENED, found)
                 return found
         found = await self._forge.refresh(known, title, body)
-        self._tell(events.PROPOSAL_REFRESHED, found)
+        self._log(events.PROPOSAL_REFRESHED, found)
         return found
 
     async def finish(self, found: Proposal, *, is_new: bool, older: Proposal | None) -> None:
@@ -75,5 +75,5 @@ class Proposer:
                 events.PROPOSAL_UNFINISHED, step=what, url=found.url, **error_fields(error)
             )
 
-    def _tell(self, event: Event, found: Proposal) -> None:
+    def _log(self, event: Event, found: Proposal) -> None:
         self._sink.emit(event, branch=found.head, number=found.number, url=found.url)

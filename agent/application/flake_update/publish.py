@@ -104,7 +104,7 @@ class Publication:
             if await self._is_proposed_after_all():
                 return
         except AgentError as error:
-            await _tell_left(self._ports, update.target, update.look_at, error)
+            await _report_left(self._ports, update.target, update.look_at, error)
         else:
             await _take_back(self._ports, update.revision, update.target, update.look_at)
 
@@ -145,12 +145,12 @@ async def _take_back(ports: UpdatePorts, revision: str, target: Target, look_at:
     try:
         await ports.repository.revert_branch(revision, target.name, target.replaces)
     except AgentError as error:
-        await _tell_left(ports, target, look_at, error)
+        await _report_left(ports, target, look_at, error)
     else:
         ports.sink.emit(events.BRANCH_TAKEN_BACK, branch=target.name, former=target.replaces)
 
 
-async def _tell_left(ports: UpdatePorts, target: Target, look_at: str, error: AgentError) -> None:
+async def _report_left(ports: UpdatePorts, target: Target, look_at: str, error: AgentError) -> None:
     ports.sink.emit(events.BRANCH_LEFT, branch=target.name, **error_fields(error))
     if ports.notifier is not None:
         await ports.notifier.notify(messages.branch_left(target.name, look_at))

@@ -81,11 +81,11 @@ def message_of(result: RunResult, look_at: str) -> Message:
 
 def headline(result: RunResult) -> str:
     """Return one line on what came of a run."""
-    told = f"{result.outcome}"
+    text = f"{result.outcome}"
     if result.branch:
-        told += f" ({result.branch})"
+        text += f" ({result.branch})"
     if result.proposal:
-        told += f": {result.proposal.url}"
+        text += f": {result.proposal.url}"
     if result.comparison and result.comparison.hosts:
-        told += f"; {summary(result.comparison)}"
-    return told
+        text += f"; {summary(result.comparison)}"
+    return text

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Audience:
+class Recipients:
     """Who learns what came of a run; `look_at` is where there is more to read when it fails."""
 
     sink: EventSink
@@ -64,7 +64,7 @@ class Audience:
 async def run(
     opening: AbstractAsyncContextManager[UpdatePorts],
     policy: UpdatePolicy,
-    audience: Audience,
+    recipients: Recipients,
     *,
     dry_run: bool,
 ) -> RunResult:
@@ -77,24 +77,24 @@ async def run(
     one = None
     try:
         async with opening as ports:
-            one = _Run(ports, policy, dry_run=dry_run, look_at=audience.look_at)
+            one = _Run(ports, policy, dry_run=dry_run, look_at=recipients.look_at)
             with ports.repository.hold():
                 result = await one.perform()
     except AgentError as error:
-        audience.sink.emit(events.UPDATE_FAILED, **error_fields(error))
+        recipients.sink.emit(events.UPDATE_FAILED, **error_fields(error))
         result = RunResult(Outcome.FAILED, error=error)
         if one is not None:
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
     is_busy = result.error is not None and result.error.kind is Kind.REPOSITORY_BUSY
-    if audience.notifier is not None and not dry_run and not is_busy:
-        with step(audience.sink, "Telling people"):
-            await audience.notifier.notify(message_of(result, audience.look_at))
-    audience.sink.emit(events.UPDATE_FINISHED, **result.fields())
+    if recipients.notifier is not None and not dry_run and not is_busy:
+        with step(recipients.sink, "Telling people"):
+            await recipients.notifier.notify(message_of(result, recipients.look_at))
+    recipients.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
 
 
 @dataclass(frozen=True, slots=True)
-class Trees:
+class Worktrees:
     """Two worktrees of the base branch; `before` has its lock file, `committed`, made dirty."""
 
     before: Path
@@ -140,7 +140,7 @@ class _Run:
             before = await stack.enter_async_context(repository.worktree(base))
             repository.put(before, LOCK_FILE, as_dirty(text))
             hosts = await find_hosts(self.ports, after, self.policy.hosts)
-            trees = Trees(before, after, text or "", lock)
+            trees = Worktrees(before, after, text or "", lock)
             return await self._verify(
                 trees, await evaluate_hosts(self.ports, before, after, hosts), target
             )
@@ -203,7 +203,7 @@ class _Run:
     def _asks_hydra(self) -> bool:
         return self.policy.verify is Verify.HYDRA
 
-    async def _verify(self, trees: Trees, evaluated: Evaluated, target: Target) -> RunResult:
+    async def _verify(self, trees: Worktrees, evaluated: Evaluated, target: Target) -> RunResult:
         hosts = evaluated.unbuilt()
         if not self._asks_hydra:
             hosts = await build_hosts(self.ports, evaluated, is_proof=True)
@@ -253,7 +253,7 @@ class _Run:
         finally:
             self.comparison = mark_red(comparison, proof.red)
 
-    async def _compare_as_built(self, trees: Trees, comparison: Comparison) -> Comparison:
+    async def _compare_as_built(self, trees: Worktrees, comparison: Comparison) -> Comparison:
         """Return the report with the packages of what Hydra has built: of trees without changes."""
         self.ports.repository.put(trees.before, LOCK_FILE, trees.committed)
         names = tuple(one.host for one in comparison.changed)
@@ -270,13 +270,13 @@ def _refuse_broken(comparison: Comparison) -> None:
     reasons = {
         one.host: one.after.reason for one in comparison.broken if isinstance(one.after, Broken)
     }
-    told = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
+    failures = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
     hint = "see the log; flake_update.exclude leaves a host out"
-    if re.search(r"dirty|'rev'", told, re.IGNORECASE):
+    if re.search(r"dirty|'rev'", failures, re.IGNORECASE):
         hint += "; hosts are compared as dirty trees, which have no self.rev: see self.dirtyRev"
     raise FlakeError(
         Kind.HOSTS_BROKEN,
-        f"with the updated inputs {len(reasons)} host(s) fail: {told}",
+        f"with the updated inputs {len(reasons)} host(s) fail: {failures}",
         hint=hint,
     )
 

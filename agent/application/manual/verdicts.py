@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.application import events
 from agent.application.act.recover import record_of, recover_all
 from agent.application.confirm.await_confirmation import lock_if_free
-from agent.application.confirm.await_turn import again_and_again, lock_in_turn
+from agent.application.confirm.await_turn import lock_in_turn, repeat_until_decided
 from agent.application.confirm.confirm import confirm_pending, take_as_confirmed
 from agent.application.confirm.denial import BY_HAND
 from agent.application.confirm.roll_back import roll_back
@@ -50,7 +50,7 @@ async def confirm(
     async def look() -> Report:
         return await carry_out(begin(ports, policy, settings), body)
 
-    return await again_and_again(ports, policy, look) if settings.is_patient else await look()
+    return await repeat_until_decided(ports, policy, look) if settings.is_patient else await look()
 
 
 async def _confirm(run: Run[Ports], step: Step, *, force: bool) -> Result:

@@ -25,7 +25,7 @@ from agent.application.ports.journal import (
     JournalReader,
     Sightings,
 )
-from agent.application.ports.lock import Lock, Wait
+from agent.application.ports.lock import Lock, WaitReason
 from agent.application.ports.nix import (
     ActivationExit,
     Fetched,
@@ -89,6 +89,6 @@ __all__ = [
     "Systemd",
     "UnitStates",
     "UnitStatus",
-    "Wait",
+    "WaitReason",
     "WatchPorts",
 ]

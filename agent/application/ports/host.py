@@ -126,7 +126,7 @@ class Sessions(Protocol):
 class Logind(Sessions, Protocol):
     """Who may mind a reboot. Nothing raises."""
 
-    async def tell_people(self, text: str) -> None:
+    async def notify_users(self, text: str) -> None:
         """Write to everybody's terminal."""
         ...
 

@@ -48,7 +48,7 @@ class Pending:
 class Hydra(Protocol):
     """A Hydra instance. Everything raises HydraError."""
 
-    def spare(self, wait: float | None) -> None:
+    def back_off(self, wait: float | None) -> None:
         """Ask for as little as possible from now on, and nothing twice: Hydra was too busy.
 
         `wait`: the seconds that it asks to be left alone, where it was asked a moment ago; None

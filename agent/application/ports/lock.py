@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-class Wait(StrEnum):
+class WaitReason(StrEnum):
     """What a confirmation waits for."""
 
     TURN = "turn"
@@ -28,10 +28,10 @@ class Lock(Protocol):
         """
         ...
 
-    def waiting(self, wait: Wait) -> AbstractContextManager[None]:
+    def waiting(self, wait: WaitReason) -> AbstractContextManager[None]:
         """Let others see that a confirmation waits; never raises."""
         ...
 
-    def is_waiting(self, wait: Wait) -> bool | None:
+    def is_waiting(self, wait: WaitReason) -> bool | None:
         """Return whether a confirmation waits right now; None if that is unknown."""
         ...

@@ -32,7 +32,7 @@ class UnitStatus:
     exit_status: int = 0
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its program runs, is about to, or has not ended yet."""
         return self.active_state not in _AT_REST and not self.sub_state.startswith("auto-restart")
 

@@ -51,8 +51,10 @@ class Choice:
     def gates(self) -> list[Judgement]:
         """What was said about the candidate, in the order of the gates."""
         own = (one.judgements for one in self.options if one.candidate == self.candidate)
-        said = {judgement.gate: judgement for judgement in (*self.seen.judgements, *next(own))}
-        return [said[gate] for gate in registered() if gate in said]
+        judgements = {
+            judgement.gate: judgement for judgement in (*self.seen.judgements, *next(own))
+        }
+        return [judgements[gate] for gate in registered() if gate in judgements]
 
 
 async def make_choice(
@@ -142,7 +144,7 @@ async def _ask(
             choice = _with_option(run, choice, fault=fault)
         else:
             known = frozenset(judgement.gate for judgement in choice.seen.judgements)
-            said = await ask_gates(
+            judgements = await ask_gates(
                 run,
                 choice.candidate,
                 every=every,
@@ -150,7 +152,7 @@ async def _ask(
                 known=known,
                 clean_boot=clean_boot,
             )
-            choice = _with_answers(run, choice, said)
+            choice = _with_answers(run, choice, judgements)
     return choice if every else _past_settings(run, choice, asked)
 
 
@@ -159,11 +161,11 @@ async def _look_again(run: Run[WatchPorts], candidate: Candidate) -> HydraError 
     return await look_again(ports.hydra, ports.host, candidate, run.settings.store_dir)
 
 
-def _with_answers(run: Run[WatchPorts], choice: Choice, said: Sequence[Judgement]) -> Choice:
+def _with_answers(run: Run[WatchPorts], choice: Choice, judgements: Sequence[Judgement]) -> Choice:
     """Return the choice once gates have been asked about its candidate."""
     gates = registered()
-    of_host = tuple(one for one in said if not gates[one.gate].is_of_candidate)
-    of_candidate = tuple(one for one in said if gates[one.gate].is_of_candidate)
+    of_host = tuple(one for one in judgements if not gates[one.gate].is_of_candidate)
+    of_candidate = tuple(one for one in judgements if gates[one.gate].is_of_candidate)
     seen = replace(choice.seen, judgements=(*choice.seen.judgements, *of_host))
     return _with_option(run, replace(choice, seen=seen), judgements=of_candidate)
 

@@ -32,22 +32,22 @@ class CommandProbe(Probe["CommandCheck"]):
         began = loop.time()
         try:
             async with WorkingTime(check.timeout.total_seconds()):
-                said = await capture(check.command)
+                result = await capture(check.command)
         except TimeoutError:
             reason = f"not finished within {format_seconds(check.timeout)}"
             return CheckResult(check, is_well=False, reason=reason)
         except ProgramMissingError as error:
             return CheckResult(check, is_well=False, reason=str(error), is_conclusive=False)
         latency = timedelta(seconds=loop.time() - began)
-        reason = _why_failed(said)
+        reason = _why_failed(result)
         return CheckResult(check, is_well=not reason, reason=reason, latency=latency)
 
 
-def _why_failed(said: Output) -> str:
-    if said.returncode == 0:
+def _why_failed(result: Output) -> str:
+    if result.returncode == 0:
         return ""
-    how = f"exit code {said.returncode}" if said.returncode > 0 else _signal(-said.returncode)
-    line = last_line(said.output)
+    how = f"exit code {result.returncode}" if result.returncode > 0 else _signal(-result.returncode)
+    line = last_line(result.output)
     return f"{how}: {line}" if line else how
 
 

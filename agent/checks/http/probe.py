@@ -89,7 +89,7 @@ class HttpProbe(Probe["HttpCheck"]):
 
     @override
     async def probe(self, check: HttpCheck) -> CheckResult:
-        visit = _Visit(check)
+        visit = _Exchange(check)
         is_conclusive = True
         try:
             client = self._client_for(check)
@@ -116,7 +116,7 @@ class HttpProbe(Probe["HttpCheck"]):
         return client
 
 
-class _Visit:
+class _Exchange:
     """One request, and what is seen of its answer."""
 
     def __init__(self, check: HttpCheck) -> None:
@@ -245,7 +245,7 @@ def _why_failed(error: Exception) -> str:
             case _:
                 continue
         return reason
-    return _what_is_wrong(error)
+    return _reason_of(error)
 
 
 def _is_about_target(error: Exception) -> bool:
@@ -262,7 +262,7 @@ def _strerror(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-def _what_is_wrong(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     match error:
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return f"not a URL that can be asked: {error}"

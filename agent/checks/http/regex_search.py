@@ -38,9 +38,9 @@ async def is_found(expression: str, text: str) -> bool:
     except (re.error, OverflowError, RecursionError) as error:
         raise ExpressionError(f"is no regular expression: {error}") from error
     # Not as an argument: those are of limited length, and every user of the host can see them.
-    told = f"{len(expression)}\n{expression}{text}".encode("utf-8", "surrogatepass")
+    question = f"{len(expression)}\n{expression}{text}".encode("utf-8", "surrogatepass")
     try:
-        searched = await capture((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=told)
+        searched = await capture((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=question)
     except ProgramMissingError as error:
         raise ExpressionError(f"could not be searched for: {error}") from error
     code = searched.returncode

@@ -148,10 +148,10 @@ class Echo:
             is_asking = len(self._sent) < self._count
             if is_asking:
                 self._send(left)
-            left -= await self._hear(min(left, interval) if is_asking else left)
+            left -= await self._receive(min(left, interval) if is_asking else left)
         self._read()
 
-    async def _hear(self, seconds: float) -> float:
+    async def _receive(self, seconds: float) -> float:
         """Wait for news, and return how many of the seconds that took."""
         began = self._loop.time()
         try:

@@ -35,14 +35,14 @@ class UnitProbe(Probe["UnitCheck"]):
         began = loop.time()
         try:
             async with WorkingTime(check.timeout.total_seconds()):
-                said = await capture(argv)
+                answer = await capture(argv)
         except TimeoutError:
             return _unknown(check, f"no answer within {format_seconds(check.timeout)}")
         except ProgramMissingError as error:
             return _unknown(check, str(error))
-        shown = properties(said.output)
-        if said.returncode != 0:
-            return _unknown(check, last_line(said.output) or f"exit code {said.returncode}")
+        shown = properties(answer.output)
+        if answer.returncode != 0:
+            return _unknown(check, last_line(answer.output) or f"exit code {answer.returncode}")
         if not all(shown.get(name) for name in _NEEDED):
             return _unknown(check, "systemctl tells no state")
         latency = timedelta(seconds=loop.time() - began)

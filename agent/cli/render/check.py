@@ -76,8 +76,8 @@ def _object(result: CheckResult) -> CheckObject:
 
 def _cells(result: CheckResult) -> tuple[str, ...]:
     check = result.check
-    told = _took(result.latency) if result.is_well else result.reason
-    return _mark(result), check.name, check.type, check.target, told
+    outcome = _took(result.latency) if result.is_well else result.reason
+    return _mark(result), check.name, check.type, check.target, outcome
 
 
 def _mark(result: CheckResult) -> str:

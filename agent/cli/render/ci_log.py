@@ -49,11 +49,11 @@ class FoldedSink(EventSink):
             # The bar keeps a line of a program from being a command to the CI's runner.
             self._write(f"  | {_safe(named['line'])}")
         elif event is update_events.HOST_COMPARED:
-            self._tell_host(named)
+            self._write_host(named)
         elif event not in _UNTOLD and event.level != "debug":
-            self._tell(event, named)
+            self._write_event(event, named)
 
-    def _tell_host(self, named: dict[str, object]) -> None:
+    def _write_host(self, named: dict[str, object]) -> None:
         mark = "✓" if named["verdict"] in _GOOD else "✗"
         count = named["packages"]
         packages = "" if count is None else f", {count} package(s)"
@@ -62,14 +62,14 @@ class FoldedSink(EventSink):
         for line in str(named["log"]).splitlines():
             self._write(f"      | {_safe(line)}")
 
-    def _tell(self, event: Event, named: dict[str, object]) -> None:
-        told = (
+    def _write_event(self, event: Event, named: dict[str, object]) -> None:
+        shown = (
             f"{name}: {_safe(', '.join(value) if isinstance(value, list) else value)}"
             for name, value in named.items()
             if value not in (None, "", [])
         )
         name = event.name.partition(".")[2].replace("_", " ")
-        self._write(f"  {_MARKS[event.level]} {name} {'; '.join(told)}".rstrip())
+        self._write(f"  {_MARKS[event.level]} {name} {'; '.join(shown)}".rstrip())
 
     def _write(self, text: str) -> None:
         try:

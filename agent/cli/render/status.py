@@ -53,7 +53,7 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
         if found.flake is not None:
             rows.append(("flake", f"{found.flake} (eval {found.eval_id})"))
     rows += [("held", line) for line in _held(status)]
-    rows += [("Hydra", told) for told in _outlook(status)]
+    rows += [("Hydra", line) for line in _outlook(status)]
     rows += [
         (
             f"gate {one.name}" if one.fault is None else one.name,
@@ -111,11 +111,11 @@ def _verdict(status: Status) -> str:
     if status.error is not None:
         verb = "hold" if status.error.exit_code is ExitCode.HELD else "fail"
         return f"{verb}: {status.error} [{status.error.kind}]"
-    said = _VERDICTS.get(status.verdict or "", "fail")
+    verdict = _VERDICTS.get(status.verdict or "", "fail")
     why = getattr(status.decision, "reason", "")
     if isinstance(status.decision, Hold):
         why = _why_held(status, status.decision)
-    return f"{said}: {why}" if why else said
+    return f"{verdict}: {why}" if why else verdict
 
 
 def _why_held(status: Status, hold: Hold) -> str:

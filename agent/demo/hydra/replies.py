@@ -118,7 +118,7 @@ def accepts_json(accept: str) -> bool:
     A wildcard names nothing. Of JSON and HTML the one with the higher weight is given, else the
     first.
     """
-    named = [_weighed(part) for part in accept.split(",")]
+    named = [_with_weight(part) for part in accept.split(",")]
     known = [(kind, weight) for kind, weight in named if kind in {JSON, HTML}]
     return bool(known) and max(known, key=lambda one: one[1])[0] == JSON
 
@@ -145,7 +145,7 @@ def link(request: Request, *segments: str | int, query: str = "") -> str:
     return f"{base_url(request)}/{path}" + (f"?{query}" if query else "")
 
 
-def _weighed(part: str) -> tuple[str, float]:
+def _with_weight(part: str) -> tuple[str, float]:
     kind, *parameters = (text.strip().lower() for text in part.split(";"))
     weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
     try:

@@ -36,14 +36,14 @@ class Broken:
     tail: str = ""
 
 
-class Verdict(StrEnum):
+class Effect(StrEnum):
     """What the update does to a host."""
 
     UNCHANGED = "unchanged"
     CHANGED = "changed"
     BREAKS = "breaks"
     """It was well before."""
-    MENDED = "mended"
+    FIXED = "mended"
     STILL_BROKEN = "still-broken"
 
 
@@ -57,18 +57,18 @@ class HostComparison:
     packages: tuple[PackageChange, ...] | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Effect:
         """What the update does to it: a system's identity is its toplevel."""
         match self.before, self.after:
             case System() as before, System() as after:
                 same = before.toplevel == after.toplevel
-                return Verdict.UNCHANGED if same else Verdict.CHANGED
+                return Effect.UNCHANGED if same else Effect.CHANGED
             case System(), Broken():
-                return Verdict.BREAKS
+                return Effect.BREAKS
             case Broken(), System():
-                return Verdict.MENDED
+                return Effect.FIXED
             case _:
-                return Verdict.STILL_BROKEN
+                return Effect.STILL_BROKEN
 
 
 class DiffExit(IntEnum):
@@ -87,19 +87,19 @@ class Comparison:
     inputs: tuple[InputChange, ...]
     hosts: tuple[HostComparison, ...] = ()
 
-    def of(self, *verdicts: Verdict) -> tuple[HostComparison, ...]:
+    def of(self, *verdicts: Effect) -> tuple[HostComparison, ...]:
         """Return the hosts of any of these verdicts."""
         return tuple(one for one in self.hosts if one.verdict in verdicts)
 
     @property
     def changed(self) -> tuple[HostComparison, ...]:
         """The hosts that come to another system than before."""
-        return self.of(Verdict.CHANGED, Verdict.MENDED)
+        return self.of(Effect.CHANGED, Effect.FIXED)
 
     @property
     def broken(self) -> tuple[HostComparison, ...]:
         """The hosts that the update leaves without a system."""
-        return self.of(Verdict.BREAKS, Verdict.STILL_BROKEN)
+        return self.of(Effect.BREAKS, Effect.STILL_BROKEN)
 
     @property
     def exit_code(self) -> DiffExit:
@@ -109,6 +109,6 @@ class Comparison:
         """
         if self.changed:
             return DiffExit.CHANGED
-        if self.of(Verdict.BREAKS) or (self.hosts and len(self.broken) == len(self.hosts)):
+        if self.of(Effect.BREAKS) or (self.hosts and len(self.broken) == len(self.hosts)):
             return DiffExit.FAILED
         return DiffExit.HOSTS_UNCHANGED

@@ -56,7 +56,7 @@ def mark_red(comparison: Comparison, red: Iterable[HostJob]) -> Comparison:
     return replace(comparison, hosts=tuple(hosts))
 
 
-def tell_red(jobs: Iterable[HostJob]) -> str:
+def format_red_jobs(jobs: Iterable[HostJob]) -> str:
     """Return the red jobs for people, each with its link; empty without any."""
     red = (one for one in jobs if one.state is JobState.RED)
     return "; ".join(f"{one.host} {one.reason}: {one.link}" for one in red)

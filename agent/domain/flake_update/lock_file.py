@@ -71,11 +71,11 @@ def parse_lock_file(text: str) -> LockFile:
     if len(text) > _MAX_SIZE:
         raise _unreadable("it is larger than 4 MiB")
     try:
-        told = json.loads(text)
-        nodes, root = told["nodes"], told["root"]
+        parsed = json.loads(text)
+        nodes, root = parsed["nodes"], parsed["root"]
         own = frozenset(nodes[root].get("inputs", {}))
         inputs = dict(_locked(nodes, root))
-        content = json.dumps(told, sort_keys=True)
+        content = json.dumps(parsed, sort_keys=True)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(f"it is not of nix's form ({type(error).__name__})") from error
     return LockFile(inputs, own, content)

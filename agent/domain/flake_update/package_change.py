@@ -65,17 +65,17 @@ def _bytes(number: str | None, unit: str | None) -> int:
     return 0 if number is None else round(float(number) * _UNITS.get(unit or "", 1))
 
 
-def tell_change(change: PackageChange) -> str:
+def format_change(change: PackageChange) -> str:
     """Return a change as one line, as nix prints it."""
     parts = []
     if change.before or change.after:
-        parts.append(f"{_tell(change.before)} → {_tell(change.after)}")
+        parts.append(f"{_format_versions(change.before)} → {_format_versions(change.after)}")
     if change.size:
-        parts.append(tell_size(change.size))
+        parts.append(format_size_change(change.size))
     return f"{change.name}: {', '.join(parts)}"
 
 
-def tell_size(size: int) -> str:
+def format_size_change(size: int) -> str:
     """Return a difference of bytes with its sign, in the unit that fits."""
     number = float(size)
     for unit in ("B", "KiB", "MiB"):
@@ -85,5 +85,5 @@ def tell_size(size: int) -> str:
     return f"{number:+.1f} GiB"
 
 
-def _tell(versions: tuple[str, ...]) -> str:
+def _format_versions(versions: tuple[str, ...]) -> str:
     return ", ".join(one or _EMPTY for one in versions) or _NOTHING

@@ -6,9 +6,9 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from agent.domain.flake_update.comparison import Broken, HostComparison, Stage, Verdict
+from agent.domain.flake_update.comparison import Broken, Effect, HostComparison, Stage
 from agent.domain.flake_update.lock_file import short_revision
-from agent.domain.flake_update.package_change import tell_change, tell_size
+from agent.domain.flake_update.package_change import format_change, format_size_change
 
 if TYPE_CHECKING:
     from datetime import date
@@ -33,9 +33,9 @@ def markdown(comparison: Comparison) -> str:
     sections += [
         f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}"
         for one in comparison.hosts
-        if one.verdict is not Verdict.UNCHANGED
+        if one.verdict is not Effect.UNCHANGED
     ]
-    unchanged = len(comparison.of(Verdict.UNCHANGED))
+    unchanged = len(comparison.of(Effect.UNCHANGED))
     if unchanged:
         sections.append(f"{_hosts(unchanged)} not changed.")
     return "\n\n".join(sections) + "\n"
@@ -74,12 +74,12 @@ def fields_of(comparison: Comparison) -> dict[str, object]:
 
 def summary(comparison: Comparison) -> str:
     """Return one line on what became of the hosts."""
-    told = [
+    parts = [
         f"{verdict}: {', '.join(one.host for one in found)}"
-        for verdict in Verdict
+        for verdict in Effect
         if (found := comparison.of(verdict))
     ]
-    return "; ".join(told)
+    return "; ".join(parts)
 
 
 def _host_fields(one: HostComparison) -> dict[str, object]:
@@ -143,15 +143,15 @@ def _host_text(one: HostComparison) -> str:
 
 
 def _packages(one: HostComparison) -> str:
-    if one.verdict is Verdict.MENDED:
+    if one.verdict is Effect.FIXED:
         return "is built again: it was broken before"
     if one.packages is None:
         return _NOT_COMPARED
     if not one.packages:
         return _NO_VERSIONS
     total = sum(change.size for change in one.packages)
-    lines = [tell_change(change) for change in one.packages]
-    return "\n".join([*lines, f"closure: {tell_size(total)}"] if total else lines)
+    lines = [format_change(change) for change in one.packages]
+    return "\n".join([*lines, f"closure: {format_size_change(total)}"] if total else lines)
 
 
 def _hosts(count: int) -> str:

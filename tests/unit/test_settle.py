@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 
@@ -10,17 +11,18 @@ from agent.application.act.recover import recover_all
 from agent.application.confirm import settle
 from agent.application.confirm.settle import AFTER_CONFIRMATION, AFTER_ROLL_BACK, SettlingStep
 from agent.application.manual import verdicts
-from agent.application.run import begin, carry_out
+from agent.application.run import RunSettings, begin, carry_out
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Denial
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.run_record import altered
 from agent.domain.unit_names import GARBAGE_COLLECTION_UNIT
 from fakes.pending import FULL, NEW, STRANGE, pending_world, row_of_upgrade
 from fakes.samples import OLD
-from fakes.world import WATCHFUL, PowerCut
+from fakes.world import STORE, WATCHFUL, PowerCut
 
 TIDY = replace(WATCHFUL, confirm=replace(WATCHFUL.confirm, collects_garbage=True))
 
@@ -268,3 +270,32 @@ def test_the_boot_of_an_older_system_is_not_blessed_for_the_confirmed_one():
     world.carry_out(recover, TIDY)
     assert (world.host.loader.blessed, world.host.loader.installed) == (0, NEW)
     assert world.marks.read() == Marks(confirmed=NEW, staged=NEW)
+
+
+def cut_short_once_denied():
+    """The host is back, and the broken system denied; that is not in the history yet."""
+    world = after_reboot_back()
+    world.marks.move(Mark.REBOOTING_BACK, NEW, Mark.ROLLED_BACK)
+    world.journal.deny(Denial(NEW, "no", world.clock.now(), "agent"))
+    return world
+
+
+async def allow(world):
+    await verdicts.allow(world.ports, RunSettings("run-2", STORE, by="eve"), NEW, "fixed")
+
+
+def test_what_a_person_has_allowed_meanwhile_is_not_denied_again_when_a_roll_back_is_finished():
+    world = cut_short_once_denied()
+    asyncio.run(allow(world))
+    world.carry_out(recover)
+    row = row_of_upgrade(world)
+    assert (row.outcome, row.fault, world.journal.denied) == (Outcome.ROLLED_BACK, None, [])
+    assert world.marks.read().rolled_back is None
+
+
+def test_a_system_is_allowed_while_another_agent_is_at_work():
+    world = cut_short_once_denied()
+    with world.lock.hold():
+        asyncio.run(allow(world))
+    assert world.journal.denied == []
+    assert row_of_upgrade(world).fault == "broken"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -14,13 +15,14 @@ from agent.application.confirm.roll_back import roll_back
 from agent.application.report import Result, error_fields
 from agent.application.run import begin, carry_out
 from agent.domain.build import toplevel_of
-from agent.domain.errors import ActivationError, HostError, JournalError, Kind
+from agent.domain.errors import ActivationError, HostError, JournalError, Kind, LockedError
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Fault
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.run_record import altered
+from agent.domain.states import RollingBack
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _ROWS_OF_CONFIRMED = 1000
 """Newest rows of the history among which what was confirmed before is looked for."""
+_ROWS_OF_ROLL_BACKS = 50
+"""Newest rows of the history among which a roll-back that was cut short is looked for."""
 _LONGEST_NUMBER = 16
 
 
@@ -233,7 +237,19 @@ def _lift(ports: Ports, settings: RunSettings, toplevel: StorePath, reason: str)
     if not ports.journal.allow(toplevel, reason, settings.by, ports.clock.now()):
         return False
     ports.sink.emit(events.DENIAL_LIFTED, toplevel=toplevel, reason=reason, by=settings.by)
+    _excuse(ports, toplevel)
     return True
+
+
+def _excuse(ports: Ports, toplevel: StorePath) -> None:
+    """Let a roll-back that was cut short deny the system no more, once it is finished.
+
+    An agent that is at work just now decides by itself, as where there is no room for a lock.
+    """
+    with suppress(LockedError, HostError), ports.lock.hold():
+        for row in ports.journal.runs(_ROWS_OF_ROLL_BACKS):
+            if row.toplevel == toplevel and isinstance(row.state, RollingBack):
+                ports.journal.record(altered(row, fault=None))
 
 
 async def _path_of(ports: Ports, settings: RunSettings, what: str) -> StorePath:

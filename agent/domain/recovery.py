@@ -266,10 +266,8 @@ def _pending(pending: StorePath, memory: RecoveryState) -> Left | Taken:
         return _remark(change, change.previous, memory)
     if memory.is_pending_running:
         return Restore(pending) if _is_cut_short(memory) else Confirm()
-    if isinstance(memory.state, Armed):
-        return Forget(pending, row)
-    if marks.confirmed == pending:
-        # There is nothing else to go back to, and it is a good profile.
+    if isinstance(memory.state, Armed) or marks.confirmed == pending:
+        # Nothing was begun; or there is nothing else to go back to, and it is a good profile.
         return Forget(pending, row)
     if memory.systems.running is None:
         return Wait()  # it may be the pending one

@@ -158,7 +158,7 @@ class HostFiles(Host):
         except OSError as error:
             raise HostError(
                 Kind.HOST_UNREADABLE,
-                f"cannot tell the free space of {error.filename}: {error.strerror}",
+                f"cannot find out the free space of {error.filename}: {error.strerror}",
             ) from error
 
     @override

@@ -1,6 +1,6 @@
 """The `Notifier` port through apprise: ntfy, e-mail, Matrix, webhooks and whatever else it knows.
 
-No service may fail or delay a run: each is told in a thread of its own, which is left behind when
+No service may fail or delay a run: each has a thread of its own, which is left behind when
 its time is over, and what went wrong is logged.
 """
 
@@ -52,7 +52,7 @@ class NtfyTopic:
 
 
 class AppriseNotifier(Notifier):
-    """Tells an ntfy topic, and the services whose apprise URLs are the lines of `urls_file`.
+    """Notifies an ntfy topic, and the services whose apprise URLs are the lines of `urls_file`.
 
     `timeout` is in seconds and bounds a whole message, whatever the number of services.
     """
@@ -121,7 +121,7 @@ class AppriseNotifier(Notifier):
 
 
 class _LogCollector(logging.Handler):
-    """What apprise says in this thread: its answer is only whether it went well."""
+    """What apprise says in this thread: its return value only says whether it succeeded."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -159,7 +159,7 @@ def _send(url: str, message: Message) -> None:
 
 def _hand_over(url: str, message: Message) -> bool:
     try:
-        import apprise  # noqa: PLC0415 - an extra, and not for runs that tell nobody
+        import apprise  # noqa: PLC0415 - an extra, and not for runs without notifications
     except ImportError as error:
         raise NotifyError(
             Kind.NOTIFY_UNUSABLE,
@@ -172,7 +172,7 @@ def _hand_over(url: str, message: Message) -> bool:
         raise NotifyError(
             Kind.NOTIFY_UNUSABLE,
             f"apprise cannot use this {url.partition(':')[0][:20]!r} URL",
-            hint="its documentation tells how the URL of each service is written",
+            hint="its documentation says how the URL of each service is written",
         )
     # Not by way of `Apprise.notify`: that has threads of its own, which the interpreter waits for.
     return bool(

@@ -160,7 +160,7 @@ GATE_HELD = _info("gate.held", "A gate holds the upgrade.", gate="its name", rea
 GATE_PASSED = _info("gate.passed", "A gate lets the upgrade pass.", gate="its name", reason="why")
 GATE_IGNORED = _warning(
     "gate.ignored",
-    "A person lets the upgrade pass a gate that holds it.",
+    "An administrator ignores a gate that holds the upgrade.",
     gate="its name",
     reason="what it says",
     given_reason="why the person does so",
@@ -261,7 +261,7 @@ DEAD_MAN_FIRED = _warning(
 )
 BOOT_DEADLINE_IN_VAIN = _error(
     "boot_deadline.in_vain",
-    "A booted system could not be judged or left, and a reboot has not helped; a person must look.",
+    "A booted system could not be judged or left, and a reboot did not help: look at the host.",
     toplevel="the system that runs unconfirmed",
     exit_code="how the attempt ended",
 )
@@ -304,7 +304,7 @@ CONFIRMATION_INCONCLUSIVE = _warning(
 )
 CONFIRMATION_OVERDUE = _error(
     "confirmation.overdue",
-    "The system could not be judged within confirm.patience: a person has to decide.",
+    "The system could not be judged within confirm.patience: an administrator must decide.",
     toplevel="store path of the system",
     reasons="list of {name, reason}",
 )
@@ -313,7 +313,7 @@ CONFIRMATION_BROKEN = _error(
     "The system has proved broken.",
     toplevel="store path of the system",
     reasons="list of {name, reason}",
-    rolls_back="false: it stays until a person decides",
+    rolls_back="false: it stays until an administrator decides",
 )
 CONFIRMATION_HANDED_OVER = _info(
     "confirmation.handed_over",
@@ -359,11 +359,11 @@ ROLL_BACK_REBOOTS = _warning(
 )
 ROLL_BACK_NEEDS_REBOOT = _error(
     "rollback.reboot_needed",
-    "Only a reboot can start the confirmed system again, and that is left to a person.",
+    "Only a reboot can start the confirmed system again, and that is left to an administrator.",
     toplevel="the failed system, which still runs",
     target="the confirmed system",
     reason="what differs",
-    command="what a person has to run",
+    command="what an administrator has to run",
 )
 ROLL_BACK_FINISHED = _warning(
     "rollback.finished",
@@ -414,7 +414,7 @@ SYSTEM_DENIED = _warning(
     "A store path is denied on this host.",
     toplevel="store path of the system",
     reason="why",
-    by="agent, or a person",
+    by="agent, or a user name",
 )
 DENIAL_LIFTED = _info(
     "system.allowed",
@@ -445,7 +445,7 @@ PROFILE_GIVEN_BACK = _warning(
 )
 CONFIRMATION_WAITS = _info(
     "confirmation.waits",
-    "Another agent or an activation is at work; the system is judged once that has ended.",
+    "Another agent or an activation is running; the system is judged once that has ended.",
     **ERROR,
 )
 LOCK_IGNORED = _warning(
@@ -502,7 +502,7 @@ TRY_BOOT_SET = _info(
 )
 TRY_BOOT_FAILED = _warning(
     "loader.try_boot_failed",
-    "The loader could not be told to start the new system just once: it is the default.",
+    "The boot loader could not be set to boot the new system once: it is the default now.",
     loader="systemd-boot or grub",
     toplevel="the new system",
     default="the system that is the default",
@@ -571,7 +571,7 @@ NOTIFICATION_SENT = _info(
 )
 NOTIFICATION_FAILED = _warning(
     "notification.failed",
-    "Somebody could not be told; the run goes on as if it had been told.",
+    "A notification could not be sent; the run goes on regardless.",
     title="of the message",
     service="who did not take it",
     **ERROR,

@@ -1,4 +1,4 @@
-"""What is told to people, and the port through which they hear it."""
+"""Notifications, and the port that sends them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Message:
 
 
 class Notifier(Protocol):
-    """Tells people."""
+    """Sends notifications."""
 
     async def notify(self, message: Message) -> None:
         """Send `message` to everybody who is to hear it.

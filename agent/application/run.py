@@ -62,7 +62,7 @@ class RunSettings:
     by: str = "agent"
     """Who asked for it, where that was a person."""
     is_patient: bool = False
-    """Whether it waits while others are at work, instead of ending as held."""
+    """Whether it waits while others are running, instead of ending as held."""
     hydra_wait: float | None = None
     """The seconds that Hydra asks to be left alone, where it was found too busy a moment ago."""
 

@@ -186,7 +186,7 @@ async def _take_turns(run: Run[Ports]) -> None:
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
         fresh = begin(run.ports, run.policy, run.settings)
         run.report, run.record = fresh.report, fresh.record
-    raise ActivationError(Kind.ACTIVATION_BUSY, "somebody else goes on upgrading this host")
+    raise ActivationError(Kind.ACTIVATION_BUSY, "someone else goes on upgrading this host")
 
 
 async def _take_turn(run: Run[Ports]) -> tuple[StorePath | None, StorePath | None]:
@@ -198,7 +198,7 @@ async def _take_turn(run: Run[Ports]) -> tuple[StorePath | None, StorePath | Non
         if step is Step.WAIT:
             raise ActivationError(
                 Kind.ACTIVATION_BUSY,
-                "an earlier upgrade is still to be decided on, and an activation is running, or"
+                "an earlier upgrade is still to be decided, and an activation is running, or"
                 " may be, or it is unknown which system runs",
                 hint="the dead-man's timer ends it if it is the agent's own",
             )
@@ -270,7 +270,7 @@ def _remember_build(run: Run[Ports], found: Found) -> None:
 
 
 def _remember_system(run: Run[Ports]) -> None:
-    """Adopt the candidate where somebody else has brought it here, wholly."""
+    """Adopt the candidate where someone else has brought it here, wholly."""
     ports, systems = run.ports, run.ports.host.systems()
     profile = systems.profile
     if profile is None or systems.running not in ports.host.equivalents(profile):

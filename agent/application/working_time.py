@@ -1,4 +1,4 @@
-"""Time limits that count only while the event loop is at work.
+"""Time limits that count only while the event loop is running.
 
 A machine that is busy holds the whole process up: an answer has come, and lies unread when the
 clock says that time is over. That is no fault of who has answered.

@@ -61,7 +61,7 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
 
 
 def _joined(reasons: dict[str, str]) -> str:
-    """Return the reason for a person; what all addresses have in common is told once."""
+    """Return the human-readable reason; what all addresses have in common is given once."""
     if len(set(reasons.values())) > 1:
         return "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
     return next(iter(reasons.values()), "name does not resolve")

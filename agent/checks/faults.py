@@ -1,4 +1,4 @@
-"""Tells what an error proves: that the target is ill, or only that this process could not ask."""
+"""Decides whether an error proves that the target fails, or only that it could not be asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last thing that a program has said, fit to be told."""
+"""The last line that a program printed, made presentable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names to addresses, and how a name that has none is told."""
+"""Resolves names to addresses, and says why a name has none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def resolve(host: str) -> tuple[Address, ...]:
     """Return the resolver's first address of each family, in the resolver's order.
 
     Raises:
-        OSError, ValueError: there is none; `why_unresolved` tells why.
+        OSError, ValueError: there is none; `why_unresolved` says why.
     """
     first: dict[socket.AddressFamily, Address] = {}
     for address in await resolve_all(host):
@@ -41,7 +41,7 @@ async def resolve_all(host: str) -> tuple[Address, ...]:
     A literal address, scoped or not, is no question for the resolver, and takes no time.
 
     Raises:
-        OSError, ValueError: there is none; `why_unresolved` tells why.
+        OSError, ValueError: there is none; `why_unresolved` says why.
     """
     try:
         answers = socket.getaddrinfo(
@@ -55,7 +55,7 @@ async def resolve_all(host: str) -> tuple[Address, ...]:
 
 
 def why_unresolved(error: OSError | ValueError) -> str:
-    """Return the reason for a person; a name server out of reach is not a name that is unknown."""
+    """Return the human-readable reason; an unreachable name server is not an unknown name."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return "name does not resolve: no name server answers"
     return "name does not resolve"

@@ -31,12 +31,12 @@ _COMMANDS: Final = {
     "demo": "Watch the agent upgrade a throw-away host.",
     "deny": "Keep a system from ever being activated here.",
     "flake-update": "Update the inputs of the hosts' flake, and propose what that changes.",
-    "history": "Tell what earlier runs have done here, and what is denied.",
+    "history": "Show what earlier runs did here, and what is denied.",
     "pause": "Keep the agent from upgrading and rebooting.",
     "reboot": "Do the reboot that an upgrade waits for, if it is allowed now.",
     "resume": "End a pause.",
     "rollback": "Go back to the last confirmed system.",
-    "status": "Tell what a run would do now, and why.",
+    "status": "Show what a run would do now, and why.",
     "upgrade": "Bring this host, or home, to Hydra's newest good build, once.",
 }
 
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str], hydra_wait: float | None = None) -> int:
 
 
 def _check_streams() -> None:
-    """Refuse to begin what could not be told; keep the numbers of closed streams from other files.
+    """Refuse to start without usable output; keep the numbers of closed streams from other files.
 
     Python has None for a stream that was closed when it started.
     """
@@ -109,7 +109,7 @@ def _check_streams() -> None:
         raise AgentError(
             Kind.OUTPUT_CLOSED,
             "standard output is closed",
-            hint="let it lead to a file, or to /dev/null",
+            hint="redirect it to a file, or to /dev/null",
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -117,7 +117,7 @@ def _check_streams() -> None:
 
 
 def _end_with(error: BaseException) -> int:
-    """Tell what happened, once, and return the exit code for it."""
+    """Report what happened, once, and return the exit code for it."""
     code: int
     match error:
         case click.UsageError():
@@ -130,7 +130,7 @@ def _end_with(error: BaseException) -> int:
             print_error(error)
             code = error.exit_code
         case BrokenPipeError():
-            # The reader has gone; nothing more can be told, not even at the interpreter's end.
+            # The reader has gone; nothing more can be printed, not even at the interpreter's end.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.FAILED
@@ -156,7 +156,7 @@ def print_usage_error(error: click.UsageError) -> None:
 
 
 def print_error(error: AgentError) -> None:
-    """Print a fault for a person, to standard error."""
+    """Print an error message, to standard error."""
     if isinstance(error, ConfigError) and error.problems and error.kind is Kind.CONFIG_INVALID:
         click.echo(f"agent: the settings from {error.source} cannot be used:", err=True)
         for key, wrong in error.problems:

@@ -1,4 +1,4 @@
-"""The commands that a person gives about what the agent does by itself.
+"""The commands by which an administrator overrides what the agent does by itself.
 
 `agent allow`, `deny`, `pause`, `resume`, `reboot` and `rollback`.
 """

@@ -77,7 +77,7 @@ def _fingerprint(asked: CommandOptions) -> str | None:
 
 
 def person() -> str:
-    """Return the name of whoever calls the agent by hand."""
+    """Return the name of the user who runs the agent by hand."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -108,14 +108,14 @@ def _settings(asked: CommandOptions, early: StructlogSink) -> Settings | int:
 
 
 def _checked_output(sink: StructlogSink) -> int:
-    """Return 0; a run that went well and could not be told to its end is a failed command."""
+    """Return 0; a run that succeeded but whose output was cut off is a failed command."""
     from agent.domain.errors import AgentError, Kind
 
     if sink.is_lost:
         raise AgentError(
             Kind.OUTPUT_CLOSED,
             "standard output could not be written to, and the run went on without it",
-            hint="`agent status` tells what came of it",
+            hint="`agent status` shows what came of it",
         )
     return 0
 
@@ -165,4 +165,4 @@ def _run(
     try:
         return run_async(main).exit_code
     except AgentError as error:
-        return error.exit_code  # it was interrupted, and the run has told so
+        return error.exit_code  # it was interrupted, and the run has logged it

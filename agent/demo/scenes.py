@@ -36,7 +36,7 @@ class SceneResult:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it ended as told."""
+        """Whether it ended as expected."""
         return self.outcome == self.scene.expected
 
 
@@ -67,7 +67,7 @@ def _outcome_of(run: AgentRun) -> str:
 
 
 def _details(run: AgentRun) -> tuple[str, ...]:
-    """Return what the first run said on its way that a person would want to see."""
+    """Return what the first run logged that someone watching would want to see."""
     shown = {
         "hydra.build_selected": "build {build_id} of eval {eval_id}: {toplevel}",
         "hydra.newer_build_failed": "a newer build of the job failed",
@@ -156,13 +156,13 @@ SCENES: Final = (
     ),
     Scene(
         "unhealthy-canary",
-        "Hydra has 26.05.3, but a service that this host depends on is ill. The agent holds.",
+        "Hydra has 26.05.3, but a service that this host depends on is failing. The agent holds.",
         "exit 75: held (health); running 26.05.2",
         _failing_canary,
     ),
     Scene(
         "failed-build",
-        "The canary is well again, and the build of 26.05.4 failed in Hydra. The agent takes"
+        "The canary works again, and the build of 26.05.4 failed in Hydra. The agent takes"
         " the newest good build, 26.05.3, and never considers the failed one.",
         "exit 0: confirmed; running 26.05.3",
         _red_build,

@@ -1,4 +1,4 @@
-"""Tells how far an activation got, from what the host shows and not from the exit code alone."""
+"""Finds out how far an activation got, from the host and not from the exit code alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIGNALS: Final = range(1, 65)
 _LONGEST: Final = 300
 """Characters of its last words in an error."""
 _REFUSALS: Final = {
-    Refusal.BUSY: (Kind.ACTIVATION_BUSY, "another activation was at work"),
+    Refusal.BUSY: (Kind.ACTIVATION_BUSY, "another activation was running"),
     Refusal.NOT_NIXOS: (Kind.HOST_NOT_NIXOS, "this host does not look like NixOS to it"),
     Refusal.UNSTARTED: (Kind.ACTIVATION_REFUSED, "it could not even be started"),
 }

@@ -1,4 +1,4 @@
-"""Tells whose activation is at work: ours, or one that another hand has started."""
+"""Finds out whose activation is running: ours, or someone else's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ActivationSeen:
     """In the transient unit of nixos-rebuild, or with switch-to-configuration's lock in its hands;
     None where nobody can say."""
     command: tuple[str, ...] = ()
-    """The words of the unit's ExecStart; empty without a unit at work, or where that is unknown."""
+    """The words of the unit's ExecStart; empty without a running unit, or where that is unknown."""
     invocation: str = ""
     """The unit's InvocationID; empty as the command is."""
     unit: str = field(default="", compare=False)
@@ -27,11 +27,11 @@ class ActivationSeen:
 
 
 NOT_BEGUN: Final = "none"
-"""In place of the InvocationID of an activation that was refused: none that is at work is ours."""
+"""In place of the InvocationID of an activation that was refused: none that is running is ours."""
 
 
 def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | None) -> bool:
-    """Return whether what is at work is provably an activation of `paths` that the agent started.
+    """Return whether what is running is provably an activation of `paths` that the agent started.
 
     `invocation` is the InvocationID that the agent has recorded of its own; where it could not
     record one, the command line alone decides.

@@ -44,7 +44,7 @@ class IcmpCheck:
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         return self.host
 
 
@@ -71,7 +71,7 @@ class HttpCheck:
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         return self.url
 
 
@@ -93,7 +93,7 @@ class UnitCheck:
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         return self.unit
 
 
@@ -115,7 +115,7 @@ class Check(Protocol):
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         ...
 
     @property

@@ -45,7 +45,7 @@ class Observation:
     judgements: tuple[Judgement, ...] = ()
     """What the gates about the host say, as far as they have been asked."""
     ignored: frozenset[str] = frozenset()
-    """The gates that a person lets this run pass."""
+    """The gates that this run ignores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ def _next(option: Option, seen: Observation, policy: Policy) -> Decision:
     if _is_reached(option, seen, policy.action, goal):
         reason = _reboot_reason(seen, goal) if policy.action.moves_profile else ""
         return _complete(option, seen, policy, reason, has_rebooted=has_rebooted)
-    # Where it did come up with it, somebody has changed the running system since.
+    # Where it did come up with it, someone has changed the running system since.
     if has_rebooted and seen.systems.booted not in goal and policy.action.moves_profile:
         return _ineffective(option, "it is not what the host came up with")
     return Upgrade(option.candidate, policy.action)

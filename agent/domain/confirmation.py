@@ -192,7 +192,7 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
         elif before is None:
             yield "check-new", f"{name}: {result.reason}; it was not asked before the switch"
     if seen.failed_units is None:
-        yield "units-unknown", "systemd did not tell which units have failed"
+        yield "units-unknown", "systemd did not say which units have failed"
     elif baseline.failed_units is None:
         touched = _not_ignored(touched_among(seen.failed_units, seen.touched_units), ignored)
         for unit in sorted(touched - seen.timer_jobs):

@@ -12,7 +12,7 @@
     ├── ForgeError         the forge: its transport, its answers, what it refuses
     ├── NotifyError        services that messages go through
     ├── RequestError       what one part of the agent asks of the other
-    └── LockedError        another agent is at work
+    └── LockedError        another agent is running
 
 The class says where a fault lies; its `Kind` says what it is. A kind is stable: logs, metrics and
 scripts key on it. Each is declared once, with its exit code, whether trying again can help, and
@@ -153,7 +153,7 @@ class Kind(StrEnum):
         _C.HELD, "the job waits for its first good build, or for the rest of its eval", _LATER
     )
     JOB_WITHOUT_GOOD_BUILD = _kind(
-        _C.NOT_FOUND, "the job has no good build, and Hydra did not tell why"
+        _C.NOT_FOUND, "the job has no good build, and Hydra did not say why"
     )
     BUILD_MISSING = _kind(_C.BAD_ANSWER, "the build that Hydra named does not exist")
     BUILD_UNFINISHED = _kind(_C.HELD, "the newest good build is being built again", _LATER)
@@ -221,7 +221,7 @@ class Kind(StrEnum):
     GIT_TIMEOUT = _kind(_C.FAILED, "git took longer than its deadline")
     REPOSITORY_MISSING = _kind(_C.FAILED, "the flake is in no git repository")
     REPOSITORY_SHALLOW = _kind(_C.FAILED, "the flake is in a shallow clone")
-    REPOSITORY_BUSY = _kind(_C.HELD, "another update of the repository is at work")
+    REPOSITORY_BUSY = _kind(_C.HELD, "another update of the repository is running")
     REMOTE_MISSING = _kind(
         _C.FAILED, "the repository has no such remote, or the remote's server no such repository"
     )
@@ -229,7 +229,7 @@ class Kind(StrEnum):
     REMOTE_UNAUTHORISED = _kind(_C.UNAUTHORISED, "the remote wants other credentials")
     BASE_MISSING = _kind(_C.FAILED, "the remote has no such base branch")
     BRANCH_DIVERGED = _kind(
-        _C.FAILED, "the update's branch on the remote has commits of somebody else"
+        _C.FAILED, "the update's branch on the remote has commits by someone else"
     )
     PUSH_REFUSED = _kind(_C.FAILED, "the remote refused the branch")
     HOOK_REFUSED = _kind(_C.FAILED, "a hook refused the commit or the push")
@@ -263,7 +263,7 @@ class Kind(StrEnum):
     ACTIVATION_INEFFECTIVE = _kind(
         _C.FAILED, "activation reported success, but the host shows another system"
     )
-    ACTIVATION_BUSY = _kind(_C.HELD, "another activation is at work on this host", _LATER)
+    ACTIVATION_BUSY = _kind(_C.HELD, "another activation is running on this host", _LATER)
     REBOOT_FAILED = _kind(_C.FAILED, "the reboot could not be asked for")
 
     # Confirmation and roll-back
@@ -275,7 +275,7 @@ class Kind(StrEnum):
     NOTHING_HELD = _kind(_C.FAILED, "there is nothing pending, denied or to roll back")
     ROLL_BACK_FAILED = _kind(_C.FAILED, "the confirmed system could not be activated again")
     ROLL_BACK_NEEDS_REBOOT = _kind(
-        _C.FAILED, "only a reboot can start the confirmed system again, and a person must do it"
+        _C.FAILED, "only a reboot by hand can start the confirmed system again"
     )
     NO_CONFIRMED_SYSTEM = _kind(_C.FAILED, "there is no confirmed system to roll back to")
 
@@ -296,7 +296,7 @@ class Kind(StrEnum):
     MARKS_UNUSABLE = _kind(_C.FAILED, "the marks in `paths.marks_dir` cannot be used")
     JOURNAL_CORRUPT = _kind(_C.FAILED, "the history file is damaged")
     JOURNAL_TOO_NEW = _kind(_C.FAILED, "a newer agent wrote the history file")
-    LOCKED = _kind(_C.HELD, "another agent is at work")
+    LOCKED = _kind(_C.HELD, "another agent is running")
 
     # What one part of the agent asks of the other
     REQUEST_MALFORMED = _kind(_C.FAILED, "a request inside the agent is not well-formed")
@@ -452,4 +452,4 @@ class ForgeError(AgentError):
 
 
 class NotifyError(AgentError):
-    """Somebody could not be told."""
+    """A notification could not be sent."""

@@ -53,7 +53,7 @@ class Question:
     toplevel: StorePath
     """What is activated or booted; without a proof it may be another path than the candidate's."""
     candidate: Candidate | None
-    """None where a person asks for the reboot: Hydra is not asked then."""
+    """None where an administrator asks for the reboot: Hydra is not asked then."""
     now: datetime
 
     @property
@@ -70,14 +70,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Nothing is in the way; `reason` is for a person."""
+    """Nothing is in the way; `reason` is human-readable."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Not now; `reason` is for a person."""
+    """Not now; `reason` is human-readable."""
 
     reason: str
     opens_at: datetime | None = None
@@ -106,9 +106,9 @@ class Gate(Generic[KnownT]):
     judge: Callable[[Question, KnownT], Answer | None]
     """Its judgement, a pure function; None where it has no say on this host."""
     is_ignorable: bool = True
-    """Whether a person can pass it with `--ignore-gate`."""
+    """Whether it can be ignored with `--ignore-gate`."""
     is_asked_by_hand: bool = True
-    """Whether it is asked where a person asks for the reboot."""
+    """Whether it is asked where an administrator asks for the reboot."""
     is_of_candidate: bool = False
     """Whether it is asked about each candidate; what the others say is about the host."""
     facts_of_option: Callable[[Option, Observation], KnownT] | None = None
@@ -150,7 +150,7 @@ class Gate(Generic[KnownT]):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one gate says: open, or held with a reason for a person."""
+    """What one gate says: open, or held with a human-readable reason."""
 
     gate: str
     is_open: bool

@@ -1,4 +1,4 @@
-"""A gate that held a run, and that a person has let it pass."""
+"""A gate that held a run, and was ignored by an administrator."""
 
 from __future__ import annotations
 

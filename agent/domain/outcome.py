@@ -7,10 +7,10 @@ from typing import Final
 
 
 class Outcome(StrEnum):
-    """What came of a run, as logs, reports and history tell it.
+    """What came of a run, as logs, reports and history show it.
 
     An upgrade's row in the history goes through phases, each on disk before its effect. A row that
-    still shows one of `UNDER_WAY` is of a run that was cut short there, or is at work.
+    still shows one of `UNDER_WAY` is of a run that was cut short there, or is not over.
     """
 
     SELECTED = "selected"

@@ -39,7 +39,7 @@ class Denial:
     """`agent`, or the name of the person who said so."""
     build_id: int | None = None
     until: datetime | None = None
-    """None: until a person lifts it."""
+    """None: until an administrator lifts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,6 @@ def suspect_until(standing: Standing) -> datetime | None:
 def fault_of(cause: Fault | None, standing: Standing) -> Fault | None:
     """Return how a path that is rolled back from is held: one is rolled back from only once.
 
-    A `cause` of None is nobody's fault: somebody has asked the run to end.
+    A `cause` of None is nobody's fault: someone has asked the run to end.
     """
     return Fault.BROKEN if cause is not None and standing.roll_backs else cause

@@ -1,4 +1,4 @@
-"""A pause: a person's word that nothing is to be upgraded or rebooted for now."""
+"""A pause: an administrator wants no upgrade and no reboot for now."""
 
 from __future__ import annotations
 

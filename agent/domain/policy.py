@@ -68,7 +68,7 @@ class ConfirmPolicy:
     deadline: timedelta
     """How long the checks are repeated until they are well."""
     patience: timedelta
-    """How long an inconclusive system stays pending before a person is asked."""
+    """How long an inconclusive system stays pending before an administrator is asked."""
     on_failure: OnFailure
     asks_hydra: bool
     asks_gateway: bool

@@ -216,7 +216,7 @@ class RecoveryState:
     is_half_done: bool = False
     """A switch was stopped before it had come to all units."""
     is_activating: bool | None = False
-    """switch-to-configuration is at work; None where nobody knows."""
+    """switch-to-configuration is running; None where nobody knows."""
 
     @property
     def state(self) -> State | None:

@@ -36,9 +36,9 @@ class RunRecord:
     flake: str | None = None
     reasons: tuple[tuple[str, str], ...] = ()
     sets_measure: bool = False
-    """A person has passed the gate `downgrade`: builds before this one count no more."""
+    """The gate `downgrade` was ignored: builds before this one count no more."""
     ignored_gates: tuple[IgnoredGate, ...] = ()
-    """What held the run, and a person has let it pass."""
+    """What held the run, and was ignored."""
     error_kind: str | None = None
     error_message: str | None = None
     exit_code: int | None = None

@@ -83,7 +83,7 @@ class Pending:
 
     change: Change
     fault: Fault | None = None
-    """That of an activation which failed, and which a person is to decide on."""
+    """That of an activation which failed, and which an administrator must decide on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RollingBack:
     change: Change
     target: StorePath | None
     fault: Fault | None
-    """How what is left will be held; None: a person has asked for it."""
+    """How what is left will be held; None: an administrator has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Unreadable:
 
 
 OpenState: TypeAlias = Selected | Verified | Fetched | Armed | Activating | Pending | RollingBack
-"""The run is at work, or was cut short there."""
+"""The run is still in this phase, or was cut short there."""
 State: TypeAlias = (
     OpenState | Staged | Rebooting | Confirmed | RolledBack | Failed | Ended | Unreadable
 )

@@ -29,7 +29,7 @@ class Target:
     """One kind of thing to upgrade; its toplevel is what its Hydra job builds."""
 
     noun: str
-    """What it is called when it is told about."""
+    """What it is called in messages."""
     attribute: str
     """The toplevel in a flake; `{}` is the configuration's name."""
     named_after: str

@@ -99,7 +99,7 @@ def attempt(
         session = Session(str(note["instance"]), os.path.join(state_dir, SESSION_FILE))
         _ask(note, session)
         with _locked(state_dir):
-            # Another agent, or a person, may have been here meanwhile.
+            # Another agent, or an administrator, may have changed the host meanwhile.
             again = json.loads(read_file(os.path.join(state_dir, NOTE)))
             _check(again, state_dir, note["fingerprint"])
             _touch(state_dir)
@@ -109,7 +109,7 @@ def attempt(
     except Busy as busy:
         on_busy(busy.wait)
         return None
-    except Exception:  # noqa: BLE001 - whatever it is, the full run finds out and tells
+    except Exception:  # noqa: BLE001 - whatever it is, the full run finds out and reports it
         return None
     return 0
 
@@ -118,7 +118,7 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
     """Return whether `agent confirm` surely has nothing to do, as at nearly every boot.
 
     Args:
-        arguments: those of `agent confirm`; with any but the configuration file a person asks.
+        arguments: those of `agent confirm`; with any but the configuration file it was run by hand.
     """
     try:
         named = config_file(arguments, os.environ)
@@ -130,7 +130,7 @@ def has_nothing_to_confirm(arguments: Sequence[str]) -> bool:
         note = json.loads(read_file(os.path.join(state_dir, NOTE)))
         _check_settings(note, state_dir, fingerprint(content, os.environ, arguments))
         present = find_marks(note["marks_dir"])
-    except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and tells
+    except Exception:  # noqa: BLE001 - whatever it is, the full command finds out and reports it
         return False
     return "confirmed" in present and not any(mark in present for mark in _UNDER_WAY)
 
@@ -197,7 +197,7 @@ def read_file(path: str) -> bytes:
     """Return the content of a small file.
 
     Raises:
-        Doubt: it is too large.
+        NotIdle: it is too large.
         OSError: it cannot be read.
     """
     with open(path, "rb") as stream:
@@ -276,7 +276,7 @@ def _ask(note: dict[str, object], session: Session) -> None:
 
     Raises:
         Busy: it takes too long, or says that it has too much to do.
-        Doubt: all else.
+        NotIdle: all else.
     """
     import threading
 
@@ -287,7 +287,7 @@ def _ask(note: dict[str, object], session: Session) -> None:
             answers.append(_request(note, session.header()))
         except TimeoutError:
             return  # as one that has not come to its end
-        except Exception:  # noqa: BLE001 - the full run finds out and tells
+        except Exception:  # noqa: BLE001 - the full run finds out and reports it
             answers.append(None)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -331,7 +331,7 @@ def _request(note: dict[str, object], cookie: str) -> bytes:
     """Return the head of the answer, without the empty line that ends it.
 
     Raises:
-        Doubt: there is more than a head, or it does not end.
+        NotIdle: there is more than a head, or it does not end.
         OSError: nothing could be asked, or the connection broke.
     """
     timeout = float(str(note["timeout"]))
@@ -383,7 +383,7 @@ def _parse(head: bytes) -> tuple[int, dict[str, list[str]]]:
     """Return the status and the headers, whose names are in lower case.
 
     Raises:
-        Doubt: it is anything but plain.
+        NotIdle: it is anything but plain.
     """
     first, *lines = head.split(b"\r\n")
     status = _STATUS.fullmatch(first)

@@ -37,7 +37,7 @@ class StructlogSink(EventSink):
 
     What looks like a credential is hidden in every field, wherever it came from.
     A stream that cannot be written to any more ends no run, least of all in the middle of an
-    activation: what is said afterwards is lost, and `is_lost` tells so.
+    activation: what is logged afterwards is lost, and `is_lost` is set.
     """
 
     def __init__(self, stream: TextIO, *, level: str, format: Format) -> None:  # noqa: A002 - the setting's name

@@ -122,7 +122,7 @@ def _jobset(section: FlakeUpdateSection, sink: EventSink, clock: Clock) -> Updat
 
 
 def open_notifier(settings: Settings, sink: EventSink) -> Notifier | None:
-    """Return what tells people, None where nobody is to be told."""
+    """Return what sends notifications; None where none are wanted."""
     notify = settings.notify
     if notify.ntfy_topic is None and notify.urls_file is None:
         return None

@@ -110,7 +110,7 @@ in
     wantedBy = [ "multi-user.target" ];
     serviceConfig = outgoing.serviceConfig // {
       # Not oneshot: switch-to-configuration starts it, and would wait for its end. While
-      # another agent or an activation is at work, or the system cannot be judged, it waits inside its
+      # another agent or an activation is running, or the system cannot be judged, it waits inside its
       # process: a unit that waits to be restarted is a failed one to every switch meanwhile.
       Type = "exec";
       ExecStart = "${agent} confirm";

@@ -53,7 +53,7 @@ def lock(request, tmp_path):
 
 def test_a_lock_is_held_by_one_at_a_time(lock):
     with lock.hold():
-        with pytest.raises(LockedError, match="another agent is at work") as caught, lock.hold():
+        with pytest.raises(LockedError, match="another agent is running") as caught, lock.hold():
             pytest.fail("it was held twice")
         assert caught.value.kind is Kind.LOCKED
         assert caught.value.exit_code is ExitCode.HELD
@@ -150,7 +150,7 @@ def test_garbage_in_the_lock_file_harms_nobody(tmp_path, garbage, told):
         file.write_bytes(garbage)
         with pytest.raises(LockedError) as caught:
             FileLock(tmp_path).hold().__enter__()
-        assert caught.value.message == f"another agent is at work: {told}"
+        assert caught.value.message == f"another agent is running: {told}"
 
 
 def test_the_state_directory_is_made(tmp_path):

@@ -114,13 +114,13 @@ def test_a_unit_that_is_not_is_told_in_systemds_words(systemctl, said, why):
             "Failed to connect to bus: No such file",
         ),
         ("exit 3", "exit code 3"),
-        ("exit 0", "systemctl tells no state"),
+        ("exit 0", "systemctl shows no state"),
         (
             "echo ActiveState=; echo LoadState=loaded; echo SubState=dead",
-            "systemctl tells no state",
+            "systemctl shows no state",
         ),
-        ("echo ActiveState=failed", "systemctl tells no state"),
-        ("echo ActiveStates=active", "systemctl tells no state"),
+        ("echo ActiveState=failed", "systemctl shows no state"),
+        ("echo ActiveStates=active", "systemctl shows no state"),
         (None, "cannot run systemctl: No such file or directory"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What may happen to a host while the agent is at work on it: by another hand, or to an answer."""
+"""What may happen to a host while the agent works on it: by another hand, or to an answer."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ DOUBTS: dict[str, dict[tuple[str, str], Any]] = {
     },
     "what nix has": {("nix", "fault"): NixError(Kind.NIX_TIMEOUT, "no answer")},
     "addresses": {("resolver", "known"): {"git.example.org": None}},
-    "who has the lock": {("lock", "fault"): LockedError(Kind.LOCKED, "another agent is at work")},
+    "who has the lock": {("lock", "fault"): LockedError(Kind.LOCKED, "another agent is running")},
     "who waits": {("lock", "is_silent"): True},
     "the idle note": {("idle_note", "fault"): HostError(Kind.STATE_IO_ERROR, "no answer")},
     "who is logged in": {("logind", "logged_in"): None, ("logind", "inhibiting"): None},

@@ -92,7 +92,7 @@ class FakeRepository(Repository):
     @contextmanager
     def hold(self) -> Iterator[None]:
         if self.is_held:
-            raise GitError(Kind.REPOSITORY_BUSY, "another update is at work")
+            raise GitError(Kind.REPOSITORY_BUSY, "another update is running")
         self.is_held = True
         try:
             yield

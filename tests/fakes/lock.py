@@ -35,7 +35,7 @@ class FakeLock(Lock):
         if self.fault is not None:
             raise self.fault
         if self.is_held:
-            raise LockedError(Kind.LOCKED, "another agent is at work: process 1")
+            raise LockedError(Kind.LOCKED, "another agent is running: process 1")
         self.is_held = True
         self.times += 1
         try:

@@ -389,7 +389,7 @@ class WorldLock(FakeLock):
 
     def is_taken_by_another(self) -> None:
         """Let another agent be at work."""
-        self.fault = LockedError(Kind.LOCKED, "another agent is at work: process 42")
+        self.fault = LockedError(Kind.LOCKED, "another agent is running: process 42")
 
 
 class WorldIdleNote:

@@ -100,7 +100,7 @@ def test_where_nobody_else_was_nothing_is_foreign():
 def test_somebody_elses_system_is_left_alone_for_a_time(age, is_open):
     judgement = judge(foreign_system, Foreign("profile", OTHER, NOW - age))
     assert judgement.is_open is is_open
-    assert f"the profile is {OTHER}, which somebody else has brought here" in judgement.reason
+    assert f"the profile is {OTHER}, which someone else has brought here" in judgement.reason
 
 
 def test_a_foreign_hold_tells_when_it_ends():

@@ -40,7 +40,7 @@ def test_a_host_where_nobody_else_was_is_open():
 def test_somebody_else_s_system_is_left_alone_for_a_time(passed, is_open):
     judgement = judge(foreign_system, Foreign("profile", OTHER, AT), now=AT + passed, policy=DAILY)
     assert (judgement.gate, judgement.is_open) == ("foreign-system", is_open)
-    assert f"the profile is {OTHER}, which somebody else has brought here" in judgement.reason
+    assert f"the profile is {OTHER}, which someone else has brought here" in judgement.reason
     assert ("held until 2026-11-22 04:40 UTC" in judgement.reason) is not is_open
 
 

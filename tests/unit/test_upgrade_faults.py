@@ -110,7 +110,7 @@ def test_while_another_agent_is_at_work_the_run_is_held_and_not_recorded(world):
     report = world.run()
     assert (report.decision, report.outcome) == ("hold", Outcome.HELD)
     assert report.exit_code is ExitCode.HELD
-    assert report.reasons == (("locked", "another agent is at work: process 42"),)
+    assert report.reasons == (("locked", "another agent is running: process 42"),)
     assert world.steps == ["lock"]
 
 

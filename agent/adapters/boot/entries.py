@@ -125,7 +125,7 @@ class GrubEntries:
         """Return the system of the default entry; None where that is not clear.
 
         It is counted from 0, of all that is in the menu's first level. `"${saved_entry}"` is what
-        was started last, or what a person has chosen.
+        was started last, or what an administrator has chosen.
         """
         chosen = [found[1] for found in _GRUB_DEFAULT.finditer(_text(self._file))]
         lasting = [value for value in chosen if "next_entry" not in value]

@@ -22,7 +22,7 @@ _PROGRAMS: Final = {"systemd-boot": "bootctl", "grub": "grub-reboot"}
 
 
 class BootLoader(Loader):
-    """Asks the files below `boot`, and tells the loader by its own commands."""
+    """Asks the files below `boot`, and changes it by its own commands."""
 
     def __init__(self, runner: Runner, *, boot: Path, store_dir: Path) -> None:
         self._runner = runner
@@ -66,7 +66,7 @@ class BootLoader(Loader):
 
     @override
     async def boot_once(self, toplevel: StorePath) -> bool:
-        # A default that somebody has chosen in the loader's menu (systemd-boot keeps it in a
+        # A default that someone has chosen in the loader's menu (systemd-boot keeps it in a
         # variable, for ever) would stand above the one in its files: it is removed.
         entries = self._entries()
         entry = entries.entry_of(toplevel) if entries else None
@@ -116,7 +116,7 @@ class BootLoader(Loader):
 
 
 class NoLoader(Loader):
-    """What is not booted: nothing is known of it, and nothing can be told."""
+    """For what is not booted: it has no boot loader."""
 
     @override
     def fallback(self, toplevel: StorePath | None = None) -> str | None:

@@ -76,14 +76,14 @@ def refused(url: str, response: httpx.Response, explanation: str, wait: float | 
     if status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS) and _is_too_much(
         response, explanation, wait
     ):
-        # GitHub's limits are told by 403 as well as by 429.
+        # GitHub reports its rate limits by 403 as well as by 429.
         kind, hint = _STATUSES[429]
         return ForgeError(kind, message, hint=hint, retry_after=wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ForgeError(
             Kind.FORGE_SERVER_ERROR, message, hint="the forge's own log says more", retry_after=wait
         )
-    # GitHub tells of a proposal that is there already by 422, Forgejo by 409.
+    # GitHub reports a proposal that exists already by 422, Forgejo by 409.
     is_there = status == HTTPStatus.UNPROCESSABLE_ENTITY and "already exists" in explanation
     known = HTTPStatus.CONFLICT if is_there else status
     kind, hint = _STATUSES.get(known, (Kind.FORGE_STATUS, IS_FORGE))

@@ -205,5 +205,5 @@ def missing_people(
     return ForgeError(
         Kind.FORGE_UNPROCESSABLE,
         f"{answer.url}: cannot be assigned: {', '.join(lacking)}",
-        hint="is each of them the login of somebody who may write to the repository?",
+        hint="is each of them the login of someone who may write to the repository?",
     )

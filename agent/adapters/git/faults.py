@@ -1,7 +1,7 @@
 """What a failed git command is called: the texts of git and of ssh as kinds.
 
-git fails with 1 or 128 whatever happened, so that its words tell; they are asked for in English.
-What the server and ssh have said is quoted whole: git's own line mostly repeats that it failed.
+git fails with 1 or 128 for every reason, so its messages are read; they are asked for in English.
+What the server and ssh print is quoted whole: git's own line mostly repeats that it failed.
 Sources: git's builtin/push.c, send-pack.c, transport.c, commit.c, gpg-interface.c, ident.c.
 """
 
@@ -48,7 +48,7 @@ _TEXTS: Final = (
     (
         Kind.BRANCH_DIVERGED,
         re.compile(r"\[rejected\].*\((?:stale info|fetch first|non-fast-forward|already exists)"),
-        "somebody has pushed to the branch just now; the next run looks again",
+        "someone has pushed to the branch just now; the next run looks again",
     ),
     (
         Kind.PUSH_REFUSED,
@@ -89,7 +89,7 @@ _OF_REMOTE: Final = frozenset(
 
 
 def fault_of(what: str, text: str) -> GitError:
-    """Return why `what` could not be done, by what git and ssh said."""
+    """Return why `what` could not be done, from what git and ssh printed."""
     for kind, pattern, hint in _TEXTS:
         if not (found := pattern.search(text)):
             continue
@@ -109,7 +109,7 @@ def _line_of(text: str, found: re.Match[str]) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("fatal: ")[:500] if lines else "git said nothing"
+    return lines[-1].removeprefix("fatal: ")[:500] if lines else "git printed nothing"
 
 
 def fault_of_push(what: str, done: Completed) -> GitError:
@@ -129,7 +129,7 @@ def fault_of_push(what: str, done: Completed) -> GitError:
 
 
 def _words_of_hook(tail: str, prefix: str = "") -> str:
-    """Return the last line that a hook has said; a remote's come with a prefix."""
+    """Return the last line that a hook printed; a remote's come with a prefix."""
     of_git = ("error: failed to push", "error: hook declined", "To ")
     lines = tail.splitlines()
     lines = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]

@@ -34,7 +34,7 @@ def held(directory: Path) -> Iterator[None]:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise GitError(
-                Kind.REPOSITORY_BUSY, f"another update of {directory} is at work"
+                Kind.REPOSITORY_BUSY, f"another update of {directory} is running"
             ) from error
         yield
     finally:

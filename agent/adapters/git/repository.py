@@ -244,7 +244,7 @@ class GitRepository(Repository):
         done = await self._push(f"{former or ''}:{_HEADS}{branch}", branch, revision)
         if done.returncode != 0:
             fault = fault_of_push(f"take {branch} back", done)
-            # It never came to be what is to be taken back, or is somebody else's by now.
+            # It never came to be what is to be taken back, or is someone else's by now.
             if fault.kind is not Kind.BRANCH_DIVERGED:
                 raise fault
 

@@ -33,7 +33,7 @@ _DRIVER: Final = ("--driver-version", "1")
 _PACKAGE_FORMAT: Final = "gen-version"
 """The file of packages that know versions of drivers; older ones take no arguments."""
 _BOUNDARY: Final = "writeBoundary"
-"""The step, told by its name in any language, before which nothing of a home is changed."""
+"""The step, known by its name in any language, before which nothing of a home is changed."""
 _REFUSED, _BROKE_OFF = 1, 2
 _LONGEST_START: Final = 30.0
 """Seconds."""
@@ -44,9 +44,9 @@ _SIGNALS: Final = range(129, 193)
 
 
 class UserSystemd(SystemdCommands):
-    """Asks and tells the user's manager; `run_dir` is `$XDG_RUNTIME_DIR`.
+    """Queries and controls the user's manager; `run_dir` is `$XDG_RUNTIME_DIR`.
 
-    `current_home` is home-manager's link to what it has activated last; `left` tells what is being
+    `current_home` is home-manager's link to what it has activated last; `left` is what is being
     rolled back from.
     """
 
@@ -79,7 +79,7 @@ class UserSystemd(SystemdCommands):
 
     @override
     async def is_host_upgrading(self) -> bool | None:
-        """Return whether the system's agent, or any nixos-rebuild, is at work; None: unknown."""
+        """Return whether the system's agent, or any nixos-rebuild, is running; None: unknown."""
         is_unknown = False
         for unit in (UPGRADE_UNIT, CONFIRM_UNIT, ACTIVATION_UNIT):
             shown = await self._show(("systemctl",), unit, STATE, (_SINCE,))

@@ -55,7 +55,7 @@ _SERVERS_OWN: Final = re.compile(
 def is_servers_trouble(status: int, body: bytes) -> bool:
     """Whether an answer is a failure of the server although its status says something else.
 
-    Hydra makes its answers while it reads the database. One that is lost meanwhile is told with
+    Hydra makes its answers while it reads the database. A database lost meanwhile is reported with
     status 400, as if the request had been wrong: `Content-Type application/json had a problem with
     your request`, and the database's own words (Catalyst::Action::Serialize). Proxies show their
     page of an outage with whatever status they are set up to.

@@ -61,7 +61,7 @@ def _hydras_words(answer: Answer) -> str | None:
 class _Diagnosis:
     """The further questions, the cheap ones first; each is asked at most once.
 
-    What passes by itself goes first: a build that is under way, then what a person has to do.
+    What passes by itself goes first, such as a build in progress; then what has to be fixed.
     """
 
     def __init__(self, conversation: Conversation, job: Job, select: Select, instance: str) -> None:
@@ -83,7 +83,7 @@ class _Diagnosis:
             verdict = self._by_evaluation(jobset)
         return verdict or HydraError(
             Kind.JOB_WITHOUT_GOOD_BUILD,
-            f"{self._of} has no good build, and Hydra did not tell why",
+            f"{self._of} has no good build, and Hydra did not say why",
             hint="look at the job's page in Hydra",
         )
 

@@ -1,6 +1,6 @@
 """Runs nix: evaluates a host's toplevel, and brings its closure from the substituters.
 
-nix fails only ever with exit code 1, so failures are told apart by what it says: the texts are
+nix only ever fails with exit code 1, so failures are distinguished by its messages: the texts are
 those of 2.8, 2.26 and 2.34 (src/libstore, src/libflake). Nothing that nix's configuration says
 of substituters and keys is repeated here; only what the agent's own settings add is passed on.
 """

@@ -65,7 +65,7 @@ class NixFlake(FlakeBuilds):
     """nix, as the port `FlakeBuilds` wants it.
 
     Links in `roots`, which is made, keep from the garbage collector what was built. `concurrency`
-    bounds how many nix processes are at work at once; how many builds is nix's own `max-jobs`.
+    bounds how many nix processes are running at once; how many builds is nix's own `max-jobs`.
     Unless `local_builds` nothing is built, only substituted. `deadline` bounds each call, in
     seconds.
     """

@@ -122,7 +122,7 @@ def is_refused_by_ssh(text: str) -> bool:
 
 
 def hint_for(text: str) -> str:
-    """Return what a person may do about a source that nix or git could not have; "" if unknown."""
+    """Return a hint about a source that nix or git could not fetch; "" without one."""
     has_tokens = bool(_WITH_TOKENS.search(text))
     for pattern, with_tokens, without in _HINTS:
         if pattern.search(text):

@@ -48,7 +48,7 @@ _KEPT_RUNS: Final = 1000
 _ARRIVED: Final = "('confirmed', 'pending', 'staged', 'rebooting', 'nothing-to-do')"
 _UNDER_WAY: Final = "(" + ", ".join(f"'{phase}'" for phase in sorted(UNDER_WAY)) + ")"
 _TOUCHED: Final = "previous IS NOT NULL AND action IS NOT 'dry-activate'"
-# Since a person has passed the gate against downgrades, or had it forget what was taken.
+# Since an administrator has passed the gate against downgrades, or had it forget what was taken.
 _MEASURES: Final = f"""
     outcome IN {_ARRIVED} AND typeof(build_id) = 'integer'
     AND build_id BETWEEN 0 AND {LARGEST_NUMBER}
@@ -80,7 +80,7 @@ _PRUNE: Final = f"""
 _STAMP: Final = "%Y-%m-%dT%H:%M:%SZ\n"
 _MAX_STAMP: Final = 64
 _FOREIGN: Final = ("flake", "error_message")
-"""What may quote a URL of somebody else's, with a password in it, besides the lists of reasons."""
+"""What may quote a URL of someone else's, with a password in it, besides the lists of reasons."""
 _MOST_REASONS: Final = 1000
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _OUTLIVES: Final = frozenset(
@@ -387,7 +387,7 @@ class SqliteJournal(Journal):
                 db.execute("DELETE FROM denials WHERE rowid = ?", (number,))
 
     def _forgiven(self, toplevel: StorePath) -> int:
-        """Return the number of the run up to which a person has forgiven a path."""
+        """Return the number of the run up to which an administrator has forgiven a path."""
         forgiven = -1
         with suppress(JournalError), self._file.read() as db:
             if db is None:
@@ -448,7 +448,7 @@ def _repeats(last: RunRecord, run: RunRecord) -> bool:
     """Whether `run` ended as `last` did, and neither changed the host."""
     if run.outcome not in _PASSIVE or run.previous is not None or last.previous is not None:
         return False
-    if run.ignored_gates or last.ignored_gates:  # what a person has done stays as it was
+    if run.ignored_gates or last.ignored_gates:  # what an administrator has done stays as it was
         return False
     bare = replace(last, reasons=_names(last))
     return all(

@@ -170,7 +170,7 @@ _TABLES: Final = {
 
 
 class JournalFile:
-    """Opens the file: migrated, whole, and with every fault told as a JournalError.
+    """Opens the file: migrated, whole, and with every fault raised as a JournalError.
 
     Every write is on disk (`synchronous=FULL`) when its `with` block ends.
     """
@@ -194,7 +194,7 @@ class JournalFile:
         ]
 
     def name_unreadable(self, table: str, number: int, columns: Sequence[str]) -> None:
-        """Tell, once in a process, that a row could not be read whole."""
+        """Log, once in a process, that a row could not be read whole."""
         if not columns or (table, number) in self._named or len(self._named) >= _MOST_NAMED:
             return
         self._named.add((table, number))
@@ -344,7 +344,7 @@ class JournalFile:
         return self._file.with_name(self._file.name + ".new")
 
     def _begin_anew(self, error: BaseException) -> None:
-        """Keep a damaged file for a person to look at, and go on with what holds the host back.
+        """Keep a damaged file for an administrator, and go on with what holds the host back.
 
         The new file is complete before the damaged one is moved: a kill in between loses no denial.
         """

@@ -124,7 +124,7 @@ class Row:
         return None
 
     def fault(self, name: str) -> str | None:
-        """Return a fault; an unknown one would be held against a system that is well."""
+        """Return a fault; an unknown one would be held against a healthy system."""
         value = self.text(name)
         if value is None or value in frozenset(Fault):
             return value
@@ -191,7 +191,7 @@ def run_of(row: Row) -> RunRecord | None:
 def denial_of(row: Row) -> Denial | None:
     """Return a denial, or None where its path cannot be read.
 
-    Without a readable end it has none: a person lifts it.
+    Without a readable end it has none: an administrator lifts it.
     """
     path = row.path("toplevel")
     if path is None:
@@ -208,7 +208,7 @@ def denial_of(row: Row) -> Denial | None:
 
 
 def pause_of(row: Row) -> Pause:
-    """Return a pause; where not all of it can be read, it lasts until a person ends it."""
+    """Return a pause; where not all of it can be read, it lasts until an administrator ends it."""
     reason, by = row.text("reason"), row.text("by")
     since, until = row.instant("since"), row.instant("until")
     is_whole = since is not None and not row.dropped

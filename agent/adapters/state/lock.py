@@ -98,7 +98,7 @@ class FileLock(Lock):
             holder = "".join(char for char in note if char.isprintable())
             raise LockedError(
                 Kind.LOCKED,
-                f"another agent is at work: {holder or 'its process is unknown'}",
+                f"another agent is running: {holder or 'its process is unknown'}",
                 hint=f"it holds {self._file}",
             ) from error
         _note(handle, f"process {os.getpid()}\n".encode())

@@ -65,7 +65,7 @@ _PLAIN: Final = ("PATH", "HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", *_BY_UNIT
 
 
 class SystemdCommands(Systemd):
-    """Asks and tells systemd; `run_dir` is `/run`, `dead_man` the command line of the dead-man.
+    """Controls systemd; `run_dir` is `/run`, `dead_man` the command line of the dead-man.
 
     `activate_deadline` is in seconds.
     """
@@ -246,7 +246,7 @@ class SystemdCommands(Systemd):
         )
 
     async def _under_another_name(self) -> ActivationSeen | None:
-        """Return the one transient unit at work that has more than the usual name.
+        """Return the one running transient unit whose name is longer than usual.
 
         A nixos-rebuild of NixOS 26.05's time of development added eight hexadecimal digits to it.
         """

@@ -22,7 +22,7 @@ _FIELDS: Final = 14
 """Of `chronyc -c tracking` (client.c, process_cmd_tracking): reference id, its name, stratum,
 reference time, offset of the system's time, …, update interval, leap status."""
 _LOCAL: Final = ("7F7F0101", "4D414E55", "00000000")
-"""Reference ids of a chronyd that follows its own clock (`local`), what a person has typed, or
+"""Reference ids of a chronyd that follows its own clock (`local`), time typed by hand, or
 nothing."""
 _STRATA: Final = range(1, 16)
 """Of a clock that is synchronised (chronyc(1))."""

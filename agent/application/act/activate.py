@@ -266,7 +266,7 @@ async def _withdraw(run: Run, unannounced: RunRecord) -> None:
 
 
 async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Systems) -> RunRecord:
-    """Leave behind all that somebody else needs to end this upgrade, before it begins."""
+    """Leave behind all that someone else needs to end this upgrade, before it begins."""
     run, toplevel = work.run, work.request.toplevel
     ports = run.ports
     change = Change(

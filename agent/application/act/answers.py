@@ -30,7 +30,7 @@ class Ready:
 class Activated:
     """What the host has come to: `pending`, `staged` or `dry-activated`.
 
-    Where somebody else has decided meanwhile, it is what that one has.
+    Where someone else has decided meanwhile, it is what that one has.
     """
 
     toplevel: StorePath

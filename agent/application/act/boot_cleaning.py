@@ -69,7 +69,7 @@ async def _at_rest_on(ports: HostPorts) -> StorePath | None:
     if systems.running not in ports.host.equivalents(toplevel):
         return None
     if default not in (None, toplevel, systems.running):
-        return None  # a person has chosen another default, which this would undo
+        return None  # an administrator has chosen another default, which this would undo
     if default not in (None, toplevel) and not loader.can_be_default(default):
         return None
     return toplevel if await ports.systemd.is_activating() is False else None

@@ -69,7 +69,7 @@ def is_own(run: Run, row: RunRecord, toplevel: StorePath, seen: ActivationSeen) 
 
 
 async def stop_own(run: Run, row: RunRecord, toplevel: StorePath) -> None:
-    """Stop the activation that is at work if it is proven to be our own, and nothing else."""
+    """Stop the activation that is running if it is proven to be our own, and nothing else."""
     seen = await run.ports.systemd.activation()
     if is_own(run, row, toplevel, seen):
         run.ports.sink.emit(events.ACTIVATION_STOPPED)
@@ -94,7 +94,7 @@ async def make_way(run: Run, row: RunRecord, toplevel: StorePath) -> None:
         if ports.clock.elapsed() >= end:
             raise ActivationError(
                 Kind.ACTIVATION_BUSY,
-                f"an activation that this agent has not started, or cannot stop, has been at work"
+                f"an activation that this agent has not started, or cannot stop, has been running"
                 f" for {run.policy.activate_deadline.total_seconds():g} s",
                 hint="the agent tries again; `systemctl status"
                 " nixos-rebuild-switch-to-configuration` shows what it does",

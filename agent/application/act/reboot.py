@@ -173,7 +173,7 @@ async def reboot(
     All is asked once more when everything is ready, which may take minutes. A refusal, and what
     came in its way meanwhile, leave the system staged: the next run tries the reboot again, and
     nothing else. `seen` is how the host was when the reboot was decided on; `candidate` is None
-    where a person asks for it.
+    where an administrator asks for it.
     """
     facts = StageFacts(run, Stage.BEFORE_REBOOT, toplevel, candidate)
     wanted = _Reboot(toplevel, reason, facts, seen, world)
@@ -203,7 +203,7 @@ async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
     gate, name = specialisation_lost.GATE.name, wanted_specialisation(run)
     if name is None or name not in run.ports.host.specialisations(toplevel):
-        return None  # none is to run, or a person has let it go
+        return None  # none is to run, or an administrator has let it go
     if await start_by_default(run.ports, toplevel, name):
         return None
     reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"
@@ -253,7 +253,7 @@ async def _prepare(run: Run, toplevel: StorePath, world: World) -> None:
 
 
 async def cancel_announced(ports: HostPorts, toplevel: StorePath, why: str) -> None:
-    """Take back what was told to those who are logged in, if anything was."""
+    """Tell the users who are logged in that an announced reboot is cancelled, if one was."""
     try:
         plan = ports.agenda.reboot_plan(toplevel)
         if plan.announced_for is None or plan.announced_for < ports.clock.now():

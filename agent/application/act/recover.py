@@ -206,7 +206,7 @@ async def _take(run: Run, step: Taken) -> bool:
 
 
 async def _restore_default(ports: HostPorts, toplevel: StorePath) -> None:
-    """Let the next boot not be of a system that is forgotten unproven: somebody has left it."""
+    """Let the next boot not be of a system that is forgotten unproven: someone has left it."""
     confirmed = ports.marks.read().confirmed
     if confirmed not in (None, toplevel) and ports.host.systems().profile == confirmed:
         await make_confirmed_default(ports, confirmed, before=toplevel)

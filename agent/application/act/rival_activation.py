@@ -1,4 +1,4 @@
-"""What another activation does to the host while ours is at work, or keeps ours from beginning.
+"""What another activation does to the host while ours is running, or keeps ours from beginning.
 
 systemd and switch-to-configuration's lock let one of two run and refuse the other. But
 nixos-rebuild moves the profile before it activates: the one that is refused has moved it, too.
@@ -60,10 +60,10 @@ async def give_profile_back(run: Run, ended: ActivationResult) -> bool:
 async def take_losers_profile_back(
     run: Run, action: Action, toplevel: StorePath, ended: ActivationExit
 ) -> None:
-    """Undo the profile change of an activation that was refused because ours was at work.
+    """Undo the profile change of an activation that was refused because ours was running.
 
     It is proven to be a loser's where ours has run, the boot default is still what ours has made
-    it, and nobody activates any more. In doubt it stays: it may be a person's `nixos-rebuild boot`.
+    it, and no activation runs. If in doubt it stays: it may be a manual `nixos-rebuild boot`.
     """
     ports = run.ports
     systems = ports.host.systems()
@@ -87,7 +87,7 @@ async def keep_profile(ports: HostPorts, target: StorePath) -> None:
 async def keep_pending_boot(
     run: Run, failed: StorePath, target: StorePath, action: Action
 ) -> Action:
-    """Return how to roll back from `failed` and leave a person's finished `nixos-rebuild boot`.
+    """Return how to roll back from `failed` and keep a manual, finished `nixos-rebuild boot`.
 
     Where profile and boot default are the same system, and neither of those that the roll-back is
     about, only the services go back. Where the agent's own nixos-rebuild has moved the profile past
@@ -126,7 +126,7 @@ async def restore_profile(ports: HostPorts, toplevel: StorePath) -> None:
 def _profile_before(ports: HostPorts, looked: StorePath | None) -> StorePath | None:
     """Return what the profile was just before ours: what the other has set, or what we have found.
 
-    The generation before may be one that a person has rolled back from long ago.
+    The generation before may be one that an administrator has rolled back from long ago.
     """
     earlier, default = ports.profile.generation_before(), ports.loader.default()
     is_the_others = earlier in (ports.host.systems().running, default) or default is None

@@ -75,7 +75,7 @@ async def roll_back_staged(
 
 
 def decided_elsewhere(run: Run, row: RunRecord, toplevel: StorePath, action: Action) -> Activated:
-    """Return what somebody else has decided about the system that was just activated."""
+    """Return what someone else has decided about the system that was just activated."""
     report = report_decision(replace(run, record=row), toplevel)
     return Activated(
         toplevel,
@@ -150,7 +150,7 @@ def _keep_failed(
     cause: Fault | None,
     reasons: tuple[Reason, ...],
 ) -> None:
-    """Leave a system whose activation failed to a person."""
+    """Leave a system whose activation failed to an administrator."""
     run.ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,

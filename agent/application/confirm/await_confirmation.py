@@ -44,7 +44,7 @@ async def await_decision(
     """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
 
     The running system's confirm unit is started up to `starts` times; where that system has none,
-    this process judges it itself. The lock must be free. With `waits` false a lock that somebody
+    this process judges it itself. The lock must be free. With `waits` false a lock that someone
     holds does not keep the roll-back from an agent that cannot confirm.
 
     It is judged by its own settings, as far as this process has a say.
@@ -139,7 +139,7 @@ async def _judge_in_its_place(
 ) -> Result:
     """Judge in the place of an agent of which nobody knows what becomes of it.
 
-    It may be at work, so that nothing is confirmed past it. A system that proves broken all the
+    It may be running, so that nothing is confirmed past it. A system that proves broken all the
     same is rolled back from.
     """
     run.report.is_recorded_elsewhere = False
@@ -204,7 +204,7 @@ def lock_if_free(run: Run[ConfirmPorts], *, waits: bool) -> Iterator[None]:
     A lock that cannot be made, on a full disk, keeps nobody from deciding: the marks are safe.
 
     Raises:
-        LockedError: somebody has it, with `waits`.
+        LockedError: someone has it, with `waits`.
     """
     held = run.ports.lock.hold()
     try:

@@ -64,7 +64,7 @@ async def confirm_pending(
 
 
 async def take_as_confirmed(run: Run[ConfirmPorts], toplevel: StorePath) -> Result:
-    """Make the pending system the confirmed one, unless somebody else has decided already."""
+    """Make the pending system the confirmed one, unless someone else has decided already."""
     ports = run.ports
     is_tested = ports.host.systems().profile != toplevel
     before = ports.marks.read().confirmed
@@ -76,7 +76,7 @@ async def take_as_confirmed(run: Run[ConfirmPorts], toplevel: StorePath) -> Resu
 
 
 def report_decision(run: Run[HostPorts], toplevel: StorePath) -> Result:
-    """Return what somebody else has decided about a system that was pending."""
+    """Return what someone else has decided about a system that was pending."""
     marks = run.ports.marks.read()
     if toplevel in (marks.confirmed, marks.tested):
         return Result(Outcome.CONFIRMED, is_recorded_elsewhere=True)
@@ -97,9 +97,9 @@ def report_decision(run: Run[HostPorts], toplevel: StorePath) -> Result:
 def _why_rolled_back(
     run: Run[HostPorts], toplevel: StorePath, marks: Marks
 ) -> tuple[Reason, ...] | None:
-    """Return why somebody has; None if nobody has.
+    """Return why someone has; None if nobody has.
 
-    Where nobody can tell any more, that somebody has is the likelier end.
+    Where nobody can tell any more, that someone has is the likelier end.
     """
     try:
         rows = run.ports.journal.runs(_ROWS_OF_UPGRADES)
@@ -178,7 +178,7 @@ async def _checked_verdict(
     if judged.verdict is not Verdict.INCONCLUSIVE and (doubt := await _intervention(run, toplevel)):
         return Assessment(Verdict.INCONCLUSIVE, (doubt,))
     if judged.verdict is Verdict.HEALTHY and await run.ports.systemd.is_activating() is None:
-        sentence = "systemd does not say whether an activation is at work"
+        sentence = "systemd does not say whether an activation is running"
         return Assessment(Verdict.INCONCLUSIVE, ((Kind.ACTIVATION_BUSY, sentence),))
     if judged.verdict is Verdict.HEALTHY and (reason := _objection(run, toplevel)):
         return Assessment(Verdict.BROKEN, (reason,))
@@ -186,14 +186,14 @@ async def _checked_verdict(
 
 
 async def _intervention(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
-    """Return what somebody else has done to the host while the system was judged."""
+    """Return what someone else has done to the host while the system was judged."""
     host = run.ports.host
     running = host.systems().running
     if running not in host.equivalents(toplevel):
         sentence = f"the running system is {running or 'unknown'} by now, which was not judged"
         return foreign_system.GATE.name, sentence
     if await run.ports.systemd.is_activating():
-        sentence = "an activation is at work that somebody else has started"
+        sentence = "an activation is running that someone else has started"
         return Kind.ACTIVATION_BUSY, sentence
     return None
 
@@ -210,7 +210,7 @@ def _objection(run: Run[ConfirmPorts], toplevel: StorePath) -> Reason | None:
 async def _handle_broken(
     run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
 ) -> Result:
-    """Roll back, unless the settings or an earlier roll-back leave that to a person."""
+    """Roll back, unless the settings or an earlier roll-back leave that to an administrator."""
     ports = run.ports
     held = why_held(run, toplevel)
     ports.sink.emit(
@@ -240,14 +240,14 @@ async def _handle_broken(
 def why_held(run: Run[ConfirmPorts], toplevel: StorePath) -> str:
     """Return why a broken system is not rolled back from unattended; empty if it is."""
     if run.policy.confirm.on_failure is OnFailure.HOLD:
-        return f"confirm.on_failure is 'hold': a person decides{_way_back(run)}"
+        return f"confirm.on_failure is 'hold': an administrator decides{_way_back(run)}"
     if _denial(run, toplevel) is not None:
-        return "it was denied before, and is rolled back from only once: a person decides"
+        return "it was denied before, and is rolled back from only once: an administrator decides"
     return ""
 
 
 def _way_back(run: Run[ConfirmPorts]) -> str:
-    """Return how a person goes back, where that is more than to switch; empty elsewhere."""
+    """Return how an administrator goes back, where that is more than to switch; empty elsewhere."""
     inhibited = inhibitor_reason(find_inhibitors(run.ports.host, run.ports.marks.read().confirmed))
     way = f"; `agent rollback --reason TEXT` goes back, by a reboot ({inhibited})"
     return way if inhibited else ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 BY_HAND = "by-hand"
-"""The name of a person's reason, which is logged as `PERSON: REASON`."""
+"""The name of an administrator's reason, which is logged as `PERSON: REASON`."""
 
 
 def held_as(run: Run, failed: StorePath, cause: Fault | None) -> Fault | None:

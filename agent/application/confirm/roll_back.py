@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LONGEST = 300
 """Characters of switch-to-configuration's last words in an error."""
 _ATTEMPTS = 3
-"""How often a roll-back waits for somebody else's activation to end."""
+"""How often a roll-back waits for someone else's activation to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _RollBackPlan:
 async def roll_back(
     run: Run, failed: StorePath, action: Action, cause: Fault | None, reasons: tuple[Reason, ...]
 ) -> Result | None:
-    """Activate the confirmed system in place of `failed`; None if somebody else has decided.
+    """Activate the confirmed system in place of `failed`; None if someone else has decided.
 
     `run.record` is the row of the upgrade. The history is written where it can be: a full disk
     does not keep a broken system. Until all is done the mark `rolling-back` stays, and whoever
@@ -125,7 +125,7 @@ async def _bring_back(run: Run, back: _RollBackPlan) -> bool:
 
 
 def _is_left_already(run: Run, failed: StorePath, target: StorePath) -> bool:
-    """Whether a person has brought another system here since: that one stays.
+    """Whether an administrator has brought another system here since: that one stays.
 
     The upgrade has found `run.record.previous` here.
     """
@@ -237,7 +237,7 @@ async def _stage_back(run: Run, back: _RollBackPlan) -> bool:
 
 
 async def _leave_to_administrator(run: Run, back: _RollBackPlan, inhibited: str) -> HostError:
-    """Stage the confirmed system, and return the fault that says what a person has to run.
+    """Stage the confirmed system, and return the fault that says what an administrator has to run.
 
     Runs until then find it staged, and have nothing to write.
     """
@@ -295,7 +295,7 @@ async def _activate(run: Run, back: _RollBackPlan) -> str:
             f"{action} to the confirmed {target} ended with"
             f" {ended.returncode} ({last_words(ended.tail)[:_LONGEST]}); the running system is"
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
-            hint="the next run tries again; `agent status` tells where the host is",
+            hint="the next run tries again; `agent status` shows where the host is",
         )
     _report_shortfall(ports, back, ended)
     return ""

@@ -121,8 +121,8 @@ async def _move_default(run: Run, system: ConfirmedSystem) -> None:
     """Let the loader start the confirmed system.
 
     Where the power has failed before that, the host has come up with what still was the default:
-    the confirmed system waits for a reboot once more. With the default moved, a person has picked
-    the old one.
+    the confirmed system waits for a reboot once more. If the default has moved, the old one was
+    picked by hand.
     """
     if system.is_tested:
         return
@@ -178,7 +178,7 @@ AFTER_CONFIRMATION: Final[tuple[SettlingStep[ConfirmedSystem], ...]] = (
 
 
 async def _deny(run: Run, system: FailedSystem) -> None:
-    if run.record.outcome != Outcome.ROLLED_BACK:  # a person may have allowed it since
+    if run.record.outcome != Outcome.ROLLED_BACK:  # an administrator may have allowed it since
         deny_if_broken(run, system.toplevel)
 
 

@@ -22,7 +22,7 @@ _ROWS_OF_BOOT_DEFAULTS: Final = 50
 async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
     """Return what another hand has done to the host since it was `seen`.
 
-    It is no gate: a person who passes `foreign-system` means what was there before the run.
+    It is no gate: an administrator who passes `foreign-system` means what was there before the run.
 
     Raises:
         ActivationError: another hand is at it just now, or may be (ACTIVATION_BUSY).
@@ -31,9 +31,9 @@ async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
     is_running = await ports.systemd.is_activating()
     if is_running is not False:
         what = (
-            "an activation that this run has not started is at work"
+            "an activation that this run has not started is running"
             if is_running
-            else "systemd does not say whether an activation is at work"
+            else "systemd does not say whether an activation is running"
         )
         raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
     now = ports.host.systems()

@@ -34,7 +34,7 @@ async def run_checks(
     timeout, is a failed check with a reason, and so is whatever has not finished when `deadline`
     (for all of them together) ends. Only a timeout that is over proves something of the target.
     A check's own timeout begins once there is room to run it, and all that the checks need is
-    loaded; it counts while the loop is at work. What `deadline` leaves no time for
+    loaded; it counts while the loop is running. What `deadline` leaves no time for
     is inconclusive, and cut short: its reason says whether there ever was room for it.
     Each result is logged, and given to `on_result`, as soon as it is known.
     """

@@ -1,4 +1,4 @@
-"""The use case `agent flake-update diff`: updates the lock file here, and tells what that changes.
+"""The use case `agent flake-update diff`: updates the lock file here, and shows what that changes.
 
 What is committed is compared with what lies in the checkout. Both are evaluated as dirty trees of
 one revision: a host whose system names its revision would differ by the commit alone otherwise.

@@ -86,7 +86,7 @@ PROPOSAL_OPENED = _info(
 )
 PROPOSAL_REFRESHED = _info(
     "flake_update.proposal_refreshed",
-    "The proposal of the branch tells the new update.",
+    "The proposal of the branch now describes the new update.",
     branch="its branch",
     number="of the pull request",
     url="of its page",

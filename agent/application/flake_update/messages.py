@@ -1,4 +1,4 @@
-"""What people are told of an update."""
+"""The notifications about an update."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Publication:
             return None
         body = proposal_body(comparison, self._proof(), update.lock)
         with step(self._ports.sink, "Proposing the update"):
-            # To prove it may have taken hours, in which somebody has closed or opened one.
+            # To prove it may have taken hours, in which someone has closed or opened one.
             known = await proposer.find(update.target.name)
             found = await proposer.propose(update.target.name, known, title_of(update.day), body)
             self._is_left = False

@@ -63,7 +63,7 @@ class RunResult:
 
 
 def message_of(result: RunResult, look_at: str) -> Message:
-    """Return what people are told of a run."""
+    """Return the notification about a run."""
     if result.error is not None:
         return messages.failure(result.error, look_at)
     if result.outcome in (Outcome.PUSHED, Outcome.PROPOSED):

@@ -87,7 +87,7 @@ async def run(
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
     is_busy = result.error is not None and result.error.kind is Kind.REPOSITORY_BUSY
     if recipients.notifier is not None and not dry_run and not is_busy:
-        with step(recipients.sink, "Telling people"):
+        with step(recipients.sink, "Sending notifications"):
             await recipients.notifier.notify(message_of(result, recipients.look_at))
     recipients.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
@@ -175,7 +175,7 @@ class _Run:
         return chosen
 
     async def _declined(self, lock: LockFile) -> Proposal | None:
-        """Return the proposal of this very update that somebody has closed without merging it."""
+        """Return the proposal of this very update that someone has closed without merging it."""
         policy, forge = self.policy, self.ports.forge
         if forge is None:
             return None

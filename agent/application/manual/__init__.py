@@ -1,1 +1,1 @@
-"""What a person asks for: a verdict, a pause, a reboot."""
+"""What is done by hand: a verdict, a pause, a reboot."""

@@ -1,4 +1,4 @@
-"""A person's part: pause, resume, and the reboot that waits."""
+"""By hand: pause, resume, and the reboot that waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's part: confirm, roll back, deny, allow."""
+"""By hand: confirm, roll back, deny, allow."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _confirm(run: Run[Ports], step: Step, *, force: bool) -> Result:
 
 
 def _forgive(run: Run[Ports], toplevel: StorePath) -> None:
-    """Lift what was held against a system that a person takes as it is."""
+    """Lift what was held against a system that an administrator takes as it is."""
     try:
         _lift(run.ports, run.settings, toplevel, "taken as confirmed")
     except JournalError as error:
@@ -97,8 +97,8 @@ async def roll_back_by_hand(
             if result is None:
                 raise ActivationError(
                     Kind.ACTIVATION_BUSY,
-                    f"somebody else has decided about {failed} in this moment",
-                    hint="`agent status` tells what came of it",
+                    f"someone else has decided about {failed} in this moment",
+                    hint="`agent status` shows what came of it",
                 )
             return result
 

@@ -106,7 +106,7 @@ class JournalReader(Protocol):
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
         """Return what a path has earned here.
 
-        Suspicions and roll-backs count since it was last confirmed, or a person allowed it.
+        Suspicions and roll-backs count since it was last confirmed, or an administrator allowed it.
         """
         ...
 

@@ -13,7 +13,7 @@ class WaitReason(StrEnum):
     """What a confirmation waits for."""
 
     TURN = "turn"
-    """Another agent, or an activation, is at work."""
+    """Another agent, or an activation, is running."""
     LATER = "later"
     """It could not judge the system, and looks again after a while."""
 

@@ -69,20 +69,20 @@ class UnitStates(Protocol):
         ...
 
     async def is_activating(self) -> bool | None:
-        """Return whether a switch-to-configuration is at work, no matter who has started it.
+        """Return whether a switch-to-configuration is running, no matter who has started it.
 
         None if that is unknown.
         """
         ...
 
     async def activation(self) -> ActivationSeen:
-        """Return what can be seen of the activation that is at work."""
+        """Return what can be seen of the activation that is running."""
         ...
 
     def has_work_left(self) -> bool:
         """Return whether the last switch or test was stopped before it had come to all units.
 
-        Never raises. While one is at work it has work left, too.
+        Never raises. While one is running it has work left, too.
         """
         ...
 
@@ -97,7 +97,7 @@ class Systemd(UnitStates, Protocol):
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
         """Start a unit again, without waiting for it; False if systemd gives no answer.
 
-        One that is at work is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
+        One that is running is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
         systemd says that it cannot start.
         """
         ...
@@ -131,7 +131,7 @@ class Systemd(UnitStates, Protocol):
     async def stop_activation(self, invocation: str) -> None:
         """Stop the transient unit while it is the one with this InvocationID; never raises.
 
-        Returns when nothing is at work any more, or when that is not to be had.
+        Returns when nothing is running any more, or when that is not to be had.
         """
         ...
 

@@ -33,7 +33,7 @@ class CommandCheck:
 
     @property
     def target(self) -> str:
-        """What is run, for a person, without what looks like a credential."""
+        """What is run, human-readable, without what looks like a credential."""
         shown = hide_secrets(list(self.command))
         assert isinstance(shown, list)  # noqa: S101 - a list stays one
         return shlex.join(shown)
@@ -60,7 +60,7 @@ class CommandCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit, after which the program and all that it has started are killed."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @override
     def check(self, name: str) -> CommandCheck:

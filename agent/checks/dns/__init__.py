@@ -35,7 +35,7 @@ class DnsCheck:
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         return self.host
 
 
@@ -70,7 +70,7 @@ class DnsCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit of the whole check."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @override
     def check(self, name: str) -> DnsCheck:

@@ -85,7 +85,7 @@ class HttpCheckSection(CheckSection):
     ca_file: AbsolutePath | None = None
     """PEM file with authorities to trust besides the system's."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @field_validator("body", "body_regex")
     @classmethod

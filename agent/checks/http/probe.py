@@ -225,7 +225,7 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _why_failed(error: Exception) -> str:
-    """Return the reason for a person, from the innermost cause that says something."""
+    """Return the human-readable reason, from the innermost cause that says something."""
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():

@@ -29,7 +29,7 @@ class IcmpCheckSection(CheckSection):
     required_replies: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
     """How many of them must be answered."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @field_validator("required_replies")
     @classmethod

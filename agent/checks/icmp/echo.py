@@ -277,7 +277,7 @@ def _os_error(error: icmplib.ICMPLibError) -> OSError:
 
 
 def why_unsent(fault: OSError) -> str:
-    """Return the reason for a person."""
+    """Return the human-readable reason."""
     if isinstance(fault, SocketRefusedError):
         return f"not permitted: {fault.strerror}"
     match fault.errno:

@@ -33,7 +33,7 @@ class TcpCheck:
 
     @property
     def target(self) -> str:
-        """What is probed, for a person."""
+        """What is probed, human-readable."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -52,7 +52,7 @@ class TcpCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit of the whole check, name resolution included."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @override
     def check(self, name: str) -> TcpCheck:

@@ -24,7 +24,7 @@ class UnitCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit of the whole check."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is told but holds nothing."""
+    """Whether it is merely wanted: its failure is reported but holds nothing."""
 
     @override
     def check(self, name: str) -> UnitCheck:

@@ -15,7 +15,7 @@ from agent.checks.check_type import Probe, Room
 from agent.checks.last_line import last_line
 from agent.domain.check import CheckResult, UnitCheck
 
-# What `systemctl is-active` takes for active, too: the unit is at work while it reloads.
+# What `systemctl is-active` takes for active, too: the unit is running while it reloads.
 _ACTIVE: Final = ("active", "reloading", "refreshing")
 _ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result", "Type", "TriggeredBy")
 _NEEDED: Final = ("LoadState", "ActiveState", "SubState")
@@ -44,7 +44,7 @@ class UnitProbe(Probe["UnitCheck"]):
         if answer.returncode != 0:
             return _unknown(check, last_line(answer.output) or f"exit code {answer.returncode}")
         if not all(shown.get(name) for name in _NEEDED):
-            return _unknown(check, "systemctl tells no state")
+            return _unknown(check, "systemctl shows no state")
         latency = timedelta(seconds=loop.time() - began)
         is_well = shown["ActiveState"] in _ACTIVE or _is_job_in_order(shown)
         reason = "" if is_well else _why_inactive(shown)

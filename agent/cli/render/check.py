@@ -1,4 +1,4 @@
-"""Tells what came of health checks: lines for a person, an object for programs."""
+"""Renders the results of health checks: text for people, an object for programs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def for_person(
 ) -> str:
     """Return one line a check, in columns; coloured on a terminal, unless NO_COLOR is set.
 
-    `✓` is well, `✗` keeps the host from upgrading, `!` failed but is merely wanted.
+    `✓` passed, `✗` keeps the host from upgrading, `!` failed but is merely wanted.
     """
     if not results:
         return "no checks are configured"

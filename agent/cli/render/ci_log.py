@@ -26,7 +26,7 @@ def is_in_ci() -> bool:
 
 
 class FoldedSink(EventSink):
-    """Writes events for a person; with `folds` each step is a `::group::` of the CI's log."""
+    """Writes events as text; with `folds` each step is a `::group::` of the CI's log."""
 
     def __init__(self, stream: TextIO, *, folds: bool) -> None:
         self._stream = stream
@@ -34,7 +34,7 @@ class FoldedSink(EventSink):
 
     @override
     def bind(self, **fields: object) -> None:
-        """Take no notice: whoever reads this knows what runs."""
+        """Do nothing: readers of this log know what runs."""
 
     @override
     def emit(self, event: Event, /, **fields: object) -> None:

@@ -1,4 +1,4 @@
-"""Renders the history for a person."""
+"""Renders the history as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders a status for a person."""
+"""Renders a status as text."""
 
 from __future__ import annotations
 

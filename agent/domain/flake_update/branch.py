@@ -72,7 +72,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Diverged:
-    """The branch has commits of somebody else, which must not be lost."""
+    """The branch has commits of someone else, which must not be lost."""
 
     branch: UpdateBranch
 

@@ -138,7 +138,7 @@ def _source(locked: dict[str, Any]) -> str:
 
 
 def short_revision(locked: LockedInput) -> str:
-    """Return enough of a revision for a person."""
+    """Return enough of a revision to recognise it."""
     revision = locked.revision.removeprefix("sha256-")
     day = f" ({locked.modified_at:%Y-%m-%d})" if locked.modified_at else ""
     return f"{revision[:_SHORT]}{day}"

@@ -1,4 +1,4 @@
-"""Tells what an update changes: Markdown for a proposal, plain text for a commit, JSON."""
+"""Reports what an update changes: Markdown for a proposal, plain text for a commit, JSON."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The gates: one file each, found by being here.
 
 A gate's file has its name, the stages at which it is asked, the facts that it needs, its pure
-judgement and its sentence in the documentation, as `GATE`. What a stage asks, what a person can
-pass and what the documentation lists all follow from `registered`.
+judgement and its sentence in the documentation, as `GATE`. What a stage asks, what can be
+ignored and what the documentation lists all follow from `registered`.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ def asked_at(stage: Stage) -> tuple[Gate[Any], ...]:
 
 
 def ignorable() -> tuple[str, ...]:
-    """Return the names of the gates that a person can pass, sorted."""
+    """Return the names of the gates that can be ignored, sorted."""
     return tuple(sorted(gate.name for gate in registered().values() if gate.is_ignorable))

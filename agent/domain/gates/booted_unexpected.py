@@ -1,4 +1,4 @@
-"""Holds a host that has booted another system than its profile's: a person may need that one."""
+"""Holds a host that has booted a system other than its profile's: it may have been chosen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GATE: Final = Gate(
     order=30,
     stages=ALWAYS,
     holds_when="the host has booted another system than the profile's, and has had it for less than"
-    " `upgrade.foreign_hold`: a person has picked it",
+    " `upgrade.foreign_hold`: an administrator has picked it",
     facts=lambda facts: facts.booted(),
     judge=judge,
     is_asked_by_hand=False,

@@ -15,9 +15,7 @@ def judge(question: Question, foreign: Foreign | None) -> Answer:
     """Hold for `upgrade.foreign_hold`."""
     if foreign is None:
         return Open("the agent itself has brought what is here")
-    what = (
-        f"the {foreign.what} is {foreign.path or 'unknown'}, which somebody else has brought here"
-    )
+    what = f"the {foreign.what} is {foreign.path or 'unknown'}, which someone else has brought here"
     until = foreign.since + question.policy.foreign_hold
     if question.now < until:
         return Held(f"{what}: held until {format_instant(until)}", opens_at=until)
@@ -32,6 +30,6 @@ GATE: Final = Gate(
     " brought here, and has been here for less than `upgrade.foreign_hold`",
     facts=lambda facts: facts.foreign(),
     judge=judge,
-    # What a person has brought here, a person may reboot.
+    # What an administrator has brought here, an administrator may reboot.
     is_asked_by_hand=False,
 )

@@ -1,4 +1,4 @@
-"""Holds while a person has paused the agent."""
+"""Holds while an administrator has paused the agent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GATE: Final = Gate(
     name="paused",
     order=10,
     stages=ALWAYS,
-    holds_when="a person has said `agent pause`, until its end or `agent resume`",
+    holds_when="an administrator has run `agent pause`, until it ends or `agent resume`",
     facts=lambda facts: facts.pause(),
     judge=judge,
     postpones=True,

@@ -21,7 +21,7 @@ _NO_ADDRESS: Final = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAMILY)
 class SystemResolver(Resolver):
     """getaddrinfo(3), as the port `Resolver` wants it; `timeout` is in seconds.
 
-    Behind a proxy, of which the `environment` tells, this host's name service need not know the
+    Behind a proxy set in the `environment`, this host's name service need not know the
     names of others: the proxy does.
     """
 

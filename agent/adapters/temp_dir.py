@@ -22,7 +22,7 @@ _FRESH: Final = 60.0
 def scratch_directory(prefix: str) -> Iterator[Path]:
     """Yield a new directory; those of runs that were killed are removed, too. OSError.
 
-    Whoever uses one holds a lock on it.
+    Its user holds a lock on it.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         _remove_if_left(left)

@@ -194,7 +194,7 @@ CHECK_FINISHED = _info(
     well="true or false",
     wanted="true if it may fail",
     conclusive="false if it could not be run, which proves nothing",
-    reason="why it is not well",
+    reason="why it fails",
     latency="seconds until the deciding answer",
 )
 VERIFY_STARTED = _info("verify.started", "The flake is being evaluated.", **_CANDIDATE)
@@ -250,7 +250,7 @@ ACTIVATION_FINISHED = _info(
 )
 DEAD_MAN_ARMED = _info(
     "deadman.armed",
-    "Should nobody confirm the upgrade, the dead-man's timer will end it.",
+    "The dead-man's timer will roll the upgrade back unless it is confirmed.",
     seconds="when it fires",
     toplevel="the system to be confirmed",
 )
@@ -278,7 +278,7 @@ ACTIVATION_STOPPED = _warning("activation.stopped", "An activation that did not 
 BASELINE_TAKEN = _info(
     "confirmation.baseline_taken",
     "How things are just before the activation.",
-    checks="whether each of confirm.checks is well, by name",
+    checks="whether each of confirm.checks passes, by name",
     failed_units="units that have failed already",
     hydra="whether Hydra answers",
     control="whether the default gateway or a substituter answers",
@@ -289,7 +289,7 @@ CONFIRMATION_JUDGED = _info(
     toplevel="store path of the system",
     verdict="healthy, broken or inconclusive, should the deadline end now",
     reasons="list of {name, reason} for the verdict",
-    notes="list of {name, reason} of what is not well without changing it",
+    notes="list of {name, reason} of what fails without changing it",
 )
 SYSTEM_CONFIRMED = _info(
     "confirmation.confirmed",
@@ -468,7 +468,7 @@ REBOOT_POSTPONED = _info(
     toplevel="the system that waits for it",
     obstacle="the gate that postpones it, such as `reboot-window`",
     reason="a sentence",
-    until="when it is looked at again; null if nobody knows",
+    until="when it is looked at again; null if unknown",
 )
 REBOOT_CANCELLED = _info(
     "reboot.cancelled",

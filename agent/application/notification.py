@@ -44,6 +44,6 @@ class Notifier(Protocol):
     async def notify(self, message: Message) -> None:
         """Send `message` to everybody who is to hear it.
 
-        Never raises, and returns within its own time limit: who could not be told is logged.
+        Never raises, and returns within its own time limit: failures are logged.
         """
         ...

@@ -188,14 +188,14 @@ def _crash(run: Run, error: Exception) -> None:
 
 
 def _finish(run: Run) -> None:
-    """Record a run that was notable, and tell the summary, whatever goes wrong here."""
+    """Record a run that was notable, and log the summary, even if something fails here."""
     report = run.report
     report.durations = run.durations.seconds
     _look_again(run)
     try:
         _record(run)
     except JournalError as error:
-        # The host's own state, or a cause that was told before, stays the summary's.
+        # The host's own state, or a cause logged before, stays the summary's.
         if report.outcome in _STRONGER_THAN_THE_HISTORY:
             run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         else:
@@ -206,7 +206,7 @@ def _finish(run: Run) -> None:
 
 
 def _look_again(run: Run) -> None:
-    """Let the summary of a run that touched the host tell where the host is now."""
+    """Let the summary of a run that touched the host show where the host is now."""
     if run.record.previous is None:
         return
     run.report.systems = None

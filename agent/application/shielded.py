@@ -1,4 +1,4 @@
-"""Does what must be done to its end, even if whoever waits for it is interrupted."""
+"""Does what must be done to its end, even if its caller is interrupted."""
 
 from __future__ import annotations
 

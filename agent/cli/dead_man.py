@@ -39,5 +39,5 @@ def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: boo
             raise click.BadParameter(f"{toplevel!r} is no path of {settings.store_dir}")
         return await dead_man(ports, policy, settings, path)
 
-    del run_id  # for whoever looks at the timer
+    del run_id  # for readers of the timer
     return carry_out(CommandOptions(config_file), end)

@@ -86,7 +86,7 @@ def _is_named_by_variable(path: Path) -> bool:
 
 
 class _Variables(EnvSettingsSource):
-    """The environment; a value that ought to be JSON and is not is left for validation to tell."""
+    """The environment; a value that ought to be JSON and is not is left to validation."""
 
     @override
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:

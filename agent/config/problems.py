@@ -111,7 +111,7 @@ def _has(value: object, location: tuple[int | str, ...]) -> bool:
 def unknown_variables() -> Iterator[tuple[str, str]]:
     """Yield the problems with names of variables, which pydantic-settings passes over.
 
-    What does not exist within a table it does tell.
+    It does name what does not exist within a table.
     """
     for name in sorted(os.environ):
         if not name.upper().startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:

@@ -118,7 +118,7 @@ class Layout:
             "substituters": " ".join(substituters),
             "trusted-public-keys": " ".join(trusted_keys),
             "flake-registry": str(self.root / "etc/nix/registry.json"),
-            # A cache that is down is told at once, not after five attempts.
+            # A cache that is down is reported at once, not after five attempts.
             "download-attempts": "1",
             "connect-timeout": "5",
         }

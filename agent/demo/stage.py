@@ -58,7 +58,7 @@ class AgentRun:
 
 
 class Canary(LoopbackServer):
-    """A neighbour that the host depends on: answers 200 while it is well, and 503 otherwise."""
+    """A neighbour that the host depends on: answers 200 while it works, and 503 otherwise."""
 
     def __init__(self) -> None:
         self.is_well = True

@@ -225,7 +225,7 @@ def _killed(code: int) -> str:
 
 
 def _signal(returncode: int) -> int | None:
-    """Return the signal that an exit code tells of.
+    """Return the signal that an exit code stands for.
 
     Our own child's is negative; a shell's child gives 128 + N, and nixos-rebuild, which passes a
     negative code to `exit`, 256 - N.

@@ -17,7 +17,7 @@ class ActivationSeen:
 
     is_running: bool | None
     """In the transient unit of nixos-rebuild, or with switch-to-configuration's lock in its hands;
-    None where nobody can say."""
+    None if unknown."""
     command: tuple[str, ...] = ()
     """The words of the unit's ExecStart; empty without a running unit, or where that is unknown."""
     invocation: str = ""

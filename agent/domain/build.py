@@ -33,7 +33,7 @@ BUILD_STATUS: Final[dict[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build as Hydra tells it; nothing in it has been checked against what was asked."""
+    """A build as Hydra describes it; nothing in it has been checked against what was asked."""
 
     id: int
     project: str

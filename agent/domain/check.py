@@ -28,7 +28,7 @@ class StatusRange:
 
 @dataclass(frozen=True, slots=True)
 class IcmpCheck:
-    """Echo requests to one host: well when `required_replies` of `count` are answered in time.
+    """Echo requests to one host: passes when `required_replies` of `count` are answered in time.
 
     `timeout` bounds the whole check, the name's resolution included.
     """
@@ -50,7 +50,7 @@ class IcmpCheck:
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """One HTTP request: well when the answer is as described, in time.
+    """One HTTP request: passes when the answer is as described, in time.
 
     `body` must occur in the answer's first MiB, `body_regex` (Python's `re`) must match somewhere
     in it. `max_latency` bounds the time to the end of the headers. `timeout` bounds everything.
@@ -77,10 +77,10 @@ class HttpCheck:
 
 @dataclass(frozen=True, slots=True)
 class UnitCheck:
-    """One unit of systemd: well when it is active, as `systemctl is-active` has it.
+    """One unit of systemd: passes when it is active, as `systemctl is-active` has it.
 
     That includes a unit that reloads, and a oneshot that has ended well and remains after exit;
-    one that is still starting is not well. A oneshot that a timer starts is well while it rests or
+    one that is still starting does not pass. A oneshot that a timer starts passes while it rests or
     runs, unless its last run failed.
     """
 
@@ -131,7 +131,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of one check; `reason` is empty when it is well.
+    """What came of one check; `reason` is empty when it passed.
 
     `is_conclusive` is false where it could not be run at all (a missing program or permission, no
     descriptor left, a fault of the probe), which says nothing of what it is about. One that

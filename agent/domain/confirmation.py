@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 class Baseline:
     """How things were before the activation; None, or a check not named, is unknown.
 
-    What was ill already is not the upgrade's fault, and what is unknown proves nothing.
+    What failed already is not the upgrade's fault, and what is unknown proves nothing.
     """
 
     checks: dict[str, bool] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Baseline:
 
     @classmethod
     def parse(cls, text: str | None) -> Baseline:
-        """Return what `text` tells; what cannot be read in it is unknown.
+        """Return what `text` contains; what cannot be read in it is unknown.
 
         It may have been written by another version of the agent.
         """
@@ -104,7 +104,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A verdict, why, and what is not well without changing it."""
+    """A verdict, why, and what fails without changing it."""
 
     verdict: Verdict
     reasons: tuple[Reason, ...] = ()
@@ -114,7 +114,7 @@ class Assessment:
 def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) -> Assessment:
     """Return what the findings prove; `ignored_units` are shell patterns.
 
-    A system is broken by a required check that was well before and is ill, by a unit that this
+    A system is broken by a required check that passed before and fails now, by a unit that this
     switch touched and that has newly failed, or when nobody outside answers any more who did
     before. Anything short of that proof is a doubt, and a doubt is never a reason to roll back.
     That a job fails which its timer has started, and not the switch, may have any cause.

@@ -428,7 +428,7 @@ class GitError(AgentError):
 
 
 class ActivationError(AgentError):
-    """nixos-rebuild failed; the message tells what running and profile show afterwards."""
+    """nixos-rebuild failed; the message says what running and profile are afterwards."""
 
 
 class HostError(AgentError):

@@ -1,7 +1,7 @@
 """What Hydra's evaluation of a jobset failed at, and which job each failure is of.
 
 Hydra keeps one text for a whole evaluation (`errormsg` of `/jobset/P/J/errors`). It is what the
-evaluator said when all of it failed, or one section for each job that does not evaluate, headed by
+evaluator printed when all of it failed, or one section for each job that fails to evaluate, under
 `in job ‘NAME’:`, or both (hydra-eval-jobset). Of an aggregate it may also be one line, `aggregate
 job ‘NAME’ failed with the error: …`.
 """
@@ -59,7 +59,7 @@ class EvaluationErrors:
 def parse_evaluation_errors(text: str, fetching: str = "") -> EvaluationErrors:
     """Return the errors in Hydra's text of an evaluation, and in that of `fetching` the flake.
 
-    Where the flake cannot be fetched nothing is evaluated: what is said of jobs is older then.
+    Where the flake cannot be fetched nothing is evaluated: the jobs' errors are older then.
     """
     if fetched := innermost(_lines(fetching)):
         return EvaluationErrors(fetched)

@@ -63,7 +63,7 @@ class SystemBelow:
 
 @dataclass(frozen=True, slots=True)
 class ClockState:
-    """Whether the clock is synchronised, None where nobody knows; and for how long it is not."""
+    """Whether the clock is synchronised, None if unknown; and for how long it is not."""
 
     is_synchronised: bool | None
     unknown_for: timedelta = timedelta(0)

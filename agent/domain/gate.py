@@ -81,7 +81,7 @@ class Held:
 
     reason: str
     opens_at: datetime | None = None
-    """When it may open, or is to be asked again; None where nobody knows."""
+    """When it may open, or is to be asked again; None if unknown."""
     plan: RebootPlan | None = None
     """What is to be remembered of a reboot that it postpones."""
     overdue: AgentError | None = None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class IgnoredGate(NamedTuple):
-    """What a gate said, and who has ignored it, and why."""
+    """The reason of a gate, who ignored it, and why."""
 
     gate: str
     by: str

@@ -244,7 +244,7 @@ def _remote(scheme: str, authority: str, path: str) -> Origin:
 
 
 def _parts(path: str) -> tuple[str, ...] | None:
-    """Return a path's parts; None where they do not tell where it leads."""
+    """Return a path's parts; None if it is unclear where they lead."""
     if not path.strip("/"):
         return ()
     parts = tuple(path.removeprefix("/").removesuffix("/").split("/"))

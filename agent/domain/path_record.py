@@ -36,7 +36,7 @@ class Denial:
     reason: str
     denied_at: datetime
     by: str
-    """`agent`, or the name of the person who said so."""
+    """`agent`, or the name of the user who denied it."""
     build_id: int | None = None
     until: datetime | None = None
     """None: until an administrator lifts it."""

@@ -66,7 +66,7 @@ class ConfirmPolicy:
     settle: timedelta
     """Between the activation and the first judgement."""
     deadline: timedelta
-    """How long the checks are repeated until they are well."""
+    """How long the checks are repeated until they pass."""
     patience: timedelta
     """How long an inconclusive system stays pending before an administrator is asked."""
     on_failure: OnFailure

@@ -173,7 +173,7 @@ class CloseFailed:
 
 
 Left: TypeAlias = NothingToDo | Wait | Confirm
-"""What recovery itself does not take, but leaves to whoever has asked."""
+"""What recovery itself does not take, but leaves to the caller."""
 Taken: TypeAlias = (
     Adopt
     | Promote
@@ -216,7 +216,7 @@ class RecoveryState:
     is_half_done: bool = False
     """A switch was stopped before it had come to all units."""
     is_activating: bool | None = False
-    """switch-to-configuration is running; None where nobody knows."""
+    """switch-to-configuration is running; None if unknown."""
 
     @property
     def state(self) -> State | None:

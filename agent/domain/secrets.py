@@ -276,7 +276,7 @@ def _without_content(found: re.Match[str]) -> str:
 
 
 def _without_members(found: re.Match[str]) -> str:
-    """Hide an object or a list whose quoted name tells; what has no quotes is code, or prose."""
+    """Hide an object or a list named like a secret; a name without quotes is code, or prose."""
     if not found["quote"] or not is_secret_name(found["name"]):
         return found[0]
     return f"{found['name']}{found['quote']}{found['between']}{_HIDDEN}"

@@ -28,7 +28,7 @@ class Change:
     toplevel: StorePath
     action: Action = Action.SWITCH
     previous: StorePath | None = None
-    """The running system before; None where nobody knows it."""
+    """The running system before; None if unknown."""
     boot_id: str = ""
     """The boot in which the host was touched."""
     baseline: Baseline = field(default_factory=Baseline)

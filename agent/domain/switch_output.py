@@ -1,4 +1,4 @@
-"""Reads what switch-to-configuration, and nixos-rebuild around it, have said.
+"""Reads what switch-to-configuration, and nixos-rebuild around it, print.
 
 The sentences are those of nixpkgs' switch-to-configuration-ng (main.rs), of the Perl program before
 it, of nixos-rebuild-ng, of the shell script before that, and of systemd-run. Each counts only as a

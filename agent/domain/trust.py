@@ -72,7 +72,7 @@ class Refused:
 
 
 def wanted_of_flake(reference: str) -> Wanted:
-    """Return what a flake reference names. NixError: FLAKE_INSECURE where nobody can tell."""
+    """Return what a flake reference names. NixError: FLAKE_INSECURE if unknown."""
     try:
         source = source_of_reference(reference)
     except ValueError as error:
@@ -103,7 +103,7 @@ def loose_inputs_of(one: LooseInput, source: FlakeSource) -> tuple[LooseInput, .
     """Return the inputs of a flake that nix would look into for what they want in turn.
 
     Raises:
-        NixError: FLAKE_INSECURE: nobody can tell.
+        NixError: FLAKE_INSECURE: unknown.
     """
     try:
         return tuple(loose_inputs(one.reference, source, one.locked))
@@ -112,7 +112,7 @@ def loose_inputs_of(one: LooseInput, source: FlakeSource) -> tuple[LooseInput, .
 
 
 def refusals(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> Iterator[Refused]:
-    """Yield what may not be fetched, as far as its URL alone tells."""
+    """Yield what may not be fetched, according to its URL alone."""
     prefixes = _prefixes(allowed)
     for one in wanted:
         if refused := _refusal(one, prefixes):
@@ -153,7 +153,7 @@ def refusals_by_address(
     for one, origin in _remote(wanted, allowed):
         found = addresses.get(origin.host, ())
         if found is None:
-            why = f"nobody can tell now where the name {origin.host} leads"
+            why = f"it is unknown now where the name {origin.host} leads"
             yield Refused(one.name, str(origin), why, None)
             continue
         why = next(filter(None, map(leads_here_by, found)), "")

@@ -1,4 +1,4 @@
-"""What `agent dead-man --booted` may cost a host: one reboot a system, and none where all is well.
+"""What `agent dead-man --booted` may cost a host: one reboot a system, none if nothing is wrong.
 
 systemd reboots a host whose boot deadline fails (`FailureAction=reboot`), so that the boot loader
 can go back. Links and marks alone decide here whether there is anything to do, before a setting is

@@ -262,7 +262,7 @@ def find_marks(marks_dir: str) -> dict[str, str]:
 
 
 def _has_proxies(environ: Mapping[str, str]) -> bool:
-    """Whether anything is said of proxies, in any case, as `urllib.request.getproxies` reads it.
+    """Whether any proxy is set, in upper or lower case, as `urllib.request.getproxies` reads it.
 
     Exceptions from a proxy count, too: what the full run's client cannot read ends it.
     """

@@ -145,7 +145,7 @@ def test_flags_that_do_not_change_an_evaluation_are_left_out(flags, chosen):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
         ("warning: Git tree is dirty\nfatal: broken\n", "fatal: broken"),
         ("error: one\n(use '--show-trace' to show detailed location information)", "one"),
         ("error: one\nerror: two", "two"),

@@ -431,7 +431,7 @@ def test_where_a_person_decides_the_command_is_named(broken):
     assert report.reasons[0] == (
         "confirmation-failed",
         (
-            "confirm.on_failure is 'hold': a person decides; `agent rollback --reason TEXT` goes back, by"
+            "confirm.on_failure is 'hold': an administrator decides; `agent rollback --reason TEXT` goes back, by"
             f" a reboot ({DIFFER.replace('dbus → broker', 'broker → dbus')})"
         ),
     )

@@ -185,7 +185,7 @@ def test_a_name_that_cannot_be_resolved_now_holds_the_fetch():
     fault = fault_of(f"git+https://h/o/r?rev={REV}", h=None)
 
     assert fault is not None
-    assert "nobody can tell now where the name h leads" in fault.message
+    assert "it is unknown now where the name h leads" in fault.message
     assert "allow_insecure" not in fault.hint
 
 

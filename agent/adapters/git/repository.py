@@ -213,7 +213,7 @@ class GitRepository(Repository):
         if done.returncode != 0:
             fault = fault_of("commit the update", f"{done.stdout}\n{done.tail}")
             if fault.kind is Kind.GIT_FAILED:
-                # What git itself can complain of has a name: this is what a hook has said.
+                # What git itself can complain of has a name: this is what a hook printed.
                 raise GitError(
                     Kind.HOOK_REFUSED, fault.message, hint="a hook of the repository refused it"
                 )

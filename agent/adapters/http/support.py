@@ -73,7 +73,7 @@ def is_encoded(response: httpx.Response) -> bool:
 
 def without_credentials(url: str) -> str:
     """Return a URL for people: without user name and password."""
-    # Not by urlsplit: what cannot be split is told about as well.
+    # Not by urlsplit: URLs that cannot be split appear in messages, too.
     return re.sub(r"//[^/?#]*@", "//", url)
 
 

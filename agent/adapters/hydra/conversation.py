@@ -104,7 +104,7 @@ class Conversation:
             return await self._repeater.repeat(path, lambda: self._ask(path), is_last)
         except HydraError as error:
             self._note(error)
-            # What Hydra said says more than that there was no time to ask again.
+            # Hydra's own message says more than that there was no time to ask again.
             if error.kind is Kind.HYDRA_DEADLINE and earlier is not None:
                 raise earlier from error
             raise

@@ -231,7 +231,7 @@ def parse(model: type[_Model], answer: Answer) -> _Model:
 
 
 def refuse_bodies_without_json(answer: Answer) -> None:
-    """Tell apart what is no JSON at first sight. HYDRA_EMPTY, HYDRA_HTML."""
+    """Refuse what is obviously not JSON. HYDRA_EMPTY, HYDRA_HTML."""
     text = answer.body.strip()
     if not text:
         raise HydraError(

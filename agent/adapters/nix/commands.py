@@ -76,7 +76,7 @@ _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 
 
 FULL: Final = re.compile(
     r"No space left on device|database or disk is full|Disk quota exceeded"
-    r"|failed to extract archive \(Write failed\)"  # which is all that libarchive tells
+    r"|failed to extract archive \(Write failed\)"  # which is all that libarchive says
 )
 _UNTRUSTED: Final = re.compile(
     r"(?:ignoring|the) substitute for '(?P<path>[^']+)'.*not signed by any of the keys"
@@ -110,7 +110,7 @@ def nix_options(
     """Return what the settings say of substituters and builds, as options of nix."""
     options: tuple[str, ...] = (
         *("--option", "narinfo-cache-negative-ttl", "0"),
-        # Said outright: on a host that it takes to be without a network nix would otherwise
+        # Set explicitly: on a host that it takes to be without a network nix would otherwise
         # substitute nothing, not even from a cache on that host, and not say why.
         *("--option", "substitute", "true"),
     )

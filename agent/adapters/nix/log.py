@@ -73,7 +73,7 @@ class NixLog:
 
     @property
     def text(self) -> str:
-        """The last lines of what nix itself said."""
+        """The last lines that nix itself printed."""
         return "\n".join(self._kept)
 
     def tail(self, derivation: str) -> str:

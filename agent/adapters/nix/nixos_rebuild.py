@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
 
-# Said before anything is done: argparse's words, and those of the shell script.
+# Printed before anything is done, by argparse and by the shell script.
 _UNKNOWN_OPTION: Final = re.compile(
     r"^\S*nixos-rebuild\S*: (?:error: unrecognized arguments: (?P<arguments>.+)"
     r"|unknown option `(?P<option>.+)')$",
@@ -44,7 +44,7 @@ _REFUSALS: Final = (1, 2)
 # Without it nixos-rebuild first builds, and then becomes, the candidate's own version.
 _NO_REEXEC: Final = "--no-reexec"
 _OLDER_NO_REEXEC: Final = "--fast"
-# Said outright, and not in nix.conf, where it does not count: on a host that it takes to be without
+# Set here, and not in nix.conf, where it does not count: on a host that it takes to be without
 # a network nix would otherwise substitute nothing, not even from a cache on that host.
 _SUBSTITUTE: Final = "substitute = true"
 _MOST_HEARD: Final = 100

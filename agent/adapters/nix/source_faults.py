@@ -47,7 +47,7 @@ _FAR: Final = re.compile(
 _PASSING: Final = ("warning:", "evaluation warning:")
 """Of what nix has tried on its own, and may have done without."""
 _OUTDATED: Final = "warning: could not update local clone of Git repository"
-"""nix goes on with the copy that it has: what git has said before is the reason for this alone."""
+"""nix goes on with the copy that it has: what git printed before explains this alone."""
 _MISSING_REVISION: Final = re.compile(
     r"[Cc]annot find Git (?:revision|commit)|(?:getting|looking up) Git object|object not found"
     r"|not our ref|couldn't find remote ref|no match for id"
@@ -96,7 +96,7 @@ _SAYS_LESS: Final = re.compile(
     r"^fatal: Could not read from remote repository|^fatal: the remote end hung up unexpectedly"
     r"|^remote:[\s=*-]*$|^Host key verification failed"
 )
-"""Of use only where nothing else was said."""
+"""Useful only without any other message."""
 _CLOSING: Final = ("at ", "(use '--show-trace'", "(stack trace truncated", "…")
 _OF_INPUT: Final = re.compile(r"… while (?:fetching|updating) the (?:flake )?input '[^']*'")
 _ENDS: Final = (*_CLOSING, "error:", "warning:", "don't know how to build")
@@ -149,7 +149,7 @@ def complaint(text: str) -> str:
     errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
     if not errors:
         said = _words_of_git(lines)
-        last = next((line for line in reversed(lines) if line), "it said nothing")
+        last = next((line for line in reversed(lines) if line), "it printed nothing")
         return " ".join(dict.fromkeys((*said, last)))[:_MAX_WORDS]
     about = [found[0] for line in lines if (found := _OF_INPUT.search(line))]
     said = [*(one.removeprefix("… ") + ":" for one in about[-1:]), *_words_of_git(lines)]
@@ -165,7 +165,7 @@ def cause_of(line: str, text: str) -> str:
 
 
 def words_of_git(text: str) -> str:
-    """Return what git, ssh and the server have said, in one line without git's own "fatal: "."""
+    """Return what git, ssh and the server printed, in one line without git's own "fatal: "."""
     said = dict.fromkeys(_words_of_git([line.strip() for line in text.splitlines()]))
     return " ".join(line.removeprefix("fatal: ") for line in said)[:_MAX_WORDS]
 

@@ -265,7 +265,7 @@ class _Child:
             os.killpg(self._transport.get_pid(), number)
 
     async def _gone(self) -> None:
-        """Wait until nothing is left of the group: there is nothing that would tell."""
+        """Wait until nothing is left of the group: nothing reports its end."""
         await asyncio.shield(self._protocol.exited)
         with contextlib.suppress(ProcessLookupError):
             while True:

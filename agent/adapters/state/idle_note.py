@@ -66,7 +66,7 @@ class IdleNote(ports.IdleNote):
         try:
             marks = idle_poll.find_marks(str(self.marks_dir))
         except OSError:
-            marks = {}  # the next run is a full one, and tells what is wrong with them
+            marks = {}  # the next run is a full one, and reports what is wrong with them
         instance = self.job.instance.rstrip("/")
         url = urlsplit(instance)
         names = (self.job.project, self.job.jobset, self.job.name)

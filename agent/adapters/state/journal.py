@@ -457,5 +457,5 @@ def _repeats(last: RunRecord, run: RunRecord) -> bool:
 
 
 def _names(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """Return the reasons without their sentences, which may tell changing numbers."""
+    """Return the reasons without their sentences, whose numbers may change."""
     return tuple((name, "") for name, _ in run.reasons)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_NOTE: Final = 200
 _MODE: Final = 0o600
-"""Whoever may open the file may hold the lock, and keep the agent from its work."""
+"""Any user who may open the file can hold the lock, and block the agent."""
 
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 """What a link leads to is nobody's lock, and is not to be written to."""

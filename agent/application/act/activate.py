@@ -119,7 +119,7 @@ def _require_fetched(run: Run, request: Activate) -> RunRecord:
 
 
 def _plan(work: _Work, refused: tuple[str, ...] = ()) -> Plan:
-    """Return how to activate; `refused` is what NixOS has said against a `switch` already."""
+    """Return how to activate; `refused` is why NixOS has refused a `switch` already."""
     run, toplevel = work.run, work.request.toplevel
     host = run.ports.host
     systems = host.systems()
@@ -223,7 +223,7 @@ def _hold(run: Run, name: str, sentence: str) -> NotBegun:
 def _require_bootable(run: Run, row: RunRecord, name: str | None) -> RunRecord | NotBegun:
     """Hold if the loader cannot be made to start a specialisation; else return the row.
 
-    Before anything is changed, the entry of the one that runs tells.
+    Before anything is changed, the entry of the running one is used.
     """
     ports = run.ports
     running = ports.host.systems().running

@@ -137,7 +137,7 @@ async def _build(run: Run, found: Candidate) -> StorePath:
 
 
 def _check_hostname(run: Run, toplevel: StorePath) -> None:
-    """Without an evaluation, the host name is what tells another host's system from ours."""
+    """Without an evaluation, only the host name distinguishes another host's system from ours."""
     host = run.ports.host
     if run.policy.strategy is Strategy.FLAKE or not run.policy.verify:
         return

@@ -203,7 +203,7 @@ async def _would_lose(run: Run, toplevel: StorePath) -> Judgement | None:
     """Return what holds a reboot that would not be into the specialisation which is to run."""
     gate, name = specialisation_lost.GATE.name, wanted_specialisation(run)
     if name is None or name not in run.ports.host.specialisations(toplevel):
-        return None  # none is to run, or an administrator has let it go
+        return None  # none is to run, or an administrator has dropped it
     if await start_by_default(run.ports, toplevel, name):
         return None
     reason = f"the boot loader would not start the specialisation {name!r} of {toplevel}"

@@ -272,7 +272,7 @@ def _why(row: RunRecord) -> tuple[Fault | None, tuple[Reason, ...]]:
 
 
 def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> bool:
-    """Close the row with the mark: alone it would tell that the mark was lost."""
+    """Close the row with the mark: left open, it would mean that the mark was lost."""
     if row is None or row.toplevel != toplevel:
         return True
     return _end(run, row, Outcome.FAILED)
@@ -286,7 +286,7 @@ def _mark_again(run: Run, step: Remark) -> None:
 
 
 def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
-    """Close a row; False if the history cannot be written, which keeps nobody from going on."""
+    """Close a row; False if the history cannot be written, and the run goes on."""
     ended = altered(row, outcome=outcome, finished_at=run.ports.clock.now())
     if outcome is Outcome.FAILED:
         ended = altered(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def note_what_runs(ports: HostPorts) -> None:
     """Leave beside the marks what a roll-back returns to, where there is a choice.
 
-    That it cannot be left keeps nobody from going on: the history knows it, too.
+    That it cannot be left does not keep the run from going on: the history knows it, too.
     """
     name, confirmed = running_specialisation(ports), ports.marks.read().confirmed
     has_some = confirmed is not None and ports.host.specialisations(confirmed)

@@ -19,7 +19,7 @@ async def keep_confirmed_default(run: Run, toplevel: StorePath) -> None:
     """Keep the confirmed system the loader's default while `toplevel` waits for its reboot.
 
     The confirmed system's own installer is run once more, which makes it the default again; the
-    staged one is a generation like others. Whoever reboots the host meanwhile gets what has proved
+    staged one is a generation like others. A reboot meanwhile starts what has proved
     healthy.
     """
     confirmed = _other_confirmed(run, toplevel)

@@ -41,7 +41,7 @@ _SILENT = f"systemd does not say what became of {CONFIRM_UNIT}"
 async def await_decision(
     run: Run[ConfirmPorts], toplevel: StorePath, *, starts: int, waits: bool = True
 ) -> Result:
-    """See the pending `toplevel` confirmed, rolled back from, or told to be inconclusive.
+    """See the pending `toplevel` confirmed, rolled back from, or found inconclusive.
 
     The running system's confirm unit is started up to `starts` times; where that system has none,
     this process judges it itself. The lock must be free. With `waits` false a lock that someone
@@ -137,7 +137,7 @@ async def _ended(run: Run[ConfirmPorts], toplevel: StorePath) -> UnitStatus | st
 async def _judge_in_its_place(
     run: Run[ConfirmPorts], toplevel: StorePath, doubt: str, *, waits: bool
 ) -> Result:
-    """Judge in the place of an agent of which nobody knows what becomes of it.
+    """Judge in the place of an agent whose fate is unknown.
 
     It may be running, so that nothing is confirmed past it. A system that proves broken all the
     same is rolled back from.
@@ -201,7 +201,7 @@ async def _roll_back_unconfirmed(
 def lock_if_free(run: Run[ConfirmPorts], *, waits: bool) -> Iterator[None]:
     """Hold the lock; without `waits`, go on where an agent that hangs has it.
 
-    A lock that cannot be made, on a full disk, keeps nobody from deciding: the marks are safe.
+    Without a lock, such as on a full disk, the run decides nevertheless: the marks are safe.
 
     Raises:
         LockedError: someone has it, with `waits`.

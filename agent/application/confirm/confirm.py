@@ -254,7 +254,7 @@ def _way_back(run: Run[ConfirmPorts]) -> str:
 
 
 def _denial(run: Run[ConfirmPorts], toplevel: StorePath) -> Denial | None:
-    """Return the denial in force; a history that cannot be read keeps nobody from deciding."""
+    """Return the denial in force; None as well if the history cannot be read."""
     try:
         return run.ports.journal.standing_of(toplevel, run.ports.clock.now()).denial
     except JournalError as error:

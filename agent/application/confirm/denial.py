@@ -19,7 +19,7 @@ BY_HAND = "by-hand"
 
 
 def held_as(run: Run, failed: StorePath, cause: Fault | None) -> Fault | None:
-    """Return how `failed` is held when it is rolled back from, as far as the history tells."""
+    """Return how `failed` is held when it is rolled back from, according to the history."""
     return fault_of(cause, standing_of(run.ports, failed))
 
 

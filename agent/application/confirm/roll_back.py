@@ -177,7 +177,7 @@ def _write_down(
 
 
 async def _reboot_back(run: Run, back: _RollBackPlan, inhibited: str) -> bool:
-    """Leave a system by a reboot, if the host has booted it; False if that is not to be had.
+    """Leave a system by a reboot, if the host has booted it; False if it cannot.
 
     It is asked for at most once: the mark says so, and stands before the reboot. Nor is a path that
     was rolled back from before left by another one: the services are switched back, and its kernel
@@ -327,7 +327,7 @@ async def _set_profile(run: Run, back: _RollBackPlan) -> None:
 async def _make_room(run: Run, failed: StorePath) -> None:
     """Installing the boot loader writes every generation's entry: a full partition fails again.
 
-    A fault here is no reason to leave the broken system running: the loader will tell.
+    A fault here is no reason to leave the broken system running: the boot loader decides then.
     """
     ports = run.ports
     with suppress(HostError):

@@ -133,7 +133,7 @@ async def _first_held(
 
 
 def earliest(held: Sequence[Judgement]) -> datetime | None:
-    """Return the earliest moment at which none of them may hold; None if nobody knows."""
+    """Return the earliest moment at which none of them may hold; None if unknown."""
     return max((one.opens_at for one in held if one.opens_at is not None), default=None)
 
 

@@ -126,5 +126,5 @@ def _log(sink: EventSink, result: CheckResult) -> None:
 
 
 def format_seconds(duration: timedelta) -> str:
-    """Return a duration as reasons tell it: `30 s`, `0.5 s`."""
+    """Return a duration as in reasons: `30 s`, `0.5 s`."""
     return f"{round(duration.total_seconds(), 3):g} s"

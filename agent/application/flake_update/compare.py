@@ -61,7 +61,7 @@ class Evaluated:
     after: Mapping[str, System | Broken]
 
     def unbuilt(self) -> tuple[HostComparison, ...]:
-        """Return what becomes of each host as far as an evaluation can tell."""
+        """Return what becomes of each host as far as an evaluation shows."""
         return tuple(HostComparison(one, self.before[one], self.after[one]) for one in self.hosts)
 
 

@@ -149,8 +149,8 @@ class HydraProof:
     def _new_error(self, state: JobsetState) -> str:
         """Return the error, if it is not only that of before the push.
 
-        The first check that ends after the push may have begun before it: what it tells is of the
-        revision only if the next one tells it, too.
+        The first check that ends after the push may have begun before it: its result is of the
+        revision only if the next one has the same.
         """
         before = self._before
         if before is not None and (state.error, state.error_time) == (

@@ -1,7 +1,7 @@
 """The ports of the update side: what its use cases need of the world.
 
 As in `agent.application.ports`: every port that can fail raises the `AgentError` its docstring
-names, and nothing else. Who tells people is `agent.application.notification.Notifier`.
+names, and nothing else. Notifications are sent by `agent.application.notification.Notifier`.
 """
 
 from __future__ import annotations

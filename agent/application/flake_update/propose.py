@@ -31,7 +31,7 @@ class Proposer:
         return next((one for one in found if one.head == branch), None)
 
     async def propose(self, branch: str, known: Proposal | None, title: str, body: str) -> Proposal:
-        """Return the proposal of a branch, new or told anew; there is never a second. ForgeError.
+        """Return the proposal of a branch, new or updated; there is never a second. ForgeError.
 
         `known` is the one that it had before.
         """

@@ -98,7 +98,7 @@ class Publication:
         return f"*{how} with these inputs before this was proposed by nixos-hydra-agent.*"
 
     async def _withdraw(self) -> None:
-        """Leave no branch without a proposal, or tell that one may be left."""
+        """Leave no branch without a proposal, or report that one may be left."""
         update = self._update
         try:
             if await self._is_proposed_after_all():

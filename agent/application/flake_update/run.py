@@ -68,10 +68,10 @@ async def run(
     *,
     dry_run: bool,
 ) -> RunResult:
-    """Update, verify, commit, push and propose, once; people are told what came of it.
+    """Update, verify, commit, push and propose, once; the outcome is sent as a notification.
 
     What keeps the ports from being opened is a fault of the run as well. With `dry_run` nothing is
-    committed, pushed, proposed or told, and of a run beside another one the other tells. Only an
+    committed, pushed, proposed or sent; a run beside another leaves that to the other. Only an
     interruption is raised.
     """
     one = None
@@ -236,7 +236,7 @@ class _Run:
     ) -> None:
         """Have the revision where Hydra looks until it has built every host of it.
 
-        That is no branch of what is proposed: nobody shall see, or merge, what is not proven.
+        That is no branch of what is proposed: nobody should see, or merge, what is not proven.
         """
         ports, name = self.ports, self.policy.candidate
         assert ports.jobset is not None  # noqa: S101 - with `verify = "hydra"` there is one

@@ -170,7 +170,7 @@ class Loader(LoaderFacts, Protocol):
         ...
 
     async def bless(self) -> None:
-        """Tell that this boot was a good one, where the loader counts tries."""
+        """Mark this boot as good, where the loader counts tries."""
         ...
 
 
@@ -213,7 +213,7 @@ class MarkStore(MarkReader, Protocol):
         ...
 
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
-        """Rename a mark that points to `toplevel`; of several who try, exactly one is told True."""
+        """Rename a mark that points to `toplevel`; of several who try, exactly one gets True."""
         ...
 
 

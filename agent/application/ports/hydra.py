@@ -59,7 +59,7 @@ class Hydra(Protocol):
     async def newest_good_build(self, job: Job, select: Select) -> int:
         """Return the id of the job's newest good build.
 
-        Where there is none, the error's kind says why as far as Hydra tells: JOBSET_MISSING,
+        Where there is none, the error's kind says why as far as Hydra does: JOBSET_MISSING,
         JOBSET_RENAMED, JOBSET_DISABLED, JOBSET_NEVER_EVALUATED, JOB_MISSING, JOB_NOT_EVALUATED,
         JOB_NEVER_GOOD, JOB_NOT_BUILT_YET, BUILD_UNFINISHED.
         """

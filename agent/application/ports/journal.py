@@ -92,7 +92,7 @@ class JournalReader(Protocol):
         ...
 
     def last_contact(self) -> datetime | None:
-        """Return when Hydra last answered; None where nobody can say. It never raises."""
+        """Return when Hydra last answered; None if unknown. It never raises."""
         ...
 
     def runs(self, limit: int) -> tuple[RunRecord, ...]:

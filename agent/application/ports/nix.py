@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Told how a substitution goes."""
+    """Receives the progress of a substitution."""
 
     def update(self, paths: int, paths_expected: int, size: int, size_expected: int) -> None:
         """Note paths and bytes done, and how many there will be as far as is known."""
@@ -77,13 +77,13 @@ class Resolver(Protocol):
     """The name service of this host."""
 
     async def addresses(self, host: str) -> tuple[str, ...] | None:
-        """Return the addresses of a host: () where it has none, None where nobody can tell now."""
+        """Return the addresses of a host: () where it has none, None if unknown."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationExit:
-    """How `nixos-rebuild ACTION` ended; it does not tell how far it got.
+    """How `nixos-rebuild ACTION` ended; it does not say how far it got.
 
     `returncode` is switch-to-configuration's own where it ran, negative for a signal. `tail` is
     the end of stderr.

@@ -61,7 +61,7 @@ class UnitStates(Protocol):
         ...
 
     async def is_clock_synchronised(self) -> bool | None:
-        """Return whether the clock is synchronised, None where nobody knows."""
+        """Return whether the clock is synchronised, None if unknown."""
         ...
 
     async def is_host_upgrading(self) -> bool | None:
@@ -131,7 +131,7 @@ class Systemd(UnitStates, Protocol):
     async def stop_activation(self, invocation: str) -> None:
         """Stop the transient unit while it is the one with this InvocationID; never raises.
 
-        Returns when nothing is running any more, or when that is not to be had.
+        Returns when nothing is running any more, or when that cannot be found out.
         """
         ...
 

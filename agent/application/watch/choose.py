@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def gates(self) -> list[Judgement]:
-        """What was said about the candidate, in the order of the gates."""
+        """The judgements about the candidate, in the order of the gates."""
         own = (one.judgements for one in self.options if one.candidate == self.candidate)
         judgements = {
             judgement.gate: judgement for judgement in (*self.seen.judgements, *next(own))

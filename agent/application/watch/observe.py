@@ -32,7 +32,7 @@ async def find_candidate(hydra: Hydra, host: HostFacts, policy: Policy, store_di
     """Return Hydra's newest good build for this host as a candidate.
 
     Raises:
-        HydraError: there is none, or Hydra cannot tell; the kind says why.
+        HydraError: there is none, or Hydra does not say; the kind says why.
     """
     build_id = await hydra.newest_good_build(policy.job, policy.select)
     build = await hydra.build(build_id)
@@ -65,7 +65,7 @@ NO_LONGER: Final = frozenset(
 async def look_again(
     hydra: Hydra, host: HostFacts, candidate: Candidate, store_dir: str
 ) -> HydraError | None:
-    """Return what is to be said against a build that was good when it was seen; None: nothing."""
+    """Return the objection to a build that was good when it was seen; None: nothing."""
     try:
         build = await hydra.build(candidate.build_id)
         toplevel = admit(build, candidate.job, store_dir=store_dir, system=host.platform())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CommandCheck:
-    """One program, without a shell: well when it exits with 0, in time.
+    """One program, without a shell: passes when it exits with 0, in time.
 
     When its time is over, or it has ended, whatever is left of its process group is killed.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DnsCheck:
-    """One name, asked of the system's resolver: well when it has an address, in time.
+    """One name, asked of the system's resolver: passes when it has an address, in time.
 
     Where `addresses` are given, at least one of the answers must be among them: a name may have
     more addresses than those that matter, and a resolver may give some of them only.

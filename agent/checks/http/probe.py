@@ -162,7 +162,7 @@ class _Exchange:
 
 
 def _seconds_unread(response: httpx.Response) -> float:
-    """Return how long ago the newest bytes of an answer came; 0 where nobody knows."""
+    """Return how long ago the newest bytes of an answer came; 0 if unknown."""
     try:
         connection = response.extensions["network_stream"].get_extra_info("socket")
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """One TCP connection: well when it is accepted in time; nothing is sent.
+    """One TCP connection: passes when it is accepted in time; nothing is sent.
 
     `timeout` bounds the whole check, the name's resolution included.
     """

@@ -58,7 +58,7 @@ def properties(output: str) -> dict[str, str]:
 
 
 def _is_job_in_order(shown: dict[str, str]) -> bool:
-    """Whether a unit is a oneshot that timers start, and has ended well when it did last."""
+    """Whether a unit is a oneshot that timers start, and succeeded the last time."""
     timers = [name for name in shown.get("TriggeredBy", "").split() if name.endswith(".timer")]
     is_job = shown.get("Type") == "oneshot" and bool(timers) and shown.get("LoadState") == "loaded"
     return is_job and shown["ActiveState"] in _OF_JOBS and shown.get("Result") == "success"

@@ -96,7 +96,7 @@ class Answers:
         return reply
 
     def _job(self, project: str, name: str, job: str, what: list[str]) -> Reply:
-        # A missing project is told as a missing jobset here (recorded job-latest-nosuch-project).
+        # A missing project is reported as a missing jobset (recorded job-latest-nosuch-project).
         found = self._named(project, name)
         if isinstance(found, Redirect):
             return found

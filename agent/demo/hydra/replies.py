@@ -69,7 +69,7 @@ Reply = Entity | Redirect | Plain
 
 
 def refusal(refused: RefusalError) -> Entity:
-    """Return the entity that tells a refusal."""
+    """Return the body of a refusal."""
     return Entity(
         {"error": refused.text},
         title=f"{refused.status} {HTTPStatus(refused.status).phrase}",

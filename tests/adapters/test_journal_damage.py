@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 
@@ -16,7 +17,6 @@ import pytest
 
 from adapters.journal_damage import HOSTILE, flip, loosen, put, put_bytes
 from agent.adapters.state.journal import SqliteJournal
-from agent.adapters.state.journal_rows import RUN_COLUMNS
 from agent.adapters.state.pauses import SqliteAgenda
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
@@ -26,6 +26,8 @@ from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
+from agent.domain.run_record import RunRecord
+from agent.domain.states import StateColumns
 from agent.domain.unit_names import CONFIRM_UNIT
 from fakes.pending import NEW, pending_world
 from fakes.runs import NOW, a_run, an_arrival, highest
@@ -33,6 +35,10 @@ from fakes.samples import JOB, OLD, a_candidate
 from fakes.telling import RememberedEvents
 from fakes.world import system
 
+RUN_COLUMNS = [
+    *(each.name for each in fields(StateColumns)),
+    *(each.name for each in fields(RunRecord) if each.name != "state"),
+]
 DENIED = system(66)
 HOUR = timedelta(hours=1)
 
@@ -548,7 +554,7 @@ def test_each_error_of_sqlite_has_its_own_kind(journal, name, kind):
     class Said(sqlite3.OperationalError):
         sqlite_errorname = name
 
-    with pytest.raises(JournalError) as caught, journal._file.faults_told():
+    with pytest.raises(JournalError) as caught, journal._file.errors_translated():
         raise Said("disk I/O error")
     assert caught.value.kind is kind
 
@@ -560,6 +566,6 @@ def test_a_write_that_fails_for_want_of_room_is_reported_as_that(journal, monkey
     class Said(sqlite3.OperationalError):
         sqlite_errorname = "SQLITE_IOERR_WRITE"
 
-    with pytest.raises(JournalError) as caught, journal._file.faults_told():
+    with pytest.raises(JournalError) as caught, journal._file.errors_translated():
         raise Said("disk I/O error")
     assert caught.value.kind is Kind.STATE_FULL

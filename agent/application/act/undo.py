@@ -58,7 +58,8 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
         _keep_failed(run, row, toplevel, cause, reasons)
         return Failed(error, action=ended.action)
     action = _action_back(ended)
-    return await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
+    failed = await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
+    return replace(failed, action=ended.action)
 
 
 async def roll_back_staged(
@@ -69,9 +70,10 @@ async def roll_back_staged(
     Raises:
         AgentError: the host could not be brought back.
     """
-    return await _roll_back(
+    failed = await _roll_back(
         run, row, toplevel, Action.BOOT, error, cause=Fault.SUSPECT, reasons=(reason,)
     )
+    return replace(failed, action=Action.BOOT)
 
 
 def decided_elsewhere(run: Run, row: RunRecord, toplevel: StorePath, action: Action) -> Activated:

@@ -177,8 +177,10 @@ SCENES: Final = (
     Scene(
         "broken-service",
         "26.05.5 is green, and breaks the service that this host is there for. The agent sees it,"
-        " rolls back by itself and denies that path: the next run holds.",
-        "exit 1: rolled-back (check-failed, rolled-back); exit 75: held (denied); running 26.05.3",
+        " rolls back by itself and denies that path. The next run holds: the older build of 26.05.4"
+        " is suspect.",
+        "exit 1: rolled-back (check-failed, rolled-back); exit 75: held (denied, suspect);"
+        " running 26.05.3",
         _broken_service,
         runs=2,
     ),

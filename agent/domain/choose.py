@@ -121,8 +121,9 @@ class Hold:
         """Why, by the newest candidate first; what holds several is named once."""
         found: dict[str, str] = {}
         for one in self.held:
+            build = "" if one is self.held[0] else f"build {one.candidate.build_id}: "
             for name, sentence in one.reasons:
-                found.setdefault(name, sentence)
+                found.setdefault(name, build + sentence)
         return tuple(found.items())
 
     @property

@@ -269,8 +269,8 @@ def _pending(pending: StorePath, memory: RecoveryState) -> Left | Taken:
     if isinstance(memory.state, Armed) or marks.confirmed == pending:
         # Nothing was begun; or there is nothing else to go back to, and it is a good profile.
         return Forget(pending, row)
-    if memory.systems.running is None:
-        return Wait()  # it may be the pending one
+    if memory.systems.running is None and memory.systems.booted != pending:
+        return Wait()  # it may be the pending one, in order; a boot leaves the link in any case
     if marks.confirmed is None or not memory.is_running_known:
         return Repair(pending, row) if is_in_profile else Forget(pending, row)
     return Restore(pending) if is_in_profile or row is not None else Forget(pending, row)

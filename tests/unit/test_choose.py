@@ -425,7 +425,7 @@ def test_a_gate_that_a_person_ignores_does_not_hold():
 def test_what_hydra_says_against_a_build_holds_it():
     fault = HydraError(Kind.BUILD_MISSING, "deleted")
     held = choose([refused(3), offer(2, fault=fault)], seen(), policy(), NOW)
-    assert held.reasons[1] == ("build-missing", "deleted")
+    assert held.reasons[1] == ("build-missing", "build 2: deleted")
     decision = choose([refused(3), offer(2, fault=fault), offer(1)], seen(), policy(), NOW)
     assert decision.candidate.build_id == 1
 

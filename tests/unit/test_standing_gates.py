@@ -87,12 +87,6 @@ def test_what_is_suspect_is_held_for_a_while(standing, passed, is_open):
     assert (judgement.gate, judgement.is_open) == ("suspect", is_open)
 
 
-def test_what_is_denied_is_not_suspect_besides():
-    denial = Denial(NEW, "web is down", AT, "anna", build_id=7, until=None)
-    judgement = judge(suspect, [Standing(denial, suspicions=2, suspected_at=AT)], now=AT)
-    assert judgement.is_open
-
-
 def test_a_suspicion_tells_how_often_and_until_when():
     judgement = judge(suspect, [Standing(suspicions=2, suspected_at=AT)], now=AT)
     assert judgement.reason == "failed here 2 times: tried again from 2026-11-21 05:00 UTC on"

@@ -198,7 +198,7 @@ def test_of_several_builds_that_are_held_the_older_ones_are_named_too():
     both = (held(("denied", "no"), candidate=NEWER), held(("upgrade-window", "closed")))
     told = rows(Status(candidate=NEWER, decision=Hold(both)))
     assert told["held"] == "build 7: closed"
-    assert told["a run would"] == "hold: no; closed"
+    assert told["a run would"] == "hold: no; build 7: closed"
 
 
 def test_an_unknown_outlook_says_nothing():

@@ -18,11 +18,8 @@ def judge(question: Question, standings: Sequence[Standing]) -> Answer:
     """Hold until one of the paths is tried again.
 
     A failure that is still to come is of a clock that was set back since: nobody knows when it was.
-    What is denied is not tried again, and no moment is given for it.
     """
     for standing in standings:
-        if standing.denial is not None:
-            continue
         until = suspect_until(standing)
         is_known = standing.suspected_at is not None and standing.suspected_at <= question.now
         if is_known and until is not None and question.now < until:

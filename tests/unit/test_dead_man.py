@@ -231,6 +231,16 @@ def test_a_fault_after_the_decision_sets_no_timer(world):
     assert (world.marks.read().rolled_back, world.systemd.timer) == (NEW, None)
 
 
+def test_a_bug_after_someone_else_has_decided_sets_no_timer(world):
+    def decide_and_break():
+        world.marks.links = {Mark.CONFIRMED: NEW}
+        raise ZeroDivisionError
+
+    world.steps.at("start confirm", decide_and_break)
+    assert fire(world).exit_code is ExitCode.BUG
+    assert world.systemd.timer is None
+
+
 def test_a_timer_that_cannot_be_set_again_is_a_fault(world):
     world.hydra_is_gone()
     world.systemd.arm_fault = HostError(Kind.DEAD_MAN_UNARMED, "no")

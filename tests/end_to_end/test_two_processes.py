@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.request import LARGEST
+
 ROOT = Path(__file__).parents[2]
 ONE_SIDE = Path(__file__).with_name("one_side.py")
 
@@ -133,7 +135,7 @@ def test_what_is_no_request_of_this_run_changes_nothing(sides):
         (altered(fetching, host="other"), "request-misdirected"),
         (altered(fetching, candidate={**candidate, "job": "other"}), "request-misdirected"),
         (fetching[:-1], "request-malformed"),
-        (fetching + " " * 300_000, "request-too-large"),
+        (fetching + " " * LARGEST, "request-too-large"),
     ):
         assert acting.ask(text) == kind
     assert not Path(machine.farm.second).exists()

@@ -66,6 +66,7 @@ class WarmAgent:
 
     def run(self, arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float) -> Ended:
         """Run `agent ARGUMENTS` to its end; without an environment it has the server's."""
+        env = None if env is None else dict(env)
         asked = json.dumps({"arguments": arguments, "env": env}).encode()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             socket.send_fds(self._socket, [asked], [out.fileno(), err.fileno()])

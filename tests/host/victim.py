@@ -174,13 +174,20 @@ class Victim:
         """Let Hydra build the good system that is not the host's; return it."""
         running = running or self.look().running
         target = next(system for system in self.good if system.toplevel != running)
-        self.outside.offer(target)
+        self._offer(target)
         return target
 
     def offer_broken(self) -> System:
         """Let Hydra build the system that is broken; return it."""
-        self.outside.offer(self.broken)
+        self._offer(self.broken)
         return self.broken
+
+    def _offer(self, system: System) -> None:
+        """Offer one system alone: an older build that was killed is not to be taken instead."""
+        newest = self.outside.offer(system)
+        builds = self.outside.world.builds
+        for build_id in [number for number in builds if number != newest]:
+            del builds[build_id]
 
     def kill_at(self, point: str) -> None:
         """Begin an upgrade that is killed at a point, or whose confirm unit is."""

@@ -153,6 +153,8 @@ class Unreadable:
 
     outcome: str
     toplevel: str | None = None
+    change: Change | None = None
+    """What the rest of the row says was to be changed."""
 
 
 OpenState: TypeAlias = Selected | Verified | Fetched | Armed | Activating | Pending | RollingBack
@@ -207,7 +209,7 @@ def outcome_of(state: State) -> str:
 def change_of(state: State) -> Change | None:
     """Return what a run has begun to change on the host; None if it has not."""
     match state:
-        case Selected() | Verified() | Fetched() | Unreadable():
+        case Selected() | Verified() | Fetched():
             return None
         case Failed(about=about) | Ended(about=about):
             return about if isinstance(about, Change) else None
@@ -251,7 +253,9 @@ def state_of(columns: StateColumns) -> State:
     toplevel = _path(columns.toplevel)
     is_lost = toplevel is None and columns.toplevel is not None
     if is_lost or columns.outcome not in frozenset(Outcome):
-        return Unreadable(columns.outcome, columns.toplevel)
+        is_change = toplevel is not None and columns.previous is not None
+        change = _change(toplevel, columns) if toplevel is not None and is_change else None
+        return Unreadable(columns.outcome, columns.toplevel, change)
     outcome = Outcome(columns.outcome)
     fault = Fault(columns.fault) if columns.fault in frozenset(Fault) else None
     if toplevel is None:

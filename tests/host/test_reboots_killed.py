@@ -24,6 +24,10 @@ _A_MACHINE = oneshot(
 class Rebooter(Victim):
     """A victim whose systems differ in their kernels, on a host that is no container."""
 
+    def agent(self, *arguments):
+        """Run a command in a process of its own, as the timers do: one after a reboot was asked for."""
+        return self.host.run("agent", *arguments)
+
     def release(self, site, version, **parameters):
         """Build one of the systems."""
         return site.build(

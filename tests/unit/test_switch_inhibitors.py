@@ -346,6 +346,14 @@ def test_a_way_back_that_ends_this_very_process_is_no_failure(broken):
     assert (report.outcome, report.error) == (Outcome.REBOOTING, None)
 
 
+def test_a_way_back_that_is_taken_up_again_ends_with_the_process_as_well(broken):
+    broken.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    broken.steps.at("reboot", lambda: asyncio.current_task().cancel())
+    go_back(broken, NEVER)
+    assert broken.marks.read().rebooting_back == NEW
+    assert [step for step in broken.steps[broken.steps.index("reboot") :] if "switch" in step] == []
+
+
 def test_what_is_only_staged_is_taken_back_without_a_reboot():
     broken = pending_world(Action.BOOT)
     broken.host.contents[OLD].inhibitors = BROKER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -240,6 +241,9 @@ async def resume_roll_back(run: Run, failed: StorePath) -> None:
     cause, reasons = _why(row)
     aside = replace(run, record=row, report=Report())
     await roll_back(aside, failed, action_back(run.ports, row, failed), cause, reasons)
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError  # the host goes down: nothing more is begun
 
 
 async def _close_roll_back(run: Run, failed: StorePath, target: StorePath | None) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from agent.application import events
+from agent.application.confirm.dead_man import dead_man
 from agent.application.confirm.roll_back import roll_back
 from agent.application.manual.pauses import reboot_by_hand
 from agent.application.manual.verdicts import confirm
@@ -349,7 +351,8 @@ def test_a_way_back_that_ends_this_very_process_is_no_failure(broken):
 def test_a_way_back_that_is_taken_up_again_ends_with_the_process_as_well(broken):
     broken.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
     broken.steps.at("reboot", lambda: asyncio.current_task().cancel())
-    go_back(broken, NEVER)
+    with pytest.raises(asyncio.CancelledError):
+        broken.carry_out(partial(dead_man, toplevel=NEW))
     assert broken.marks.read().rebooting_back == NEW
     assert [step for step in broken.steps[broken.steps.index("reboot") :] if "switch" in step] == []
 

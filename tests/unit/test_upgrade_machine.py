@@ -109,6 +109,9 @@ class Life(RuleBasedStateMachine):
             self.person_says(verdicts.deny, path, "no", days and timedelta(days=days))
         else:
             self.person_says(verdicts.allow, path, "yes")
+            # Whoever allows a system lets the host be rebooted into it once more.
+            for why in ("into", "back from"):
+                self.watch.reboots.pop((why, path), None)
 
     @rule()
     def a_person_rolls_back(self):

@@ -67,7 +67,7 @@ def row_of(phase, what, marks, shown, steps):
         what=what,
         marks=Marks(**pointing),
         systems=Systems(links["running"], links.get("booted", OLD), links["profile"]),
-        is_running=None if "perhaps at work" in shown else "at work" in shown,
+        is_running=None if "activation unknown" in shown else "activation running" in shown,
         steps=tuple(Step(step) for step in re.findall(r"`(\S+?)`", steps)),
     )
 

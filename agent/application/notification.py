@@ -46,4 +46,3 @@ class Notifier(Protocol):
 
         Never raises, and returns within its own time limit: failures are logged.
         """
-        ...

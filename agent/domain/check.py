@@ -106,27 +106,22 @@ class Check(Protocol):
     @property
     def name(self) -> str:
         """Its name in reports."""
-        ...
 
     @property
     def type(self) -> str:
         """The name of its type."""
-        ...
 
     @property
     def target(self) -> str:
         """What is probed, human-readable."""
-        ...
 
     @property
     def timeout(self) -> timedelta:
         """The time limit of the whole check."""
-        ...
 
     @property
     def is_wanted(self) -> bool:
         """Whether it is merely wanted: its failure holds nothing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

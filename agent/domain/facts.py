@@ -93,52 +93,39 @@ class Facts(Protocol):
 
     async def pause(self) -> Pause | None:
         """Return the pause in force."""
-        ...
 
     async def system_below(self) -> SystemBelow | None:
         """Return what is known of the system below a home; None for a host's own system."""
-        ...
 
     async def booted(self) -> Booted | None:
         """Return what is known of the booted system; None where nothing is ever booted."""
-        ...
 
     async def foreign(self) -> Foreign | None:
         """Return the system here that the agent has not brought, if there is one."""
-        ...
 
     async def standings(self) -> Sequence[Standing]:
         """Return what the path has earned here, and the candidate's, where that is another one."""
-        ...
 
     async def newest_taken(self) -> TakenBuild | None:
         """Return the newest build of the candidate's job that this host has taken."""
-        ...
 
     async def clock(self) -> ClockState:
         """Return the state of the clock, unknown where the stage has no windows."""
-        ...
 
     async def free_space(self) -> FreeSpace:
         """Return the room in the store and on the boot partition."""
-        ...
 
     async def fetch_plan(self) -> FetchPlan:
         """Return what is still to be fetched of the candidate."""
-        ...
 
     async def health(self) -> Sequence[CheckResult]:
         """Return what came of the health checks."""
-        ...
 
     async def agent_units(self) -> AgentUnits:
         """Return which systems have this agent's confirm unit."""
-        ...
 
     async def specialisations(self) -> Specialisations:
         """Return which specialisation is to run, and which the candidate has."""
-        ...
 
     async def reboot_conditions(self) -> RebootConditions:
         """Return what a reboot would meet."""
-        ...

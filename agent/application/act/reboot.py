@@ -44,11 +44,9 @@ class World(Protocol):
 
     async def find_held(self) -> Judgement | None:
         """Return the gate that holds by what the world says now."""
-        ...
 
     async def take_baseline(self) -> Baseline:
         """Return how things are."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,44 +63,36 @@ class Forge(Protocol):
         Those from other repositories (forks) are left out. It is also the first thing to ask:
         a wrong token or repository shows before anything is built.
         """
-        ...
 
     async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
         """Return those of the last proposals that were closed and not merged, the newest first.
 
         Of what branches they were is not always known: those may be gone.
         """
-        ...
 
     async def open(self, head: str, base: str, title: str, body: str) -> Proposal:
         """Propose the branch `head`, which has been pushed; FORGE_CONFLICT if it is already.
 
         `body` is Markdown; what is too long for the forge is cut, and says so.
         """
-        ...
 
     async def refresh(self, proposal: Proposal, title: str, body: str) -> Proposal:
         """Replace title and body of a proposal."""
-        ...
 
     async def add_labels(self, proposal: Proposal, labels: tuple[str, ...]) -> None:
         """Add labels, by name; those it has stay, those the repository lacks are made."""
-        ...
 
     async def assign(self, proposal: Proposal, people: tuple[str, ...]) -> None:
         """Add assignees, by login; FORGE_UNPROCESSABLE names those who cannot be assigned."""
-        ...
 
     async def enable_auto_merge(self, proposal: Proposal, method: MergeMethod) -> None:
         """Let the forge merge as soon as its required checks are green; asked twice is asked once.
 
         Also AUTO_MERGE_REFUSED: the repository does not allow it, or requires no check.
         """
-        ...
 
     async def comment(self, proposal: Proposal, text: str) -> None:
         """Add a comment, in Markdown."""
-        ...
 
 
 class FlakeBuilds(Protocol):
@@ -114,21 +106,18 @@ class FlakeBuilds(Protocol):
 
         EVALUATION_FAILED, FLAKE_UNREACHABLE, NIX_NONSENSE.
         """
-        ...
 
     async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
         """Return each host's toplevel, built or not, with the lock file as it is.
 
         FLAKE_UNREACHABLE, which says nothing of a host, NIX_NONSENSE.
         """
-        ...
 
     async def update(self, flake: Path, inputs: Sequence[str]) -> None:
         """Update these inputs in the lock file, all where none is named.
 
         INPUT_UNAVAILABLE, FLAKE_UNREACHABLE, EVALUATION_FAILED.
         """
-        ...
 
     async def realise(self, systems: Sequence[System]) -> Mapping[StorePath, Broken]:
         """Build or substitute the toplevels, each derivation once, whatever fails beside it.
@@ -136,13 +125,11 @@ class FlakeBuilds(Protocol):
         Return those that failed, by derivation. The others are kept from the garbage collector as
         long as this is in use.
         """
-        ...
 
     async def closure_diff(
         self, before: StorePath, after: StorePath
     ) -> tuple[PackageChange, ...] | None:
         """Return what changes between two closures in the store; None where nix can't tell."""
-        ...
 
 
 class Repository(Protocol):
@@ -157,38 +144,30 @@ class Repository(Protocol):
 
     def hold(self) -> AbstractContextManager[None]:
         """Be the only one at work on this repository. REPOSITORY_BUSY."""
-        ...
 
     async def prepare(self) -> None:
         """Make sure that it is one, and remove what a killed run has left.
 
         REPOSITORY_MISSING, REPOSITORY_SHALLOW.
         """
-        ...
 
     async def head(self) -> str:
         """Return the revision that is checked out."""
-        ...
 
     async def file_at(self, revision: str, name: str) -> str | None:
         """Return the text of a file in a revision, None where there is none."""
-        ...
 
     def text_in(self, flake: Path, name: str) -> str | None:
         """Return the text of a file in a directory, None where there is none."""
-        ...
 
     def put(self, flake: Path, name: str, text: str) -> None:
         """Write a file in a worktree."""
-        ...
 
     def worktree(self, revision: str) -> AbstractAsyncContextManager[Path]:
         """Check a revision out in a temporary worktree; yield the flake's directory in it."""
-        ...
 
     async def copy_changes(self, flake: Path) -> None:
         """Make the same uncommitted changes in a worktree as are in the user's checkout."""
-        ...
 
     async def remote_branches(self, base: str, prefixes: Sequence[str]) -> Mapping[str, str]:
         """Return the tips of the base branch, and of those whose names begin with any of these.
@@ -196,33 +175,27 @@ class Repository(Protocol):
         They have been fetched, and no branch of the repository was moved. REMOTE_MISSING,
         REMOTE_UNREACHABLE, REMOTE_UNAUTHORISED, BASE_MISSING.
         """
-        ...
 
     async def is_ancestor(self, older: str, newer: str) -> bool:
         """Return whether `newer` is, or goes back to, `older`."""
-        ...
 
     async def messages(self, base: str, tip: str) -> tuple[str, ...]:
         """Return the messages of the commits that `tip` has and `base` has not."""
-        ...
 
     async def commit(self, flake: Path, message: str) -> str:
         """Commit the lock file in a worktree, and return the new revision.
 
         HOOK_REFUSED, SIGNING_FAILED, IDENTITY_MISSING.
         """
-        ...
 
     async def push(self, revision: str, branch: str, replaces: str | None) -> None:
         """Let a branch of the remote be `revision`, if it is `replaces` now; None: if it is not.
 
         REMOTE_UNREACHABLE, REMOTE_UNAUTHORISED, PUSH_REFUSED, HOOK_REFUSED, BRANCH_DIVERGED.
         """
-        ...
 
     async def revert_branch(self, revision: str, branch: str, former: str | None) -> None:
         """Let a branch be `former` again, or remove it, if it is `revision` now. As `push`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,26 +231,21 @@ class UpdateJobset(Protocol):
         One that is missing is no fault where the project's jobsets are declared by a repository:
         it may come with the update's branch.
         """
-        ...
 
     async def state(self, hosts: Collection[str]) -> JobsetState | None:
         """Return what its last evaluation has come to; None where there is no such jobset yet."""
-        ...
 
     async def find_eval(self, revision: str) -> int | None:
         """Return the newest eval of a revision of the flake, None while there is none.
 
         Of what changes no derivation Hydra lists none.
         """
-        ...
 
     async def newest_eval(self) -> int | None:
         """Return the newest eval that is listed, of whatever revision."""
-        ...
 
     async def job_of(self, eval_id: int, host: str) -> HostJob:
         """Return how the job of a host stands in an eval."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

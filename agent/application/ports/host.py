@@ -21,67 +21,51 @@ class HostFacts(Protocol):
 
     def systems(self) -> Systems:
         """Return running, booted and profile as they are now. HOST_UNREADABLE."""
-        ...
 
     def platform(self) -> str | None:
         """Return nix's name of this host's platform, as its running system says."""
-        ...
 
     def boot_artifacts(self, toplevel: StorePath) -> BootArtifacts | None:
         """Return what only a reboot can change, None if `toplevel` is not (wholly) there."""
-        ...
 
     def switch_inhibitors(self, toplevel: StorePath) -> Mapping[str, str] | None:
         """Return a system's switch inhibitors by name; None where it has none, or none to read."""
-        ...
 
     def counterpart(self, toplevel: StorePath) -> StorePath:
         """Return the specialisation of `toplevel` that the host has booted, or `toplevel`."""
-        ...
 
     def specialisation_name(self, path: StorePath) -> str | None:
         """Return by which name a generation of the profile has `path` as its specialisation."""
-        ...
 
     def specialisations(self, toplevel: StorePath) -> Mapping[str, StorePath]:
         """Return the specialisations of `toplevel` by name, as far as they are in the store."""
-        ...
 
     def equivalents(self, toplevel: StorePath) -> frozenset[StorePath]:
         """Return `toplevel` and its specialisations, as far as they are in the store."""
-        ...
 
     def hostname_of(self, toplevel: StorePath) -> str | None:
         """Return the host name that a system would set, None where it sets none."""
-        ...
 
     def free_space(self) -> FreeSpace:
         """Return the room in the store's file system and on the boot partition."""
-        ...
 
     def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
         """Return the names of the units that are new or different in the system `new`."""
-        ...
 
     def has_unit(self, toplevel: StorePath, unit: str) -> bool:
         """Return whether a system has a unit file of that name."""
-        ...
 
     def exists(self, toplevel: StorePath) -> bool:
         """Return whether a system is in the store."""
-        ...
 
     def changed_at(self) -> datetime | None:
         """Return when the links to the running system and the profile were made; the later."""
-        ...
 
     def booted_at(self) -> datetime | None:
         """Return when the link to the booted system was made, in this boot."""
-        ...
 
     def default_gateways(self) -> tuple[str, ...]:
         """Return the addresses of the default gateways, IPv4 first; none without a route."""
-        ...
 
 
 class Host(HostFacts, Protocol):
@@ -89,7 +73,6 @@ class Host(HostFacts, Protocol):
 
     async def reboot(self, *, forced: bool = False) -> None:
         """Ask for a reboot and return at once; `forced`: past whoever blocks it. REBOOT_FAILED."""
-        ...
 
 
 class Profile(Protocol):
@@ -97,15 +80,12 @@ class Profile(Protocol):
 
     async def set(self, toplevel: StorePath) -> None:
         """Make `toplevel` the newest generation, unless it is the profile already."""
-        ...
 
     async def remove_generations(self, toplevel: StorePath) -> int:
         """Remove all generations but the present one that are `toplevel`; return how many."""
-        ...
 
     def generation_before(self) -> StorePath | None:
         """Return the system of the newest generation older than the present one."""
-        ...
 
 
 class Sessions(Protocol):
@@ -113,14 +93,12 @@ class Sessions(Protocol):
 
     async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
         """Return who blocks a shutdown; None if that is unknown."""
-        ...
 
     async def people(self) -> tuple[str, ...] | None:
         """Return the names of those who are logged in; greeters are nobody.
 
         None: nobody is known, but people may be there.
         """
-        ...
 
 
 class Logind(Sessions, Protocol):
@@ -128,7 +106,6 @@ class Logind(Sessions, Protocol):
 
     async def notify_users(self, text: str) -> None:
         """Write to everybody's terminal."""
-        ...
 
 
 class LoaderFacts(Protocol):
@@ -139,15 +116,12 @@ class LoaderFacts(Protocol):
 
         It goes back to `toplevel`, or else to what is its default now.
         """
-        ...
 
     def default(self) -> StorePath | None:
         """Return the system that is started by default, None where that is unknown."""
-        ...
 
     def can_be_default(self, toplevel: StorePath) -> bool:
         """Return whether there is an entry of `toplevel` that `make_default` can choose."""
-        ...
 
 
 class Loader(LoaderFacts, Protocol):
@@ -155,23 +129,18 @@ class Loader(LoaderFacts, Protocol):
 
     async def make_default(self, toplevel: StorePath) -> bool:
         """Let the loader start `toplevel`, of which it has an entry; False if it cannot be had."""
-        ...
 
     async def boot_once(self, toplevel: StorePath) -> bool:
         """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
-        ...
 
     async def forget_once(self) -> None:
         """Take back what `boot_once` has set: the next boot is of the default."""
-        ...
 
     async def forget_choices(self) -> None:
         """Remove what stands above the default of the loader's files."""
-        ...
 
     async def bless(self) -> None:
         """Mark this boot as good, where the loader counts tries."""
-        ...
 
 
 class MarkReader(Protocol):
@@ -179,14 +148,12 @@ class MarkReader(Protocol):
 
     def read(self) -> Marks:
         """Return where the marks point; what is no mark in a mark's place is named, not raised."""
-        ...
 
     def specialisation(self) -> str | None:
         """Return the name that `note_specialisation` has left; None without, or if unreadable.
 
         It is empty for the system as such.
         """
-        ...
 
 
 class MarkStore(MarkReader, Protocol):
@@ -198,23 +165,18 @@ class MarkStore(MarkReader, Protocol):
         It counts from one call to the next within a boot, whatever the clock is set to; None where
         neither mark is there.
         """
-        ...
 
     def note_specialisation(self, name: str | None) -> None:
         """Leave the name of the specialisation that runs, empty for none; None: no note."""
-        ...
 
     def set(self, mark: Mark, toplevel: StorePath) -> None:
         """Let a mark point to `toplevel`, whatever it was."""
-        ...
 
     def remove(self, mark: Mark) -> None:
         """Remove a mark; one that is not there is no error."""
-        ...
 
     def move(self, mark: Mark, toplevel: StorePath, to: Mark) -> bool:
         """Rename a mark that points to `toplevel`; of several who try, exactly one gets True."""
-        ...
 
 
 class SystemSettings(Protocol):
@@ -225,11 +187,9 @@ class SystemSettings(Protocol):
 
         What of it is not understood is as in the settings of the agent that runs.
         """
-        ...
 
     def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:
         """Return the names of this agent's canaries that a system's settings name no more.
 
         None is dropped where that is not clear, nor one that was asked for on the command line.
         """
-        ...

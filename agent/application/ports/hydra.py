@@ -54,7 +54,6 @@ class Hydra(Protocol):
         `wait`: the seconds that it asks to be left alone, where it was asked a moment ago; None
         where that is longer ago.
         """
-        ...
 
     async def newest_good_build(self, job: Job, select: Select) -> int:
         """Return the id of the job's newest good build.
@@ -63,23 +62,18 @@ class Hydra(Protocol):
         JOBSET_RENAMED, JOBSET_DISABLED, JOBSET_NEVER_EVALUATED, JOB_MISSING, JOB_NOT_EVALUATED,
         JOB_NEVER_GOOD, JOB_NOT_BUILT_YET, BUILD_UNFINISHED.
         """
-        ...
 
     async def build(self, build_id: int) -> Build:
         """Return a build as Hydra describes it."""
-        ...
 
     async def locked_flake(self, build: Build) -> tuple[int, LockedFlakeReference]:
         """Return the newest existing eval of a build, and the flake it evaluated."""
-        ...
 
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
         """Return what can be known about builds to come: nothing if Hydra is spared; no fault."""
-        ...
 
     async def pending(self, job: Job, build: Build, select: Select) -> Pending:
         """Return what is newer than a build that was offered; never raises.
 
         It takes more questions than `outlook`, and is for a person who wants to know.
         """
-        ...

@@ -25,19 +25,15 @@ class Sightings(Protocol):
 
     def moment(self, now: datetime, *, is_clock_right: bool) -> Moment:
         """Return the present moment, given the wall clock's part of it."""
-        ...
 
     def last(self, name: str) -> Sighting | None:
         """Return what was seen last, None if nothing was, or nobody knows any more."""
-        ...
 
     def keep(self, name: str, sighting: Sighting) -> None:
         """Remember what is seen now."""
-        ...
 
     def forget(self, name: str) -> None:
         """Note that nothing of the kind is there: the next sighting is the first."""
-        ...
 
 
 class GoodBuilds(Protocol):
@@ -45,11 +41,9 @@ class GoodBuilds(Protocol):
 
     def read(self, job: Job) -> tuple[Candidate, ...]:
         """Return those of a job, the newest first; none where they cannot be read."""
-        ...
 
     def keep(self, job: Job, builds: Sequence[Candidate]) -> None:
         """Remember these builds of `job`, and no others."""
-        ...
 
 
 class AgendaReader(Protocol):
@@ -57,11 +51,9 @@ class AgendaReader(Protocol):
 
     def pause(self, now: datetime) -> Pause | None:
         """Return the pause that is in force."""
-        ...
 
     def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
         """Return what is remembered of the reboot into a system; nothing of it may be known."""
-        ...
 
 
 class Agenda(AgendaReader, Protocol):
@@ -69,19 +61,15 @@ class Agenda(AgendaReader, Protocol):
 
     def set_pause(self, pause: Pause | None) -> None:
         """Begin a pause in place of any other, or end it."""
-        ...
 
     def set_reboot_plan(self, plan: RebootPlan | None) -> None:
         """Remember this reboot and no other."""
-        ...
 
     def is_boot_cleaned(self, toplevel: StorePath) -> bool:
         """Return whether the boot partition has been cleaned while this system ran."""
-        ...
 
     def note_boot_cleaned(self, toplevel: StorePath) -> None:
         """Remember that the boot partition is cleaned while this system runs."""
-        ...
 
 
 class JournalReader(Protocol):
@@ -89,45 +77,36 @@ class JournalReader(Protocol):
 
     def note_contact(self, now: datetime) -> None:
         """Leave the time of the last answer of Hydra, outside the history."""
-        ...
 
     def last_contact(self) -> datetime | None:
         """Return when Hydra last answered; None if unknown. It never raises."""
-        ...
 
     def runs(self, limit: int) -> tuple[RunRecord, ...]:
         """Return the newest rows, the newest first."""
-        ...
 
     def under_way(self) -> RunRecord | None:
         """Return the newest row whose outcome is one of `UNDER_WAY`."""
-        ...
 
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
         """Return what a path has earned here.
 
         Suspicions and roll-backs count since it was last confirmed, or an administrator allowed it.
         """
-        ...
 
     def denials(self, now: datetime) -> tuple[Denial, ...]:
         """Return the denials in force, the newest first."""
-        ...
 
     def toplevel_of(self, build_id: int) -> StorePath | None:
         """Return the path of a build that the history knows."""
-        ...
 
     def newest_taken(self, job: Job) -> TakenBuild | None:
         """Return the build of `job` with the highest id that this host has activated or staged.
 
         Builds before one that `sets_measure`, or before `forget_taken`, count no more.
         """
-        ...
 
     def history_of(self, candidate: Candidate) -> History:
         """Return what was done with a candidate, or built in its place, on this host."""
-        ...
 
 
 class Journal(JournalReader, Protocol):
@@ -138,7 +117,6 @@ class Journal(JournalReader, Protocol):
 
     def prepare(self) -> None:
         """Make sure that the history can be written; a damaged file is set aside."""
-        ...
 
     def record(self, run: RunRecord) -> None:
         """Write or rewrite the row of `run.run_id`; on disk when this returns.
@@ -146,22 +124,18 @@ class Journal(JournalReader, Protocol):
         A finished run that ended exactly as the last row did, without an effect on the host,
         only raises that row's `repeats` and `finished_at`.
         """
-        ...
 
     def deny(self, denial: Denial, run: RunRecord | None = None) -> None:
         """Deny a path; with the row of its run, both are written or neither."""
-        ...
 
     def allow(self, toplevel: StorePath, reason: str, by: str, now: datetime) -> bool:
         """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
-        ...
 
     def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
         """Let the builds that were taken so far count no more; return the newest of them.
 
         None, and nothing is written, where none counts.
         """
-        ...
 
 
 class IdleNote(Protocol):
@@ -169,11 +143,9 @@ class IdleNote(Protocol):
 
     def forget(self) -> None:
         """Let the next run be a full one; HostError if that cannot be made sure."""
-        ...
 
     def write(self, build_id: int, systems: Systems) -> None:
         """Note that nothing is to do while Hydra's newest build and the host's links are these.
 
         HostError if that can't be written.
         """
-        ...

@@ -26,12 +26,9 @@ class Lock(Protocol):
 
         To let go of it never raises.
         """
-        ...
 
     def waiting(self, wait: WaitReason) -> AbstractContextManager[None]:
         """Let others see that a confirmation waits; never raises."""
-        ...
 
     def is_waiting(self, wait: WaitReason) -> bool | None:
         """Return whether a confirmation waits right now; None if that is unknown."""
-        ...

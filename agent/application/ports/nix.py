@@ -18,7 +18,6 @@ class Progress(Protocol):
 
     def update(self, paths: int, paths_expected: int, size: int, size_expected: int) -> None:
         """Note paths and bytes done, and how many there will be as far as is known."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,6 @@ class NixEvaluation(Protocol):
         Kinds: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
         NIX_NONSENSE.
         """
-        ...
 
     async def evaluate_toplevel(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the output path of the host's toplevel; nothing is built.
@@ -46,7 +44,6 @@ class NixEvaluation(Protocol):
         Kinds: NIX_MISSING, EVALUATION_FAILED, FLAKE_UNREACHABLE, STORE_FULL, NIX_TIMEOUT,
         NIX_NONSENSE.
         """
-        ...
 
     async def plan_fetch(self, path: StorePath) -> FetchPlan:
         """Return what substituting the closure of `path` would bring; nothing is fetched.
@@ -55,11 +52,9 @@ class NixEvaluation(Protocol):
 
         Kinds: NIX_MISSING, PATH_NOT_CACHED, CACHE_UNREACHABLE, FETCH_FAILED, NIX_TIMEOUT.
         """
-        ...
 
     async def substituters(self) -> tuple[str, ...]:
         """Return the URLs of the substituters that are in force; never raises."""
-        ...
 
 
 class Nix(NixEvaluation, Protocol):
@@ -70,7 +65,6 @@ class Nix(NixEvaluation, Protocol):
 
         Kinds: as `plan_fetch`, and SIGNATURE_UNTRUSTED, STORE_FULL.
         """
-        ...
 
 
 class Resolver(Protocol):
@@ -78,7 +72,6 @@ class Resolver(Protocol):
 
     async def addresses(self, host: str) -> tuple[str, ...] | None:
         """Return the addresses of a host: () where it has none, None if unknown."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,6 @@ class NixosRebuild(Protocol):
 
     def sweep(self) -> None:
         """Remove what builds that were killed have left; the caller holds the agent's lock."""
-        ...
 
     async def build(self, flake: LockedFlakeReference, host: str) -> StorePath:
         """Return the toplevel that `nixos-rebuild build` gives; with all in the store it is quick.
@@ -112,7 +104,6 @@ class NixosRebuild(Protocol):
         FLAKE_UNREACHABLE, NIX_TIMEOUT, NIX_NONSENSE; HostError: the state directory cannot be
         written.
         """
-        ...
 
     async def activate_flake(
         self,
@@ -125,10 +116,8 @@ class NixosRebuild(Protocol):
 
         A specialisation can be given where it is to run at once: with `switch` and `test`.
         """
-        ...
 
     async def activate_store_path(
         self, action: Action, path: StorePath, specialisation: str | None = None
     ) -> ActivationExit:
         """Run `nixos-rebuild ACTION --store-path`; raises only for NIXOS_REBUILD_MISSING."""
-        ...

@@ -18,8 +18,6 @@ class Prober(Protocol):
 
         What it needs is loaded by the call, not within: it takes no time from others. Never raises.
         """
-        ...
 
     async def probe(self, check: Check) -> CheckResult:
         """Return what came of one check; never raises, never takes longer than its timeout."""
-        ...

@@ -15,15 +15,12 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the present instant, aware, in UTC."""
-        ...
 
     def elapsed(self) -> float:
         """Return seconds on a clock that never jumps."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass."""
-        ...
 
 
 class EventSink(Protocol):
@@ -31,8 +28,6 @@ class EventSink(Protocol):
 
     def emit(self, event: Event, /, **fields: object) -> None:
         """Log `event`; a field's name may have dots in the log (`error_kind` is `error.kind`)."""
-        ...
 
     def bind(self, **fields: object) -> None:
         """Add `fields` to every later event."""
-        ...

@@ -43,48 +43,39 @@ class UnitStates(Protocol):
     @property
     def has_host_below(self) -> bool:
         """Whether this is a user's manager, on a host with an agent of its own."""
-        ...
 
     async def failed_units(self) -> frozenset[str] | None:
         """Return the units that have failed, or restart after a failure; None if unknown."""
-        ...
 
     async def started_by_timers(self, units: frozenset[str]) -> frozenset[str] | None:
         """Return those of `units` that are oneshots which a timer of theirs has started last.
 
         None if that is unknown.
         """
-        ...
 
     async def status(self, unit: str) -> UnitStatus | None:
         """Return the state of a unit; None if systemd gives no answer."""
-        ...
 
     async def is_clock_synchronised(self) -> bool | None:
         """Return whether the clock is synchronised, None if unknown."""
-        ...
 
     async def is_host_upgrading(self) -> bool | None:
         """Return whether the system below a home is being upgraded; None if that is unknown."""
-        ...
 
     async def is_activating(self) -> bool | None:
         """Return whether a switch-to-configuration is running, no matter who has started it.
 
         None if that is unknown.
         """
-        ...
 
     async def activation(self) -> ActivationSeen:
         """Return what can be seen of the activation that is running."""
-        ...
 
     def has_work_left(self) -> bool:
         """Return whether the last switch or test was stopped before it had come to all units.
 
         Never raises. While one is running it has work left, too.
         """
-        ...
 
 
 class Systemd(UnitStates, Protocol):
@@ -100,41 +91,33 @@ class Systemd(UnitStates, Protocol):
         One that is running is left alone, unless it is to be begun `afresh`. CONFIRM_UNIT_FAILED:
         systemd says that it cannot start.
         """
-        ...
 
     async def start_later(self, unit: str) -> None:
         """Ask for a unit to be started, and wait for nothing; never raises."""
-        ...
 
     async def arm(self, delay: timedelta, run_id: str, toplevel: StorePath) -> None:
         """Let the dead-man look at this upgrade after `delay`; replaces an earlier timer.
 
         It outlives the agent, the login session and the switch. DEAD_MAN_UNARMED, SYSTEMD_SILENT.
         """
-        ...
 
     async def disarm(self) -> None:
         """Remove the dead-man's timer; never raises."""
-        ...
 
     async def wake(self, at: datetime) -> None:
         """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
-        ...
 
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`; return its InvocationID.
 
         Without such a unit it waits for ever: it is to be cancelled. Never raises.
         """
-        ...
 
     async def stop_activation(self, invocation: str) -> None:
         """Stop the transient unit while it is the one with this InvocationID; never raises.
 
         Returns when nothing is running any more, or when that cannot be found out.
         """
-        ...
 
     async def activate(self, toplevel: StorePath, action: Action) -> ActivationExit:
         """Run a system's switch-to-configuration as nixos-rebuild does. ROLL_BACK_FAILED."""
-        ...

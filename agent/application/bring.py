@@ -37,7 +37,16 @@ async def bring(
     ready = await fetch(run, fetch_request(run, candidate, decision).serialise())
     if isinstance(ready, Failed):
         return ready, ready.fetched
-    request = await activate_request(run, candidate, ready.toplevel, seen, judgements)
-    if isinstance(request, Judgement):
-        return NotBegun(((request.gate, request.reason),), held=(request,)), ready.fetched
-    return await activate(run, request.serialise()), ready.fetched
+
+    async def ask(*, is_switch_refused: bool) -> Activated | NotBegun | Failed:
+        request = await activate_request(
+            *(run, candidate, ready.toplevel, seen, judgements), is_switch_refused=is_switch_refused
+        )
+        if isinstance(request, Judgement):
+            return NotBegun(((request.gate, request.reason),), held=(request,))
+        return await activate(run, request.serialise())
+
+    answer = await ask(is_switch_refused=False)
+    if isinstance(answer, Failed) and answer.is_switch_refused:
+        answer = await ask(is_switch_refused=True)
+    return answer, ready.fetched

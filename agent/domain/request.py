@@ -134,6 +134,8 @@ class Activate:
     baseline: str
     """`Baseline.serialise()`: how things were just before."""
     ignored: tuple[IgnoredGate, ...] = ()
+    is_switch_refused: bool = False
+    """NixOS has refused to switch to it, so that it is to be staged."""
 
     def serialise(self) -> str:
         """Return the request as one line of JSON."""
@@ -149,6 +151,7 @@ class Activate:
                 "profile": self.profile,
                 "baseline": self.baseline,
                 "ignored": self.ignored,
+                "is_switch_refused": self.is_switch_refused,
             },
         )
 
@@ -171,6 +174,7 @@ class Activate:
                 profile=fields.store_path_or_none("profile", store_dir),
                 baseline=fields.text("baseline"),
                 ignored=_ignored(fields),
+                is_switch_refused=fields.truth("is_switch_refused"),
             )
 
         return _read("activate", text, read)

@@ -117,6 +117,10 @@ class Fields:
             rows.append(tuple(_text_in(name, value) for value in row))
         return tuple(rows)
 
+    def truth(self, name: str) -> bool:
+        """Return true or false."""
+        return self._required(name, bool)
+
     def number(self, name: str) -> int:
         """Return a number from 0 on that a database can hold."""
         return _natural(name, self._required(name, int))

@@ -70,6 +70,7 @@ def test_a_request_to_fetch_arrives_as_it_was_sent(request_):
         st.none() | st.just(NEW),
         texts,
         ignored,
+        st.booleans(),
     )
 )
 def test_a_request_to_activate_arrives_as_it_was_sent(request_):
@@ -151,6 +152,8 @@ MALFORMED = [
     changed(ACTIVATE, profile=["/nix/store"]),
     changed(ACTIVATE, baseline=None),
     changed(ACTIVATE, baseline="a\0b"),
+    changed(ACTIVATE, is_switch_refused=1),
+    changed(ACTIVATE, is_switch_refused=None),
 ]
 
 

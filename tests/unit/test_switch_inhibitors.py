@@ -16,11 +16,12 @@ from agent.application.manual.verdicts import confirm
 from agent.application.ports import ActivationExit
 from agent.application.run import RunSettings
 from agent.application.status import take_status
-from agent.domain.errors import ExitCode, HostError, Kind
+from agent.domain.errors import ExitCode, HostError, JournalError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault, Standing
 from agent.domain.policy import Action, OnFailure, RebootMode
+from agent.domain.request import VALID_FOR
 from agent.domain.systems import changed_inhibitors, inhibitor_reason
 from fakes.host import refused_by
 from fakes.pending import NEW, carry_out_with, pending_world
@@ -210,6 +211,50 @@ def test_a_switch_that_nixos_refuses_for_them_becomes_boot(world, policy):
         assert report.reasons == (("reboot", UNSAID),)
         assert world.run(policy).outcome is Outcome.AWAITS_REBOOT
         assert actions(world) == wanted
+
+
+def refusing(world, meanwhile):
+    """Let NixOS refuse to switch to NEW, and something happen while it does."""
+    refuses = world.nixos_rebuild.refuses
+    world.host.illegible = {NEW}
+
+    def refuse(path, action):
+        if action is Action.SWITCH:
+            meanwhile()
+        return refuses(path, action)
+
+    world.nixos_rebuild.refuses = refuse
+
+
+def test_all_is_asked_again_before_it_is_staged_instead(world):
+    refusing(world, world.canary_dies)
+    report = world.run(NEVER)
+    assert (report.outcome, report.reasons[0][0]) == (Outcome.HELD, "health")
+    assert actions(world) == [Action.SWITCH]
+    assert (world.links(), world.host.loader.default()) == ((OLD, OLD, OLD), OLD)
+    assert (world.marks.read(), blame(world)) == (Marks(confirmed=OLD), Standing())
+
+
+def test_a_refusal_that_took_its_time_is_asked_for_anew(world):
+    refusing(world, partial(world.clock.move, VALID_FOR.total_seconds() + 60))
+    assert world.run(NEVER).outcome is Outcome.STAGED
+
+
+def test_a_refused_switch_that_cannot_be_undone_is_not_staged(world):
+    world.nixos_rebuild.refuses = world.host.refuses_after_profile
+    world.host.illegible = {NEW}
+    world.profile.fault = HostError(Kind.ROLL_BACK_FAILED, "cannot change the profile")
+    assert world.run(NEVER).error.kind is Kind.SWITCH_INHIBITED
+    assert actions(world) == [Action.SWITCH]
+    assert world.marks.read() == Marks(confirmed=OLD, pending=NEW)
+
+
+def test_a_refused_switch_that_cannot_be_written_down_is_not_staged(world):
+    full = JournalError(Kind.STATE_FULL, "no space left")
+    refusing(world, lambda: setattr(world.journal, "fault", full))
+    assert world.run(NEVER).error is full
+    assert actions(world) == [Action.SWITCH]
+    assert world.marks.read() == Marks(confirmed=OLD)
 
 
 @pytest.mark.parametrize("action", [Action.TEST, Action.DRY_ACTIVATE])

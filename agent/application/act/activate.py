@@ -41,7 +41,7 @@ from agent.domain.plan import Plan, plan
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Activate
 from agent.domain.run_record import altered
-from agent.domain.states import Activating, Armed, Change
+from agent.domain.states import Activating, Armed, Change, Fetched
 from agent.domain.systems import Systems, reboot_need
 
 if TYPE_CHECKING:
@@ -64,15 +64,9 @@ async def activate(run: Run, text: str) -> Activated | NotBegun | Failed:
     work = _Work(replace(run, policy=own_policy(run, request.toplevel)), request)
     chosen = _plan(work)
     try:
-        answer = await _activate_as(work, chosen, row)
-        if isinstance(answer, _Inhibited):
-            # A `switch` that NixOS will not do becomes `boot`.
-            chosen = _plan(work, refused=_UNNAMED)
-            answer = await _activate_as(work, chosen, row)
-            assert not isinstance(answer, _Inhibited)  # noqa: S101 - that is of a switch
+        return await _activate_as(work, chosen, row)
     except AgentError as error:
         return Failed(error, action=chosen.action)
-    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +75,6 @@ class _Work:
 
     run: Run
     request: Activate
-
-
-@dataclass(frozen=True, slots=True)
-class _Inhibited:
-    """NixOS has refused to switch, and nothing has changed."""
 
 
 def _require_fetched(run: Run, request: Activate) -> RunRecord:
@@ -118,14 +107,15 @@ def _require_fetched(run: Run, request: Activate) -> RunRecord:
     return replace(row, ignored_gates=(*others, *request.ignored))
 
 
-def _plan(work: _Work, refused: tuple[str, ...] = ()) -> Plan:
-    """Return how to activate; `refused` is why NixOS has refused a `switch` already."""
+def _plan(work: _Work) -> Plan:
+    """Return how to activate: a `switch` that NixOS will not do becomes `boot`."""
     run, toplevel = work.run, work.request.toplevel
     host = run.ports.host
     systems = host.systems()
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
     need = reboot_need(booted, host.boot_artifacts(host.counterpart(toplevel)))
     policy = replace(run.policy, action=work.request.action)
+    refused = _UNNAMED if work.request.is_switch_refused else ()
     inhibitors = refused or find_inhibitors(host, as_it_runs(run, toplevel))
     chosen = plan(policy, need, inhibitors, is_container=systems.is_container)
     if chosen.reason and not chosen.reboots:
@@ -133,9 +123,7 @@ def _plan(work: _Work, refused: tuple[str, ...] = ()) -> Plan:
     return chosen
 
 
-async def _activate_as(
-    work: _Work, chosen: Plan, row: RunRecord
-) -> Activated | NotBegun | Failed | _Inhibited:
+async def _activate_as(work: _Work, chosen: Plan, row: RunRecord) -> Activated | NotBegun | Failed:
     """Do as planned and look what came of it, if the host is still to be changed."""
     run, request = work.run, work.request
     ports, action, toplevel = run.ports, chosen.action, request.toplevel
@@ -175,15 +163,18 @@ async def _activate_as(
 
 async def _settle_ended(
     work: _Work, chosen: Plan, row: RunRecord, ended: ActivationResult, name: str | None
-) -> Activated | Failed | _Inhibited:
+) -> Activated | Failed:
     """Judge an activation that has ended: undo it, or leave what it has reached to be confirmed."""
     run, toplevel, action = work.run, work.request.toplevel, ended.action
     try:
         reached = judge_activation(ended)
     except ActivationError as error:
         failed = await undo(run, row, ended, error)
-        if error.kind is Kind.SWITCH_INHIBITED and action is Action.SWITCH:
-            return _Inhibited()
+        is_refused = error.kind is Kind.SWITCH_INHIBITED and action is Action.SWITCH
+        if is_refused and failed.is_undone:
+            # It may still be staged, once everything was asked again.
+            commit(run.ports.journal, replace(row, state=Fetched(toplevel)))
+            return replace(failed, is_switch_refused=True)
         return failed
     if name is not None and action.moves_profile:
         lost = await _keep_by_default(run, row, toplevel, name, reached)

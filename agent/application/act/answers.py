@@ -65,3 +65,7 @@ class Failed:
     fetched: Fetched | None = None
     action: Action | None = None
     is_recorded_elsewhere: bool = False
+    is_undone: bool = False
+    """Nothing of it is left: the activation was refused before it began."""
+    is_switch_refused: bool = False
+    """NixOS refuses to switch to it, and it may be asked for anew, to be staged."""

@@ -46,12 +46,12 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
         await _leave_to_rival(run, row, ended)
         return Failed(error, action=ended.action)
     if ended.refusal is not None and ports.loader.default() != toplevel:
-        await _take_back(run, row, ended, error)
-        return Failed(error, action=ended.action)
+        is_undone = await _take_back(run, row, ended, error)
+        return Failed(error, action=ended.action, is_undone=is_undone)
     if _is_untouched(ended):
         await forget(ports)
         _commit(run, altered(row, outcome=Outcome.FAILED, fault=Fault.SUSPECT))
-        return Failed(error, action=ended.action)
+        return Failed(error, action=ended.action, is_undone=True)
     cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
     if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
         # Its services may have begun to migrate their data.
@@ -135,14 +135,18 @@ async def _leave_to_rival(run: Run, row: RunRecord, ended: ActivationResult) -> 
 
 async def _take_back(
     run: Run, row: RunRecord, ended: ActivationResult, error: ActivationError
-) -> None:
-    """Undo an activation that was refused before it began: nothing but the profile has moved."""
+) -> bool:
+    """Undo an activation that was refused before it began: nothing but the profile has moved.
+
+    Return False where the profile cannot be changed, which the next run tries again.
+    """
     if not await give_profile_back(run, ended):
-        return  # the next run tries again
+        return False
     await forget(run.ports)
     fault = fault_of_refusal(error.kind)
     previous = row.previous if fault else None
     _commit(run, altered(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
+    return True
 
 
 def _keep_failed(

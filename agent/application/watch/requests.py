@@ -41,6 +41,8 @@ async def activate_request(
     toplevel: StorePath,
     seen: Systems,
     judgements: Sequence[Judgement],
+    *,
+    is_switch_refused: bool = False,
 ) -> Activate | Judgement:
     """Return the request to activate what was fetched, or the gate that holds by now.
 
@@ -64,6 +66,7 @@ async def activate_request(
         profile=seen.profile,
         baseline=baseline.serialise(),
         ignored=aside.record.ignored_gates,
+        is_switch_refused=is_switch_refused,
     )
 
 

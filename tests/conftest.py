@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from agent.demo.layout import Layout, remove_tree
-from farm import PreparedFarm
-from fleet_site import FleetSite
+from built_systems import BuiltSystems
+from fleet_checkout import FleetCheckout
 from nix_on_host import NixOnHost
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def pytest_collection_finish():
 def farm(tmp_path_factory):
     """Systems built by the real nix in a store of their own; made once, in under a second."""
     root = tmp_path_factory.mktemp("farm")
-    yield PreparedFarm(root)
+    yield BuiltSystems(root)
     remove_tree(root)
 
 
@@ -54,7 +54,7 @@ def update_store(tmp_path_factory):
 def kept_site(update_store, tmp_path_factory):
     """A fleet's checkout, remote and input, made once, and a copy to begin from again."""
     directory = tmp_path_factory.mktemp("fleet")
-    made = FleetSite(update_store, directory / "site")
+    made = FleetCheckout(update_store, directory / "site")
     shutil.copytree(directory / "site", directory / "kept", symlinks=True)
     return made
 
@@ -71,16 +71,16 @@ def site(kept_site):
 @pytest.fixture
 def fresh_site(update_store, tmp_path):
     """A site of which nothing has been built yet."""
-    return FleetSite(update_store, tmp_path / "site")
+    return FleetCheckout(update_store, tmp_path / "site")
 
 
 @pytest.fixture
-def throwaway_host(farm: PreparedFarm) -> ThrowawayHost:
+def throwaway_host(farm: BuiltSystems) -> ThrowawayHost:
     """A host that has just been installed with the farm's first system."""
     return farm.new_host()
 
 
 @pytest.fixture
-def nix_on_host(farm: PreparedFarm, throwaway_host: ThrowawayHost) -> NixOnHost:
+def nix_on_host(farm: BuiltSystems, throwaway_host: ThrowawayHost) -> NixOnHost:
     """Nix and nixos-rebuild on that host."""
     return NixOnHost(farm, throwaway_host)

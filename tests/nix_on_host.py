@@ -11,20 +11,20 @@ from agent.domain.flake_reference import parse_locked_flake_reference
 from agent.domain.origin import UrlPrefix
 from agent.domain.store_path import parse_store_path
 from agent.domain.systems import Systems
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.demo.host import ThrowawayHost
-    from farm import PreparedFarm
+    from built_systems import BuiltSystems
 
 
 class NixOnHost:
     """Real nix, and the stand-in for nixos-rebuild, on one host; `said` is what they told."""
 
     def __init__(
-        self, farm: PreparedFarm, host: ThrowawayHost, environment: Mapping[str, str] | None = None
+        self, farm: BuiltSystems, host: ThrowawayHost, environment: Mapping[str, str] | None = None
     ) -> None:
         self.farm = farm
         self.host = host

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.git.repository import GitRepository, Identity
 from agent.adapters.process import Runner
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

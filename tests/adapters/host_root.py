@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.adapters.host import HostFiles
 from agent.adapters.process import Runner
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 
 class Root:

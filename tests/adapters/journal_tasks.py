@@ -13,7 +13,7 @@ from agent.adapters.state_dir import check_owner
 from agent.domain.errors import HostError, JournalError
 from agent.domain.path_record import Denial
 from fakes import runs
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 PYTHON = [sys.executable, "-P", str(Path(__file__))]
 ENVIRONMENT = {

@@ -12,7 +12,7 @@ import httpx
 from agent.adapters.http.retries import Retries
 from agent.adapters.hydra.client import HydraClient
 from agent.domain.job import Job
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,8 +16,8 @@ from agent.demo.hydra import EmbeddedHydra
 from agent.domain.flake_update.comparison import Broken, Stage, System
 from agent.domain.flake_update.hydra_proof import JobState
 from agent.domain.job import Job
+from fakes.events import RememberedEvents, SteppedClock
 from fakes.flake_update import CHECKOUT, FakeBuilds, FakeJobset, Ground, lock_text, system
-from fakes.telling import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

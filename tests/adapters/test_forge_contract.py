@@ -16,12 +16,12 @@ from agent.adapters.forge import ForgeAddress, open_forge
 from agent.adapters.http.retries import Retries
 from agent.application.flake_update.ports import MergeMethod
 from agent.domain.errors import ForgeError, Kind
+from fake_forges.api_descriptions import ForgejoWitness, GitHubWitness
+from fake_forges.forgejo import ForgejoServer
+from fake_forges.github import GitHubServer
+from fake_forges.world import OTHER_REVISION, World
+from fakes.events import RememberedEvents
 from fakes.forge import FakeForge
-from fakes.telling import RememberedEvents
-from forges.forgejo import ForgejoServer
-from forges.github import GitHubServer
-from forges.published import ForgejoWitness, GitHubWitness
-from forges.world import OTHER_REVISION, World
 
 HEAD = "flake-update-1"
 FAST = Retries(attempts=5, first=0.001, longest=0.001)

@@ -19,7 +19,7 @@ from agent.adapters.http.retries import Retries
 from agent.application import events
 from agent.application.flake_update.ports import MergeMethod, Proposal
 from agent.domain.errors import ForgeError, Kind
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 TOKEN = "s3cret-t0ken"
 PROPOSAL = Proposal(7, "u", "flake-update-1", "b" * 40, "main", "t", "b")
@@ -456,7 +456,7 @@ def test_names_stay_in_their_place_whatever_is_in_them():
 
 @pytest.mark.parametrize("fence", ["", "```\n"])
 def test_a_report_that_is_too_long_is_cut_between_lines_with_no_fence_left_open(fence):
-    from forges.github import GitHubServer
+    from fake_forges.github import GitHubServer
 
     report = fence + "linux: 6.12.1 → 6.12.9\n" * 5000
     with GitHubServer() as server:

@@ -12,9 +12,9 @@ import pytest
 from agent.adapters.state.good_builds import SqliteGoodBuilds
 from agent.adapters.state.journal import SqliteJournal
 from agent.domain.candidate import Candidate
+from fakes.events import RememberedEvents
 from fakes.good_builds import FakeGoodBuilds
 from fakes.samples import JOB
-from fakes.telling import RememberedEvents
 from fakes.world import flake_of, system
 
 OTHER_JOB = replace(JOB, name="other")

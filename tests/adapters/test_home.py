@@ -22,8 +22,8 @@ from agent.domain.marks import Mark
 from agent.domain.origin import UrlPrefix
 from agent.domain.policy import Action
 from agent.domain.target import HOME_MANAGER
+from fakes.events import RememberedEvents, SteppedClock
 from fakes.nix import RememberedProgress
-from fakes.telling import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from agent.adapters.http.retries import Repeater, Retries
 from agent.adapters.hydra.faults import HYDRA
 from agent.application import events
 from agent.domain.errors import AgentError, HostError, Kind
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 THIRD = Service(
     error=HostError,

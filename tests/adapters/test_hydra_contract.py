@@ -15,8 +15,8 @@ from agent.demo.hydra.server import EmbeddedHydra
 from agent.domain.build import Build
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
+from fakes.events import RememberedEvents
 from fakes.hydra import FakeHydra, FakeJobset
-from fakes.telling import RememberedEvents
 
 LATEST, FINISHED = Select.LATEST, Select.LATEST_FINISHED
 STORE = "/nix/store/vc5mmzcxri0id7279640wvk9jsv7ylqy-nixos-system"

@@ -24,7 +24,7 @@ from agent.adapters.hydra import faults
 from agent.adapters.hydra.client import HydraClient
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 PATH = "/job/p/j/alpha/latest"
 BUILD = {

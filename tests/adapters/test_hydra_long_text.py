@@ -16,7 +16,7 @@ from agent.adapters.hydra.client import HydraClient
 from agent.adapters.hydra.long_text import LongTextCutter
 from agent.demo.hydra import EmbeddedHydra
 from agent.domain.job import Job
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(),

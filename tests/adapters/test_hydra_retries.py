@@ -18,7 +18,7 @@ from agent.application import events
 from agent.application.ports import Outlook
 from agent.domain.errors import ExitCode, HydraError, Kind
 from agent.domain.job import Job, Select
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 JOB = Job("http://hydra.test", "p", "j", "x")
 GOOD = httpx.Response(302, headers={"Location": "/build/7"})

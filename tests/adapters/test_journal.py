@@ -29,10 +29,10 @@ from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.path_record import Denial, Fault, Standing, TakenBuild
 from agent.domain.policy import Action
 from agent.domain.run_record import COLUMNS, altered, recorded
+from fakes.events import RememberedEvents
 from fakes.journal import FakeJournal
 from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, NEW, OLD, OTHER, SPECIAL, a_candidate
-from fakes.telling import RememberedEvents
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-P", str(Path(__file__).with_name("journal_tasks.py"))]

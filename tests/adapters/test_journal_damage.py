@@ -26,10 +26,10 @@ from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
 from agent.domain.unit_names import CONFIRM_UNIT
+from fakes.events import RememberedEvents
 from fakes.pending import NEW, pending_world
 from fakes.runs import NOW, a_run, an_arrival, highest
 from fakes.samples import JOB, OLD, a_candidate
-from fakes.telling import RememberedEvents
 from fakes.world import system
 
 RUN_COLUMNS = (

@@ -21,10 +21,10 @@ from agent.domain.marks import Marks
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Standing
 from agent.domain.unit_names import CONFIRM_UNIT
+from fakes.events import RememberedEvents
 from fakes.pending import NEW, pending_world
 from fakes.runs import NOW, an_arrival
 from fakes.samples import OLD
-from fakes.telling import RememberedEvents
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from agent.adapters.boot.loader import BootLoader, NoLoader
 from agent.adapters.process import Runner
+from fakes.events import RememberedEvents, SteppedClock
 from fakes.loader import FakeLoader
-from fakes.telling import RememberedEvents, SteppedClock
 
 STORE = "/nix/store"
 

@@ -10,8 +10,8 @@ import pytest
 from agent.adapters.process import Runner
 from agent.adapters.systemd.logind import LogindCommands
 from agent.domain.reboot import Inhibitor
+from fakes.events import RememberedEvents, SteppedClock
 from fakes.logind import FakeLogind
-from fakes.telling import RememberedEvents, SteppedClock
 
 
 class Machine:

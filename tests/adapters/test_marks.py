@@ -15,9 +15,9 @@ from agent.adapters.state.stopwatch import Uptime
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.store_path import StorePath
+from fakes.events import SteppedClock
 from fakes.marks import FakeMarks
 from fakes.stepwise import Steps, WorldMarks
-from fakes.telling import SteppedClock
 
 ROOT = Path(__file__).parents[2]
 STORE = Path("/nix/store")

@@ -13,8 +13,8 @@ from agent.domain.errors import Kind, NixError
 from agent.domain.facts import FetchPlan
 from agent.domain.policy import Action
 from agent.domain.systems import Systems
+from built_systems import HOST
 from fakes.nix import FakeNix, FakeNixosRebuild, RememberedProgress
-from farm import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from agent.adapters.nix.commands import evaluation_flags
 from agent.adapters.nix.source_faults import complaint
 from agent.application import events
 from agent.domain.errors import Kind, NixError
-from farm import DOTTED, HOST
+from built_systems import DOTTED, HOST
 from nix_on_host import NixOnHost
 
 

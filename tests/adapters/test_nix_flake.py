@@ -16,8 +16,8 @@ from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.comparison import Broken, Stage, System
 from agent.domain.flake_update.package_change import PackageChange
 from agent.domain.store_path import StorePath
-from fakes.telling import RememberedEvents, SteppedClock
-from fleet_site import FleetSite
+from fakes.events import RememberedEvents, SteppedClock
+from fleet_checkout import FleetCheckout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def test_a_lock_file_that_does_not_fit_is_never_changed_by_an_evaluation(subject
 
 def test_hosts_with_odd_names_are_evaluated(update_store, tmp_path):
     odd = ('a"b', "${x}", "back\\slash", "web.example.org", "über")
-    subject = Subject(FleetSite(update_store, tmp_path, dict.fromkeys(odd, ())))
+    subject = Subject(FleetCheckout(update_store, tmp_path, dict.fromkeys(odd, ())))
     assert sorted(asyncio.run(subject.nix.host_names(subject.flake))) == sorted(odd)
 
 
@@ -168,7 +168,7 @@ def test_what_fails_is_told_with_its_log_and_the_rest_is_built(subject, site):
 
 
 def test_two_hosts_that_share_what_fails_are_both_told_why(update_store, tmp_path):
-    site = FleetSite(update_store, tmp_path, {"a": ("nginx", "linux"), "b": ("nginx",)})
+    site = FleetCheckout(update_store, tmp_path, {"a": ("nginx", "linux"), "b": ("nginx",)})
     subject = Subject(site)
     site.release(nginx="broken-2")
     asyncio.run(subject.nix.update(subject.flake, ()))

@@ -17,8 +17,8 @@ from agent.domain.errors import Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.origin import UrlPrefix
 from agent.domain.trust import fault_of, refusals, wanted_of_source
+from built_systems import HOST
 from fakes.world import World
-from farm import HOST
 
 if TYPE_CHECKING:
     from pathlib import Path

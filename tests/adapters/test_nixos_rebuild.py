@@ -18,8 +18,8 @@ from agent.domain.errors import HostError, Kind, NixError
 from agent.domain.policy import Action
 from agent.domain.switch_output import has_begun, has_script_failed, last_words
 from agent.domain.systems import Systems
+from built_systems import DOTTED, HOST
 from fakes.nix import RememberedProgress
-from farm import DOTTED, HOST
 from nix_on_host import NixOnHost
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from agent.application.flake_update.ports import Proposal
 from agent.application.notification import Message, Priority, Tone
 from agent.demo.loopback import Answer, LoopbackServer
 from agent.domain.errors import FlakeError, Kind
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 HELLO = Message("Hello", "world")
 
@@ -318,7 +318,7 @@ def test_a_service_that_hangs_keeps_no_process_from_ending():
 import asyncio, sys
 from agent.adapters.notify import AppriseNotifier, NtfyTopic
 from agent.application.notification import Message
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 sink = RememberedEvents()
 notifier = AppriseNotifier(sink, ntfy=NtfyTopic(sys.argv[1], "t"), urls_file=None, timeout=0.2)
 asyncio.run(notifier.notify(Message("T", "b")))

@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE.parent / "fixtures" / "agent-0.1.0" / "agent-693bb00.tar.xz"
-DRIVER = HERE / "agent_in_turn.py"
+DRIVER = HERE / "agent_version.py"
 CONDITIONS = {"well": {}, "broken": {"is_broken": True}, "unknown": {"is_unknown": True}}
 ENDS = {"well": "confirmed", "broken": "rolled-back", "unknown": "pending"}
 SOME = 6

@@ -20,8 +20,8 @@ from agent.checks.dns import DnsCheck
 from agent.checks.prober import Probes
 from agent.checks.tcp import TcpCheck
 from agent.domain.check import HttpCheck, IcmpCheck, UnitCheck
+from fakes.events import RememberedEvents
 from fakes.prober import FakeProber
-from fakes.telling import RememberedEvents
 
 LONG = timedelta(seconds=30)
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from datetime import timedelta
 
-from adapters.in_namespace import NAMES, play
+from adapters.network_namespace import NAMES, play
 from agent.checks.dns import DnsCheck
 from agent.checks.dns.probe import DnsProbe
 from agent.checks.resolver import Address

@@ -20,7 +20,7 @@ import trustme
 from agent.application.facts.run_checks import run_checks
 from agent.checks.prober import Probes
 from agent.domain.check import HttpCheck, StatusRange
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 LONG = timedelta(seconds=30)
 BRIEFLY = timedelta(seconds=0.3)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.in_namespace import BOTH, DATAGRAM, NEITHER, RAW, needs_iproute2, play
+from adapters.network_namespace import BOTH, DATAGRAM, NEITHER, RAW, needs_iproute2, play
 from agent.checks.icmp.echo import why_unsent
 from agent.checks.icmp.probe import IcmpProbe
 from agent.domain.check import IcmpCheck

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.in_namespace import NAMES, play
+from adapters.network_namespace import NAMES, play
 from agent.checks.resolver import Address
 from agent.checks.tcp import TcpCheck
 from agent.checks.tcp.probe import TcpProbe

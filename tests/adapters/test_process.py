@@ -22,7 +22,7 @@ from agent.adapters.process import (
     watch_now,
 )
 from agent.application import events
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 LONG = 60
 

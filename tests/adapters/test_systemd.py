@@ -22,8 +22,8 @@ from agent.domain.activation_unit import ActivationSeen, is_ours
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
+from fakes.events import RememberedEvents, SteppedClock
 from fakes.systemd import FakeSystemd
-from fakes.telling import RememberedEvents, SteppedClock
 
 NEW = StorePath(f"/nix/store/{'b' * 32}-nixos")
 DEAD_MAN = ("/old/bin/agent", "dead-man", "--config", "/etc/agent.toml")

@@ -9,7 +9,7 @@ import pytest
 
 from agent.adapters.process import Runner
 from agent.adapters.systemd.time_sync import is_synchronised
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 # As `chronyc -c tracking` writes it (chrony 4, client.c).
 FIELDS = {

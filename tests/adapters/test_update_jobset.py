@@ -13,7 +13,7 @@ from agent.demo.hydra import EmbeddedHydra
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState
 from agent.domain.job import Job
-from fakes.telling import RememberedEvents, SteppedClock
+from fakes.events import RememberedEvents, SteppedClock
 
 HOSTS = ("web-1", "db.example.org")
 REVISION = "1" * 40

@@ -17,7 +17,7 @@ import pytest
 from agent.adapters.process import ProgramFailedError, run_now
 from agent.demo.host import Farm, ThrowawayHost
 from agent.demo.layout import MARKER, remove_tree
-from farm import HOST
+from built_systems import HOST
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from agent.domain.switch_output import (
     is_relevant,
     refusal,
 )
-from host.systems import confirm_unit, deadline_unit, upgrade_unit
+from nspawn.systems import confirm_unit, deadline_unit, upgrade_unit
 
 REAL = tomllib.loads((Path(__file__).parents[1] / "fixtures/real_programs.toml").read_text())
 FILES = resources.files("agent.demo") / "files"

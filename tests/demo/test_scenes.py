@@ -11,7 +11,7 @@ from agent.demo import stage as of_stage
 from agent.demo.layout import remove_tree
 from agent.demo.scenes import SCENES, play
 from agent.demo.stage import open_stage
-from end_to_end.warm import WarmAgent
+from end_to_end.preloaded_agent import PreloadedAgent
 
 
 def fail_activation(stage):
@@ -86,12 +86,12 @@ class Saved:
 
 
 @pytest.fixture
-def warm_agent(monkeypatch):
+def preloaded_agent(monkeypatch):
     """Have each run of the agent be one that need not load it first."""
-    with WarmAgent() as warm:
+    with PreloadedAgent() as agent:
 
         def watched(argv, *, env, timeout):
-            ended = warm.run(argv[3:], env, timeout)
+            ended = agent.run(argv[3:], env, timeout)
             return SimpleNamespace(
                 returncode=ended.returncode, stdout=ended.stdout, tail=ended.stderr
             )
@@ -100,7 +100,7 @@ def warm_agent(monkeypatch):
         yield
 
 
-@pytest.mark.usefixtures("warm_agent")
+@pytest.mark.usefixtures("preloaded_agent")
 def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
     stages = tmp_path / "stages"
     stages.mkdir()

@@ -3,29 +3,29 @@ from __future__ import annotations
 import pytest
 
 from agent.demo.hydra import EmbeddedHydra
+from end_to_end.flake_update_command import FlakeUpdateCommand
 from end_to_end.machine import Machine
-from end_to_end.update_desk import UpdateDesk
-from end_to_end.warm import WarmAgent
+from end_to_end.preloaded_agent import PreloadedAgent
 
 
 @pytest.fixture(scope="session")
-def warm_agent():
+def preloaded_agent():
     """What runs the agent in processes that need not load it first."""
-    with WarmAgent() as agent:
+    with PreloadedAgent() as agent:
         yield agent
 
 
 @pytest.fixture
 def desk(site, monkeypatch, capsys):
     """The command `agent flake-update` on a fleet's checkout."""
-    return UpdateDesk(site, monkeypatch, capsys)
+    return FlakeUpdateCommand(site, monkeypatch, capsys)
 
 
 @pytest.fixture
-def machine(farm, warm_agent):
+def machine(farm, preloaded_agent):
     """A machine that has just been installed with the farm's first system, and an empty Hydra."""
     with EmbeddedHydra() as hydra:
-        yield Machine(farm, hydra, warm_agent)
+        yield Machine(farm, hydra, preloaded_agent)
 
 
 @pytest.fixture

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 from agent.demo.cache_server import BinaryCache
 from agent.demo.host import ThrowawayHost
 from agent.demo.loopback import Answer
+from built_systems import HOST
 from demo.asking import JSON, ask
-from end_to_end.warm import Ended
-from farm import HOST
+from end_to_end.preloaded_agent import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.demo.hydra import EmbeddedHydra
     from agent.demo.loopback import Request
-    from end_to_end.warm import WarmAgent
-    from farm import PreparedFarm
+    from built_systems import BuiltSystems
+    from end_to_end.preloaded_agent import PreloadedAgent
 
 PROJECT = "nix-config"
 JOBSET = "main"
@@ -122,10 +122,10 @@ class Machine:
     """One machine; `settings` are its configuration, as nested tables."""
 
     def __init__(
-        self, farm: PreparedFarm, hydra: EmbeddedHydra, warm: WarmAgent | None = None
+        self, farm: BuiltSystems, hydra: EmbeddedHydra, preloaded: PreloadedAgent | None = None
     ) -> None:
         self.farm = farm
-        self._warm = warm
+        self._preloaded = preloaded
         self.layout = farm.layout
         self.hydra = hydra
         self.world = hydra.world
@@ -205,12 +205,12 @@ class Machine:
     def run(self, command: str, *arguments: str, wrapped_in: Sequence[str] = (), **env: str) -> Run:
         """Run a command of the agent to its end; `env` is added to its environment."""
         before = self.look()
-        if self._warm is None or wrapped_in:
+        if self._preloaded is None or wrapped_in:
             child = self.start(command, *arguments, wrapped_in=wrapped_in, **env)
             return self.finish(child, before)
         self.write_settings()
         argv = self.argv(command, *arguments)
-        ended = self._warm.run(argv[3:], {**self.full_environment(), **env}, _TIMEOUT)
+        ended = self._preloaded.run(argv[3:], {**self.full_environment(), **env}, _TIMEOUT)
         return self._run(ended, before)
 
     def start(

@@ -12,7 +12,7 @@ from agent.cli.main import run
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
 from end_to_end.command_line import HYDRA, agent
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 
 @pytest.fixture(autouse=True)

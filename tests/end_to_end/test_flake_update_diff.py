@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from end_to_end.update_desk import UpdateDesk
-from fleet_site import FleetSite
+from end_to_end.flake_update_command import FlakeUpdateCommand
+from fleet_checkout import FleetCheckout
 
 
 def test_a_host_that_changes_is_reported_and_the_exit_code_is_0(fresh_site, monkeypatch, capsys):
-    site, desk = fresh_site, UpdateDesk(fresh_site, monkeypatch, capsys)
+    site, desk = fresh_site, FlakeUpdateCommand(fresh_site, monkeypatch, capsys)
     site.release(linux="6.2")
     told = desk("diff")
     assert told.code == 0
@@ -40,9 +40,9 @@ def test_a_lock_file_that_stays_is_2(desk, site):
 
 
 def test_a_lock_file_that_changes_no_host_is_3(update_store, tmp_path, monkeypatch, capsys):
-    site = FleetSite(update_store, tmp_path, names_revision=True)
+    site = FleetCheckout(update_store, tmp_path, names_revision=True)
     site.release(spare="2")
-    told = UpdateDesk(site, monkeypatch, capsys)("diff")
+    told = FlakeUpdateCommand(site, monkeypatch, capsys)("diff")
     assert told.code == 3
     assert "2 hosts are not changed." in told.out
 

@@ -101,12 +101,12 @@ def test_an_update_that_hydra_cannot_build_is_taken_back_with_a_link(desk, hydra
 
 
 def test_a_jobset_that_is_missing_or_disabled_is_told_before_anything_is_pushed(
-    desk, hydra, warm_agent
+    desk, hydra, preloaded_agent
 ):
     desk.site.release(linux="6.94")
 
     def refused(kind):
-        told = desk.in_a_process(warm_agent, "run", "--json")
+        told = desk.in_a_process(preloaded_agent, "run", "--json")
         assert (told.code, told.json["error.kind"], told.json["branch"]) == (66, kind, None)
         assert "flake_update.branch_pushed" not in told.err
         assert set(desk.site.checkout.tips()) == {"main"}
@@ -129,7 +129,7 @@ OVERSIZED = OTHERS + OWN + "  trace of a module\n" * 250_000
 
 
 @pytest.fixture(name="red")
-def _red(desk, hydra, warm_agent):  # noqa: ARG001 - the desk asks it
+def _red(desk, hydra, preloaded_agent):  # noqa: ARG001 - the desk asks it
     """Return a function that runs while Hydra acts on the branch, and returns what is told."""
 
     def run(act):
@@ -137,7 +137,7 @@ def _red(desk, hydra, warm_agent):  # noqa: ARG001 - the desk asks it
         desk.site.release(linux="6.95")
         pushed = WhenPushed(desk.site, act)
         pushed.start()
-        told = desk.in_a_process(warm_agent, "run", "--json")
+        told = desk.in_a_process(preloaded_agent, "run", "--json")
         pushed.join()
         assert set(desk.site.checkout.tips()) == {"main"}
         assert told.json["branch"] is None

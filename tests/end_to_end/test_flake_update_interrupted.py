@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from forges.forgejo import ForgejoServer
-from forges.server import Refusal
-from forges.world import World
+from fake_forges.forgejo import ForgejoServer
+from fake_forges.server import Refusal
+from fake_forges.world import World
 
 pytestmark = pytest.mark.long
 

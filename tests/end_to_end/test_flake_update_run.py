@@ -8,9 +8,9 @@ import pytest
 
 from adapters.ntfy_server import NtfyServer
 from end_to_end.ssh_server import SshServer, find_sshd
-from forges.forgejo import ForgejoServer
-from forges.github import GitHubServer
-from forges.world import World
+from fake_forges.forgejo import ForgejoServer
+from fake_forges.github import GitHubServer
+from fake_forges.world import World
 
 
 def branch():

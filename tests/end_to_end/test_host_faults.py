@@ -7,8 +7,8 @@ import json
 import pytest
 
 from agent.adapters.process import run_now
+from built_systems import DOTTED
 from end_to_end.machine import assert_fault, assert_unchanged
-from farm import DOTTED
 
 # nix and nixos-rebuild
 

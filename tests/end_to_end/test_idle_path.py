@@ -24,9 +24,9 @@ def idle(run):
 
 
 @pytest.fixture(name="calm", scope="module")
-def _calm(farm, warm_agent):
+def _calm(farm, preloaded_agent):
     with EmbeddedHydra() as hydra:
-        machine = Machine(farm, hydra, warm_agent)
+        machine = Machine(farm, hydra, preloaded_agent)
         settle(machine)
         yield machine, {file: file.read_bytes() for file in machine.layout.state_dir.iterdir()}
 

@@ -8,8 +8,8 @@ import pytest
 
 from agent.domain.gate import Stage
 from agent.domain.gates import asked_at
+from built_systems import DOTTED, HOST
 from end_to_end.machine import assert_unchanged
-from farm import DOTTED, HOST
 
 
 def systems(snapshot):

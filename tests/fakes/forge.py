@@ -10,7 +10,7 @@ from agent.application.flake_update.ports import Forge, MergeMethod, Proposal
 from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
-    from forges.world import Pull, World
+    from fake_forges.world import Pull, World
 
 
 class FakeForge(Forge):

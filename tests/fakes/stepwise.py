@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
-    from .telling import SteppedClock
+    from .events import SteppedClock
 
 
 class Steps(list[str]):

@@ -24,11 +24,12 @@ from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
 from agent.domain.unit_names import CONFIRM_UNIT
 
-from .agenda import FakeAgenda
+from .events import RememberedEvents, SteppedClock
 from .good_builds import FakeGoodBuilds
 from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
 from .nix import FakeResolver, RememberedProgress
+from .pauses import FakeAgenda
 from .prober import SkippingLoop
 from .samples import JOB, OLD, POLICY
 from .sightings import FakeSightings
@@ -48,7 +49,6 @@ from .stepwise import (
 )
 from .system_settings import FakeSystemSettings
 from .systemd import ENDED, failed
-from .telling import RememberedEvents, SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

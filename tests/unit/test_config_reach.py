@@ -21,7 +21,7 @@ from agent.config.windows import WindowSection
 from agent.domain.check import StatusRange
 from agent.wiring.host import open_ports
 from agent.wiring.updater import open_notifier, open_update_ports
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 BASE = """
 host = "h"

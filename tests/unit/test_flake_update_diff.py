@@ -9,7 +9,7 @@ from agent.domain.flake_update.comparison import Broken, DiffExit, Effect, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.origin import UrlPrefix
 from fakes.flake_update import CHECKOUT, lock_text, system
-from fakes.update_world import NEW, NEWER, OLD, UpdateWorld
+from fakes.flake_update_world import NEW, NEWER, OLD, UpdateWorld
 
 FAILS = Broken(Stage.BUILD, "linux failed", "cc: error")
 

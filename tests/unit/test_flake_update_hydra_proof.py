@@ -10,7 +10,7 @@ from agent.application.flake_update.ports import JobsetState
 from agent.domain.errors import FlakeError, HydraError, Kind
 from agent.domain.flake_update.hydra_proof import JobState
 from fakes.flake_update import system
-from fakes.update_world import UpdateWorld
+from fakes.flake_update_world import UpdateWorld
 
 REVISION = "d" * 40
 BEFORE = JobsetState("", 100, 100)

@@ -13,7 +13,7 @@ from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, Hyd
 from agent.domain.flake_update.comparison import Broken, Stage
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from fakes.flake_update import CHECKOUT, lock_text, system
-from fakes.update_world import NEW, NEWER, OLD, TODAY, YESTERDAY, UpdateWorld
+from fakes.flake_update_world import NEW, NEWER, OLD, TODAY, YESTERDAY, UpdateWorld
 
 CANDIDATE = "flake-update-candidate"
 NOTHING = "ℹ️ No Flake Updates"  # noqa: RUF001 - the sign is meant

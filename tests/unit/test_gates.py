@@ -37,7 +37,7 @@ from agent.domain.path_record import Denial, Standing, TakenBuild
 from agent.domain.pause import Pause
 from agent.domain.policy import Action
 from agent.domain.window import Schedule, Window
-from fakes.questions import judge
+from fakes.gate_questions import judge
 from fakes.runs import NOW
 from fakes.samples import NEW, OTHER, POLICY
 

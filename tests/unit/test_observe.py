@@ -18,8 +18,8 @@ from agent.application.watch.observe import (
 from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.policy import Strategy
 from agent.domain.systems import Systems
+from fakes.events import RememberedEvents
 from fakes.samples import OLD, POLICY
-from fakes.telling import RememberedEvents
 from fakes.world import STORE, World, candidate_of, flake_of, system
 
 NEW = system(1)

@@ -21,7 +21,7 @@ from agent.domain.errors import ConfigError
 from agent.domain.policy import Action
 from agent.domain.target import HOME_MANAGER, NIXOS, TARGETS, TargetName
 from agent.wiring.host import open_ports
-from fakes.telling import RememberedEvents
+from fakes.events import RememberedEvents
 
 HYDRA = {"instance": "http://127.0.0.1:1", "project": "p", "jobset": "j"}
 

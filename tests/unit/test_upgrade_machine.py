@@ -27,9 +27,9 @@ from agent.domain.errors import AgentError, Kind
 from agent.domain.marks import Mark
 from agent.domain.policy import Action, OnFailure, RebootMode, Strategy
 from agent.domain.unit_names import CONFIRM_UNIT
+from fakes.checked_world import APP, SOUND, CheckedJournal, CheckedWorld, Nature
 from fakes.samples import OLD
 from fakes.stepwise import system_with
-from fakes.watched import APP, SOUND, Nature, WatchedJournal, WatchedWorld
 from fakes.world import STORE, WATCHFUL, PowerCut, flake_of, system
 
 NATURES = st.sampled_from([Nature.GOOD, Nature.GOOD, *Nature])
@@ -78,7 +78,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.world = WatchedWorld()
+        self.world = CheckedWorld()
         self.watch = self.world.watch
         self.systems = self.builds = 0
         self.paths = [OLD]
@@ -142,7 +142,7 @@ class Life(RuleBasedStateMachine):
     def what_the_agent_remembers_is_lost(self, what):
         self.watch.reboots.clear()
         if what != "marks":
-            self.world.journal = WatchedJournal(self.world)
+            self.world.journal = CheckedJournal(self.world)
         if what != "journal":
             self.world.marks.links.clear()
             self.world.marks.times.clear()

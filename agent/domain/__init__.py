@@ -1,1 +1,1 @@
-"""Pure decisions and their words: no input, no output, no clock."""
+"""Pure decisions and the types they use: no I/O and no clock."""

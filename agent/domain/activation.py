@@ -1,4 +1,4 @@
-"""Finds out how far an activation got, from the host and not from the exit code alone."""
+"""Determines how far an activation got, from the host and not from the exit code alone."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from agent.domain.systems import Systems
 
 _ANY_TROUBLE: Final = 255
-"""systemd-run's where a signal has killed its program, without saying which one."""
+"""The exit code of systemd-run if a signal killed its program; it does not say which signal."""
 _SIGNALS: Final = range(1, 65)
 _LONGEST: Final = 300
-"""Characters of its last words in an error."""
+"""Characters of the output's end that an error quotes."""
 _REFUSALS: Final = {
     Refusal.BUSY: (Kind.ACTIVATION_BUSY, "another activation was running"),
-    Refusal.NOT_NIXOS: (Kind.HOST_NOT_NIXOS, "this host does not look like NixOS to it"),
+    Refusal.NOT_NIXOS: (Kind.HOST_NOT_NIXOS, "it does not recognise this host as NixOS"),
     Refusal.UNSTARTED: (Kind.ACTIVATION_REFUSED, "it could not even be started"),
 }
 _NEEDS_26_05: Final = (
@@ -42,7 +42,7 @@ _NEEDS_26_05: Final = (
     " until the host runs that, use `strategy = 'flake'`"
 )
 _HINTS: Final = {
-    Kind.HOST_NOT_NIXOS: "`touch /etc/NIXOS` if this is a NixOS host; the system is not to blame",
+    Kind.HOST_NOT_NIXOS: "`touch /etc/NIXOS` if this is NixOS; the candidate is not at fault",
 }
 
 
@@ -59,13 +59,13 @@ class ActivationResult:
     tail: str
     timed_out: bool = False
     refused: str = ""
-    """The options that nixos-rebuild did not know: it has done nothing then."""
+    """The options that nixos-rebuild does not know; if there are any, it has done nothing."""
     new_failures: frozenset[str] | None = None
-    """Units that this switch touched and that have failed since; None if that is unknown."""
+    """Units that this switch has changed and that have failed since; None if unknown."""
     is_half_done: bool = False
-    """It was stopped before it had come to all units, whatever its exit code."""
+    """It was stopped before it had reached all units, whatever its exit code."""
     script_failed: bool = False
-    """What stands in switch-to-configuration's place knows that its script failed: a home's."""
+    """For a home: the activation itself reported that its script failed."""
 
     @property
     def code(self) -> int:
@@ -74,14 +74,14 @@ class ActivationResult:
 
     @property
     def refusal(self) -> Refusal | None:
-        """Why it has not begun; None where it has, or may have."""
+        """Why it has not begun; None if it has, or may have."""
         found = None if self.timed_out else refusal(self.code, self.tail)
         is_unmoved = self.after.running == self.before.running
         return found if is_unmoved or found is Refusal.BUSY else None
 
     @property
     def has_begun(self) -> bool:
-        """Whether it says that it has come to the services, or the host shows it."""
+        """Whether its output or the host shows that it reached the services."""
         return has_begun(self.tail) or (self.is_running and not self.was_running)
 
     @property
@@ -101,13 +101,13 @@ class ActivationResult:
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether the host runs what is neither the candidate nor what it ran before."""
+        """Whether the host runs neither the candidate nor what it ran before."""
         now = self.after.running
         return now is not None and now != self.before.running and now not in self.equivalents
 
     @property
     def profile_of_another(self) -> StorePath | None:
-        """What another hand has set the profile to while the candidate was activated."""
+        """The profile that someone else has set while the candidate was activated."""
         now = self.after.profile
         is_ours = now in (None, self.before.profile, self.toplevel)
         return None if is_ours or not self.action.moves_profile else now
@@ -116,21 +116,21 @@ class ActivationResult:
 def judge_activation(ended: ActivationResult) -> Outcome:
     """Return what was reached.
 
-    What another hand has brought here meanwhile is no fault of the candidate.
+    A system that someone else has activated meanwhile is not the candidate's fault.
 
     Raises:
         ActivationError: the action was not completed; the message says what the host shows.
     """
     reached = None if ended.is_half_done else _reached(ended)
     if ended.timed_out and reached is None and not _is_superseded(ended):
-        raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not end in time")
+        raise _fault(ended, Kind.ACTIVATION_TIMEOUT, "it did not finish in time")
     if ended.timed_out or ended.code == 0 or _is_excused(ended):
         if reached is not None:
             return reached
         if _is_superseded(ended):
             raise _fault(ended, Kind.ACTIVATION_BUSY, "another activation has taken its place")
         if ended.is_half_done:
-            raise _fault(ended, Kind.ACTIVATION_KILLED, "it was stopped among the services")
+            raise _fault(ended, Kind.ACTIVATION_KILLED, "it was stopped half-way")
         raise _fault(ended, Kind.ACTIVATION_INEFFECTIVE, "it reported success")
     if ended.code == NEEDS_REBOOT and ended.refusal is None:
         if ended.action is Action.SWITCH and ended.after.profile == ended.toplevel:
@@ -140,7 +140,7 @@ def judge_activation(ended: ActivationResult) -> Outcome:
 
 
 def _is_excused(ended: ActivationResult) -> bool:
-    """Whether nothing but units failed, and none that this switch can have broken."""
+    """Whether only units failed, and none of them because of this switch."""
     return (
         ended.code == UNITS_FAILED
         and ended.new_failures == frozenset()
@@ -152,7 +152,7 @@ def _is_excused(ended: ActivationResult) -> bool:
 
 
 def _is_superseded(ended: ActivationResult) -> bool:
-    """Whether the host shows another hand's work in the candidate's place."""
+    """Whether the host shows a system of someone else's in the candidate's place."""
     is_staged_over = ended.action is Action.BOOT and ended.profile_of_another is not None
     return ended.is_overtaken or is_staged_over
 
@@ -170,7 +170,7 @@ def _trouble(ended: ActivationResult) -> tuple[Kind, str]:
         return Kind.UNITS_FAILED, f"{what} failed{named}"
     if ended.has_script_failed:
         return Kind.ACTIVATION_SCRIPT_FAILED, "the activation script failed"
-    return Kind.ACTIVATION_FAILED, "it broke off" if ended.has_begun else "it refused or broke off"
+    return Kind.ACTIVATION_FAILED, "it aborted" if ended.has_begun else "it refused or aborted"
 
 
 def _check_against(ended: ActivationResult) -> tuple[Kind, str]:
@@ -179,14 +179,14 @@ def _check_against(ended: ActivationResult) -> tuple[Kind, str]:
         what = f"the pre-switch check {name!r} refused it: only a reboot can start this system"
         return Kind.SWITCH_INHIBITED, what
     which = f"the pre-switch check {name!r}" if name else "a pre-switch check"
-    return Kind.PRE_SWITCH_CHECK_FAILED, f"{which} refused it before anything had begun"
+    return Kind.PRE_SWITCH_CHECK_FAILED, f"{which} refused it before anything was changed"
 
 
 def is_busy(returncode: int, tail: str) -> bool:
     """Whether another activation kept this one from beginning; the profile may have moved.
 
-    A lock that is held ends switch-to-configuration with 11, and the shell script around it with
-    1; a unit that is loaded ends systemd-run with 1.
+    If the lock is held, switch-to-configuration exits with 11, and the shell script around it with
+    1; if the unit is loaded already, systemd-run exits with 1.
     """
     return refusal(exit_code(returncode, tail), tail) is Refusal.BUSY
 
@@ -200,7 +200,7 @@ def is_inhibited(returncode: int, tail: str) -> bool:
 def fault_of_activation(kind: Kind, ended: ActivationResult) -> Fault:
     """Return where the cause of a failed activation lies.
 
-    That units failed proves nothing where nobody knows which.
+    Failed units prove nothing if it is unknown which ones failed.
     """
     is_broken = kind is Kind.ACTIVATION_SCRIPT_FAILED or (
         kind is Kind.UNITS_FAILED and (ended.new_failures or ended.has_script_failed)
@@ -209,15 +209,15 @@ def fault_of_activation(kind: Kind, ended: ActivationResult) -> Fault:
 
 
 def fault_of_refusal(kind: Kind) -> Fault | None:
-    """Return where the cause of a refusal lies: a check asks about its own world, and may be wrong.
+    """Return where the cause of a refusal lies: what a check depends on may change.
 
-    That only a reboot can start a system is nobody's fault.
+    That only a reboot can start a system is not a fault.
     """
     return None if kind is Kind.SWITCH_INHIBITED else Fault.SUSPECT
 
 
 def _killed(code: int) -> str:
-    """Return how a signal has ended it; empty if none has."""
+    """Return which signal has ended it; empty if none has."""
     if code == _ANY_TROUBLE:
         return "it was killed by a signal"
     signal = _signal(code)
@@ -227,8 +227,8 @@ def _killed(code: int) -> str:
 def _signal(returncode: int) -> int | None:
     """Return the signal that an exit code stands for.
 
-    Our own child's is negative; a shell's child gives 128 + N, and nixos-rebuild, which passes a
-    negative code to `exit`, 256 - N.
+    For the agent's own child it is negative; a shell gives 128 + N for its child, and
+    nixos-rebuild, which passes a negative code to `exit`, gives 256 - N.
     """
     for number in (-returncode, returncode - 128, 256 - returncode):
         if number in _SIGNALS:
@@ -237,7 +237,7 @@ def _signal(returncode: int) -> int | None:
 
 
 def _reached(ended: ActivationResult) -> Outcome | None:
-    """Return what the host shows to have been reached; None if it is not what was wanted."""
+    """Return what was reached according to the host; None if that is not what was wanted."""
     is_profile = ended.after.profile == ended.toplevel
     match ended.action:
         case Action.SWITCH if ended.is_running and (is_profile or ended.profile_of_another):

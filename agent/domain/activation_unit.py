@@ -1,4 +1,4 @@
-"""Finds out whose activation is running: ours, or someone else's."""
+"""Determines whether a running activation is the agent's own."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ActivationSeen:
-    """What can be seen of a switch-to-configuration, no matter who has started it."""
+    """What is known of a running switch-to-configuration, whoever has started it."""
 
     is_running: bool | None
-    """In the transient unit of nixos-rebuild, or with switch-to-configuration's lock in its hands;
-    None if unknown."""
+    """Nixos-rebuild's transient unit is active, or switch-to-configuration's lock is held; None if
+    unknown."""
     command: tuple[str, ...] = ()
-    """The words of the unit's ExecStart; empty without a running unit, or where that is unknown."""
+    """The unit's ExecStart, split into words; empty if no unit is running, or if it is unknown."""
     invocation: str = ""
-    """The unit's InvocationID; empty as the command is."""
+    """The unit's InvocationID; empty under the same conditions."""
     unit: str = field(default="", compare=False)
-    """The unit's name, which is not nixos-rebuild's usual one in some of its releases."""
+    """The unit's name, which differs from the usual one in some releases of nixos-rebuild."""
 
 
 NOT_BEGUN: Final = "none"
-"""In place of the InvocationID of an activation that was refused: none that is running is ours."""
+"""Recorded instead of an InvocationID if the activation was refused, so that none matches."""
 
 
 def is_ours(seen: ActivationSeen, paths: Iterable[StorePath], invocation: str | None) -> bool:
     """Return whether what is running is provably an activation of `paths` that the agent started.
 
-    `invocation` is the InvocationID that the agent has recorded of its own; where it could not
-    record one, the command line alone decides.
+    `invocation` is the InvocationID that the agent has recorded; if it could not record one, the
+    command line alone decides.
     """
     if not (seen.is_running and seen.invocation and names_one_of(seen.command, paths)):
         return False

@@ -33,7 +33,7 @@ BUILD_STATUS: Final[dict[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build as Hydra describes it; nothing in it has been checked against what was asked."""
+    """A build as Hydra describes it; nothing in it has been compared with the request yet."""
 
     id: int
     project: str
@@ -48,29 +48,29 @@ class Build:
 
     @property
     def is_good(self) -> bool:
-        """Whether it has succeeded; a restarted build shows status 0 while it is unfinished."""
+        """Whether it has succeeded; a restarted build has status 0 while it is unfinished."""
         return self.is_finished and self.status == 0
 
     @property
     def state(self) -> str:
-        """How it stands, for people."""
+        """Its status, human-readable."""
         if self.is_finished:
             return BUILD_STATUS.get(-1 if self.status is None else self.status, "failed")
         return "is being built again" if self.status == 0 else "is queued or being built"
 
     @property
     def evals_newest_first(self) -> tuple[int, ...]:
-        """Its evals; Hydra gives them in no order (recorded [17, 18, 15, 14, 11])."""
+        """Its evals; Hydra does not sort them (recorded [17, 18, 15, 14, 11])."""
         return tuple(sorted(set(self.evals), reverse=True))
 
 
 def admit(build: Build, asked: Job, *, store_dir: str, system: str | None) -> StorePath:
-    """Return the toplevel of a good build of the job that was asked for.
+    """Return the toplevel of a good build of the requested job.
 
-    `system` is this host's platform (such as `x86_64-linux`), None where it is not known.
+    `system` is this host's platform (such as `x86_64-linux`), None if unknown.
 
     Raises:
-        HydraError: with the kind that says why the build cannot be this host's.
+        HydraError: the build cannot be this host's; the kind says why.
     """
     found = (build.project, build.jobset, build.job)
     if found != (asked.project, asked.jobset, asked.name):

@@ -1,4 +1,4 @@
-"""The system that Hydra offers to this host."""
+"""The system that Hydra offers this host."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A good build of this host's job: its output path is its identity, its build id its order.
+    """A good build of this host's job, identified by its output path and ordered by its build id.
 
-    `eval_id` and `flake` are None where nothing is to be evaluated (`strategy = "store-path"`).
+    `eval_id` and `flake` are None if nothing is evaluated (`strategy = "store-path"`).
     """
 
     job: Job

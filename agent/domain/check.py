@@ -1,4 +1,4 @@
-"""Health checks: what is asked, and what came of it."""
+"""Health checks and their results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StatusRange:
 class IcmpCheck:
     """Echo requests to one host: passes when `required_replies` of `count` are answered in time.
 
-    `timeout` bounds the whole check, the name's resolution included.
+    `timeout` limits the whole check, including name resolution.
     """
 
     name: str
@@ -50,10 +50,10 @@ class IcmpCheck:
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """One HTTP request: passes when the answer is as described, in time.
+    """One HTTP request: passes if the answer is as described, and in time.
 
     `body` must occur in the answer's first MiB, `body_regex` (Python's `re`) must match somewhere
-    in it. `max_latency` bounds the time to the end of the headers. `timeout` bounds everything.
+    in it. `max_latency` limits the time to the end of the headers, `timeout` the whole check.
     """
 
     name: str
@@ -77,11 +77,11 @@ class HttpCheck:
 
 @dataclass(frozen=True, slots=True)
 class UnitCheck:
-    """One unit of systemd: passes when it is active, as `systemctl is-active` has it.
+    """One systemd unit: passes if it is active according to `systemctl is-active`.
 
-    That includes a unit that reloads, and a oneshot that has ended well and remains after exit;
-    one that is still starting does not pass. A oneshot that a timer starts passes while it rests or
-    runs, unless its last run failed.
+    That includes a unit that is reloading, and a oneshot that has succeeded and remains after exit;
+    a unit that is still starting does not pass. A oneshot that a timer starts passes while it is
+    inactive or running, unless its last run failed.
     """
 
     name: str
@@ -98,9 +98,9 @@ class UnitCheck:
 
 
 class Check(Protocol):
-    """What is asked, by one of the types in `agent/checks/`.
+    """A check of one of the types in `agent/checks/`.
 
-    Those above are here because the agent itself asks them, too.
+    The types above are defined here because the agent itself uses them, too.
     """
 
     @property
@@ -121,16 +121,16 @@ class Check(Protocol):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it is merely wanted: its failure holds nothing."""
+        """Whether it is only *wanted*: its failure does not hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of one check; `reason` is empty when it passed.
+    """The result of one check; `reason` is empty if it passed.
 
-    `is_conclusive` is false where it could not be run at all (a missing program or permission, no
-    descriptor left, a fault of the probe), which says nothing of what it is about. One that
-    `is_cut_short` would have been, had all checks together had more time.
+    `is_conclusive` is false if the check could not be run (a missing program or permission, no file
+    descriptor left, an error in the probe), which proves nothing about what it checks.
+    `is_cut_short` means that it would have been conclusive, had all checks had more time.
     """
 
     check: Check
@@ -142,5 +142,5 @@ class CheckResult:
 
     @property
     def is_blocking(self) -> bool:
-        """Whether it keeps the host from upgrading: a failed check that is not merely wanted."""
+        """Whether it keeps the host from upgrading: it failed, and is not only *wanted*."""
         return not self.is_well and not self.check.is_wanted

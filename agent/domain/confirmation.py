@@ -30,18 +30,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """How things were before the activation; None, or a check not named, is unknown.
+    """The state of the host before the activation; None, or a check not named, means unknown.
 
-    What failed already is not the upgrade's fault, and what is unknown proves nothing.
+    What failed before is not the upgrade's fault, and what is unknown proves nothing.
     """
 
     checks: dict[str, bool] = field(default_factory=dict)
-    """Whether each check was well, by its name."""
+    """Whether each check passed, by name."""
     failed_units: frozenset[str] | None = None
     hydra: bool | None = None
     """Whether Hydra gave any answer."""
     outside_world: bool | None = None
-    """Whether the default gateway or a substituter gave any."""
+    """Whether the default gateway or a substituter gave one."""
     clock: bool | None = None
     """Whether the clock was synchronised."""
 
@@ -60,7 +60,7 @@ class Baseline:
 
     @classmethod
     def parse(cls, text: str | None) -> Baseline:
-        """Return what `text` contains; what cannot be read in it is unknown.
+        """Return what `text` contains; what cannot be read is unknown.
 
         It may have been written by another version of the agent.
         """
@@ -87,24 +87,24 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """How things are after the activation; None is unknown, or was not asked."""
+    """The state of the host after the activation; None means unknown, or not asked."""
 
     checks: tuple[CheckResult, ...] = ()
     failed_units: frozenset[str] | None = frozenset()
     touched_units: frozenset[str] = frozenset()
-    """Units that differ between the system before and this one."""
+    """Units that differ between the previous system and this one."""
     hydra: bool | None = None
     outside_world: bool | None = None
     clock: bool | None = None
     timer_jobs: frozenset[str] = frozenset()
-    """Oneshots among the failed units that a timer of theirs has started, and no check names."""
+    """Failed oneshots that were started by their timer and are not named by a check."""
     unclear_units: frozenset[str] = frozenset()
-    """Failed units of which nobody knows whether a timer of theirs has started them."""
+    """Failed units of which it is unknown whether their timer has started them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A verdict, why, and what fails without changing it."""
+    """A verdict, the reasons for it, and the failures that do not change it."""
 
     verdict: Verdict
     reasons: tuple[Reason, ...] = ()
@@ -114,33 +114,34 @@ class Assessment:
 def judge(baseline: Baseline, seen: Findings, ignored_units: tuple[str, ...]) -> Assessment:
     """Return what the findings prove; `ignored_units` are shell patterns.
 
-    A system is broken by a required check that passed before and fails now, by a unit that this
-    switch touched and that has newly failed, or when nobody outside answers any more who did
-    before. Anything short of that proof is a doubt, and a doubt is never a reason to roll back.
-    That a job fails which its timer has started, and not the switch, may have any cause.
+    A system is broken if a required check passed before and fails now, if a unit that this switch
+    has changed has newly failed, or if neither Hydra nor anything else outside answers any more
+    and both did before.
+    Anything else is inconclusive, and never a reason to roll back. A job that its timer, and not
+    the switch, has started may fail for any reason.
     """
     failed = new_failures(baseline, seen.failed_units, ignored_units)
     notes = (*_excused(baseline, seen), *_untouched(failed, seen), *_of_timers(failed, seen))
-    doubts = tuple(_doubts(baseline, seen, ignored_units))
+    unproven = tuple(_unproven(baseline, seen, ignored_units))
     broken = (
         *_failed_checks(baseline, seen),
         *_broken_units(failed, seen),
         *_cut_off(baseline, seen),
     )
     if broken and baseline.clock is not False and seen.clock is False:
-        lost = ("clock-unsynchronised", "the clock is not synchronised any more")
+        lost = ("clock-unsynchronised", "the clock is no longer synchronised")
         return Assessment(Verdict.INCONCLUSIVE, (lost, *broken), notes)
     if broken:
-        return Assessment(Verdict.BROKEN, broken, (*doubts, *notes))
-    if doubts:
-        return Assessment(Verdict.INCONCLUSIVE, doubts, notes)
+        return Assessment(Verdict.BROKEN, broken, (*unproven, *notes))
+    if unproven:
+        return Assessment(Verdict.INCONCLUSIVE, unproven, notes)
     return Assessment(Verdict.HEALTHY, (), notes)
 
 
 def last_known(
     earlier: tuple[CheckResult, ...], now: tuple[CheckResult, ...]
 ) -> tuple[CheckResult, ...]:
-    """Return `now`, and in place of what was cut short what came of that check earlier."""
+    """Return `now`, with the earlier result in place of each check that was cut short."""
     before = {result.check.name: result for result in earlier}
     return tuple(
         before.get(result.check.name, result) if result.is_cut_short else result for result in now
@@ -150,14 +151,14 @@ def last_known(
 def new_failures(
     baseline: Baseline, failed: frozenset[str] | None, ignored: tuple[str, ...]
 ) -> frozenset[str]:
-    """Return the units that have failed since the baseline; none where either side is unknown."""
+    """Return the units that have failed since the baseline; none if either side is unknown."""
     if failed is None or baseline.failed_units is None:
         return frozenset()
     return _not_ignored(failed - baseline.failed_units, ignored)
 
 
 def touched_among(units: frozenset[str], touched: frozenset[str]) -> frozenset[str]:
-    """Return those of `units` that are among `touched`, or instances of a template there."""
+    """Return those of `units` that are in `touched`, or are instances of a template in it."""
     return frozenset(
         unit for unit in units if unit in touched or re.sub("@.*[.]", "@.", unit) in touched
     )
@@ -182,7 +183,7 @@ def _cut_off(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
         yield "cut-off", "neither Hydra nor the default gateway nor any substituter answers"
 
 
-def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Iterator[Reason]:
+def _unproven(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Iterator[Reason]:
     for result in seen.checks:
         name, before = result.check.name, baseline.checks.get(result.check.name)
         if not result.is_blocking or before is False:
@@ -190,20 +191,20 @@ def _doubts(baseline: Baseline, seen: Findings, ignored: tuple[str, ...]) -> Ite
         if not result.is_conclusive:
             yield "check-impossible", f"{name}: {result.reason}"
         elif before is None:
-            yield "check-new", f"{name}: {result.reason}; it was not asked before the switch"
+            yield "check-new", f"{name}: {result.reason}; it was not checked before the switch"
     if seen.failed_units is None:
         yield "units-unknown", "systemd did not say which units have failed"
     elif baseline.failed_units is None:
         touched = _not_ignored(touched_among(seen.failed_units, seen.touched_units), ignored)
         for unit in sorted(touched - seen.timer_jobs):
-            yield "units-unknown", f"{unit} has failed, perhaps before the switch already"
+            yield "units-unknown", f"{unit} has failed, perhaps already before the switch"
     else:
         newly = new_failures(baseline, seen.failed_units, ignored)
         for unit in sorted(touched_among(newly, seen.touched_units) & seen.unclear_units):
-            what = "whether its timer or the switch has started it is unknown"
+            what = "it is unknown whether its timer or the switch has started it"
             yield "units-unknown", f"{unit} has failed; {what}"
     if seen.hydra is False and not list(_cut_off(baseline, seen)):
-        yield "hydra-unreachable", "Hydra gives no answer, which proves nothing about this host"
+        yield "hydra-unreachable", "Hydra does not answer, which proves nothing about this host"
 
 
 def _excused(baseline: Baseline, seen: Findings) -> Iterator[Reason]:
@@ -221,14 +222,14 @@ def _untouched(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
 
 def _of_timers(failed: frozenset[str], seen: Findings) -> Iterator[Reason]:
     for unit in sorted(touched_among(failed, seen.touched_units) & seen.timer_jobs):
-        yield "unit-excused", f"{unit} has failed, which its timer has started and not the switch"
+        yield "unit-excused", f"{unit} has failed, but its timer has started it, not the switch"
 
 
 def _not_ignored(units: frozenset[str], ignored: tuple[str, ...]) -> frozenset[str]:
     return frozenset(
         unit
         for unit in units
-        # The agent's own is judged by what it decides, and waits while the switch goes on.
+        # The agent's own unit is judged by its verdict, and waits while the switch is running.
         if unit != CONFIRM_UNIT and not any(fnmatchcase(unit, pattern) for pattern in ignored)
     )
 

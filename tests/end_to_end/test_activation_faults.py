@@ -127,7 +127,7 @@ def test_an_activation_that_takes_too_long_is_ended(offered):
         run = offered.finish(child, before)
     assert not offered.is_alive(pid)
     offered.configure(activate={"deadline": "30m"})
-    assert "did not end in time" in assert_undone(offered, run, "activation-timeout", "suspect")
+    assert "did not finish in time" in assert_undone(offered, run, "activation-timeout", "suspect")
     assert_allowed_it_is_done(offered)
 
 

@@ -423,7 +423,7 @@ def test_a_timer_s_job_that_failed_is_noted():
     assert judge(before(), seen, ()).notes == (
         (
             "unit-excused",
-            "web.service has failed, which its timer has started and not the switch",
+            "web.service has failed, but its timer has started it, not the switch",
         ),
     )
 

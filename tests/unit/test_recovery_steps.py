@@ -154,7 +154,7 @@ def test_a_switch_that_was_stopped_is_not_confirmed(world, action):
     world.systemd.work_left = True
     report = world.run(replace(WATCHFUL, action=action))
     assert (report.outcome, report.error.kind) == (Outcome.ROLLED_BACK, Kind.ACTIVATION_KILLED)
-    assert "stopped among the services" in report.error.message
+    assert "stopped half-way" in report.error.message
     assert world.links() == (OLD, OLD, OLD)
     assert world.last_row().fault == "suspect"
 

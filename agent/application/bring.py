@@ -13,6 +13,7 @@ from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.fetch import fetch
 from agent.application.watch.requests import activate_request, fetch_request
 from agent.domain.gate import Judgement
+from agent.domain.policy import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,8 @@ async def bring(
             *(run, candidate, ready.toplevel, seen, judgements), is_switch_refused=is_switch_refused
         )
         if isinstance(request, Judgement):
-            return NotBegun(((request.gate, request.reason),), held=(request,))
+            action = Action.BOOT if is_switch_refused else run.policy.action
+            return NotBegun(((request.gate, request.reason),), action, held=(request,))
         return await activate(run, request.serialise())
 
     answer = await ask(is_switch_refused=False)

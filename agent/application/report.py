@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.domain.errors import AgentError, ExitCode
 from agent.domain.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.application.ports import Fetched
     from agent.domain.candidate import Candidate
@@ -36,9 +36,9 @@ class Result:
     """Another process writes the row of what this run has begun."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
-    """Grows as the run goes on; instants are kept by the journal, durations are seconds by step."""
+    """The end of a run; instants are kept by the journal, durations are seconds by step."""
 
     decision: str | None = None
     outcome: Outcome | None = None
@@ -46,7 +46,7 @@ class Report:
     action: Action | None = None
     candidate: Candidate | None = None
     systems: Systems | None = None
-    gates: list[Judgement] = field(default_factory=list)
+    gates: Sequence[Judgement] = ()
     durations: Mapping[str, float] = field(default_factory=dict)
     fetched: Fetched | None = None
     error: AgentError | None = None
@@ -55,10 +55,15 @@ class Report:
     is_recorded_elsewhere: bool = False
     """Another process has written the row of what this run has begun."""
 
-    def conclude(self, result: Result) -> None:
-        """Take over what came of the run."""
-        self.outcome, self.reasons, self.error = result.outcome, result.reasons, result.error
-        self.is_recorded_elsewhere = result.is_recorded_elsewhere
+    def of(self, result: Result) -> Report:
+        """Return the report of a run that had this result."""
+        return replace(
+            self,
+            outcome=result.outcome,
+            reasons=result.reasons,
+            error=result.error,
+            is_recorded_elsewhere=result.is_recorded_elsewhere,
+        )
 
     @property
     def exit_code(self) -> ExitCode:

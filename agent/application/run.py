@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Generic
 from typing_extensions import TypeVar
 
 from agent.application import events
-from agent.application.durations import Durations
 from agent.application.ports import RunRecord
-from agent.application.report import Report, Result, error_fields
+from agent.application.report import Report, error_fields
+from agent.application.summary import Summary
 from agent.domain.choose import Hold
 from agent.domain.errors import (
     AgentError,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from agent.application.ports import FactPorts, HostPorts
+    from agent.application.report import Result
     from agent.domain.policy import Policy
 
 _STRONGER_THAN_THE_HISTORY = (
@@ -80,13 +81,12 @@ class Run(Generic[PortsT_co]):
     ports: PortsT_co
     policy: Policy
     settings: RunSettings
-    report: Report
     record: RunRecord
-    durations: Durations
+    summary: Summary
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Add the time of a `with` block to the duration of a step of the run."""
-        return self.durations.step(name, self.ports.clock)
+        return self.summary.step(name, self.ports.clock)
 
     def note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> None:
         """Commit a phase; it is on disk when this returns.
@@ -120,11 +120,11 @@ def begin(ports: PortsT, policy: Policy, settings: RunSettings) -> Run[PortsT]:
         job=policy.job.key,
         state=Failed(),
     )
-    return Run(ports, policy, settings, Report(), record, Durations())
+    return Run(ports, policy, settings, record, Summary())
 
 
 async def carry_out(
-    run: Run[ActPortsT], body: Callable[[Run[ActPortsT]], Awaitable[Result | None]]
+    run: Run[ActPortsT], body: Callable[[Run[ActPortsT]], Awaitable[Result]]
 ) -> Report:
     """Do one run and return its report; the run's faults are in it, and never raised.
 
@@ -140,40 +140,34 @@ async def carry_out(
     try:
         with run.step("total"):
             result = await body(run)
-        if result is not None:
-            run.report.conclude(result)
+        report = run.summary.report().of(result)
     except AgentError as error:
-        fail(run, error)
+        report = _failed(run, run.summary.report(), error)
     except asyncio.CancelledError:
-        fail(run, _interruption(run, run.settings.ended_by()))
-        _finish(run)
+        interruption = _interruption(run, run.settings.ended_by())
+        _finish(run, _failed(run, run.summary.report(), interruption))
         raise
     except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
-        _crash(run, error)
-    _finish(run)
-    return run.report
+        report = _crashed(run, run.summary.report(), error)
+    return _finish(run, report)
 
 
-def fail(run: Run, error: AgentError) -> None:
-    """Note a fault; one that can only be waited for is a hold."""
-    report = run.report
-    report.error = error
+def _failed(run: Run, report: Report, error: AgentError) -> Report:
+    """Return a report with a fault; one that can only be waited for is a hold."""
     if error.exit_code is ExitCode.HELD:
-        report.decision, report.outcome = Hold.name, Outcome.HELD
-        report.reasons = ((error.kind, error.message),)
         run.ports.sink.emit(events.RUN_HELD, **error_fields(error))
-        return
-    if report.outcome is not Outcome.ROLLED_BACK:
-        report.outcome = Outcome.FAILED
+        held = replace(report, decision=Hold.name, outcome=Outcome.HELD, error=error)
+        return replace(held, reasons=((error.kind, error.message),))
     run.ports.sink.emit(events.RUN_FAILED, **error_fields(error))
+    is_back = report.outcome is Outcome.ROLLED_BACK
+    return replace(report, outcome=report.outcome if is_back else Outcome.FAILED, error=error)
 
 
 def _interruption(run: Run, kind: Kind) -> AgentError:
     """Return the fault of a run that was asked to end, and where it left a host it had begun on."""
     message = "the run was asked to end"
     if run.record.previous is not None:
-        _look_again(run)
-        found = run.report.systems or Systems(None, None, None)
+        found = _with_systems(run, Report()).systems or Systems(None, None, None)
         message += (
             f" when it had begun to change the host; the running system is"
             f" {found.running or 'unknown'}, the profile is {found.profile or 'unknown'}"
@@ -181,50 +175,48 @@ def _interruption(run: Run, kind: Kind) -> AgentError:
     return AgentError(kind, message)
 
 
-def _crash(run: Run, error: Exception) -> None:
-    """Note a bug, with its traceback."""
+def _crashed(run: Run, report: Report, error: Exception) -> Report:
+    """Return a report with a bug, whose traceback is logged."""
     run.ports.sink.emit(events.BUG_FOUND, exception=traceback.format_exc())
-    fail(run, AgentError(Kind.BUG, f"{type(error).__name__}: {error}"))
+    return _failed(run, report, AgentError(Kind.BUG, f"{type(error).__name__}: {error}"))
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, report: Report) -> Report:
     """Record a run that was notable, and log the summary, even if something fails here."""
-    report = run.report
-    report.durations = run.durations.seconds
-    _look_again(run)
+    report = _with_systems(run, report)
     try:
-        _record(run)
+        _record(run, report)
     except JournalError as error:
         # The host's own state, or a cause logged before, stays the summary's.
         if report.outcome in _STRONGER_THAN_THE_HISTORY:
             run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         else:
-            fail(run, error)
+            report = _failed(run, report, error)
     except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
-        _crash(run, error)
+        report = _crashed(run, report, error)
     run.ports.sink.emit(events.RUN_FINISHED, **report.fields())
+    return report
 
 
-def _look_again(run: Run) -> None:
+def _with_systems(run: Run, report: Report) -> Report:
     """Let the summary of a run that touched the host show where the host is now."""
     if run.record.previous is None:
-        return
-    run.report.systems = None
+        return report
+    report = replace(report, systems=None)
     try:
-        run.report.systems = run.ports.host.systems()
+        return replace(report, systems=run.ports.host.systems())
     except HostError:
-        return
+        return report
     except Exception as error:  # noqa: BLE001 - a bug, too, ends in one summary
-        _crash(run, error)
+        return _crashed(run, report, error)
 
 
-def _record(run: Run) -> None:
-    report = run.report
+def _record(run: Run, report: Report) -> None:
     is_notable = report.outcome is not Outcome.NOTHING_TO_DO
     if is_notable and not (
         run.settings.dry_run or report.is_recorded_elsewhere or _is_unrecordable(report)
     ):
-        run.ports.journal.record(last_row(run))
+        run.ports.journal.record(last_row(run, report))
 
 
 def _is_unrecordable(report: Report) -> bool:
@@ -235,14 +227,13 @@ def _is_unrecordable(report: Report) -> bool:
     )
 
 
-def last_row(run: Run) -> RunRecord:
-    """Return the run's last row.
+def last_row(run: Run, report: Report) -> RunRecord:
+    """Return the last row of a run that ends with `report`.
 
     What an activation has reached stands, whatever failed later; and a phase that the host was
     left in stays for the next run to see.
     """
-    report, error = run.report, run.report.error
-    reached = run.record.outcome
+    error, reached = report.error, run.record.outcome
     is_left = reached in UNDER_WAY - HARMLESS and run.record.previous is not None
     if reached == Outcome.FAILED or (reached in UNDER_WAY and not is_left):
         reached = report.outcome or Outcome.FAILED

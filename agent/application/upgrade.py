@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, assert_never
 
 from agent.application import events
 from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.reboot import (
+    Rebooting,
     Waiting,
     cancel_announced,
     reboot,
@@ -29,7 +31,7 @@ from agent.application.facts.durations import (
 from agent.application.facts.foreign import forget_what_is_gone
 from agent.application.facts.stage_facts import StageFacts
 from agent.application.facts.verify import verify
-from agent.application.report import Report, error_fields
+from agent.application.report import Report, Result, error_fields
 from agent.application.row import row_of
 from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.application.watch.choose import Choice, make_choice
@@ -58,17 +60,17 @@ from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.retry import MEMORY, wait_before_retry
 from agent.domain.run_record import altered
-from agent.domain.systems import Systems
 from agent.domain.window import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent.application.ports import Ports, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.gate import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _TURNS = 3
@@ -93,121 +95,109 @@ _REACHED = frozenset({Outcome.NOTHING_TO_DO, Outcome.CONFIRMED})
 __all__ = ["RunSettings", "upgrade"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Undecided:
+    """What is pending, and still to be confirmed once the lock is free."""
+
+    toplevel: StorePath
+    is_left: bool = False
+    """By an earlier run."""
+
+
 async def upgrade(ports: Ports, policy: Policy, settings: RunSettings) -> Report:
     """Do one run and return its report; the run's faults are in it, and never raised.
 
     A cancellation is recorded as far as it got, and passed on.
     """
-    return await carry_out(begin(ports, policy, settings), _run_with_patience)
+    return await carry_out(begin(ports, policy, settings), _run)
 
 
-async def _run_with_patience(run: Run[Ports]) -> None:
-    """Do a run; what is out of reach is a failure only after a while."""
-    try:
-        await _run(run)
-    except AgentError as error:
-        if error.exit_code is ExitCode.UNREACHABLE and not run.settings.dry_run:
-            report = run.report
-            report.is_overdue = await is_overdue(run.ports, run.policy, error, report.candidate)
-        raise
-    if run.report.outcome in _REACHED and not run.settings.dry_run:
-        forget_all_silence(run.ports)
-
-
-async def _run(run: Run[Ports]) -> None:
+async def _run(run: Run[Ports]) -> Result:
     if run.settings.dry_run:
-        await _rehearse(run)
-        return
+        return await _rehearse(run)
     try:
-        await _take_turns(run)
+        result = await _take_turns(run)
     except AgentError as error:
         if error.passes:
             await _try_again(run, error)
         raise
+    if result.outcome in _REACHED:
+        forget_all_silence(run.ports)
+    return result
 
 
 async def _try_again(run: Run[Ports], error: AgentError) -> None:
     """Let a run come again soon, later each time, after a fault that passes by itself."""
     now = run.ports.clock.now()
     place = place_of(f"{run.policy.host} {run.settings.run_id}")
-    wait = wait_before_retry(1 + _failed_before(run, now), place)
+    wait = wait_before_retry(1 + _failed_before(run), place)
     if error.retry_after is not None:
         wait = max(wait, timedelta(seconds=min(error.retry_after, _LONGEST_WISH)))
     await wake(run, now + wait)
 
 
-def _failed_before(run: Run[Ports], now: datetime) -> int:
+def _failed_before(run: Run[Ports]) -> int:
     """Return how many runs in a row have failed for reasons that pass, just before this one."""
-    try:
-        rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
-    except JournalError:
-        return 0
-    failures = 0
-    for row in rows:
-        if row.run_id == run.settings.run_id:
-            continue
-        is_recent = row.finished_at is not None and abs(now - row.finished_at) <= MEMORY
-        if not is_recent or row.error_kind not in _PASSING:
-            break
-        failures += 1 + row.repeats
-    return failures
+    failed = takewhile(lambda row: row.error_kind in _PASSING, _runs_before(run))
+    return sum(1 + row.repeats for row in failed)
 
 
 def _was_hydra_busy(run: Run[Ports]) -> bool:
     """Whether the run before this one has failed, not long ago, because Hydra was too busy."""
+    return next((row.error_kind in _BUSY for row in _runs_before(run)), False)
+
+
+def _runs_before(run: Run[Ports]) -> Iterator[RunRecord]:
+    """Return the runs before this one, the newest first, up to one that ended long ago."""
+    now = run.ports.clock.now()
     try:
         rows = run.ports.journal.runs(_ROWS_OF_FAILURES)
     except JournalError:
-        return False
-    last = next((row for row in rows if row.run_id != run.settings.run_id), None)
-    return (
-        last is not None
-        and last.finished_at is not None
-        and abs(run.ports.clock.now() - last.finished_at) <= MEMORY
-        and last.error_kind in _BUSY
-    )
+        rows = ()
+    for row in rows:
+        if row.run_id != run.settings.run_id:
+            if row.finished_at is None or abs(now - row.finished_at) > MEMORY:
+                return
+            yield row
 
 
-async def _take_turns(run: Run[Ports]) -> None:
+async def _take_turns(run: Run[Ports]) -> Result:
     for _ in range(_TURNS):
-        left, pending = await _take_turn(run)
-        if left is None:
-            if pending is not None:
-                run.report.conclude(await await_decision(run, pending, starts=_STARTS))
-            return
-        decided = await await_decision(run, left, starts=_STARTS)
+        reached = await _take_turn(run)
+        if isinstance(reached, Result):
+            return reached
+        decided = await await_decision(run, reached.toplevel, starts=_STARTS)
+        if not reached.is_left or decided.outcome is Outcome.REBOOTING:  # to the confirmed system
+            return decided
         if decided.outcome is Outcome.PENDING:
-            run.report.conclude(decided)
-            run.report.decision = Hold.name
-            return
-        if decided.outcome is Outcome.REBOOTING:  # back to the confirmed system
-            run.report.conclude(decided)
-            return
+            run.summary.add(decision=Hold.name)
+            return decided
         # The earlier upgrade is decided, whichever way; this run's own work begins now.
-        fresh = begin(run.ports, run.policy, run.settings)
-        run.report, run.record = fresh.report, fresh.record
+        run.summary.add(is_recorded_elsewhere=False)
+        run.record = begin(run.ports, run.policy, run.settings).record
     raise ActivationError(Kind.ACTIVATION_BUSY, "someone else goes on upgrading this host")
 
 
-async def _take_turn(run: Run[Ports]) -> tuple[StorePath | None, StorePath | None]:
-    """Do what needs the lock; return what an earlier run, and what this one, has left pending."""
+async def _take_turn(run: Run[Ports]) -> Result | _Undecided:
+    """Do what needs the lock; return what came of it, or what is to be confirmed afterwards."""
     ports = run.ports
     with ports.lock.hold():
         fault = _make_ready(ports)
         step = await recover_all(run)
-        if step is Step.WAIT:
+        pending = ports.marks.read().pending if step is Step.CONFIRM else None
+        if pending is not None:
+            return _Undecided(pending, is_left=True)
+        if step is not Step.NOTHING:
             raise ActivationError(
                 Kind.ACTIVATION_BUSY,
                 "an earlier upgrade is still to be decided, and an activation is running, or"
                 " may be, or it is unknown which system runs",
                 hint="the dead-man's timer ends it if it is the agent's own",
             )
-        if step is Step.CONFIRM:
-            return ports.marks.read().pending, None
         if fault is not None:
             raise fault
         require_readable(ports.marks.read())
-        return None, await _act(run)
+        return await _act(run)
 
 
 def _make_ready(ports: Ports) -> AgentError | None:
@@ -225,35 +215,50 @@ def _make_ready(ports: Ports) -> AgentError | None:
     return None
 
 
-async def _act(run: Run[Ports]) -> StorePath | None:
-    """Bring the candidate here if that is to be done; return the system that is pending then."""
-    ports, report = run.ports, run.report
+async def _act(run: Run[Ports]) -> Result | _Undecided:
+    """Do what is to be done; what is out of reach is a failure only after a while."""
     if run.settings.hydra_wait is not None or _was_hydra_busy(run):
-        ports.hydra.back_off(run.settings.hydra_wait)
-    found, choice = await _observe_and_choose(run)
-    await forget_what_is_gone(ports)
+        run.ports.hydra.back_off(run.settings.hydra_wait)
+    about: Candidate | None = None
+    try:
+        found = await _observe(run)
+        about = found.candidate
+        choice = await _choose(run, about)
+        about = choice.candidate
+        await forget_what_is_gone(run.ports)
+        return await _carry_out(run, found, choice)
+    except AgentError as error:
+        if error.exit_code is ExitCode.UNREACHABLE:
+            overdue = await is_overdue(run.ports, run.policy, error, about)
+            run.summary.add(is_overdue=overdue)
+        raise
+
+
+async def _carry_out(run: Run[Ports], found: Found, choice: Choice) -> Result | _Undecided:
+    """Do what was decided on."""
+    ports = run.ports
     match choice.decision:
         case Done():
-            report.outcome = Outcome.NOTHING_TO_DO
             _remember_build(run, found)
             _remember_system(run)
             log_upcoming_builds(
                 ports.sink, await ports.hydra.outlook(found.candidate.job, found.build)
             )
-            _leave_idle_note(run, found)
+            _leave_idle_note(run, found, choice.seen.systems)
+            return Result(Outcome.NOTHING_TO_DO)
         case Hold() as hold:
-            report.outcome, report.reasons = Outcome.HELD, hold.reasons
+            run.summary.add(reasons=hold.reasons)
             await schedule_retry(run, _soonest(hold))
+            return Result(Outcome.HELD, hold.reasons)
         case AwaitReboot(reason):
             ports.sink.emit(events.REBOOT_NEEDED, reason=reason)
-            report.outcome, report.reasons = Outcome.AWAITS_REBOOT, (("reboot", reason),)
+            return Result(Outcome.AWAITS_REBOOT, (("reboot", reason),))
         case Reboot(candidate, reason):
-            await _reboot(run, reason, candidate, choice.seen.systems)
+            return await _reboot(run, reason, candidate, choice.seen.systems)
         case Upgrade():
             return await _upgrade(run, choice)
         case _:
             assert_never(choice.decision)
-    return None
 
 
 def _remember_build(run: Run[Ports], found: Found) -> None:
@@ -266,7 +271,7 @@ def _remember_build(run: Run[Ports], found: Found) -> None:
         return  # the host need not be on it
     taken = run.ports.journal.newest_taken(found.candidate.job)
     if taken is None or taken.build_id < found.candidate.build_id:
-        run.ports.journal.record(last_row(run))
+        run.ports.journal.record(last_row(run, Report(outcome=Outcome.NOTHING_TO_DO)))
 
 
 def _remember_system(run: Run[Ports]) -> None:
@@ -280,42 +285,48 @@ def _remember_system(run: Run[Ports]) -> None:
         ports.sink.emit(events.SYSTEM_ADOPTED, toplevel=profile)
 
 
-def _leave_idle_note(run: Run[Ports], found: Found) -> None:
+def _leave_idle_note(run: Run[Ports], found: Found, seen: Systems) -> None:
     """Let later runs rely on what this one has decided on, and on nothing newer."""
-    ports, systems = run.ports, run.report.systems
+    ports = run.ports
     try:
-        ports.idle_note.write(found.candidate.build_id, systems or Systems(None, None, None))
+        ports.idle_note.write(found.candidate.build_id, seen)
     except HostError as error:
         ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
 
-async def _observe_and_choose(run: Run[Ports]) -> tuple[Found, Choice]:
-    """Return Hydra's newest good build, and what is to be done about it or an older one."""
-    ports, policy, report = run.ports, run.policy, run.report
+async def _observe(run: Run[Ports]) -> Found:
+    """Return Hydra's newest good build."""
+    ports, policy = run.ports, run.policy
     with run.step("observe"):
-        report.systems = ports.host.systems()
+        run.summary.add(systems=ports.host.systems())
         found = await find_candidate(ports.hydra, ports.host, policy, run.settings.store_dir)
         _note_candidate(run, found.candidate)
         log_candidate(ports.sink, found.candidate)
         if not run.settings.dry_run:
             ports.journal.note_contact(ports.clock.now())
             forget_silence(ports)
+    return found
+
+
+async def _choose(run: Run[Ports], newest: Candidate) -> Choice:
+    """Return what is to be done about Hydra's newest good build, or an older one."""
     with run.step("gates"):
         choice = await make_choice(
             run,
-            found.candidate,
+            newest,
             every=run.settings.dry_run,
             clean_boot=lambda: clean_boot_once(run),
         )
-    report.systems, report.decision = choice.seen.systems, choice.decision.name
+    decision = choice.decision.name
+    run.summary.add(systems=choice.seen.systems, decision=decision)
     _note_candidate(run, choice.candidate)
-    run.record = replace(run.record, decision=report.decision)  # another process may write its end
-    log_choice(ports.sink, found.candidate, choice.candidate, choice.decision)
-    return found, choice
+    run.record = replace(run.record, decision=decision)  # another process may write its end
+    log_choice(run.ports.sink, newest, choice.candidate, choice.decision)
+    return choice
 
 
 def _note_candidate(run: Run[Ports], candidate: Candidate) -> None:
-    run.report.candidate = candidate
+    run.summary.add(candidate=candidate)
     run.record = altered(
         run.record,
         build_id=candidate.build_id,
@@ -331,33 +342,34 @@ def _soonest(hold: Hold) -> Sequence[Judgement]:
     return min(found, key=lambda held: earliest(held) or _NEVER, default=())
 
 
-async def _upgrade(run: Run[Ports], choice: Choice) -> StorePath | None:
-    ports, report, candidate = run.ports, run.report, choice.candidate
+async def _upgrade(run: Run[Ports], choice: Choice) -> Result | _Undecided:
+    ports, candidate = run.ports, choice.candidate
     staged = ports.marks.read().staged
     if staged is not None:
         await cancel_announced(ports, staged, "a newer build has come")
     try:
-        answer, report.fetched = await bring(
+        answer, fetched = await bring(
             run, candidate, choice.seen.systems, choice.gates, choice.decision.name
         )
     finally:
         run.record = _row_now(run)
+    run.summary.add(action=answer.action, fetched=fetched, reasons=answer.reasons)
     return await _go_on(run, candidate, answer)
 
 
 async def _go_on(
     run: Run[Ports], candidate: Candidate, answer: Activated | NotBegun | Failed
-) -> StorePath | None:
-    """Report what came of an upgrade, and reboot where it is to be completed by that now."""
-    report = run.report
-    report.action, report.reasons = answer.action, answer.reasons
+) -> Result | _Undecided:
+    """Return what came of an upgrade; reboot where it is to be completed by that now."""
     match answer:
         case NotBegun():
-            report.decision, report.outcome = Hold.name, Outcome.HELD
+            run.summary.add(decision=Hold.name)
             await schedule_retry(run, answer.held)
+            return Result(Outcome.HELD, answer.reasons)
         case Failed():
-            report.outcome = answer.outcome
-            report.is_recorded_elsewhere = answer.is_recorded_elsewhere
+            run.summary.add(
+                outcome=answer.outcome, is_recorded_elsewhere=answer.is_recorded_elsewhere
+            )
             if answer.fault is not None:
                 # A phase in which nothing was touched has no fault; its end does.
                 is_over = run.record.outcome in HARMLESS
@@ -365,16 +377,21 @@ async def _go_on(
                 run.record = altered(run.record, outcome=outcome, fault=answer.fault)
             raise answer.error
         case Activated():
-            report.outcome, report.error = answer.outcome, answer.error
-            report.is_recorded_elsewhere = answer.is_recorded_elsewhere
-            if answer.reboot:
-                seen = run.ports.host.systems()
-                await _complete(run, answer.toplevel, answer.reboot, candidate, seen)
-            if report.outcome is Outcome.PENDING:
-                return answer.toplevel
+            run.summary.add(is_recorded_elsewhere=answer.is_recorded_elsewhere)
+            if answer.outcome is Outcome.PENDING:
+                return _Undecided(answer.toplevel)
+            result = Result(
+                answer.outcome, answer.reasons, answer.error, answer.is_recorded_elsewhere
+            )
+            if not answer.reboot:
+                return result
+            seen = run.ports.host.systems()
+            reached = await _complete(run, answer.toplevel, answer.reboot, candidate, seen)
+            if isinstance(reached, Rebooting):
+                return replace(result, outcome=Outcome.REBOOTING, reasons=reached.reasons)
+            return replace(result, reasons=reached.reasons)
         case _:
             assert_never(answer)
-    return None
 
 
 def _row_now(run: Run[Ports]) -> RunRecord:
@@ -385,48 +402,46 @@ def _row_now(run: Run[Ports]) -> RunRecord:
         return run.record
 
 
-async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> None:
+async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> Result:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
-    held = await _complete(run, seen.profile, reason, candidate, seen)
-    if held is None:
-        return
-    if registered()[held.gate].postpones:
-        run.report.outcome = Outcome.AWAITS_REBOOT
-    else:
-        run.report.decision, run.report.outcome = Hold.name, Outcome.HELD
-        run.report.reasons = ((held.gate, held.reason),)
+    reached = await _complete(run, seen.profile, reason, candidate, seen)
+    if isinstance(reached, Rebooting):
+        return Result(Outcome.REBOOTING, reached.reasons)
+    held, result = reached.held, Result(Outcome.AWAITS_REBOOT, reached.reasons)
+    if not registered()[held.gate].postpones:
+        result = Result(Outcome.HELD, ((held.gate, held.reason),))
+        run.summary.add(decision=Hold.name)
+    run.summary.add(reasons=result.reasons)
     refuse_to_wait(run, held)
+    return result
 
 
 async def _complete(
     run: Run[Ports], toplevel: StorePath, reason: str, candidate: Candidate, seen: Systems
-) -> Judgement | None:
-    """Reboot into what is staged, and report that; return the gate that is in the way."""
-    run.report.reasons = (("reboot", reason),)
+) -> Rebooting | Waiting:
+    """Reboot into what is staged, or return what is in the way."""
+    run.summary.add(reasons=(("reboot", reason),))
     world = WorldBeforeReboot(run, toplevel, candidate)
-    answer = await reboot(run, toplevel, reason, candidate, seen, world=world)
-    run.report.reasons = answer.reasons
-    if isinstance(answer, Waiting):
-        return answer.held
-    run.report.outcome = Outcome.REBOOTING
-    return None
+    return await reboot(run, toplevel, reason, candidate, seen, world=world)
 
 
-async def _rehearse(run: Run[Ports]) -> None:
+async def _rehearse(run: Run[Ports]) -> Result:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
-    ports, report = run.ports, run.report
-    require_readable(ports.marks.read())
-    _, choice = await _observe_and_choose(run)
-    decision, report.gates = choice.decision, choice.gates
+    require_readable(run.ports.marks.read())
+    found = await _observe(run)
+    choice = await _choose(run, found.candidate)
+    decision = choice.decision
+    run.summary.add(gates=choice.gates)
     if not choice.is_settled:
         await verify(run, choice.candidate)
     if isinstance(decision, Hold):
-        report.reasons = decision.reasons
-    elif isinstance(decision, Reboot) and (postponed := await _postponed(run, choice)):
-        report.decision = AwaitReboot.name
-        report.reasons = (("reboot", decision.reason), (postponed.gate, postponed.reason))
-    report.outcome = Outcome.DRY_RUN
+        return Result(Outcome.DRY_RUN, decision.reasons)
+    if isinstance(decision, Reboot) and (postponed := await _postponed(run, choice)):
+        run.summary.add(decision=AwaitReboot.name)
+        postponement = (postponed.gate, postponed.reason)
+        return Result(Outcome.DRY_RUN, (("reboot", decision.reason), postponement))
+    return Result(Outcome.DRY_RUN)
 
 
 async def _postponed(run: Run[Ports], choice: Choice) -> Judgement | None:

@@ -30,8 +30,10 @@ except ImportError:
     from agent.adapters.marks import MarkLinks
     from agent.application.by_hand import confirm
     from agent.application.recover import next_step
+from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.application.upgrade import upgrade
+from agent.domain.outcome import Outcome
 from fakes.samples import OLD
 from fakes.stepwise import system_with
 from fakes.world import CACHE, STORE, WATCHFUL, PowerCut, World, system
@@ -141,8 +143,8 @@ async def look(ports, policy, settings):
     """Find out what recovery would begin with."""
 
     async def body(run):
-        run.report.reasons = (("next", str(await next_step(run))),)
-        run.report.is_recorded_elsewhere = True
+        reasons = (("next", str(await next_step(run))),)
+        return Result(Outcome.FAILED, reasons, is_recorded_elsewhere=True)
 
     return await carry_out(begin(ports, policy, settings), body)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.application.ports import Ports
-    from agent.application.report import Report
+    from agent.application.report import Report, Result
     from agent.application.run import Run, RunSettings
     from agent.domain.policy import Policy
 
@@ -56,7 +56,7 @@ def pending_world(action: Action = Action.SWITCH, **facts: Any) -> World:
 
 def carry_out_with(
     world: World,
-    body: Callable[[Run], Awaitable[None]],
+    body: Callable[[Run], Awaitable[Result]],
     policy: Policy = WATCHFUL,
     *,
     about_the_upgrade: bool = True,

@@ -257,6 +257,7 @@ def test_a_canary_that_dies_during_the_build_holds_the_upgrade(world):
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)
     assert (report.decision, report.reasons) == ("hold", (("health", "canary: no reply"),))
+    assert world.summary()["action"] == "switch"
     assert world.told.fields_of(events.GATE_HELD) == {
         "gate": "health",
         "reason": "canary: no reply",

@@ -7,6 +7,7 @@ import pytest
 from agent.application import events
 from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.ports import ActivationExit
+from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.application.upgrade import upgrade
 from agent.domain.errors import HostError, JournalError, Kind
@@ -197,7 +198,7 @@ def clean(world):
 
     async def body(run):
         results.append(await clean_boot_once(run))
-        run.report.outcome = Outcome.NOTHING_TO_DO
+        return Result(Outcome.NOTHING_TO_DO)
 
     async def use_case(ports, policy, settings):
         return await carry_out(begin(ports, policy, settings), body)

@@ -112,8 +112,9 @@ def test_a_run_s_own_settings_are_in_force_again_when_an_earlier_upgrade_is_deci
     found = []
 
     async def body(run):
-        await await_decision(run, NEW, starts=1)
+        result = await await_decision(run, NEW, starts=1)
         found.append(run.policy)
+        return result
 
     carry_out_with(world, body)
     assert found == [WATCHFUL]

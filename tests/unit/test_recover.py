@@ -8,6 +8,7 @@ import pytest
 from agent.application import events
 from agent.application.act.recover import next_step, record_of, recover_all, resume_roll_back
 from agent.application.act.rival_activation import restore_profile
+from agent.application.report import Result
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import Outcome
@@ -45,7 +46,7 @@ def recover(world):
 
     async def body(run):
         left.append(await recover_all(run))
-        run.report.outcome = Outcome.NOTHING_TO_DO
+        return Result(Outcome.NOTHING_TO_DO)
 
     report = carry_out_with(world, body, about_the_upgrade=False)
     return (left[0] if left else None), report
@@ -82,6 +83,7 @@ def test_what_recovery_would_begin_with_is_told_without_doing_it(world):
 
     async def body(run):
         found.append(await next_step(run))
+        return Result(Outcome.NOTHING_TO_DO)
 
     carry_out_with(world, body)
     assert found == [Step.ROLL_BACK]
@@ -507,6 +509,7 @@ def own_row(world, *, is_written):
         if is_written:
             run.ports.journal.record(altered(run.record, outcome=Outcome.ROLLING_BACK))
         found.append(record_of(run, NEW))
+        return Result(Outcome.NOTHING_TO_DO)
 
     carry_out_with(world, body, about_the_upgrade=False)
     return found[0]
@@ -524,7 +527,7 @@ def test_a_run_that_ends_its_own_roll_back_writes_its_own_row(world):
     async def body(run):
         run.record = altered(run.record, toplevel=NEW, previous=OLD)
         await resume_roll_back(run, NEW)
-        run.report.is_recorded_elsewhere = True
+        return Result(Outcome.ROLLED_BACK, is_recorded_elsewhere=True)
 
     carry_out_with(world, body, about_the_upgrade=False)
     assert [row.run_id for row in world.journal.rows if row.outcome == "rolled-back"] == ["run-1"]
@@ -536,6 +539,7 @@ def test_a_row_that_only_tells_of_a_hold_is_not_the_upgrades(world):
 
     async def body(run):
         found.append(record_of(run, NEW).run_id)
+        return Result(Outcome.NOTHING_TO_DO)
 
     carry_out_with(world, body, about_the_upgrade=False)
     assert found == ["run-0"]
@@ -547,14 +551,19 @@ def test_a_lost_row_is_replaced_by_what_the_marks_know(world):
 
     async def body(run):
         found.append(record_of(run, NEW))
+        return Result(Outcome.NOTHING_TO_DO)
 
     carry_out_with(world, body, about_the_upgrade=False)
     assert (found[0].toplevel, found[0].previous, found[0].outcome) == (NEW, OLD, "pending")
 
 
-def test_a_roll_back_begun_again_reports_elsewhere(world):
-    report = carry_out_with(world, lambda run: resume_roll_back(run, NEW), about_the_upgrade=False)
-    assert report.outcome is None
+def test_a_roll_back_that_is_taken_up_again_is_not_the_result_of_the_run(world):
+    async def body(run):
+        await resume_roll_back(run, NEW)
+        return Result(Outcome.NOTHING_TO_DO)
+
+    report = carry_out_with(world, body, about_the_upgrade=False)
+    assert (report.outcome, report.reasons, report.error) == (Outcome.NOTHING_TO_DO, (), None)
     assert world.host.running == OLD
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from agent.application import events
 from agent.application.act.recover import recover_all
+from agent.application.report import Result
 from agent.application.run import begin, carry_out
 from agent.domain.marks import Mark, Marks
 from agent.domain.outcome import HARMLESS, UNDER_WAY, Outcome
@@ -157,7 +158,7 @@ def steps_taken(world):
 
     async def body(run):
         left.append(await recover_all(run))
-        run.report.outcome = Outcome.NOTHING_TO_DO
+        return Result(Outcome.NOTHING_TO_DO)
 
     async def use_case(ports, policy, settings):
         return await carry_out(begin(ports, policy, settings), body)

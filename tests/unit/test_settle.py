@@ -11,6 +11,7 @@ from agent.application.act.recover import recover_all
 from agent.application.confirm import settle
 from agent.application.confirm.settle import AFTER_CONFIRMATION, AFTER_ROLL_BACK, SettlingStep
 from agent.application.manual import verdicts
+from agent.application.report import Result
 from agent.application.run import RunSettings, begin, carry_out
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import Mark, Marks
@@ -91,7 +92,7 @@ EVERY_CASE = pytest.mark.parametrize(("name", "make", "use_case"), CASES)
 async def recover(ports, policy, settings):
     async def body(run):
         assert await recover_all(run) is Step.NOTHING
-        run.report.outcome = Outcome.NOTHING_TO_DO
+        return Result(Outcome.NOTHING_TO_DO)
 
     return await carry_out(begin(ports, policy, settings), body)
 

@@ -230,6 +230,7 @@ def test_all_is_asked_again_before_it_is_staged_instead(world):
     refusing(world, world.canary_dies)
     report = world.run(NEVER)
     assert (report.outcome, report.reasons[0][0]) == (Outcome.HELD, "health")
+    assert world.summary()["action"] == "boot"
     assert actions(world) == [Action.SWITCH]
     assert (world.links(), world.host.loader.default()) == ((OLD, OLD, OLD), OLD)
     assert (world.marks.read(), blame(world)) == (Marks(confirmed=OLD), Standing())

@@ -19,7 +19,7 @@ from agent.application.confirm.settle import (
     settle_rolled_back,
 )
 from agent.application.facts.specialisations import noted_specialisation
-from agent.application.report import Report, error_fields
+from agent.application.report import error_fields
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark
 from agent.domain.outcome import Outcome
@@ -239,8 +239,7 @@ async def resume_roll_back(run: Run, failed: StorePath) -> None:
     """
     row = _earlier_row(run, failed)
     cause, reasons = _why(row)
-    aside = replace(run, record=row, report=Report())
-    await roll_back(aside, failed, action_back(run.ports, row, failed), cause, reasons)
+    await roll_back(run.of(row), failed, action_back(run.ports, row, failed), cause, reasons)
     _stop_if_cancelled()
 
 

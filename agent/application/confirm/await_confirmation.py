@@ -65,7 +65,7 @@ async def _see_through(
         with lock_if_free(run, waits=waits):
             run.record = record_of(run, toplevel)
             return await confirm_pending(run, toplevel)
-    run.report.is_recorded_elsewhere = True
+    run.summary.add(is_recorded_elsewhere=True)
     trouble = ""
     for _ in range(starts):
         ports.sink.emit(events.CONFIRMATION_HANDED_OVER, unit=CONFIRM_UNIT, toplevel=toplevel)
@@ -142,7 +142,7 @@ async def _judge_in_its_place(
     It may be running, so that nothing is confirmed past it. A system that proves broken all the
     same is rolled back from.
     """
-    run.report.is_recorded_elsewhere = False
+    run.summary.add(is_recorded_elsewhere=False)
     with lock_if_free(run, waits=waits):
         if _is_decided(run, toplevel):
             return report_decision(run, toplevel)
@@ -176,7 +176,7 @@ async def _roll_back_unconfirmed(
     if ports.marks.read().rolling_back == toplevel:
         await resume_roll_back(run, toplevel)
         return report_decision(run, toplevel)
-    run.report.is_recorded_elsewhere = False
+    run.summary.add(is_recorded_elsewhere=False)
     run.record = record_of(run, toplevel)
     reasons = ((Kind.CONFIRM_UNIT_FAILED, trouble),)
     held = why_held(run, toplevel)

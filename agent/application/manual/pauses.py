@@ -82,7 +82,7 @@ async def reboot_by_hand(ports: Ports, policy: Policy, settings: RunSettings) ->
 async def _reboot(run: Run[Ports]) -> Result:
     ports = run.ports
     systems = ports.host.systems()
-    run.report.systems = systems
+    run.summary.add(systems=systems)
     profile = systems.profile
     reason = "" if profile is None else _reason(ports)
     if profile is None or not reason or systems.is_container:
@@ -91,7 +91,7 @@ async def _reboot(run: Run[Ports]) -> Result:
     if denial is not None:
         held = (denied.GATE.name, denied.why_denied(denial))
         return Result(Outcome.HELD, (("reboot", reason), held))
-    run.report.reasons = (("reboot", reason),)
+    run.summary.add(reasons=(("reboot", reason),))
     world = WorldBeforeReboot(run, profile, None)
     answer = await reboot(run, profile, reason, None, systems, world=world)
     is_held = isinstance(answer, Waiting)

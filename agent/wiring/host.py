@@ -18,7 +18,6 @@ from agent.adapters.state.good_builds import SqliteGoodBuilds
 from agent.adapters.state.idle_note import IdleNote
 from agent.adapters.state.journal import SqliteJournal
 from agent.adapters.state.lock import FileLock
-from agent.adapters.state.pauses import SqliteAgenda
 from agent.adapters.state.sightings import SightingFiles
 from agent.adapters.systemd.logind import LogindCommands
 from agent.application.ports import FactPorts, HostPorts, Ports, WatchPorts
@@ -95,7 +94,6 @@ def host_ports(
         systemd=parts.systemd,
         logind=LogindCommands(runner),
         loader=parts.loader,
-        agenda=SqliteAgenda(paths.state_dir, sink),
         system_settings=SystemSettings(settings, config_file or DEFAULT_FILE, target.units),
         sightings=SightingFiles(paths.marks_dir),
         profile=profile,

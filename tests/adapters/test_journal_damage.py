@@ -16,7 +16,6 @@ import pytest
 
 from adapters.journal_damage import HOSTILE, flip, loosen, put, put_bytes
 from agent.adapters.state.journal import SqliteJournal
-from agent.adapters.state.pauses import SqliteAgenda
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
 from agent.domain.choose import History
@@ -58,12 +57,7 @@ def journal(tmp_path, sink):
 
 
 @pytest.fixture
-def agenda(tmp_path, sink):
-    return SqliteAgenda(tmp_path, sink)
-
-
-@pytest.fixture
-def world(journal, agenda):
+def world(journal):
     """A world with a real history, in which an upgrade waits for its verdict."""
     world = pending_world()
     for number in range(20, 40):
@@ -72,7 +66,7 @@ def world(journal, agenda):
         journal.record(row)
     journal.deny(Denial(DENIED, "why", NOW, "me"))
     journal.allow(system(20), "why", "me", NOW)
-    world.journal, world.agenda = journal, agenda
+    world.journal = journal
     return world
 
 
@@ -210,31 +204,31 @@ def test_a_path_written_as_bytes_is_denied_all_the_same(journal, file):
 
 
 @pytest.mark.parametrize("column", ["reason", "by", "since", "until"])
-def test_a_pause_that_cannot_be_read_lasts_until_a_person_ends_it(agenda, file, sink, column):
-    agenda.set_pause(Pause("audit", "me", NOW, NOW + HOUR))
+def test_a_pause_that_cannot_be_read_lasts_until_a_person_ends_it(journal, file, sink, column):
+    journal.set_pause(Pause("audit", "me", NOW, NOW + HOUR))
     loosen(file)
     put(file, "pauses", column, HOSTILE["bytes"])
-    assert agenda.pause(NOW + 99 * HOUR) is not None
+    assert journal.pause(NOW + 99 * HOUR) is not None
     assert sink.names() == ["journal.row_unreadable"]
-    agenda.set_pause(None)
-    assert agenda.pause(NOW) is None
+    journal.set_pause(None)
+    assert journal.pause(NOW) is None
 
 
 @pytest.mark.parametrize("name", ["half-closed", "naive-time", "last-time", "no-time", "nul"])
-def test_a_pause_whose_times_cannot_be_read_has_no_end(agenda, file, name):
+def test_a_pause_whose_times_cannot_be_read_has_no_end(journal, file, name):
     for column in ("since", "until"):
-        agenda.set_pause(Pause("audit", "me", NOW, NOW + HOUR))
+        journal.set_pause(Pause("audit", "me", NOW, NOW + HOUR))
         put(file, "pauses", column, HOSTILE[name])
-        assert agenda.pause(NOW + 99 * HOUR).until is None
+        assert journal.pause(NOW + 99 * HOUR).until is None
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_of_a_reboot_that_waits_nothing_need_be_known(agenda, file, name):
-    agenda.set_reboot_plan(RebootPlan(NEW, NOW, NOW))
+def test_of_a_reboot_that_waits_nothing_need_be_known(journal, file, name):
+    journal.set_reboot_plan(RebootPlan(NEW, NOW, NOW))
     loosen(file)
     for column in ("inhibited_since", "announced_for"):
         put(file, "reboot_plans", column, HOSTILE[name])
-    assert agenda.reboot_plan(NEW) == RebootPlan(NEW)
+    assert journal.reboot_plan(NEW) == RebootPlan(NEW)
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name != "number"])
@@ -364,18 +358,18 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_denials_and_a_pause_outlive_a_file_that_is_set_aside(journal, agenda, file, sink, damage):
+def test_denials_and_a_pause_outlive_a_file_that_is_set_aside(journal, file, sink, damage):
     journal.record(an_arrival(1))
     denial = Denial(DENIED, "why", NOW, "me", build_id=7, until=NOW + HOUR)
     journal.deny(denial)
     pause = Pause("audit", "me", NOW, NOW + HOUR)
-    agenda.set_pause(pause)
+    journal.set_pause(pause)
     damage(file)
     journal.prepare()
     assert sink.names() == ["journal.set_aside"]
     assert journal.runs(9) == ()
     assert journal.denials(NOW) == (denial,)
-    assert agenda.pause(NOW) == pause
+    assert journal.pause(NOW) == pause
     assert file.with_name("journal.damaged").exists()
 
 
@@ -396,24 +390,22 @@ def overwrite_the_page_of(file, table):
 
 
 @pytest.mark.parametrize("was_paused", [True, False])
-def test_where_nobody_can_say_whether_there_is_a_pause_there_is_one(
-    journal, agenda, file, was_paused
-):
+def test_where_nobody_can_say_whether_there_is_a_pause_there_is_one(journal, file, was_paused):
     journal.deny(Denial(DENIED, "why", NOW, "me"))
-    agenda.set_pause(Pause("audit", "me", NOW) if was_paused else None)
+    journal.set_pause(Pause("audit", "me", NOW) if was_paused else None)
     overwrite_the_page_of(file, "pauses")
     journal.prepare()
-    assert "cannot be read" in agenda.pause(NOW).reason
+    assert "cannot be read" in journal.pause(NOW).reason
     assert journal.standing_of(DENIED, NOW).denial is not None
-    agenda.set_pause(None)
-    assert agenda.pause(NOW) is None
+    journal.set_pause(None)
+    assert journal.pause(NOW) is None
 
 
-def test_a_file_that_is_no_database_says_nothing_about_a_pause(journal, agenda, file):
-    agenda.set_pause(Pause("audit", "me", NOW))
+def test_a_file_that_is_no_database_says_nothing_about_a_pause(journal, file):
+    journal.set_pause(Pause("audit", "me", NOW))
     file.write_bytes(b"no database at all " * 1000)
     journal.prepare()
-    assert agenda.pause(NOW) is None
+    assert journal.pause(NOW) is None
 
 
 def test_a_denial_is_saved_by_its_path_alone(journal, file):
@@ -443,11 +435,11 @@ def test_a_kill_while_a_file_is_set_aside_loses_no_denial(journal, file, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"])
-def test_a_pipe_in_its_place_keeps_nobody_waiting(journal, agenda, world, tmp_path, name):
+def test_a_pipe_in_its_place_keeps_nobody_waiting(journal, world, tmp_path, name):
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / f"journal.sqlite{suffix}").unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    for use in (journal.prepare, lambda: agenda.pause(NOW)):
+    for use in (journal.prepare, lambda: journal.pause(NOW)):
         with pytest.raises(JournalError) as caught:
             use()
         assert caught.value.kind is Kind.STATE_UNUSABLE

@@ -13,7 +13,6 @@ import pytest
 
 from adapters.journal_tasks import ENVIRONMENT, PYTHON
 from agent.adapters.state.journal import SqliteJournal
-from agent.adapters.state.pauses import SqliteAgenda
 from agent.application.confirm.dead_man import dead_man
 from agent.application.manual import verdicts
 from agent.domain.errors import JournalError
@@ -38,11 +37,11 @@ def kept(tmp_path):
 
 
 @pytest.fixture
-def world(tmp_path, journal):
+def world(journal):
     world = pending_world()
     for row in world.journal.rows:
         journal.record(row)
-    world.journal, world.agenda = journal, SqliteAgenda(tmp_path, RememberedEvents())
+    world.journal = journal
     return world
 
 

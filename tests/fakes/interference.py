@@ -90,7 +90,10 @@ DOUBTS: dict[str, dict[tuple[str, str], Any]] = {
     "marks cannot be changed": {("marks", "write_fault"): _UNUSABLE},
     "the history": {("journal", "read_fault"): _NO_DISK},
     "the history cannot be written": {("journal", "fault"): _NO_DISK},
-    "the agenda": {("agenda", "read_fault"): _NO_DISK, ("agenda", "fault"): _NO_DISK},
+    "what waits": {
+        ("journal", "plan_read_fault"): _NO_DISK,
+        ("journal", "plan_fault"): _NO_DISK,
+    },
     "how the service is": {
         ("prober", "unproven"): {SERVICE},
         ("prober", "reasons"): {SERVICE: "?"},

@@ -12,6 +12,7 @@ from agent.application.ports import Journal, RunRecord
 from agent.domain.choose import History
 from agent.domain.outcome import UNDER_WAY
 from agent.domain.path_record import Denial, Standing, TakenBuild
+from agent.domain.reboot import RebootPlan
 from agent.domain.run_record import recorded
 from agent.domain.store_path import StorePath
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from agent.domain.candidate import Candidate
     from agent.domain.errors import JournalError
     from agent.domain.job import Job
+    from agent.domain.pause import Pause
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ARRIVED: Final = ("confirmed", "pending", "staged", "rebooting", "nothing-to-do")
@@ -29,7 +31,7 @@ class FakeJournal(Journal):
     """Keeps `rows`, oldest first, `denied`, newest last, and `contact`.
 
     While `fault` is set, every write ends in it, and with `read_fault` every question; `phases` are
-    the outcomes written, in order.
+    the outcomes written, in order. What waits, a pause or a reboot, has faults of its own.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,11 @@ class FakeJournal(Journal):
         self.contact: datetime | None = None
         self.fault: JournalError | None = None
         self.read_fault: JournalError | None = None
+        self.paused: Pause | None = None
+        self.plan: RebootPlan | None = None
+        self.cleaned: set[StorePath] = set()
+        self.plan_fault: JournalError | None = None
+        self.plan_read_fault: JournalError | None = None
         self._allowed_after: dict[StorePath, int] = {}
         self._forgotten_before: dict[str, int] = {}
 
@@ -166,6 +173,44 @@ class FakeJournal(Journal):
             has_failed=last.outcome in ("failed", "rolled-back", "activating"),
             activated_as=StorePath(other) if other is not None else None,
         )
+
+    @override
+    def pause(self, now: datetime) -> Pause | None:
+        self._check(self.plan_read_fault)
+        pause = self.paused
+        is_over = pause is not None and pause.until is not None and pause.until <= now
+        return None if is_over else pause
+
+    @override
+    def set_pause(self, pause: Pause | None) -> None:
+        self._check(self.plan_fault)
+        self.paused = pause
+
+    @override
+    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        self._check(self.plan_read_fault)
+        if self.plan is not None and self.plan.toplevel == toplevel:
+            return self.plan
+        return RebootPlan(toplevel)
+
+    @override
+    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
+        self._check(self.plan_fault)
+        self.plan = plan
+
+    @override
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        return toplevel in self.cleaned
+
+    @override
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        self._check(self.plan_fault)
+        self.cleaned.add(toplevel)
+
+    @staticmethod
+    def _check(fault: JournalError | None) -> None:
+        if fault is not None:
+            raise fault
 
     def _write(self) -> None:
         if self.fault is not None:

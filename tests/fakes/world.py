@@ -29,7 +29,6 @@ from .good_builds import FakeGoodBuilds
 from .hydra import FakeHydra, FakeJobset
 from .logind import FakeLogind
 from .nix import FakeResolver, RememberedProgress
-from .pauses import FakeAgenda
 from .prober import SkippingLoop
 from .samples import JOB, OLD, POLICY
 from .sightings import FakeSightings
@@ -107,7 +106,6 @@ class World:
         self.systemd.refuses = self.host.refuses
         self.profile = WorldProfile(self.steps, self.host)
         self.logind = FakeLogind()
-        self.agenda = FakeAgenda()
         self.good_builds = FakeGoodBuilds()
         self.sightings = FakeSightings(lambda: (self.host.boot_id, self.clock.elapsed()))
         self.told_by_new = RememberedEvents()
@@ -147,7 +145,6 @@ class World:
             profile=self.profile,
             logind=self.logind,
             loader=self.host.loader,
-            agenda=self.agenda,
             good_builds=self.good_builds,
             system_settings=WorldSettings(self),
             sightings=self.sightings,

@@ -99,7 +99,7 @@ def test_every_gate_is_asked_when_that_is_wanted(world):
     world.host.contents[system(7)] = system_with("k1")
     world.host.profile = system(7)
     world.host.changed = world.host.booted_when = world.clock.now()
-    world.agenda.set_pause(Pause("audit", "eve", world.clock.now()))
+    world.journal.set_pause(Pause("audit", "eve", world.clock.now()))
     world.systemd.is_synchronised = False
     is_denied(world)
     failure = {"fault": "suspect", "finished_at": world.clock.now()}

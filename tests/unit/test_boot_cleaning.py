@@ -88,7 +88,7 @@ def test_a_host_with_room_is_left_alone(world):
 def test_a_dry_run_cleans_nothing(world):
     report = world.run(dry_run=True)
     assert report.outcome is Outcome.DRY_RUN
-    assert (world.systemd.activated, world.agenda.cleaned) == ([], set())
+    assert (world.systemd.activated, world.journal.cleaned) == ([], set())
 
 
 def test_a_gate_before_it_goes_first(world):
@@ -211,7 +211,7 @@ def clean(world):
 
 
 def test_what_cannot_be_remembered_is_not_done(world):
-    world.agenda.fault = JournalError(Kind.STATE_FULL, "no room")
+    world.journal.plan_fault = JournalError(Kind.STATE_FULL, "no room")
     assert_left_alone(world)
 
 

@@ -61,7 +61,7 @@ def world():
 
 
 def is_paused(world):
-    world.agenda.set_pause(Pause("audit", "eve", world.clock.now()))
+    world.journal.set_pause(Pause("audit", "eve", world.clock.now()))
 
 
 def is_upgraded_below(world):
@@ -358,7 +358,7 @@ def test_what_was_held_late_goes_through_once_it_is_open(world):
     world.steps.at("substitute", lambda: is_paused(world))
     assert reasons(world.run(WINDOWED)) == ["paused"]
     world.steps.calm()
-    world.agenda.set_pause(None)
+    world.journal.set_pause(None)
     assert world.run(WINDOWED).outcome is Outcome.CONFIRMED
 
 
@@ -420,16 +420,16 @@ def test_an_activation_that_begins_while_the_loader_is_told_is_not_cut_off(world
     assert world.last_row().outcome == "staged"
 
 
-def test_an_agenda_that_cannot_be_read_any_more_leaves_the_system_staged(world):
+def test_a_pause_that_cannot_be_read_any_more_leaves_the_system_staged(world):
     world.publish(1, NEW, kernel="k2")
     world.host.loader = SlowLoader(
-        lambda: setattr(world.agenda, "read_fault", JournalError(Kind.STATE_UNUSABLE, "lost"))
+        lambda: setattr(world.journal, "plan_read_fault", JournalError(Kind.STATE_UNUSABLE, "lost"))
     )
     report = world.run(REBOOTS)
     assert report.error.kind is Kind.STATE_UNUSABLE
     assert world.host.reboots == 0
     assert world.last_row().outcome == "staged"
-    world.agenda.read_fault = None
+    world.journal.plan_read_fault = None
     world.host.loader = FakeLoader()
     assert world.run(REBOOTS).outcome is Outcome.REBOOTING
 
@@ -495,7 +495,7 @@ def test_a_gate_that_postpones_a_reboot_is_asked_again_once_the_others_have_take
 def test_a_hold_with_an_end_is_looked_at_again_then(world, moment):
     until = world.clock.now() + timedelta(hours=5)
     pause = Pause("audit", "eve", world.clock.now(), until)
-    world.steps.at(moment, lambda: world.agenda.set_pause(pause))
+    world.steps.at(moment, lambda: world.journal.set_pause(pause))
     assert reasons(world.run()) == ["paused"]
     assert world.systemd.woken_at == until
 

@@ -35,11 +35,11 @@ def deny(world, number, **facts):
 
 def see(world, *numbers):
     """Let the host see builds good, each as Hydra's newest, without taking one."""
-    world.agenda.set_pause(Pause("audit", "eve", world.clock.now()))
+    world.journal.set_pause(Pause("audit", "eve", world.clock.now()))
     for number in numbers:
         world.publish(number, system(number))
         assert world.run().outcome is Outcome.HELD
-    world.agenda.set_pause(None)
+    world.journal.set_pause(None)
 
 
 @pytest.fixture

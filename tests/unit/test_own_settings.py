@@ -256,7 +256,7 @@ def test_the_last_canary_is_asked_as_long_as_it_is_there(world):
 def test_with_another_gate_closed_nothing_is_fetched(world):
     world.canary_dies()
     world.new_policy = naming("other")
-    world.agenda.set_pause(Pause("audit", "eve", world.clock.now()))
+    world.journal.set_pause(Pause("audit", "eve", world.clock.now()))
     assert world.run(WATCHES).outcome is Outcome.HELD
     assert world.steps.among("substitute") == []
 

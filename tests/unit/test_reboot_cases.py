@@ -89,7 +89,7 @@ def test_a_reboot_that_waits_is_cancelled_by_a_newer_build(world):
     world.run(REBOOTS)
     assert world.told.fields_of(events.REBOOT_CANCELLED)["toplevel"] == NEW
     assert "a newer build has come" in world.logind.told[1]
-    assert world.agenda.plan.toplevel == NEWER
+    assert world.journal.plan.toplevel == NEWER
     assert world.marks.read().staged == NEWER
 
 
@@ -144,9 +144,9 @@ def test_ill_neighbours_take_an_announced_reboot_back(world):
     assert world.host.reboots == 0
 
 
-def test_an_agenda_that_cannot_be_written_does_not_lose_the_staged_system(world):
+def test_a_reboot_plan_that_cannot_be_written_does_not_lose_the_staged_system(world):
     world.logind.logged_in = ("ann",)
-    world.agenda.fault = FULL
+    world.journal.plan_fault = FULL
     report = world.run(REBOOTS)
     assert report.error.kind is Kind.STATE_FULL
     assert world.marks.read().staged == NEW
@@ -236,7 +236,7 @@ def test_an_announcement_that_cannot_be_looked_up_does_not_keep_a_newer_build_aw
     world.logind.logged_in = ("ann",)
     world.run(REBOOTS)
     world.publish(2, NEWER)
-    world.agenda.fault = FULL
+    world.journal.plan_fault = FULL
     report = world.run(REBOOTS)
     assert report.outcome is Outcome.CONFIRMED
     assert events.RECORD_FAILED.name in world.told.names()
@@ -660,7 +660,7 @@ def test_the_status_tells_when_and_why_not(world):
 def test_a_plan_is_of_one_system_only(world):
     world.logind.logged_in = ("ann",)
     world.run(REBOOTS)
-    assert world.agenda.reboot_plan(OLD) == RebootPlan(OLD)
+    assert world.journal.reboot_plan(OLD) == RebootPlan(OLD)
 
 
 # What comes in its way late
@@ -668,7 +668,7 @@ def test_a_plan_is_of_one_system_only(world):
 
 def pausing(world):
     paused = Pause("audit", "eve", world.clock.now())
-    return SlowLoader(lambda: world.agenda.set_pause(paused))
+    return SlowLoader(lambda: world.journal.set_pause(paused))
 
 
 def run_of_agent(world):
@@ -732,7 +732,7 @@ def test_a_pause_that_begins_late_leaves_a_fresh_upgrade_staged(world):
 
 def test_a_pause_that_begins_while_an_upgrade_is_built_keeps_it_from_being_activated(world):
     paused = Pause("audit", "eve", world.clock.now())
-    world.steps.at("nixos-rebuild build", lambda: world.agenda.set_pause(paused))
+    world.steps.at("nixos-rebuild build", lambda: world.journal.set_pause(paused))
     report = world.run(REBOOTS)
     assert (report.outcome, obstacles(report)) == (Outcome.HELD, ["paused"])
     assert (world.host.running, world.host.profile) == (OLD, OLD)

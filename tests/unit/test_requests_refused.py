@@ -187,7 +187,7 @@ def test_a_host_with_thousands_of_failed_units_is_upgraded_all_the_same(world):
 
 
 def test_what_no_text_may_have_is_written_out_and_holds_no_upgrade(world):
-    world.agenda.set_pause(Pause("a\0b\udc80", "eve", world.clock.now()))
+    world.journal.set_pause(Pause("a\0b\udc80", "eve", world.clock.now()))
     asked = {"ignored_gates": frozenset({"paused"}), "ignored_because": "c\udc80", "by": "eve"}
     report = world.carry_out(upgrade, **asked)
     assert (report.outcome, report.error) == (Outcome.CONFIRMED, None)

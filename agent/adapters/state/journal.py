@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
 from agent.adapters.state.journal_file import JournalFile
+from agent.adapters.state.journal_inserts import (
+    insert_denial,
+    insert_pause,
+    insert_plan,
+    insert_run,
+    row_of,
+)
 from agent.adapters.state.journal_rows import (
     LARGEST_NUMBER,
     allowance_of,
     denial_of,
+    pause_of,
+    plan_of,
     run_of,
     store_path,
 )
-from agent.adapters.state.journal_salvage import insert_denial
 from agent.adapters.state.kept_runs import PHASES, KeptRuns, phase_of
 from agent.application import events
 from agent.application.ports import Journal
@@ -28,6 +35,7 @@ from agent.domain.choose import History
 from agent.domain.errors import JournalError
 from agent.domain.outcome import UNDER_WAY, Outcome
 from agent.domain.path_record import Denial, Fault, Standing, TakenBuild
+from agent.domain.reboot import RebootPlan
 from agent.domain.run_record import COLUMNS
 from agent.domain.secrets import presentable
 from agent.lean.idle_poll import LAST_CONTACT
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from agent.application.ports import EventSink, RunRecord
     from agent.domain.candidate import Candidate
     from agent.domain.job import Job
+    from agent.domain.pause import Pause
     from agent.domain.store_path import StorePath
 
 _KEPT_RUNS: Final = 1000
@@ -79,9 +88,6 @@ _PRUNE: Final = f"""
 """  # noqa: S608 - constants of our own
 _STAMP: Final = "%Y-%m-%dT%H:%M:%SZ\n"
 _MAX_STAMP: Final = 64
-_FOREIGN: Final = ("flake", "error_message")
-"""What may quote a URL of someone else's, with a password in it, besides the lists of reasons."""
-_MOST_REASONS: Final = 1000
 _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _OUTLIVES: Final = frozenset(
     {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
@@ -94,7 +100,10 @@ _SAME: Final = (
 
 
 class SqliteJournal(Journal):
-    """Keeps notable runs. Every write is on disk (`synchronous=FULL`) when the call returns."""
+    """Keeps notable runs, and one pause and one reboot at the most.
+
+    Every write is on disk (`synchronous=FULL`) when the call returns.
+    """
 
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
         self._file = JournalFile(state_dir, sink)
@@ -161,7 +170,7 @@ class SqliteJournal(Journal):
                     ),
                 )
                 return ended
-            _insert(db, run)
+            insert_run(db, run)
             db.execute(_PRUNE, (_KEPT_RUNS,))
         return ended
 
@@ -170,7 +179,7 @@ class SqliteJournal(Journal):
         if run.previous is None or run.outcome not in {*PHASES, *_OUTLIVES}:
             return False
         try:
-            self._kept.put(dict(zip(COLUMNS, _row(run), strict=True)), denial)
+            self._kept.put(dict(zip(COLUMNS, row_of(run), strict=True)), denial)
         except JournalError as error:
             self._sink.emit(events.RECORD_FAILED, **error_fields(error))
             return False
@@ -181,7 +190,7 @@ class SqliteJournal(Journal):
         for kept in self._kept.read():
             at = self._row_of(db, kept.run.run_id)
             if at is None or _is_ahead(kept, at):
-                _insert(db, kept.run)
+                insert_run(db, kept.run)
             denial = kept.denial
             if denial is not None and not any(
                 row.path("toplevel") == denial.toplevel for _, row in self._file.rows(db, "denials")
@@ -261,7 +270,7 @@ class SqliteJournal(Journal):
             with self._file.write() as db:
                 ended = self._fold(db)
                 if run is not None:
-                    _insert(db, run)
+                    insert_run(db, run)
                 self._lift(db, denial.toplevel)
                 insert_denial(db, denial)
         except JournalError as error:
@@ -356,6 +365,52 @@ class SqliteJournal(Journal):
             activated_as=store_path(newest.toplevel) if newest.toplevel != path else None,
         )
 
+    @override
+    def pause(self, now: datetime) -> Pause | None:
+        with self._file.read() as db:
+            for number, row in [] if db is None else self._file.rows(db, "pauses"):
+                pause = pause_of(row)
+                self._file.name_unreadable("pauses", number, row.dropped)
+                if pause.until is None or now < pause.until:
+                    return pause
+        return None
+
+    @override
+    def set_pause(self, pause: Pause | None) -> None:
+        with self._file.write() as db:
+            db.execute("DELETE FROM pauses")
+            if pause is not None:
+                insert_pause(db, replace(pause, reason=str(presentable(pause.reason))))
+
+    @override
+    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        with self._file.read() as db:
+            which = "WHERE toplevel = ?"
+            found = [] if db is None else self._file.rows(db, "reboot_plans", which, toplevel)
+        for number, row in found:
+            plan = plan_of(row, toplevel)
+            self._file.name_unreadable("reboot_plans", number, row.dropped)
+            return plan
+        return RebootPlan(toplevel)
+
+    @override
+    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
+        with self._file.write() as db:
+            db.execute("DELETE FROM reboot_plans")
+            if plan is not None:
+                insert_plan(db, plan)
+
+    @override
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        with self._file.read() as db:
+            which = "SELECT 1 FROM boot_cleanings WHERE toplevel = ?"
+            return db is not None and db.execute(which, (toplevel,)).fetchone() is not None
+
+    @override
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        with self._file.write() as db:
+            db.execute("INSERT OR IGNORE INTO boot_cleanings VALUES (?)", (toplevel,))
+
     def _select(
         self, db: sqlite3.Connection, which: str, *values: object
     ) -> Iterator[tuple[int, RunRecord]]:
@@ -413,35 +468,6 @@ class _StoredRow:
 def _is_ahead(kept: KeptRun, at: _StoredRow) -> bool:
     """Whether a run is better known beside the history than in it."""
     return not at.is_whole or phase_of(kept.run) > phase_of(at.run)
-
-
-def _row(run: RunRecord) -> tuple[Any, ...]:
-    values = []
-    for name in COLUMNS:
-        value = getattr(run, name)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, list | tuple):
-            # Each text by itself: the name of a check announces no credential.
-            value = json.dumps([list(map(presentable, texts)) for texts in value[:_MOST_REASONS]])
-        elif name in _FOREIGN:
-            value = presentable(value)
-        if isinstance(value, str):
-            # A path may hold bytes that are no text.
-            value = value.encode(errors="backslashreplace").decode()
-        values.append(value)
-    return tuple(values)
-
-
-def _insert(db: sqlite3.Connection, run: RunRecord) -> None:
-    names = ", ".join(COLUMNS)
-    marks = ", ".join("?" for _ in COLUMNS)
-    news = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
-    db.execute(
-        f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
-        f" ON CONFLICT (run_id) DO UPDATE SET {news}",
-        _row(run),
-    )
 
 
 def _repeats(last: RunRecord, run: RunRecord) -> bool:

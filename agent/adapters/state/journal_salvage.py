@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.adapters.state.journal_inserts import insert_denial, insert_pause
 from agent.adapters.state.journal_rows import UNKNOWN_TIME, Row, decode, denial_of, pause_of
 from agent.domain.pause import Pause
 
@@ -60,35 +61,6 @@ def restore(db: sqlite3.Connection, saved: Saved) -> None:
         insert_denial(db, denial)
     for pause in saved.pauses:
         insert_pause(db, pause)
-
-
-def insert_denial(db: sqlite3.Connection, denial: Denial) -> None:
-    """Write a denial, beside whatever else there is."""
-    db.execute(
-        "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            denial.toplevel,
-            denial.build_id,
-            denial.reason,
-            denial.by,
-            denial.denied_at.isoformat(),
-            denial.until and denial.until.isoformat(),
-        ),
-    )
-
-
-def insert_pause(db: sqlite3.Connection, pause: Pause) -> None:
-    """Write a pause, beside whatever else there is."""
-    db.execute(
-        "INSERT INTO pauses (reason, by, since, until) VALUES (?, ?, ?, ?)",
-        (
-            pause.reason,
-            pause.by,
-            pause.since.isoformat(),
-            pause.until and pause.until.isoformat(),
-        ),
-    )
 
 
 def _rows(db: sqlite3.Connection, table: str) -> tuple[list[Row], bool]:

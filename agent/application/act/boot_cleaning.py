@@ -78,9 +78,9 @@ async def _at_rest_on(ports: HostPorts) -> StorePath | None:
 def _remembers(ports: HostPorts, running: StorePath) -> bool:
     """Return whether it is the first time for a system, and that is written down now."""
     try:
-        if ports.agenda.is_boot_cleaned(running):
+        if ports.journal.is_boot_cleaned(running):
             return False
-        ports.agenda.note_boot_cleaned(running)
+        ports.journal.note_boot_cleaned(running)
     except JournalError as error:
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return False

@@ -114,7 +114,7 @@ async def _postpone(run: Run, held: Judgement, seen: RebootConditions, reason: s
         reason=held.reason,
         until=held.opens_at and held.opens_at.isoformat(),
     )
-    ports.agenda.set_reboot_plan(plan)
+    ports.journal.set_reboot_plan(plan)
     if plan.announced_for not in (None, seen.plan.announced_for):
         at = format_instant(plan.announced_for)
         await ports.logind.notify_users(
@@ -253,10 +253,10 @@ async def _prepare(run: Run, toplevel: StorePath, world: World) -> None:
 async def cancel_announced(ports: HostPorts, toplevel: StorePath, why: str) -> None:
     """Tell the users who are logged in that an announced reboot is cancelled, if one was."""
     try:
-        plan = ports.agenda.reboot_plan(toplevel)
+        plan = ports.journal.reboot_plan(toplevel)
         if plan.announced_for is None or plan.announced_for < ports.clock.now():
             return
-        ports.agenda.set_reboot_plan(RebootPlan(toplevel))
+        ports.journal.set_reboot_plan(RebootPlan(toplevel))
     except JournalError as error:
         ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return

@@ -106,7 +106,7 @@ class StageFacts(Facts):
     @override
     @_once
     async def pause(self) -> Pause | None:
-        return self._ports.agenda.pause(self._ports.clock.now())
+        return self._ports.journal.pause(self._ports.clock.now())
 
     @override
     @_once
@@ -201,7 +201,7 @@ class StageFacts(Facts):
     async def reboot_conditions(self) -> RebootConditions:
         logind = self._ports.logind
         seen = RebootConditions(
-            plan=self._ports.agenda.reboot_plan(self._toplevel),
+            plan=self._ports.journal.reboot_plan(self._toplevel),
             inhibitors=await logind.inhibitors(),
             people=await logind.people(),
         )

@@ -33,11 +33,11 @@ async def pause(
     """Keep the agent from upgrading and rebooting; an announced reboot is taken back.
 
     Raises:
-        AgentError: the agenda cannot be written.
+        AgentError: the history cannot be written.
     """
     now = ports.clock.now()
     begun = Pause(reason, settings.by, now, None if length is None else now + length)
-    ports.agenda.set_pause(begun)
+    ports.journal.set_pause(begun)
     ports.idle_note.forget()
     ports.sink.emit(
         events.PAUSE_BEGUN,
@@ -57,9 +57,9 @@ async def resume(ports: Ports, settings: RunSettings) -> None:
     Raises:
         HostError: there is none (NOTHING_HELD).
     """
-    if ports.agenda.pause(ports.clock.now()) is None:
+    if ports.journal.pause(ports.clock.now()) is None:
         raise HostError(Kind.NOTHING_HELD, "upgrades are not paused")
-    ports.agenda.set_pause(None)
+    ports.journal.set_pause(None)
     ports.idle_note.forget()
     ports.sink.emit(events.PAUSE_ENDED, by=settings.by)
 

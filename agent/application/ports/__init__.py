@@ -25,8 +25,6 @@ from agent.application.ports.host import (
 )
 from agent.application.ports.hydra import Hydra, Outlook, Pending
 from agent.application.ports.journal import (
-    Agenda,
-    AgendaReader,
     GoodBuilds,
     IdleNote,
     Journal,
@@ -50,8 +48,6 @@ from agent.domain.run_record import RunRecord
 
 __all__ = [
     "ActivationExit",
-    "Agenda",
-    "AgendaReader",
     "Clock",
     "ConfirmPorts",
     "EventSink",
@@ -105,7 +101,6 @@ class FactPorts:
     host: HostFacts
     marks: MarkReader
     journal: JournalReader
-    agenda: AgendaReader
     systemd: UnitStates
     logind: Sessions
     loader: LoaderFacts
@@ -136,7 +131,6 @@ class HostPorts(FactPorts):
     host: Host
     marks: MarkStore
     journal: Journal
-    agenda: Agenda
     systemd: Systemd
     logind: Logind
     loader: Loader

@@ -46,34 +46,8 @@ class GoodBuilds(Protocol):
         """Remember these builds of `job`, and no others."""
 
 
-class AgendaReader(Protocol):
-    """What waits on this host. Everything raises JournalError, as `JournalReader` does."""
-
-    def pause(self, now: datetime) -> Pause | None:
-        """Return the pause that is in force."""
-
-    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
-        """Return what is remembered of the reboot into a system; nothing of it may be known."""
-
-
-class Agenda(AgendaReader, Protocol):
-    """What waits on this host. Everything raises JournalError, as `Journal` does."""
-
-    def set_pause(self, pause: Pause | None) -> None:
-        """Begin a pause in place of any other, or end it."""
-
-    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
-        """Remember this reboot and no other."""
-
-    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
-        """Return whether the boot partition has been cleaned while this system ran."""
-
-    def note_boot_cleaned(self, toplevel: StorePath) -> None:
-        """Remember that the boot partition is cleaned while this system runs."""
-
-
 class JournalReader(Protocol):
-    """What the history of this host says. Everything raises JournalError."""
+    """What the history of this host says, and what waits on it. Everything raises JournalError."""
 
     def note_contact(self, now: datetime) -> None:
         """Leave the time of the last answer of Hydra, outside the history."""
@@ -108,9 +82,15 @@ class JournalReader(Protocol):
     def history_of(self, candidate: Candidate) -> History:
         """Return what was done with a candidate, or built in its place, on this host."""
 
+    def pause(self, now: datetime) -> Pause | None:
+        """Return the pause that is in force."""
+
+    def reboot_plan(self, toplevel: StorePath) -> RebootPlan:
+        """Return what is remembered of the reboot into a system; nothing of it may be known."""
+
 
 class Journal(JournalReader, Protocol):
-    """The history of this host. Everything raises JournalError.
+    """The history of this host, and what waits on it. Everything raises JournalError.
 
     Kinds: STATE_READ_ONLY, STATE_FULL, STATE_UNUSABLE, JOURNAL_TOO_NEW.
     """
@@ -136,6 +116,18 @@ class Journal(JournalReader, Protocol):
 
         None, and nothing is written, where none counts.
         """
+
+    def set_pause(self, pause: Pause | None) -> None:
+        """Begin a pause in place of any other, or end it."""
+
+    def set_reboot_plan(self, plan: RebootPlan | None) -> None:
+        """Remember this reboot and no other."""
+
+    def is_boot_cleaned(self, toplevel: StorePath) -> bool:
+        """Return whether the boot partition has been cleaned while this system ran."""
+
+    def note_boot_cleaned(self, toplevel: StorePath) -> None:
+        """Remember that the boot partition is cleaned while this system runs."""
 
 
 class IdleNote(Protocol):

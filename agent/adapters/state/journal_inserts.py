@@ -1,0 +1,86 @@
+"""Writes objects into rows of the history; `journal_rows` is the way back."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.domain.run_record import COLUMNS
+from agent.domain.secrets import presentable
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from agent.domain.path_record import Denial
+    from agent.domain.pause import Pause
+    from agent.domain.reboot import RebootPlan
+    from agent.domain.run_record import RunRecord
+
+_FOREIGN: Final = ("flake", "error_message")
+"""What may quote a URL of someone else's, with a password in it, besides the lists of reasons."""
+_MOST_REASONS: Final = 1000
+
+
+def row_of(run: RunRecord) -> tuple[Any, ...]:
+    """Return a run by the columns of its row, without credentials."""
+    values = []
+    for name in COLUMNS:
+        value = getattr(run, name)
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        elif isinstance(value, list | tuple):
+            # Each text by itself: the name of a check announces no credential.
+            value = json.dumps([list(map(presentable, texts)) for texts in value[:_MOST_REASONS]])
+        elif name in _FOREIGN:
+            value = presentable(value)
+        if isinstance(value, str):
+            # A path may hold bytes that are no text.
+            value = value.encode(errors="backslashreplace").decode()
+        values.append(value)
+    return tuple(values)
+
+
+def insert_run(db: sqlite3.Connection, run: RunRecord) -> None:
+    """Write the row of a run, or write it again."""
+    names = ", ".join(COLUMNS)
+    marks = ", ".join("?" for _ in COLUMNS)
+    news = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
+    db.execute(
+        f"INSERT INTO runs ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
+        f" ON CONFLICT (run_id) DO UPDATE SET {news}",
+        row_of(run),
+    )
+
+
+def insert_denial(db: sqlite3.Connection, denial: Denial) -> None:
+    """Write a denial, beside whatever else there is."""
+    db.execute(
+        "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            denial.toplevel,
+            denial.build_id,
+            denial.reason,
+            denial.by,
+            *_texts(denial.denied_at, denial.until),
+        ),
+    )
+
+
+def insert_pause(db: sqlite3.Connection, pause: Pause) -> None:
+    """Write a pause, beside whatever else there is."""
+    db.execute(
+        "INSERT INTO pauses (reason, by, since, until) VALUES (?, ?, ?, ?)",
+        (pause.reason, pause.by, *_texts(pause.since, pause.until)),
+    )
+
+
+def insert_plan(db: sqlite3.Connection, plan: RebootPlan) -> None:
+    """Write a reboot that waits."""
+    moments = _texts(plan.inhibited_since, plan.announced_for)
+    db.execute("INSERT INTO reboot_plans VALUES (?, ?, ?)", (plan.toplevel, *moments))
+
+
+def _texts(*moments: datetime | None) -> tuple[str | None, ...]:
+    return tuple(None if moment is None else moment.isoformat() for moment in moments)

@@ -1,8 +1,8 @@
-"""What Hydra's evaluation of a jobset failed at, and which job each failure is of.
+"""Why Hydra's evaluation of a jobset failed, and which job each error belongs to.
 
-Hydra keeps one text for a whole evaluation (`errormsg` of `/jobset/P/J/errors`). It is what the
-evaluator printed when all of it failed, or one section for each job that fails to evaluate, under
-`in job ‘NAME’:`, or both (hydra-eval-jobset). Of an aggregate it may also be one line, `aggregate
+Hydra keeps one text for a whole evaluation (`errormsg` of `/jobset/P/J/errors`): what the evaluator
+printed if it failed as a whole, or one section for each job that fails to evaluate, below
+`in job ‘NAME’:`, or both (hydra-eval-jobset). An aggregate may also have a single line, `aggregate
 job ‘NAME’ failed with the error: …`.
 """
 
@@ -36,30 +36,30 @@ _ATTRIBUTE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^."]+)')
 
 @dataclass(frozen=True, slots=True)
 class EvaluationErrors:
-    """The errors of one evaluation, each as one line; `by_job` has each job's own, in order."""
+    """The errors of one evaluation, each as one line; `by_job` has those of each job, in order."""
 
     general: str = ""
     by_job: tuple[tuple[str, str], ...] = ()
 
     def of_job(self, name: str) -> str:
-        """Return the error of a job, or of an attribute set that the job is in; empty without."""
+        """Return the error of a job or of an attribute set that contains it; empty without one."""
         path = _path(name)
         return next((error for job, error in self.by_job if _covers(_path(job), path)), "")
 
     def concerning(self, name: str) -> str:
-        """Return what keeps a job from being evaluated: its own error, or one of the whole."""
+        """Return why a job cannot be evaluated: its own error, or that of the whole evaluation."""
         return self.of_job(name) or self.general
 
     @property
     def first(self) -> str:
-        """The error to be shown where no job is asked about, with the job that it is of."""
+        """The error to show if no particular job is concerned, with the name of its job."""
         return self.general or next((f"{job}: {error}" for job, error in self.by_job), "")
 
 
 def parse_evaluation_errors(text: str, fetching: str = "") -> EvaluationErrors:
     """Return the errors in Hydra's text of an evaluation, and in that of `fetching` the flake.
 
-    Where the flake cannot be fetched nothing is evaluated: the jobs' errors are older then.
+    If the flake cannot be fetched, nothing is evaluated, and the jobs' errors are older.
     """
     if fetched := innermost(_lines(fetching)):
         return EvaluationErrors(fetched)
@@ -71,7 +71,7 @@ def parse_evaluation_errors(text: str, fetching: str = "") -> EvaluationErrors:
             *names, rest = header.groups()
             name = next(name for name in names if name)
             if sections and sections[-1][0] == name and not any(map(str.strip, here)):
-                sections.pop()  # an aggregate's error, which names the job once more
+                sections.pop()  # an aggregate's error, which repeats the job's name
             here = [rest]
             sections.append((name, here))
         elif header := _TOP_LEVEL.fullmatch(line):
@@ -85,9 +85,9 @@ def parse_evaluation_errors(text: str, fetching: str = "") -> EvaluationErrors:
 
 
 def innermost(lines: Sequence[str]) -> str:
-    """Return what the last `error:` says, the one that all traces lead to; empty without text.
+    """Return the last `error:`, which all traces lead to; empty without text.
 
-    Where nothing is called an error it is the first line that is no headline of others.
+    If no line is marked as an error, it is the first line that is not a headline.
     """
     said = [line for line in lines if line.strip()]
     for number in range(len(said) - 1, -1, -1):
@@ -114,7 +114,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _path(name: str) -> tuple[str, ...]:
-    """Return the attributes of a path; a dotted name is one where it is in quotes."""
+    """Return the attributes of a path; a quoted name with dots is one attribute."""
     return tuple(found[1] or found[2] or "" for found in _ATTRIBUTE.finditer(name))
 
 

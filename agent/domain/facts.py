@@ -1,4 +1,4 @@
-"""The facts that gates are judged from, each of them asked for only where a gate needs it."""
+"""The facts that gates are judged by, each of them determined only if a gate needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """Bytes an unprivileged program may still write; `boot` is None without a boot partition."""
+    """Free bytes for unprivileged programs; `boot` is None without a boot partition."""
 
     store: int
     boot: int | None
@@ -27,7 +27,7 @@ class FreeSpace:
 
 @dataclass(frozen=True, slots=True)
 class FetchPlan:
-    """What substituting a candidate would bring: paths, bytes over the wire and on disk."""
+    """What remains to be substituted of a candidate: paths, download size and size on disk."""
 
     paths: int
     download_bytes: int
@@ -40,7 +40,7 @@ NOTHING_TO_FETCH: Final = FetchPlan(paths=0, download_bytes=0, unpacked_bytes=0)
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A system that the agent has not brought here: which, and since when, as far as is known."""
+    """A system that the agent has not activated: which, and since when, if known."""
 
     what: str
     path: StorePath | None
@@ -49,21 +49,21 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """The booted system, where a host has one; `unexpected` if it is not the profile's."""
+    """The booted system; `unexpected` if it is not the profile's."""
 
     unexpected: Foreign | None
 
 
 @dataclass(frozen=True, slots=True)
 class SystemBelow:
-    """The system below a home; None: systemd does not say whether it is being upgraded."""
+    """The host's own system, for a home; None: it is unknown whether it is being upgraded."""
 
     is_upgrading: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class ClockState:
-    """Whether the clock is synchronised, None if unknown; and for how long it is not."""
+    """Whether the clock is synchronised, None if unknown, and for how long it has not been."""
 
     is_synchronised: bool | None
     unknown_for: timedelta = timedelta(0)
@@ -71,7 +71,7 @@ class ClockState:
 
 @dataclass(frozen=True, slots=True)
 class AgentUnits:
-    """Whether the running system has the confirm unit of this agent, and the candidate."""
+    """Whether the running system and the candidate have the agent's confirm unit."""
 
     has_it: bool
     would_have_it: bool
@@ -86,25 +86,25 @@ class Specialisations:
 
 
 class Facts(Protocol):
-    """What can be known at one stage of one run; what two gates need is looked up once.
+    """The facts at one stage of one run; a fact that several gates need is determined once.
 
-    Each raises AgentError where it cannot be known.
+    Each method raises AgentError if the fact cannot be determined.
     """
 
     async def pause(self) -> Pause | None:
         """Return the pause in force."""
 
     async def system_below(self) -> SystemBelow | None:
-        """Return what is known of the system below a home; None for a host's own system."""
+        """Return what is known of the host's own system, for a home; None for a host."""
 
     async def booted(self) -> Booted | None:
-        """Return what is known of the booted system; None where nothing is ever booted."""
+        """Return what is known of the booted system; None if nothing is ever booted."""
 
     async def foreign(self) -> Foreign | None:
-        """Return the system here that the agent has not brought, if there is one."""
+        """Return the system that the agent has not activated, if there is one."""
 
     async def standings(self) -> Sequence[Standing]:
-        """Return what the path has earned here, and the candidate's, where that is another one."""
+        """Return the record of the path, and of the candidate's if that is another path."""
 
     async def newest_taken(self) -> TakenBuild | None:
         """Return the newest build of the candidate's job that this host has taken."""
@@ -113,19 +113,19 @@ class Facts(Protocol):
         """Return the state of the clock, unknown where the stage has no windows."""
 
     async def free_space(self) -> FreeSpace:
-        """Return the room in the store and on the boot partition."""
+        """Return the free space in the store and on the boot partition."""
 
     async def fetch_plan(self) -> FetchPlan:
-        """Return what is still to be fetched of the candidate."""
+        """Return what remains to be fetched of the candidate."""
 
     async def health(self) -> Sequence[CheckResult]:
-        """Return what came of the health checks."""
+        """Return the results of the health checks."""
 
     async def agent_units(self) -> AgentUnits:
-        """Return which systems have this agent's confirm unit."""
+        """Return which systems have the agent's confirm unit."""
 
     async def specialisations(self) -> Specialisations:
-        """Return which specialisation is to run, and which the candidate has."""
+        """Return which specialisation is to run, and which ones the candidate has."""
 
     async def reboot_conditions(self) -> RebootConditions:
         """Return what a reboot would meet."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from agent.domain.errors import HydraError, Kind
 
 LockedFlakeReference = NewType("LockedFlakeReference", str)
-"""A flake reference that names one immutable source tree, safe to pass as an argument."""
+"""A flake reference to one immutable source tree, safe to pass as an argument."""
 
 _MAX_LENGTH: Final = 4096
 _SAFE: Final = re.compile(r"[A-Za-z0-9+:/?=&%._~@,\[\]-]+")
@@ -27,7 +27,7 @@ def parse_locked_flake_reference(text: str | None) -> LockedFlakeReference:
     need a `rev`, forges a revision in the path, tarballs and plain paths a `narHash`.
 
     Raises:
-        HydraError: with the kind that says why the reference cannot be used.
+        HydraError: the reference cannot be used; the kind says why.
     """
     if not text:
         raise HydraError(

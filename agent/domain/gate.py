@@ -1,4 +1,4 @@
-"""What a gate is: a reason not to go on now, asked at stages, judged from facts alone."""
+"""What a gate is: a reason not to continue now, asked at stages and judged by facts alone."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ class Stage(StrEnum):
     CHOOSE = "choose"
     """Before anything is evaluated or fetched."""
     BEFORE_ACTIVATION = "before-activation"
-    """Once the candidate is built, which may be hours later."""
+    """Once the candidate has been fetched and built, which may be hours later."""
     BEFORE_REBOOT = "before-reboot"
     """Before the reboot into a staged system, and again once the boot loader is ready for it."""
 
     @property
     def is_late(self) -> bool:
-        """Whether the answers of an earlier stage may have changed by now."""
+        """Whether the answers may have changed since an earlier stage."""
         return self is not Stage.CHOOSE
 
 
 TO_ACTIVATE: Final = (Stage.CHOOSE, Stage.BEFORE_ACTIVATION)
 ALWAYS: Final = (*TO_ACTIVATE, Stage.BEFORE_REBOOT)
 ONCE_BUILT: Final = (Stage.BEFORE_ACTIVATION, Stage.BEFORE_REBOOT)
-"""Of gates that look into the candidate: before, it is not in the store."""
+"""For gates that inspect the candidate, which is not in the store before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the gates of a stage are asked about, and when."""
+    """What the gates of a stage are asked about."""
 
     stage: Stage
     policy: Policy
     toplevel: StorePath
-    """What is activated or booted; without a proof it may be another path than the candidate's."""
+    """What is activated or booted; without verification it may differ from the candidate's path."""
     candidate: Candidate | None
-    """None where an administrator asks for the reboot: Hydra is not asked then."""
+    """None if an administrator has requested the reboot: Hydra is not asked then."""
     now: datetime
 
     @property
     def schedule(self) -> Schedule:
-        """The windows of what comes next: an upgrade, or a reboot."""
+        """The windows that apply: for an upgrade, or for a reboot."""
         is_reboot = self.stage is Stage.BEFORE_REBOOT
         return self.policy.reboot.schedule if is_reboot else self.policy.upgrade_schedule
 
@@ -83,9 +83,9 @@ class Held:
     opens_at: datetime | None = None
     """When it may open, or is to be asked again; None if unknown."""
     plan: RebootPlan | None = None
-    """What is to be remembered of a reboot that it postpones."""
+    """What to remember of a reboot that it postpones."""
     overdue: AgentError | None = None
-    """What the run fails with: it has been so for longer than it may be."""
+    """The error with which the run fails if the gate has held for too long."""
 
 
 Answer = Open | Held
@@ -97,33 +97,33 @@ class Gate(Generic[KnownT]):
 
     name: str
     order: int
-    """Its place among the others: what is cheap and local is asked first."""
+    """Its position: cheap and local gates are asked first."""
     stages: tuple[Stage, ...]
     holds_when: str
     """Its sentence in the documentation."""
     facts: Callable[[Facts], Awaitable[KnownT]]
-    """What it has to know: a choice of what can be known, and nothing else."""
+    """Selects the facts that it needs, and no others."""
     judge: Callable[[Question, KnownT], Answer | None]
-    """Its judgement, a pure function; None where it has no say on this host."""
+    """Its judgement, a pure function; returns None if the gate does not apply to this host."""
     is_ignorable: bool = True
     """Whether it can be ignored with `--ignore-gate`."""
     is_asked_by_hand: bool = True
-    """Whether it is asked where an administrator asks for the reboot."""
+    """Whether it is asked if an administrator has requested the reboot."""
     is_of_candidate: bool = False
-    """Whether it is asked about each candidate; what the others say is about the host."""
+    """Whether it is asked about each candidate; the other gates are about the host."""
     facts_of_option: Callable[[Option, Observation], KnownT] | None = None
-    """What it has to know, where the choice between several candidates has it already."""
+    """The facts that it needs, if the choice between several candidates has them already."""
     may_open_once_fetched: bool = False
-    """Whether the candidate's own settings may open it: the others are asked although it holds."""
+    """Whether the candidate's own settings may open it; the other gates are still asked."""
     asks_world: bool = False
-    """Whether it asks, late too, what is not the host's own."""
+    """Whether it asks other hosts, also at the later stages."""
     postpones: bool = False
-    """Whether it is about the moment of a reboot alone: the system waits for it, staged."""
+    """Whether it only concerns the time of a reboot: the system stays staged until it opens."""
     keeps_announcement: bool = False
-    """Whether an announced reboot that it postpones need not be announced again."""
+    """Whether a reboot that it postpones keeps its announcement."""
 
     def __post_init__(self) -> None:
-        """Refuse a gate that would never be asked.
+        """Reject a gate that would never be asked.
 
         Raises:
             TypeError: it has no stage.
@@ -132,7 +132,7 @@ class Gate(Generic[KnownT]):
             raise TypeError(f"the gate {self.name!r} has no stage")
 
     def judgement(self, question: Question, known: KnownT) -> Judgement | None:
-        """Return what it says, under its name."""
+        """Return its judgement, with its name."""
         answer = self.judge(question, known)
         if answer is None:
             return None
@@ -150,28 +150,28 @@ class Gate(Generic[KnownT]):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one gate says: open, or held with a human-readable reason."""
+    """The judgement of one gate: open, or held with a human-readable reason."""
 
     gate: str
     is_open: bool
     reason: str
     fault: Kind | None = None
-    """What kept the gate from being asked; a run ends with it, and not with the gate."""
+    """Why the gate could not be asked; the run ends with this error and not with the gate."""
     opens_at: datetime | None = None
     plan: RebootPlan | None = None
     overdue: AgentError | None = None
 
     @property
     def name(self) -> str:
-        """What holds: the gate, or the fault for which nothing is known of it."""
+        """What holds: the gate, or the error because of which it could not be asked."""
         return self.gate if self.fault is None else self.fault
 
 
 def plan_after(gate: Gate[Any], held: Judgement, plan: RebootPlan) -> RebootPlan:
-    """Return what is to be remembered of a reboot that `held` postpones, and `gate` has judged."""
+    """Return what to remember of a reboot that `held` postpones and `gate` has judged."""
     remembered = held.plan or plan
     return remembered if gate.keeps_announcement else replace(remembered, announced_for=None)
 
 
 async def no_facts(_: Facts) -> None:
-    """Look nothing up, for a gate that the question alone answers."""
+    """Return no facts, for a gate that needs none beyond the question."""

@@ -10,8 +10,8 @@ class IgnoredGate(NamedTuple):
 
     gate: str
     by: str
-    """Who has done so."""
+    """The administrator's user name."""
     because: str
-    """Why, as that person says."""
+    """The reason that the administrator gave."""
     held: str
     """What the gate said."""

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 
 class Select(StrEnum):
-    """Which good build Hydra is asked for (its two redirects of a job)."""
+    """Which good build to ask Hydra for (the two redirects of a job)."""
 
     LATEST = "latest"
     """The newest good build."""
@@ -32,7 +32,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of the job that is unique between instances; build ids are ordered within it."""
+        """The job's name, unique across instances; build ids are ordered within it."""
         return f"{self.instance}/job/{self.project}/{self.jobset}/{self.name}"
 
 

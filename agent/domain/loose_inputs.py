@@ -1,9 +1,9 @@
-"""Which inputs of a flake nix would look into, although the lock file should save it that.
+"""Finds the inputs of a flake that nix would fetch although a lock file exists.
 
-nix takes an input from the lock file where `flake.nix` asks for just what was locked. Of any other
-it fetches the flake, and all that this one asks for in turn, before it says that the lock file is
-not up to date (computeLocks() in src/libflake/flake.cc). The same where the lock file lets an
-input's input follow another one and `flake.nix` does not say so: it may be the input's own wish.
+nix uses an input's entry in the lock file if `flake.nix` asks for exactly what was locked.
+Otherwise it fetches that flake, and all that it asks for, before it reports that the lock file is
+not up to date (computeLocks() in src/libflake/flake.cc). The same happens if the lock file lets an
+input's input follow another one and `flake.nix` does not: the input itself may declare it.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _NO_ATTRIBUTES: Final = frozenset({"flake", "follows", "inputs"})
 
 @dataclass(frozen=True, slots=True)
 class LockedInputs:
-    """What is locked for a flake: all nodes of a lock file, and that flake's one."""
+    """What is locked for a flake: all nodes of a lock file, and the flake's own node."""
 
     nodes: Mapping[str, Any]
     key: str
 
     def of(self, name: str) -> Any:
-        """Return what is there for an input: a node's key, the path of another input, or None."""
+        """Return what an input is locked to: a node's key, the path of another input, or None."""
         return self.nodes.get(self.key, {}).get("inputs", {}).get(name)
 
 
 @dataclass(frozen=True, slots=True)
 class LooseInput:
-    """An input that nix would look into; `locked` is what it has for the inputs of that one.
+    """An input that nix would fetch; `locked` is what is locked for its own inputs.
 
-    None is: what its own lock file says.
+    None: its own lock file decides.
     """
 
     reference: str
@@ -60,17 +60,17 @@ class LooseInput:
 def loose_inputs(
     reference: str, source: FlakeSource, locked: LockedInputs | None = None
 ) -> Iterator[LooseInput]:
-    """Yield the inputs of a flake, whose own reference and source these are, that are loose.
+    """Yield the loose inputs of the flake with this reference and source.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: a file is of no known shape.
+        ValueError, LookupError, TypeError, AttributeError: a file has an unknown structure.
     """
     if locked is None:
         content: Any = {"nodes": {}, "root": ""} if source.lock is None else json.loads(source.lock)
         locked = LockedInputs(content["nodes"], content["root"])
     here = _Place(reference, source.directory)
     for name, declared in json.loads(source.inputs).items():
-        if name != "self":  # what it says of itself, as that it needs its submodules
+        if name != "self":  # what it declares about itself, such as that it needs its submodules
             yield from _loose(here, name, declared, locked)
 
 
@@ -80,7 +80,7 @@ class _Place:
     directory: str
 
     def reference_of(self, attributes: Mapping[str, Any]) -> str:
-        """Return the reference that attributes stand for, seen from this flake."""
+        """Return the reference for attributes, relative to this flake."""
         path = attributes.get("path", "")
         if attributes["type"] != "path" or path.startswith("/"):
             return _reference(attributes)
@@ -116,7 +116,7 @@ def _loose(
 def _overridden(
     here: _Place, overrides: Mapping[str, Any], locked: LockedInputs
 ) -> Iterator[LooseInput]:
-    """Yield what is loose of that which a flake wants for the inputs of an input."""
+    """Yield the loose inputs among those that a flake declares for an input's inputs."""
     for name, override in overrides.items():
         key = locked.of(name)
         if key is not None and override.keys() & {"url", "type"}:
@@ -127,7 +127,7 @@ def _overridden(
 
 
 def _declared(name: str, declared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what an input asks for as attributes; None if it follows another one."""
+    """Return the attributes that an input asks for; None if it follows another one."""
     if "type" in declared:
         return {name: declared[name] for name in sorted(declared.keys() - _NO_ATTRIBUTES)}
     if "url" in declared:
@@ -136,12 +136,12 @@ def _declared(name: str, declared: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Return attributes as they are compared, however they were written."""
+    """Return attributes in a normal form for comparison."""
     found = {
         name: unquote(str(int(value) if isinstance(value, bool) else value))
         for name, value in attributes.items()
     }
-    # An archive is one whether or not its URL says so.
+    # An archive is a tarball whether or not its URL says so.
     return {**found, "type": "tarball"} if found["type"] == "file" else found
 
 
@@ -186,7 +186,7 @@ def _at(text: str | None) -> dict[str, Any]:
 def _known(
     attributes: dict[str, Any], query: list[tuple[str, str]], names: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return attributes with those of a query, and what else is in it."""
+    """Return attributes with those from a query added, and the rest of the query."""
     more = {name: unquote(value) for name, value in query if name in names}
     return attributes | more, [one for one in query if one[0] not in names]
 
@@ -200,7 +200,7 @@ def _with_url(
 
 
 def _reference(attributes: Mapping[str, Any]) -> str:
-    """Return a flake reference for attributes: `attributes_of` the other way round."""
+    """Return a flake reference for attributes: the inverse of `attributes_of`."""
     kind = attributes["type"]
     more = {
         name: str(int(value) if isinstance(value, bool) else value)

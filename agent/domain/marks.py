@@ -1,4 +1,4 @@
-"""The marks: links that say which systems the agent stands on."""
+"""The marks: links that record which systems the agent depends on."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ UNREADABLE_HINT: Final = "remove it: the next run finds out where the host is"
 
 
 class Mark(StrEnum):
-    """The names of the marks, each a link to a store path and a root of the garbage collector."""
+    """The names of the marks, each a link to a store path and a garbage collector root."""
 
     CONFIRMED = "confirmed"
-    """The profile's system whose checks have passed here: where a roll-back goes."""
+    """The system that has proved healthy as the profile's: the target of a roll-back."""
     PENDING = "pending"
-    """Being activated, or activated and not yet confirmed. Whoever renames it has decided."""
+    """Being activated, or activated and not yet confirmed. Renaming it decides which it becomes."""
     STAGED = "staged"
     """In the profile for the next boot."""
     TESTED = "tested"
-    """Running by `test`, its checks have passed; the profile is another one."""
+    """Activated by `test`, its checks have passed; the profile is another system."""
     ROLLING_BACK = "rolling-back"
-    """What is being rolled back from: until it is gone the roll-back has to be finished."""
+    """The failed system of a roll-back that is not finished yet."""
     REBOOTING_BACK = "rebooting-back"
-    """What is being rolled back from, once the reboot for that has been asked for: only once."""
+    """The same, once the reboot has been requested, which happens only once."""
     ROLLED_BACK = "rolled-back"
-    """What was rolled back from, until that stands in the history."""
+    """The failed system of a finished roll-back, until the history has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Where the marks point; None for one that is not there, or that is `unreadable`."""
+    """Where the marks point; None for one that is missing, or that is `unreadable`."""
 
     confirmed: StorePath | None = None
     pending: StorePath | None = None
@@ -43,15 +43,15 @@ class Marks:
     rebooting_back: StorePath | None = None
     rolled_back: StorePath | None = None
     unreadable: tuple[tuple[Mark, str], ...] = ()
-    """What stands in a mark's place and is no link to a store path, and what it is instead."""
+    """Marks that are not links to a store path, each with what is there instead."""
 
     def may_be(self, *marks: Mark) -> bool:
-        """Whether one of `marks` is there, and nobody knows where it points."""
+        """Whether one of `marks` is unreadable, so that it is unknown where it points."""
         return any(mark in marks for mark, _ in self.unreadable)
 
     @property
     def left(self) -> StorePath | None:
-        """What is being rolled back from, in either way."""
+        """The failed system of an unfinished roll-back."""
         return self.rolling_back or self.rebooting_back
 
     @property

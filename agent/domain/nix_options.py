@@ -1,6 +1,6 @@
-"""Options of nix that hold a credential, among the flags that the settings pass on.
+"""Options of nix that contain a credential, among the flags in the settings.
 
-Everybody on a host can read a program's arguments. So these go by the variable `NIX_CONFIG`.
+All users of a host can read a program's arguments, so these are passed in `NIX_CONFIG` instead.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _WORDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SplitFlags:
-    """Flags that may be arguments, and what was `--option NAME VALUE` as lines of NIX_CONFIG."""
+    """Flags to pass as arguments, and `--option NAME VALUE` as lines of NIX_CONFIG."""
 
     arguments: tuple[str, ...]
     lines: tuple[str, ...]
 
 
 def split_flags(flags: Sequence[str]) -> SplitFlags:
-    """Return the flags without the options that hold a credential, and those."""
+    """Return the flags with the options that contain a credential separated out."""
     arguments: list[str] = []
     lines: list[str] = []
     rest = list(flags)
@@ -41,20 +41,20 @@ def split_flags(flags: Sequence[str]) -> SplitFlags:
 
 
 def refuse_open_secrets(flags: Sequence[str]) -> None:
-    """Make sure that no credential would be an argument.
+    """Make sure that no credential is passed as an argument.
 
     Raises:
-        ValueError: one would, or cannot be a line of NIX_CONFIG.
+        ValueError: one would be, or it cannot be written as a line of NIX_CONFIG.
     """
     split = split_flags(flags)
     words = list(split.arguments)
     if hide_secrets(words) != words or has_secret(" ".join(words)):
         raise ValueError(
-            "a flag has a password or a token in it, which everybody on this host could read among"
-            " the arguments of nix: write an option of nix as '--option', NAME, VALUE, which goes"
-            " by the environment; passwords belong in nix's netrc-file"
+            "a flag contains a password or a token, which all users of this host could read among"
+            " the arguments of nix: write an option of nix as '--option', NAME, VALUE, which is"
+            " passed in the environment; passwords belong in nix's netrc-file"
         )
     if any("#" in line for line in split.lines):
         raise ValueError(
-            "an option with a credential has a '#', from which on nix would take it for a comment"
+            "an option with a credential contains a '#', which nix takes for a comment"
         )

@@ -1,8 +1,8 @@
 """Where nix would fetch a source from, and whether it may.
 
-Locked is not harmless: nix copies a `path:` into the store, which everybody can read, before it
-compares its hash, and a URL of this host makes root ask the host's own services.
-So only remote sources over TLS or ssh are fetched; what else is meant is named in the settings.
+A locked reference is not harmless: nix copies a `path:` into the world-readable store before it
+compares the hash, and a URL of this host makes root send requests to the host's own services.
+So only remote sources over TLS or ssh are fetched; exceptions are named in the settings.
 
 The forms are those of nix: flake references (src/libflake/flakeref.cc), the attributes of a lock
 file (src/libfetchers/{git,mercurial,tarball,path,github,indirect}.cc).
@@ -29,10 +29,10 @@ SECURE: Final = frozenset(
 PLAIN: Final = frozenset({"http", "file+http", "git", "git+http", "hg+http"})
 LOCAL: Final = frozenset({"path", "file", "file+file", "git+file", "hg+file"})
 _TARBALL: Final = "tarball+"
-"""What nix takes to be a tarball by its URL is one with or without this."""
+"""A URL that nix recognises as a tarball's is one with or without this."""
 _FORGES: Final = {"github": "github.com", "gitlab": "gitlab.com", "sourcehut": "git.sr.ht"}
 _PRIVATE: Final = frozenset({"boot", "etc", "home", "proc", "root", "run", "sys", "var"})
-"""Directories in which the owner of one thing has not allowed what is beside it."""
+"""Directories in which allowing one path must not allow its siblings."""
 _REPOSITORIES: Final = frozenset({"git", "hg"})
 _PORTS: Final = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 
@@ -49,15 +49,15 @@ _ID: Final = re.compile(r"(?:flake:)?[A-Za-z][A-Za-z0-9_-]*(?:/[\w.@/-]+)?(?:\?.
 _LONGEST: Final = 300
 
 UrlPrefix = NewType("UrlPrefix", str)
-"""A URL of the settings, which stands for itself and all that is below it."""
+"""A URL in the settings, which stands for itself and everything below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a source comes from: `scheme` has nix's type and the transport, as in `git+https`.
 
-    `host` is in lower case and empty for what is local, `path` the parts of the path, decoded;
-    None is one that no prefix can stand for, since it leads elsewhere (`..`) or nobody knows where.
+    `host` is in lower case, and empty for a local source; `path` has the decoded parts of the path,
+    or is None if no prefix can match it, since it leads elsewhere (`..`) or its target is unknown.
     """
 
     scheme: str
@@ -68,18 +68,18 @@ class Origin:
 
     @property
     def is_secure(self) -> bool:
-        """Whether it is remote, and reached over TLS or ssh, wherever its host may lead."""
+        """Whether it is remote and reached over TLS or ssh, whatever its host's addresses are."""
         return self.scheme in SECURE
 
     @property
     def is_beside_private(self) -> bool:
-        """Whether it is on this host, with what may be private beside it."""
+        """Whether it is on this host, next to files that may be private."""
         above = (self.path or ())[:-1]
         return not self.host and (not above or above[0] in _PRIVATE)
 
     @override
     def __str__(self) -> str:
-        """Return it as a URL, without user name and query."""
+        """Return the URL, without user name and query."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port is None else f":{self.port}"
         path = "".join(f"/{part}" for part in self.path or ())
@@ -87,7 +87,7 @@ class Origin:
         return f"{self.scheme}:{slashes}{host}{port}{path}"
 
     def is_below(self, prefix: Origin) -> bool:
-        """Return whether `prefix` is this, or stands above it."""
+        """Return whether `prefix` is this origin, or one above it."""
         if self.path is None or prefix.path is None:
             return False
         ours = (self.scheme, self.host, self.port)
@@ -101,19 +101,19 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """A path of the flake's own tree, relative to the directory of the flake that names it."""
+    """A path in the flake's own tree, relative to the directory of the flake that names it."""
 
     path: str
 
     def leaves(self, directory: str) -> bool:
-        """Return whether it leads out of the tree, seen from a directory of it."""
+        """Return whether it leads out of the tree, relative to a directory of the tree."""
         whole = posixpath.normpath(posixpath.join(directory, self.path))
         return whole.startswith("/") or whole.split("/", 1)[0] == ".."
 
 
 @dataclass(frozen=True, slots=True)
 class ByName:
-    """A name that this host's registry of flakes leads somewhere, such as `nixpkgs`."""
+    """A name that this host's flake registry resolves, such as `nixpkgs`."""
 
     name: str
 
@@ -125,7 +125,7 @@ def parse_url_prefix(text: str) -> UrlPrefix:
     """Return a prefix of the settings as it stands.
 
     Raises:
-        ValueError: it is none, or one that stands for everything.
+        ValueError: it is not a prefix, or it stands for everything.
     """
     origin = _origin(text)
     found = _URL.fullmatch(text)
@@ -139,15 +139,15 @@ def parse_url_prefix(text: str) -> UrlPrefix:
 
 
 def origin_of_prefix(prefix: UrlPrefix) -> Origin:
-    """Return what a prefix of the settings stands for."""
+    """Return the origin that a prefix of the settings stands for."""
     return _origin(prefix)
 
 
 def source_of_reference(text: str) -> Source:
-    """Return where a flake reference, as people and Hydra write it, leads.
+    """Return the origin of a flake reference as people and Hydra write it.
 
     Raises:
-        ValueError: it is of no form that is known.
+        ValueError: it has an unknown form.
     """
     if text.startswith("/"):
         return _local("path", text.partition("?")[0])
@@ -161,10 +161,10 @@ def source_of_reference(text: str) -> Source:
 
 
 def source_of_attributes(attributes: Mapping[str, Any]) -> Source:
-    """Return where the attributes of a locked or declared input lead.
+    """Return the origin of a locked or declared input, given its attributes.
 
     Raises:
-        ValueError: they are of no form that is known.
+        ValueError: they have an unknown form.
     """
     kind = _text(attributes, "type")
     if kind == "path":
@@ -202,7 +202,7 @@ def _text(attributes: Mapping[str, Any], name: str) -> str:
 
 
 def _origin(text: str, *, is_bare: bool = False) -> Origin:
-    """Return the origin that a URL names; `is_bare` one whose type was put before it here."""
+    """Return the origin that a URL names; `is_bare`: its type was prepended here."""
     found = _URL.fullmatch(text)
     if found is None:
         raise ValueError(f"{_shortened(text)} is no URL")
@@ -244,7 +244,7 @@ def _remote(scheme: str, authority: str, path: str) -> Origin:
 
 
 def _parts(path: str) -> tuple[str, ...] | None:
-    """Return a path's parts; None if it is unclear where they lead."""
+    """Return a path's parts; None if it is unclear where the path leads."""
     if not path.strip("/"):
         return ()
     parts = tuple(path.removeprefix("/").removesuffix("/").split("/"))
@@ -253,5 +253,5 @@ def _parts(path: str) -> tuple[str, ...] | None:
 
 
 def _shortened(text: str) -> str:
-    """Return a URL for a message: without query and user name."""
+    """Return a URL without query and user name, for a message."""
     return repr(re.sub(r"//[^/]*@", "//", text.partition("?")[0])[:_LONGEST])

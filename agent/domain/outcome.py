@@ -7,10 +7,10 @@ from typing import Final
 
 
 class Outcome(StrEnum):
-    """What came of a run, as logs, reports and history show it.
+    """The outcome of a run, as logs, reports and history show it.
 
-    An upgrade's row in the history goes through phases, each on disk before its effect. A row that
-    still shows one of `UNDER_WAY` is of a run that was cut short there, or is not over.
+    An upgrade's row in the history passes through phases, each written before its effect. A row
+    with one of `UNDER_WAY` belongs to a run that was cut short in that phase, or is still running.
     """
 
     SELECTED = "selected"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     ACTIVATING = "activating"
     """nixos-rebuild is about to change the host."""
     PENDING = "pending"
-    """Activated; the new system is about to be confirmed, or still could not be judged."""
+    """Activated; the new system is about to be confirmed, or could not be judged yet."""
     ROLLING_BACK = "rolling-back"
     """The confirmed system is about to be activated again."""
     REBOOTING = "rebooting"
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 
 HARMLESS: Final = frozenset({Outcome.SELECTED, Outcome.VERIFIED, Outcome.FETCHED})
-"""Phases in which nothing of the host has been touched but its store."""
+"""Phases in which nothing on the host but its store has been changed."""
 UNDER_WAY: Final = HARMLESS | {
     Outcome.ARMED,
     Outcome.ACTIVATING,

@@ -1,4 +1,4 @@
-"""What a store path has earned on this host: denied, suspect, or neither."""
+"""The record of a store path on this host: denied, suspect, or neither."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Fault(StrEnum):
     BROKEN = "broken"
     """In the system itself: it is denied."""
     SUSPECT = "suspect"
-    """Perhaps outside of it: it is tried again, later and later."""
+    """Perhaps outside of it: it is tried again, each time after a longer wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A store path that is not to be activated; instants are aware, in UTC."""
+    """A store path that must not be activated; instants are aware, in UTC."""
 
     toplevel: StorePath
     reason: str
@@ -39,31 +39,31 @@ class Denial:
     """`agent`, or the name of the user who denied it."""
     build_id: int | None = None
     until: datetime | None = None
-    """None: until an administrator lifts it."""
+    """None: until an administrator lifts the denial."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenBuild:
-    """A build that this host has taken: what later builds of its job are measured by."""
+    """A build that this host has taken; later builds of its job are compared with it."""
 
     build_id: int
     toplevel: str | None
     taken_at: datetime | None
-    """When its run ended, None where that is unknown."""
+    """When its run ended; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the history says about one path since it was last confirmed here, or allowed."""
+    """What the history has about one path since it was last confirmed or allowed here."""
 
     denial: Denial | None = None
     """The denial in force, if there is one."""
     suspicions: int = 0
     """How often it has failed for a reason that may lie outside of it."""
     suspected_at: datetime | None = None
-    """When it did so last."""
+    """When it last failed."""
     roll_backs: int = 0
-    """How often the host was rolled back from it, for whatever fault."""
+    """How often the host was rolled back from it, for whatever reason."""
 
 
 _OF_THE_CANDIDATE: Final = frozenset(
@@ -75,18 +75,17 @@ _OF_THE_CANDIDATE: Final = frozenset(
 
 
 def fault_of_preparation(kind: Kind, *, is_fetching: bool) -> Fault | None:
-    """Return how a path is held that failed before anything on the host was touched.
+    """Return how to hold a path that failed before anything on the host was changed.
 
-    Trying again costs an evaluation, or a download, and would end in the same way each time. What
-    is the network's or the host's own affair (no route, a slow one, no room, no nix) is not held
-    against it.
+    Another attempt costs an evaluation or a download, and would fail in the same way. Errors of the
+    network or the host (no route, a slow connection, no space, no nix) do not count against it.
     """
     is_slow = is_fetching and kind is Kind.NIX_TIMEOUT
     return Fault.SUSPECT if kind in _OF_THE_CANDIDATE and not is_slow else None
 
 
 def suspect_until(standing: Standing) -> datetime | None:
-    """Return until when a suspect path is left alone: 10 minutes, doubled up to a day."""
+    """Return until when a suspect path is held: 10 minutes, doubled each time, up to a day."""
     if standing.suspected_at is None or standing.suspicions == 0:
         return None
     doublings = min(standing.suspicions - 1, _MOST_DOUBLINGS)
@@ -95,8 +94,8 @@ def suspect_until(standing: Standing) -> datetime | None:
 
 
 def fault_of(cause: Fault | None, standing: Standing) -> Fault | None:
-    """Return how a path that is rolled back from is held: one is rolled back from only once.
+    """Return how to hold a path after a roll-back; after its second roll-back it is denied.
 
-    A `cause` of None is nobody's fault: someone has asked the run to end.
+    A `cause` of None means that the run was asked to end, which is not a fault.
     """
     return Fault.BROKEN if cause is not None and standing.roll_backs else cause

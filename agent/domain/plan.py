@@ -16,7 +16,7 @@ class Plan:
     action: Action
     reboots: bool
     reason: str
-    """Why it reboots, or why it would have to."""
+    """Why it reboots, or would have to reboot."""
 
 
 def plan(
@@ -24,9 +24,9 @@ def plan(
 ) -> Plan:
     """Return how to activate, given what only a reboot would change.
 
-    A `switch` that needs a reboot, and may have one, becomes `boot` and the reboot, so that no
-    service runs against another kernel's modules (as `system.autoUpgrade` does). One that
-    `inhibitors` would refuse becomes `boot` even where nothing may reboot.
+    If a `switch` needs a reboot and reboots are allowed, it becomes `boot` and a reboot, so that no
+    service runs with another kernel's modules (as in `system.autoUpgrade`). A `switch` that NixOS
+    would refuse because of `inhibitors` becomes `boot` even if reboots are not allowed.
     """
     reason = "; ".join(
         part

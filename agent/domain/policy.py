@@ -1,4 +1,4 @@
-"""What the administrator wants: frozen, checked, free of file formats."""
+"""What the administrator wants: immutable, validated, independent of file formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 DEAD_MAN_MARGIN: Final = timedelta(seconds=5)
-"""For starting programs."""
+"""Extra time for starting programs."""
 
 
 class Action(StrEnum):
@@ -29,12 +29,12 @@ class Action(StrEnum):
 
     @property
     def moves_profile(self) -> bool:
-        """Whether nixos-rebuild sets the system profile for it."""
+        """Whether nixos-rebuild sets the system profile."""
         return self in (Action.SWITCH, Action.BOOT)
 
 
 class Strategy(StrEnum):
-    """How the candidate is proven to be this host's, and activated."""
+    """How the candidate is verified to be this host's, and how it is activated."""
 
     FLAKE = "flake"
     """By evaluating the flake of the build's eval."""
@@ -51,11 +51,11 @@ class RebootMode(StrEnum):
 
 
 class OnFailure(StrEnum):
-    """What follows when an activated system proves broken."""
+    """What to do if an activated system proves broken."""
 
     ROLL_BACK = "roll-back"
     HOLD = "hold"
-    """It stays, for a person to decide: its data may have migrated."""
+    """It stays until an administrator decides: its data may have been migrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ConfirmPolicy:
 
     checks: tuple[Check, ...]
     settle: timedelta
-    """Between the activation and the first judgement."""
+    """Time between the activation and the first judgement."""
     deadline: timedelta
     """How long the checks are repeated until they pass."""
     patience: timedelta
@@ -74,12 +74,12 @@ class ConfirmPolicy:
     asks_gateway: bool
     ignored_units: tuple[str, ...]
     collects_garbage: bool
-    """Whether the store is cleaned once an upgrade is confirmed."""
+    """Whether garbage is collected once an upgrade is confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything that decides what a run does; sizes are bytes."""
+    """Everything that determines what a run does; sizes are bytes."""
 
     host: str
     job: Job
@@ -98,19 +98,19 @@ class Policy:
     confirm: ConfirmPolicy
     foreign_hold: timedelta
     clock_patience: timedelta
-    """How long a clock may be without synchronisation before what waits for it is a failure."""
+    """How long runs are held by an unsynchronised clock before they fail."""
     hydra_patience: timedelta
-    """How long a run may find Hydra, or a cache, out of reach without having failed."""
+    """How long Hydra or a cache may be unreachable before runs fail."""
     activate_deadline: timedelta
     substituters: tuple[str, ...]
-    """Those of the settings; empty: nix's own."""
+    """The configured ones; empty: nix's own."""
     allow_insecure: tuple[UrlPrefix, ...] = ()
-    """What nix may fetch although it is on this host, or comes without TLS and ssh."""
+    """What nix may fetch from this host, or without TLS or ssh."""
     specialisation: str | None = None
-    """Which one is to run; empty: none, None: the one that runs."""
+    """Which one is to run; empty: none; None: the running one."""
 
     @property
     def dead_man_delay(self) -> timedelta:
-        """From arming the timer until it fires: later than any run that goes on by itself."""
+        """Time from arming the timer until it fires, which is longer than any run takes."""
         confirm = self.confirm
         return self.activate_deadline + confirm.settle + confirm.deadline + DEAD_MAN_MARGIN

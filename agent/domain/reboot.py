@@ -1,4 +1,4 @@
-"""What a reboot waits for, and what is remembered of one that does."""
+"""What a reboot waits for, and what is remembered while it waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent.domain.window import Schedule
 
 _WORD_HOLDS: Final = timedelta(hours=1)
-"""How late an announced reboot may be; then it is announced again."""
+"""How late an announced reboot may be before it is announced again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class RebootPolicy:
     inhibitor_limit: timedelta
     """How long an inhibitor is respected."""
     user_notice: timedelta
-    """How long people who are logged in are warned before."""
+    """How long before the reboot logged-in users are warned."""
     tries_boot: bool
-    """Whether the default entry stays on the confirmed system until the new one is confirmed."""
+    """Whether the boot default stays on the confirmed system until the new one is confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inhibitor:
-    """A program or person that blocks a shutdown, by logind's list."""
+    """A program or user that inhibits a shutdown, according to logind."""
 
     who: str
     why: str
@@ -39,17 +39,17 @@ class Inhibitor:
 
 @dataclass(frozen=True, slots=True)
 class RebootPlan:
-    """What is remembered of a reboot that waits, by the system that it is for."""
+    """What is remembered of a waiting reboot, for the system that it is to start."""
 
     toplevel: StorePath
     inhibited_since: datetime | None = None
     announced_for: datetime | None = None
-    """When it was announced to happen, to those who were logged in."""
+    """The time that was announced to the users who were logged in."""
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it was announced for now: it is then neither early nor held again by who stays.
+        """Whether it was announced for now, so that users who stay do not hold it again.
 
-        An announcement that is long over counts for nothing.
+        An announcement that is long past does not count.
         """
         at = self.announced_for
         return at is not None and at <= now < at + _WORD_HOLDS
@@ -57,23 +57,23 @@ class RebootPlan:
 
 @dataclass(frozen=True, slots=True)
 class RebootConditions:
-    """What a reboot would meet; None is unknown: whoever may be there is respected and warned."""
+    """What is in the way of a reboot; None means unknown, and is treated as an obstacle."""
 
     plan: RebootPlan
     inhibitors: tuple[Inhibitor, ...] | None
     people: tuple[str, ...] | None
-    """The names of those who are logged in."""
+    """The names of the logged-in users."""
 
     @property
     def is_inhibited(self) -> bool:
-        """Whether a shutdown is blocked, or may be."""
+        """Whether a shutdown is inhibited, or may be."""
         return self.inhibitors != ()
 
     def as_of(self, now: datetime, policy: RebootPolicy) -> RebootConditions:
-        """Return them with a plan that counts from `now` on.
+        """Return the conditions with a plan that is valid from `now` on.
 
-        Times of a clock that was set back since keep nothing waiting. How long a reboot was
-        inhibited counts on from one window to the next, but not once nobody inhibits it.
+        Times in the future, from before the clock was set back, are dropped. The time for which a
+        reboot has been inhibited is kept across windows, until nothing inhibits it any more.
         """
         since, at = self.plan.inhibited_since, self.plan.announced_for
         is_over = not self.is_inhibited or (since is not None and since > now)

@@ -97,7 +97,7 @@ _COMMON: Final = tuple(
     each.name for each in fields(RunRecord) if each.name not in ("state", "asked")
 )
 COLUMNS: Final = (*_COMMON, *_OF_STATE)
-"""Of a run, as the history has it; each is an attribute of `RunRecord`."""
+"""The columns of a run in the history; each is an attribute of `RunRecord`."""
 
 
 def recorded(**columns: Any) -> RunRecord:

@@ -1,8 +1,8 @@
-"""Hides credentials in what is logged, kept or shown, and bounds what comes from strangers.
+"""Hides credentials in what is logged, stored or shown, and limits the length of untrusted text.
 
-A credential is known by what stands before it: a telling name in a URL, in JSON, in a header, in an
-assignment or in netrc's form; a user's part of a URL; or by a form that only tokens have. What is
-plain for everybody, such as store paths, hashes and revisions, has none of these.
+A credential is recognised by its name in a URL, JSON, a header, an assignment or a netrc file, by
+its place in the user part of a URL, or by a form that only tokens have. Public data such as store
+paths, hashes and revisions has none of these.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 from urllib.parse import unquote
 
 LONGEST: Final = 16 * 1024
-"""Characters that are kept of a text by `bounded`."""
+"""Characters that `bounded` keeps of a text."""
 _WINDOW: Final = 64 * 1024
-"""Characters at each end of a long text in which credentials are looked for."""
+"""Characters at each end of a long text that are searched for credentials."""
 _LONGEST_NAME: Final = 80
 _MOST_ITEMS: Final = 1000
 _HIDDEN: Final = "***"
@@ -51,7 +51,7 @@ _HARMLESS: Final = re.compile(
 )
 _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-# Repetitions are bounded: these look at whatever a program prints, in linear time.
+# Repetitions are bounded, so that the output of any program is searched in linear time.
 _WORDS: Final = (
     r"(?:token|secret|passw|passphrase|credential|auth|cookie|signature|sig|session|sid|pwd|pass"
     r"|jwt|bearer|psk|hmac|otp"
@@ -70,7 +70,7 @@ _ASSIGNED_BARE: Final = re.compile(
     _NAME + r"""(?P<between>[ \t]{0,8}(?:=>|[=:])[ \t]{0,8})(?P<value>[^\s,;&"'<>)\]}\\]+)""",
     re.IGNORECASE,
 )
-# As JSON, HTML and URLs have it when they quote each other.
+# As it appears in JSON, HTML and URLs that quote each other.
 _ASSIGNED_ENCODED: Final = re.compile(
     rf"(?:(?<![\w.%-])(?<!%[0-9A-F])|(?<=%[0-9A-F][0-9A-F]))(?P<name>[\w.-]{{0,200}}?{_WORDS}[\w.-]{{0,60}})"
     r"""(?P<between>(?:&(?:quot|\#34|\#39|\#x27|apos);|%22|%27)?[ \t]{0,8}"""
@@ -88,7 +88,7 @@ _ELEMENT: Final = re.compile(
     r"(?P<before><(?P<name>[\w.:-]{1,80})(?:\s[^<>]{0,200})?>)[^<]{1,2000}(?=</(?P=name)>)",
 )
 _PROSE: Final = re.compile(r"[a-z]+,? [a-z]|(?:∅|ε|[0-9][\w.+-]*)(?:, [\w.+-]+)* →")
-"""What may follow a name and a colon, too: a sentence, or a package's versions."""
+"""Harmless text that may follow a name and a colon: a sentence, or a package's versions."""
 _STORE_PATH: Final = re.compile(r"/nix/store/[0-9a-z]{32}-")
 _QUERY: Final = re.compile(
     r"(?P<before>[?&;]|(?<!\S))(?P<name>[^=&?;\s]{1,80})=(?P<value>[^&\s\"'<>]+)"
@@ -140,9 +140,9 @@ _FORMS: Final = re.compile(
 
 
 def bounded(text: str, longest: int = LONGEST) -> str:
-    """Return a text of at most about `longest` characters: its beginning, its end, how much not.
+    """Return a text shortened to about `longest` characters: beginning, end, and what is left out.
 
-    What strangers say is as long as they like; a log line, a row and a message are not.
+    Untrusted text may be of any length; log lines, rows and messages must not be.
     """
     if len(text) <= longest:
         return text
@@ -151,10 +151,10 @@ def bounded(text: str, longest: int = LONGEST) -> str:
 
 
 def presentable(value: object, longest: int = LONGEST) -> object:
-    """Return `value` (JSON's types) fit to be logged, kept or shown: see `hide_secrets`, `bounded`.
+    """Return `value` (JSON's types) for logs, storage or display: see `hide_secrets`, `bounded`.
 
-    Bounded before credentials are looked for, since that takes its time, and again after it, since
-    one that is cut in two could not be recognised. Of long lists the beginning is kept.
+    It is shortened before credentials are searched for, since that takes time, and again
+    afterwards, since a credential that is cut in two is not recognised. Long lists lose their end.
     """
     return _bounded_within(hide_secrets(_bounded_within(value, _WINDOW)), longest)
 
@@ -186,14 +186,14 @@ def is_secret_name(name: str) -> bool:
 
 
 def has_secret(url: str) -> bool:
-    """Return whether a URL has a password or a token, or a user's name that may be one."""
+    """Return whether a URL has a password or a token, or a user name that may be one."""
     return hide_secrets(url) != url
 
 
 def hide_secrets(value: object) -> object:
     """Return `value` (JSON's types) without what looks like a credential.
 
-    In an object a telling name hides its value, in a list what follows it, as in
+    In an object the name of a credential hides its value, in a list the next item, as in
     `--option access-tokens …`.
     """
     match value:
@@ -219,7 +219,7 @@ def _hides(name: object, value: object) -> bool:
 
 
 def _announces(item: object) -> bool:
-    """Whether a credential follows it in a list; names of checks, such as `auth`, are in some."""
+    """Whether a credential follows it in a list, which may also have names of checks (`auth`)."""
     if not isinstance(item, str) or len(item) > _LONGEST_NAME or not is_secret_name(item):
         return False
     return item.startswith("-") or (item.isascii() and bool(_PLAINLY_TELLING.search(_joined(item))))
@@ -251,7 +251,7 @@ def _hide_value(found: re.Match[str]) -> str:
 
 
 def _without_user(found: re.Match[str]) -> str:
-    """Hide the user's part of a URL; ssh's user alone is none."""
+    """Hide the user part of a URL; the user name alone of an ssh URL is not a credential."""
     scheme = found["scheme"] or ""
     if "ssh" in scheme and ":" not in unquote(found["user"]):
         return found[0]
@@ -276,7 +276,7 @@ def _without_content(found: re.Match[str]) -> str:
 
 
 def _without_members(found: re.Match[str]) -> str:
-    """Hide an object or a list named like a secret; a name without quotes is code, or prose."""
+    """Hide an object or a list named like a secret; a name without quotes is code or prose."""
     if not found["quote"] or not is_secret_name(found["name"]):
         return found[0]
     return f"{found['name']}{found['quote']}{found['between']}{_HIDDEN}"
@@ -301,7 +301,7 @@ def _without_bare(found: re.Match[str]) -> str:
     if not is_secret_name(name) or _STORE_PATH.match(value):
         return found[0]
     if "=" not in between and not found["quote"]:
-        # After a colon there is prose, too, such as a package's name and its versions.
+        # Prose may follow a colon, too, such as a package's versions.
         is_plain = _PLAINLY_TELLING.search(_joined(name))
         if not is_plain or _PROSE.match(found.string, found.start("value")):
             return found[0]

@@ -1,4 +1,4 @@
-"""How long something has been seen on this host: over boots, and past a clock that is set."""
+"""How long something has been seen on this host, across boots and changes of the clock."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _NOTHING: Final = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The instant of a look, by the wall clock and by the time since the boot.
+    """A point in time, by the wall clock and by the uptime.
 
-    `now` is aware, in UTC; `uptime` goes only forward within a boot (CLOCK_BOOTTIME). `boot_id` is
-    empty where it is unknown.
+    `now` is aware, in UTC; `uptime` is monotonic within a boot (CLOCK_BOOTTIME). `boot_id` is empty
+    if unknown.
     """
 
     now: datetime
     is_clock_right: bool
-    """Whether the wall clock was synchronised; otherwise it may be set by years at any time."""
+    """Whether the wall clock was synchronised; if not, it may jump by years at any time."""
     boot_id: str
     uptime: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What was there at the last look, and how long it had been there by then."""
+    """What was seen last, and how long it had been there by then."""
 
     about: str
     age: timedelta
@@ -41,9 +41,8 @@ def look(
 ) -> Sighting:
     """Return the sighting of `about` at a moment, given the last one.
 
-    Of what was not seen before, `known` is how long it has been there as far as its own traces say;
-    a trace that is older than the boot is of a clock that has been set since, and counts for
-    nothing beyond it.
+    For what was not seen before, `known` is its age according to its own traces. A trace older than
+    the boot dates from before a change of the clock, so the age is limited to the uptime.
     """
     if last is None or last.about != about:
         return Sighting(about, min(max(known, _NOTHING), moment.uptime), moment)
@@ -51,10 +50,10 @@ def look(
 
 
 def _passed(then: Moment, now: Moment) -> timedelta:
-    """Return how much time has surely passed between two moments.
+    """Return how much time has certainly passed between two moments.
 
-    The wall clock counts, and with it the time in which the host was off, where it was right at
-    both; otherwise only the time in which the host was up.
+    The wall clock is used, which includes the time that the host was off, if it was synchronised at
+    both moments; otherwise only the uptime counts.
     """
     up = _up_between(then, now)
     if then.is_clock_right and now.is_clock_right:

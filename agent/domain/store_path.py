@@ -6,7 +6,7 @@ import re
 from typing import Final, NewType
 
 StorePath = NewType("StorePath", str)
-"""An absolute path directly below the store directory, in nix's own form."""
+"""An absolute path directly below the store directory, as nix names it."""
 
 # The alphabet of nix's base 32 leaves out e, o, t and u; a name has 1 to 211 characters and does
 # not start with a dot (nix: src/libstore/path.cc).
@@ -16,7 +16,7 @@ _BASE_NAME: Final = re.compile(
 
 
 def parse_store_path(text: object, store_dir: str) -> StorePath | None:
-    """Return `text` as a store path of `store_dir`, or None if it is none."""
+    """Return `text` as a store path in `store_dir`, or None if it is not one."""
     if not isinstance(text, str) or not text.startswith(f"{store_dir}/"):
         return None
     base_name = text.removeprefix(f"{store_dir}/")

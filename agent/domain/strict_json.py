@@ -1,4 +1,4 @@
-"""Reads JSON that may come from an attacker: every field of the type it must have, and no other."""
+"""Reads JSON that may come from an attacker: exactly the expected fields, of the right types."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LARGEST_NUMBER = 2**63 - 1
 
 
 class MalformedError(ValueError):
-    """The text is not what it must be; the message says in what."""
+    """The text is malformed; the message says how."""
 
 
 def write_object(fields: Mapping[str, object]) -> str:
-    """Return an object as one line of JSON; what no text may have is written out."""
+    """Return an object as one line of JSON; characters that texts may not contain are escaped."""
     return json.dumps(_legible(fields), allow_nan=False)
 
 
@@ -40,7 +40,7 @@ def read_object(text: str) -> Fields:
     """Return the fields of the object that `text` is.
 
     Raises:
-        MalformedError: it is none, or names a field twice.
+        MalformedError: it is not an object, or has a duplicate field.
     """
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
@@ -59,11 +59,11 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise MalformedError(f"{name} is no number")
+    raise MalformedError(f"{name} is not a number")
 
 
 class Fields:
-    """The fields of one object; each is read once, and `end` refuses those that are left."""
+    """The fields of one object; each is read once, and `end` refuses any others."""
 
     def __init__(self, value: object) -> None:
         if not isinstance(value, dict):
@@ -71,10 +71,10 @@ class Fields:
         self._left = dict(value)
 
     def end(self) -> None:
-        """Refuse what was not read.
+        """Refuse fields that were not read.
 
         Raises:
-            MalformedError: there is something.
+            MalformedError: there are some.
         """
         if self._left:
             raise MalformedError(f"unknown fields: {', '.join(sorted(self._left))[:200]}")
@@ -122,7 +122,7 @@ class Fields:
         return self._required(name, bool)
 
     def number(self, name: str) -> int:
-        """Return a number from 0 on that a database can hold."""
+        """Return a non-negative number that fits into a database column."""
         return _natural(name, self._required(name, int))
 
     def number_or_none(self, name: str) -> int | None:

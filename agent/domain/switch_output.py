@@ -1,9 +1,9 @@
-"""Reads what switch-to-configuration, and nixos-rebuild around it, print.
+"""Parses the output of switch-to-configuration and of nixos-rebuild.
 
-The sentences are those of nixpkgs' switch-to-configuration-ng (main.rs), of the Perl program before
-it, of nixos-rebuild-ng, of the shell script before that, and of systemd-run. Each counts only as a
-line of its own: what a unit or a snippet of the activation prints may quote any of them.
-`tests/fixtures/real_programs.toml` has where each was seen.
+The messages are those of nixpkgs' switch-to-configuration-ng (main.rs), of its Perl predecessor,
+of nixos-rebuild-ng, of the earlier shell script, and of systemd-run. Each must be a whole line,
+since the output of a unit or of an activation script snippet may quote any of them.
+`tests/fixtures/real_programs.toml` says where each was found.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LOCK_HELD: Final = 11
-"""EAGAIN: switch-to-configuration ends with the errno of what failed."""
+"""EAGAIN: switch-to-configuration exits with the errno of what failed."""
 NEEDS_REBOOT: Final = 100
 UNITS_FAILED: Final = 4
 SCRIPT_FAILED: Final = 2
@@ -54,7 +54,7 @@ _STATUS: Final = re.compile(
     r"|died with (?:<Signals\.\w+: |unknown signal )(?P<signal>\d+)>?)\."
 )
 _OF_THE_SCRIPT: Final = "warning: error(s) occurred while switching to the new configuration"
-"""The shell script's; it ends with 1 then, whatever its child has ended with."""
+"""The shell script's; it then exits with 1, whatever the exit code of its child."""
 _AROUND_IT: Final = re.compile(
     r"Command '.*switch-to-configuration.*|error: while running command with .*"
     rf"|{re.escape(_OF_THE_SCRIPT)}"
@@ -63,24 +63,24 @@ _MOST_WORDS: Final = 2
 
 
 OF_INHIBITORS: Final = "switchInhibitors"
-"""The pre-switch check of nixpkgs' own that compares the switch inhibitors of two systems."""
+"""Nixpkgs' own pre-switch check, which compares the switch inhibitors of two systems."""
 
 
 class Refusal(StrEnum):
-    """Why an activation has not even begun; the profile may have moved before it."""
+    """Why an activation has not begun; the profile may have been changed before."""
 
     BUSY = "busy"
-    """Another activation holds the lock, or the unit."""
+    """Another activation holds the lock, or uses the unit."""
     NOT_NIXOS = "not-nixos"
     """`/etc/NIXOS` is missing, and os-release names another system."""
     CHECK = "check"
-    """A pre-switch check is against it."""
+    """A pre-switch check refused it."""
     UNSTARTED = "unstarted"
-    """The unit, or the lock's file, could not be had."""
+    """The unit could not be started, or the lock file not be opened."""
 
 
 def _closing(lines: list[str]) -> str:
-    """Return nixos-rebuild's last line; what others say after it is no word of a switch."""
+    """Return nixos-rebuild's last line; what is printed after it does not belong to the switch."""
     for line in reversed(lines):
         if _STATUS.fullmatch(line) or line == _OF_THE_SCRIPT:
             return line
@@ -90,11 +90,11 @@ def _closing(lines: list[str]) -> str:
 
 
 def exit_code(returncode: int, tail: str) -> int:
-    """Return what switch-to-configuration itself has ended with, as far as it is known.
+    """Return the exit code of switch-to-configuration itself, if known.
 
-    nixos-rebuild-ng names the status in its last line, and early ones then end with 1; others may
-    have the last word. The shell script ends with 1 and does not name it: what was said before
-    tells.
+    nixos-rebuild-ng names it in its last line, and early versions then exit with 1; other programs
+    may print after that. The shell script exits with 1 and does not name it: the code is derived
+    from the output.
     """
     lines = _lines(tail)
     last = _closing(lines) if returncode == _ANY else "".join(lines[-1:])
@@ -112,9 +112,9 @@ def exit_code(returncode: int, tail: str) -> int:
 
 
 def refusal(code: int, tail: str) -> Refusal | None:
-    """Return why it has not begun; None where it has, or may have.
+    """Return why it has not begun; None if it has, or may have.
 
-    `code` is that of `exit_code`. A held lock is known by the code and the sentence together.
+    `code` is that of `exit_code`. A held lock is recognised by both the code and the message.
     """
     lines = _lines(tail)
     if code == 0 or has_begun(tail):
@@ -130,7 +130,7 @@ def refusal(code: int, tail: str) -> Refusal | None:
 
 
 def failed_check(tail: str) -> str:
-    """Return the name of the pre-switch check that is against it; empty where it has none."""
+    """Return the name of the pre-switch check that refused it; empty if it is not named."""
     found = [match["name"] for line in _lines(tail) if (match := _CHECK.fullmatch(line))]
     return found[-1] if found else ""
 
@@ -141,20 +141,20 @@ def has_begun(tail: str) -> bool:
 
 
 def has_script_failed(tail: str) -> bool:
-    """Whether it says that the activation script failed; a later failure hides that code."""
+    """Whether the output says that the activation script failed; a later failure hides its code."""
     return _any(_SCRIPT, _lines(tail))
 
 
 def has_broken_off(tail: str) -> bool:
-    """Whether it has ended before its end, for a reason that is no unit's."""
+    """Whether it aborted for a reason other than failed units."""
     lines = _lines(tail)
     return _any(_LOGIND, lines) or _any(_BROKEN_OFF, lines)
 
 
 def last_words(tail: str) -> str:
-    """Return its own last words, without what nixos-rebuild adds and units print after them.
+    """Return its own last messages, without what nixos-rebuild adds and units print after them.
 
-    Where it has said nothing that is known, that is the last line.
+    If no message is recognised, that is the last line.
     """
     lines = [line for line in _lines(tail) if not _AROUND_IT.fullmatch(line)]
     own = [_with_cause(lines, at) for at, line in enumerate(lines) if _is_one_of(_OWN_WORDS, line)]
@@ -164,22 +164,22 @@ def last_words(tail: str) -> str:
 
 
 def with_relevant_lines(relevant: Iterable[str], tail: str) -> str:
-    """Return the end of an output, and before it what counts of the lines that it lacks.
+    """Return the end of an output, preceded by the relevant lines that it does not include.
 
-    `heard` are the lines that `is_relevant` was true of, in order.
+    `heard` are the lines for which `is_relevant` was true, in order.
     """
     present = set(_lines(tail))
     return "\n".join([*(line for line in relevant if line.strip() not in present), tail])
 
 
 def is_relevant(line: str) -> bool:
-    """Whether a line decides how an activation is judged."""
+    """Whether a line affects how an activation is judged."""
     line = line.strip()
     return bool(_is_one_of(_TELLING, line) or _STATUS.fullmatch(line) or line == _OF_THE_SCRIPT)
 
 
 def _with_cause(lines: list[str], at: int) -> str:
-    """Return a line; an error of the Rust program with the causes that it lists below it."""
+    """Return a line; an error of the Rust program together with the causes listed below it."""
     if not _BROKEN_OFF.fullmatch(lines[at]) or lines[at + 1 : at + 2] != ["Caused by:"]:
         return lines[at]
     causes = []

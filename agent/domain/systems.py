@@ -17,7 +17,7 @@ _LONGEST: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class BootArtifacts:
-    """What only a reboot can change, as resolved paths and the text of `kernel-params`."""
+    """What only a reboot can change: resolved paths, and the text of `kernel-params`."""
 
     kernel: str
     initrd: str
@@ -27,7 +27,7 @@ class BootArtifacts:
 
 @dataclass(frozen=True, slots=True)
 class Systems:
-    """Where the host's links point to; None where a link is missing or names no store path."""
+    """Where the host's links point; None if a link is missing or does not lead to a store path."""
 
     running: StorePath | None
     """`/run/current-system`"""
@@ -42,10 +42,10 @@ class Systems:
 
 
 def reboot_need(booted: BootArtifacts | None, wanted: BootArtifacts | None) -> tuple[str, ...]:
-    """Return the names of the artifacts for which `wanted` needs a reboot.
+    """Return the names of the artifacts because of which `wanted` needs a reboot.
 
-    The rule is `system.autoUpgrade`'s, plus kernel parameters. Where either side is unknown no
-    need can be shown, and the answer is empty.
+    The rule is `system.autoUpgrade`'s, plus kernel parameters. If either side is unknown, no need
+    can be shown, and the result is empty.
     """
     if booted is None or wanted is None:
         return ()
@@ -62,8 +62,8 @@ def changed_inhibitors(
     """Return the switch inhibitors that keep a host on `running` from being switched to `wanted`.
 
     Each is `name (old → new)`. The rule is NixOS's (nixos/modules/system/activation/
-    switchable-system.nix): a name counts only where both systems have it, with different values.
-    What is unknown is no difference.
+    switchable-system.nix): a name counts only if both systems have it, with different values.
+    Unknown lists do not differ.
     """
     if running is None or wanted is None:
         return ()
@@ -75,7 +75,7 @@ def changed_inhibitors(
 
 
 def inhibitor_reason(changed: Sequence[str]) -> str:
-    """Return a sentence about what `changed_inhibitors` has found; empty for nothing."""
+    """Return a sentence about the result of `changed_inhibitors`; empty if it found nothing."""
     if not changed:
         return ""
     more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""

@@ -1,7 +1,7 @@
-"""What the agent upgrades, a host or a home: the one place that knows in what they differ.
+"""What the agent upgrades, a host or a home: the one place that knows how they differ.
 
-Of home-manager: modules/home-environment.nix, modules/lib-bash/activation-init.sh and the program
-`home-manager` itself say what stands here.
+The source for homes is home-manager: modules/home-environment.nix,
+modules/lib-bash/activation-init.sh and the program `home-manager` itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TargetName(StrEnum):
-    """The targets, as settings name them."""
+    """The targets, by their names in the settings."""
 
     NIXOS = "nixos"
     HOME_MANAGER = "home-manager"
@@ -26,24 +26,24 @@ class TargetName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One kind of thing to upgrade; its toplevel is what its Hydra job builds."""
+    """One kind of target; its toplevel is what its Hydra job builds."""
 
     noun: str
-    """What it is called in messages."""
+    """Its name in messages."""
     attribute: str
-    """The toplevel in a flake; `{}` is the configuration's name."""
+    """The toplevel's attribute in a flake; `{}` stands for the configuration's name."""
     named_after: str
-    """The name of a configuration by default; `{user}` and `{host}` are filled in."""
+    """The default name of a configuration; `{user}` and `{host}` are replaced."""
     paths: Mapping[str, tuple[str, ...]]
-    """Where things are by default, by the key below `paths`, where that is not the settings' own.
+    """Default paths, by the key below `paths`, if they differ from the settings' own defaults.
 
     `{state}` is the user's state directory (`$XDG_STATE_HOME`), `{nix}` nix's, `{user}` the user's
-    name. Of several places the first one whose parent is there counts.
+    name. Of several paths, the first one whose parent exists is used.
     """
     actions: frozenset[Action]
     may_reboot: bool
     units: str
-    """The directory of systemd's units, in a toplevel."""
+    """The directory of systemd units in a toplevel."""
 
     def toplevel_of(self, name: str) -> str:
         """Return the attribute of the toplevel of the configuration `name`."""
@@ -65,7 +65,7 @@ HOME_MANAGER: Final = Target(
     attribute="homeConfigurations.{}.activationPackage",
     named_after="{user}",
     paths=HOME_PLACES,
-    # A home is not booted, and nothing of it can be tried without being linked into place.
+    # A home is not booted, and it cannot be tried without being linked into place.
     actions=frozenset({Action.SWITCH}),
     may_reboot=False,
     units="home-files/.config/systemd/user",

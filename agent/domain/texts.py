@@ -1,4 +1,4 @@
-"""Instants and sizes as a person reads them."""
+"""Human-readable instants and sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts and addresses are this host itself, or on its own link, however they are spelt."""
+"""Which hosts and addresses are this host itself or link-local, however they are written."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
 
 
 def leads_here(host: str) -> str:
-    """Return why a host of a URL is this host or its own link; empty where it is not by itself.
+    """Return why the host of a URL is this host or link-local; empty if its text does not show it.
 
-    What its name leads to is for the resolver to say.
+    The addresses of a name are for the resolver to determine.
     """
     literal = address_of(host)
     if literal is not None:
@@ -26,9 +26,9 @@ def leads_here(host: str) -> str:
 
 
 def leads_here_by(address: str) -> str:
-    """Return why an address is this host's or its own link's; empty where it is neither.
+    """Return why an address is this host's own or link-local; empty if it is neither.
 
-    Addresses of private networks are neither: an organisation's forge may have one.
+    Private addresses are neither: an organisation's forge may have one.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     for one in (found, *_embedded(found)):
@@ -37,7 +37,7 @@ def leads_here_by(address: str) -> str:
         if one.is_link_local:
             return f"{address} is a link-local address"
         if one.is_multicast or str(one) == "255.255.255.255":
-            return f"{address} is no single host"
+            return f"{address} is not the address of a single host"
     return ""
 
 
@@ -54,12 +54,12 @@ def _embedded(
 
 
 def looks_numeric(host: str) -> bool:
-    """Whether the resolver takes it for an address: its last part is a number, or it has colons."""
+    """Whether the resolver parses it as an address: its last part is a number, or it has colons."""
     return ":" in host or bool(_NUMBER.fullmatch(host.rsplit(".", 1)[-1]))
 
 
 def address_of(host: str) -> str | None:
-    """Return the address that a host is, in any spelling of inet_aton(3); None for a name."""
+    """Return the address that a host is, in any notation of inet_aton(3); None for a name."""
     if ":" in host:
         try:
             return str(ipaddress.IPv6Address(host))

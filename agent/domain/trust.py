@@ -1,4 +1,4 @@
-"""What may be fetched for a flake: its own source, and every input that nix would fetch with it."""
+"""What may be fetched for a flake: its own source, and all inputs that nix would fetch with it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAX_LOCK: Final = 4 * 1024 * 1024
-_MAX_TOLD: Final = 5
+_MAX_NAMED: Final = 5
 _MAX_DEPTH: Final = 32
 _WITH_URL: Final = ("git", "hg", "tarball", "file")
 _MAX_STEPS: Final = 1000
-_HINT: Final = "if that is meant, set trust.allow_insecure = {prefixes}"
+_HINT: Final = "if that is intended, set trust.allow_insecure = {prefixes}"
 _MOVE: Final = (
-    "; nix from 2.20 on evaluates no input that is such a prefix itself where what is beside it may"
-    " be private: with it, move {inputs} to below /srv/flakes, for instance, and name that"
+    "; nix from 2.20 on does not evaluate an input that is itself such a prefix if the files beside"
+    " it may be private: move {inputs} to a place such as /srv/flakes, and name that"
 )
 _THE_FLAKE: Final = "the flake"
 
 
 @dataclass(frozen=True, slots=True)
 class FlakeSource:
-    """The source tree of a flake, as nix has fetched it: without any of its inputs.
+    """The source tree of a flake, as nix has fetched it, without its inputs.
 
-    `lock` is the text of its `flake.lock`, None where it has none; `inputs` is the JSON of the
-    inputs that its `flake.nix` declares. `directory` is that of the flake in its tree.
+    `lock` is the text of its `flake.lock`, None if there is none; `inputs` is the JSON of the
+    inputs that its `flake.nix` declares. `directory` is the flake's directory in the tree.
     """
 
     lock: str | None
@@ -52,18 +52,18 @@ class FlakeSource:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One thing that nix would fetch: `name` says in whose name, `source` from where."""
+    """A source that nix would fetch: `name` says for what, `source` from where."""
 
     name: str
     source: Source
     directory: str = ""
-    """Of the flake that names it, in its own tree."""
+    """The directory of the flake that names it, in its own tree."""
     is_locked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one thing may not be fetched, and the prefix that would allow it, if any can."""
+    """Why a source may not be fetched, and the prefix that would allow it, if there is one."""
 
     name: str
     what: str
@@ -72,24 +72,24 @@ class Refused:
 
 
 def wanted_of_flake(reference: str) -> Wanted:
-    """Return what a flake reference names. NixError: FLAKE_INSECURE if unknown."""
+    """Return the source of a flake reference. NixError: FLAKE_INSECURE if it is unknown."""
     try:
         source = source_of_reference(reference)
     except ValueError as error:
         raise _unknown(_THE_FLAKE, error) from error
     if isinstance(source, Within):
-        raise _unknown(_THE_FLAKE, ValueError("a path that is not absolute"))
+        raise _unknown(_THE_FLAKE, ValueError("the path is not absolute"))
     return Wanted(_THE_FLAKE, source)
 
 
 def wanted_of_source(source: FlakeSource) -> tuple[Wanted, ...]:
     """Return what nix would fetch for a flake besides itself, whether or not it is needed.
 
-    What `flake.nix` declares counts, too: what is missing from the lock file nix fetches, and only
-    then says that the lock file is not up to date.
+    That includes what `flake.nix` declares: nix fetches what the lock file lacks before it reports
+    that the lock file is not up to date.
 
     Raises:
-        NixError: FLAKE_INSECURE: something of it cannot be read, and so not be judged.
+        NixError: FLAKE_INSECURE: an input cannot be parsed.
     """
     try:
         declared = _json(source.inputs)
@@ -100,10 +100,10 @@ def wanted_of_source(source: FlakeSource) -> tuple[Wanted, ...]:
 
 
 def loose_inputs_of(one: LooseInput, source: FlakeSource) -> tuple[LooseInput, ...]:
-    """Return the inputs of a flake that nix would look into for what they want in turn.
+    """Return the inputs of a flake that nix would fetch to read their own inputs.
 
     Raises:
-        NixError: FLAKE_INSECURE: unknown.
+        NixError: FLAKE_INSECURE: this cannot be determined.
     """
     try:
         return tuple(loose_inputs(one.reference, source, one.locked))
@@ -112,7 +112,7 @@ def loose_inputs_of(one: LooseInput, source: FlakeSource) -> tuple[LooseInput, .
 
 
 def refusals(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> Iterator[Refused]:
-    """Yield what may not be fetched, according to its URL alone."""
+    """Yield what may not be fetched, judging by its URL alone."""
     prefixes = _prefixes(allowed)
     for one in wanted:
         if refused := _refusal(one, prefixes):
@@ -122,12 +122,12 @@ def refusals(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> Iterator
 def refusals_of_update(
     before: str, after: str, allowed: Sequence[UrlPrefix]
 ) -> tuple[Refused, ...]:
-    """Return what an update of a lock file brings that may not be fetched, by its URL alone.
+    """Return what an update of a lock file adds that may not be fetched, judging by its URL alone.
 
-    What the lock file had before was committed, and later versions of it are meant, too.
+    What the lock file had before was committed, so later versions of it are intended, too.
 
     Raises:
-        NixError: FLAKE_INSECURE: a lock file cannot be read.
+        NixError: FLAKE_INSECURE: a lock file cannot be parsed.
     """
     theirs, ours = (wanted_of_source(FlakeSource(text, "{}")) for text in (after, before))
     known = [UrlPrefix(one.prefix) for one in refusals(ours, ()) if one.prefix]
@@ -136,7 +136,7 @@ def refusals_of_update(
 
 
 def hosts_to_resolve(wanted: Sequence[Wanted], allowed: Sequence[UrlPrefix]) -> frozenset[str]:
-    """Return the hosts whose addresses decide, too."""
+    """Return the hosts whose addresses have to be checked, too."""
     return frozenset(origin.host for _, origin in _remote(wanted, allowed))
 
 
@@ -145,10 +145,10 @@ def refusals_by_address(
     allowed: Sequence[UrlPrefix],
     addresses: Mapping[str, tuple[str, ...] | None],
 ) -> Iterator[Refused]:
-    """Yield what may not be fetched since its host's name leads to this host, or its own link.
+    """Yield what may not be fetched because its host name resolves to this host or is link-local.
 
-    A name without an address is let through: nothing can be reached there. Of one whose addresses
-    are unknown (None) nothing is fetched.
+    A name without an address is allowed: nothing can be reached there. If the addresses are unknown
+    (None), nothing is fetched.
     """
     for one, origin in _remote(wanted, allowed):
         found = addresses.get(origin.host, ())
@@ -163,10 +163,10 @@ def refusals_by_address(
 
 
 def fault_of(refused: Sequence[Refused], allowed: Sequence[UrlPrefix]) -> NixError:
-    """Return the fault of what may not be fetched, with the line that would allow it."""
-    items = [f"{one.name} ({one.what}): {one.why}" for one in refused[:_MAX_TOLD]]
-    if len(refused) > _MAX_TOLD:
-        items.append(f"and {len(refused) - _MAX_TOLD} more")
+    """Return the error for what may not be fetched, with the line that would allow it."""
+    items = [f"{one.name} ({one.what}): {one.why}" for one in refused[:_MAX_NAMED]]
+    if len(refused) > _MAX_NAMED:
+        items.append(f"and {len(refused) - _MAX_NAMED} more")
     new = dict.fromkeys(one.prefix for one in refused if one.prefix)
     prefixes = json.dumps([*allowed, *(prefix for prefix in new if prefix not in allowed)])
     is_passing = all(one.prefix is None for one in refused)
@@ -180,7 +180,7 @@ def fault_of(refused: Sequence[Refused], allowed: Sequence[UrlPrefix]) -> NixErr
 
 
 def _move(refused: Sequence[Refused]) -> str:
-    """Return what is to be done besides, for inputs that nix cannot evaluate where they are."""
+    """Return what else to do about inputs that nix cannot evaluate where they are."""
     inputs = dict.fromkeys(
         one.prefix
         for one in refused
@@ -207,8 +207,8 @@ def _refusal(one: Wanted, prefixes: Sequence[Origin]) -> Refused | None:
     match one.source:
         case ByName(name):
             if not one.is_locked:
-                return None  # what it leads to is in the lock file, or this host's own registry
-            why = "only this host's registry knows what that is"
+                return None  # what it resolves to is in the lock file, or in this host's registry
+            why = "only this host's flake registry can resolve it"
             return Refused(one.name, name, why, None)
         case Within(path) as source:
             if not source.leaves(one.directory):
@@ -225,14 +225,14 @@ def _refusal(one: Wanted, prefixes: Sequence[Origin]) -> Refused | None:
 
 def _objection(origin: Origin) -> str:
     if not origin.host:
-        return "it is on this host, and everybody can read what nix has fetched"
+        return "it is on this host, and what nix fetches is world-readable"
     if not origin.is_secure:
         return "neither TLS nor ssh protects the connection"
     return leads_here(origin.host)
 
 
 def _prefix(origin: Origin) -> str | None:
-    """Return the prefix that stands for an origin and, of an archive, for its later versions."""
+    """Return the prefix for an origin and, if that is an archive, for its later versions."""
     if origin.path is None or (origin.has_user and not origin.scheme.endswith("+ssh")):
         return None
     is_archive = origin.host and origin.scheme in ("http", "https", "file+http", "file+https")
@@ -258,21 +258,21 @@ def _json(text: str) -> Any:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's members: of two of one name readers take now the first, now the last."""
+    """Return an object's members; duplicates are refused, since parsers treat them differently."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("duplicate name")
     return found
 
 
 def _locked(text: str, directory: str) -> Iterator[Wanted]:
-    """Yield what the nodes of a lock file lock, whether or not anything leads to them."""
+    """Yield what the nodes of a lock file lock, whether or not anything refers to them."""
     if len(text) > MAX_LOCK:
         raise ValueError("flake.lock is larger than 4 MiB")
     lock = _json(text)
     nodes, root = lock["nodes"], lock["root"]
     for key, node in sorted(nodes.items()):
-        # Before version 6 nix laid `info` over `locked`; its evaluator does the reverse.
+        # Before version 6, nix merged `info` over `locked`; its evaluator does the reverse.
         locked, info = node.get("locked"), node.get("info", {})
         if locked is None and key == root:
             continue
@@ -285,12 +285,12 @@ def _locked(text: str, directory: str) -> Iterator[Wanted]:
 def _directory_of(
     nodes: Mapping[str, Any], root: str, path: Sequence[str], directory: str, depth: int = 0
 ) -> str:
-    """Return the directory, in its tree, of the flake that a path of inputs leads to."""
+    """Return the directory, in its tree, of the flake that a path of inputs refers to."""
     key, left, steps = root, list(path), 0
     while left:
         steps += 1
         if steps > _MAX_STEPS:
-            raise ValueError("inputs follow one another in circles")
+            raise ValueError("inputs follow each other in a circle")
         target = nodes[key]["inputs"][left.pop(0)]
         if isinstance(target, str):
             key = target
@@ -314,13 +314,13 @@ def _directory_of_node(
 
 
 def _declared(inputs: Any, directory: str, path: str, depth: int = 0) -> Iterator[Wanted]:
-    """Yield what `flake.nix` declares: inputs, and what it wants for the inputs of those."""
+    """Yield what `flake.nix` declares: inputs, and overrides of their inputs."""
     if depth > _MAX_DEPTH:
         raise ValueError("the inputs are nested too deeply")
     for name, declared in sorted(inputs.items()):
         here = f"{path}/{name}" if path else name
         label = f"the input {here!r} of flake.nix"
-        # With a type the URL is one of its attributes, as of git the repository's own.
+        # With a type, the URL is an attribute, such as the repository's own URL for git.
         is_attribute = declared.get("type") in _WITH_URL
         if isinstance(declared.get("url"), str) and not is_attribute:
             yield Wanted(label, source_of_reference(declared["url"]), directory, is_locked=False)

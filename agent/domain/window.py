@@ -1,4 +1,4 @@
-"""Windows: the hours in which something may be done, by a time zone's wall clock."""
+"""Windows: the hours in which something may be done, in a time zone's wall clock time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 _DAY: Final = timedelta(days=1)
 LONGEST: Final = timedelta(days=7)
-"""The longest window: a longer one would meet itself."""
+"""The longest window: a longer one would overlap with itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Opens on each of `days` at `start` by the clock of `zone`, for `length` of real time.
+    """Opens on each of `days` at `start` in `zone`, for `length` of elapsed time.
 
-    A start that the clock leaps over is as long after midnight as it would have been; of one that
-    comes twice the first counts. `length` is not changed by the clock, and is at most `LONGEST`.
+    A start that is skipped by daylight saving time is as long after midnight as usual; of one that
+    occurs twice, the first counts. `length` is not affected, and is at most `LONGEST`.
     """
 
     days: frozenset[int]
@@ -46,16 +46,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Several windows, of which each host uses a part; without a window it is always open."""
+    """Several windows, of which each host uses a part; without any, it is always open."""
 
     windows: tuple[Window, ...] = ()
     splay: timedelta = timedelta(0)
-    """A host begins up to so much later than a window does, always as much."""
+    """Each host begins up to this much after a window opens, always by the same amount."""
     margin: timedelta = timedelta(0)
-    """What is begun needs at least so much of the window."""
+    """At least this much of the window must be left to begin something."""
 
     def is_open(self, now: datetime, host: str, *, has_begun: bool = False) -> bool:
-        """Whether something may be begun now; for what `has_begun`, splay and margin are over."""
+        """Whether something may be begun now; splay and margin do not apply to what `has_begun`."""
         if not self.windows:
             return True
         if has_begun:
@@ -63,13 +63,13 @@ class Schedule:
         return any(now >= span.start for span in self._spans(now, host))
 
     def next_opening(self, now: datetime, host: str) -> datetime | None:
-        """Return when something may next be begun, `now` if it may be; None if never."""
+        """Return when something may next be begun: `now` if it may be begun now, None if never."""
         if self.is_open(now, host):
             return now
         return min((span.start for span in self._spans(now, host)), default=None)
 
     def _spans(self, now: datetime, host: str) -> Iterator[Span]:
-        """Yield those in which `host` may begin something, now or later, in no order."""
+        """Yield the intervals in which `host` may begin something, now or later, unsorted."""
         shift = self.splay * place_of(host)
         for span in _joined(self._openings(now)):
             usable = Span(span.start + shift, span.end - self.margin)
@@ -77,7 +77,7 @@ class Schedule:
                 yield usable
 
     def _openings(self, now: datetime) -> Iterator[Span]:
-        """Yield all that are open now, could join one that is, or open within a week after it."""
+        """Yield all that are open now, may overlap with those, or open in the following week."""
         for window in self.windows:
             today = now.astimezone(window.zone).date()
             for days in range(-2 * LONGEST.days - 1, 2 * LONGEST.days + 2):
@@ -87,13 +87,13 @@ class Schedule:
 
 
 def place_of(host: str) -> float:
-    """Return where in a splay a host has its place, from 0 to just below 1; always the same."""
+    """Return a host's position in a splay, from 0 to just below 1, always the same."""
     digest = hashlib.sha256(host.encode()).digest()
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
 def _joined(spans: Iterator[Span]) -> Iterator[Span]:
-    """Make one of those that meet or overlap."""
+    """Merge intervals that touch or overlap."""
     current: Span | None = None
     for span in sorted(spans, key=lambda span: span.start):
         if current is None:

@@ -103,7 +103,7 @@ def test_packages_that_tell_nothing_are_told_so():
     small = HostComparison("dns", system("1"), system("2"), (PackageChange("a", ("1",), ("2",)),))
     told = markdown(Comparison((), (unknown, none, small, SAME, SAME)))
     assert "### web\n```\nthe packages were not compared\n```" in told
-    assert "### db\n```\nno package has another version; files of the system differ\n```" in told
+    assert "### db\n```\nno package changes its version; files of the system differ\n```" in told
     assert "### dns\n```\na: 1 → 2\n```" in told
     assert told.endswith("2 hosts are not changed.\n")
     assert "Inputs" not in told

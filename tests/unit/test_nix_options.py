@@ -64,7 +64,7 @@ def test_flags_that_everybody_may_read_are_taken(flags):
     ],
 )
 def test_a_credential_in_another_flag_is_refused_and_not_repeated(flags, tmp_path):
-    with pytest.raises(ValueError, match=r"everybody on this host|comment") as caught:
+    with pytest.raises(ValueError, match=r"all users of this host|comment") as caught:
         refuse_open_secrets(flags)
     assert "hunter2" not in str(caught.value)
     assert not isinstance(caught.value, ValidationError)

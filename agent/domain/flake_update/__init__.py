@@ -1,1 +1,1 @@
-"""The update side's pure core: what an update of `flake.lock` changes, on which host."""
+"""The pure core of flake updates: what an update of `flake.lock` changes, on which host."""

@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from agent.domain.flake_update.lock_file import LockFile
 
 DATE: Final = "{date}"
-"""What a template of a branch's name has in place of the day."""
+"""The placeholder for the day in a branch name."""
 TRAILER: Final = "Updated-by: nixos-hydra-agent"
-"""By this line of its message a commit is known as the agent's own."""
+"""This line of its message marks a commit as the agent's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class BranchTemplate:
-    """The name of the branches of updates, perhaps with `{date}`."""
+    """The name of the branches for updates, which may contain `{date}`."""
 
     text: str = f"flake-update-{DATE}"
 
     @property
     def prefix(self) -> str:
-        """What the names of all of them begin with; the whole name, where that is fixed."""
+        """The common prefix of their names; the whole name if that is fixed."""
         return self.text.partition(DATE)[0]
 
     def on(self, day: date) -> str:
-        """Return the name of the branch of a day."""
+        """Return the name of a day's branch."""
         return self.text.replace(DATE, f"{day:%Y%m%d}")
 
     def covers(self, name: str) -> bool:
@@ -42,29 +42,29 @@ class BranchTemplate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateBranch:
-    """A branch of an earlier update, as the remote has it."""
+    """A branch of an earlier update on the remote."""
 
     name: str
     revision: str
     lock: LockFile | None
-    """None where it cannot be read."""
+    """None if it cannot be read."""
     is_current: bool
-    """Whether it begins at the tip of the base branch."""
+    """Whether it is based on the tip of the base branch."""
     is_own: bool
-    """Whether all that it adds to the base branch are commits of the agent."""
+    """Whether all commits that it adds to the base branch are the agent's."""
     is_proposed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """The update stands on this branch, and is proposed: nothing is left to do."""
+    """The update is on this branch and has been proposed: nothing is left to do."""
 
     branch: UpdateBranch
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The branch to push the update to, in place of the revision `replaces`, None if it is new."""
+    """The branch to push the update to; `replaces` is its present revision, None if it is new."""
 
     name: str
     replaces: str | None
@@ -72,7 +72,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Diverged:
-    """The branch has commits of someone else, which must not be lost."""
+    """The branch has commits by others, which must not be lost."""
 
     branch: UpdateBranch
 
@@ -82,13 +82,13 @@ def choose_branch(
 ) -> Proposed | Target | Diverged:
     """Return where the update that locks `lock` belongs; `wanted` is the name of a new branch.
 
-    A branch of the same update is used again, and of another day's update none is touched.
+    A branch with the same update is reused; branches of other days' updates are left alone.
     """
     same = [one for one in branches if one.lock is not None and one.lock.content == lock.content]
     for one in same:
         if one.is_proposed and (one.is_current or not one.is_own):
             return Proposed(one)
-    # A proposal comes first: there must never be a second one for the same update.
+    # Branches with a proposal come first: there must never be two for the same update.
     ranked = sorted(same, key=lambda one: (one.is_proposed, one.name == wanted), reverse=True)
     target = next((one for one in (*ranked, *branches) if one in same or one.name == wanted), None)
     if target is None:

@@ -1,4 +1,4 @@
-"""What an update makes of each host."""
+"""What an update changes on each host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A host that does not come to a toplevel: `reason` is one line, `tail` its log's last ones."""
+    """A host without a toplevel: `reason` is one line, `tail` the last lines of its log."""
 
     stage: Stage
     reason: str
@@ -42,7 +42,7 @@ class Effect(StrEnum):
     UNCHANGED = "unchanged"
     CHANGED = "changed"
     BREAKS = "breaks"
-    """It was well before."""
+    """It could be built before."""
     FIXED = "mended"
     STILL_BROKEN = "still-broken"
 
@@ -58,7 +58,7 @@ class HostComparison:
 
     @property
     def verdict(self) -> Effect:
-        """What the update does to it: a system's identity is its toplevel."""
+        """What the update does to it; a system is identified by its toplevel."""
         match self.before, self.after:
             case System() as before, System() as after:
                 same = before.toplevel == after.toplevel
@@ -72,7 +72,7 @@ class HostComparison:
 
 
 class DiffExit(IntEnum):
-    """How `agent flake-update diff` ends, as scripts around it rely on."""
+    """The exit codes of `agent flake-update diff`, on which scripts rely."""
 
     CHANGED = 0
     FAILED = 1
@@ -82,18 +82,18 @@ class DiffExit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What an update of the lock file changes; no inputs where the lock file stays as it is."""
+    """What an update of the lock file changes; no inputs if the lock file is unchanged."""
 
     inputs: tuple[InputChange, ...]
     hosts: tuple[HostComparison, ...] = ()
 
     def of(self, *verdicts: Effect) -> tuple[HostComparison, ...]:
-        """Return the hosts of any of these verdicts."""
+        """Return the hosts with one of these verdicts."""
         return tuple(one for one in self.hosts if one.verdict in verdicts)
 
     @property
     def changed(self) -> tuple[HostComparison, ...]:
-        """The hosts that come to another system than before."""
+        """The hosts that get another system than before."""
         return self.of(Effect.CHANGED, Effect.FIXED)
 
     @property
@@ -103,10 +103,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> DiffExit:
-        """A host that was broken before says nothing about the update; one that it breaks does.
-
-        Where all are broken nothing is known.
-        """
+        """The exit code; hosts that were broken before do not count, unless all are broken."""
         if self.changed:
             return DiffExit.CHANGED
         if self.of(Effect.BREAKS) or (self.hosts and len(self.broken) == len(self.hosts)):

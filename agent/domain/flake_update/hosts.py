@@ -1,4 +1,4 @@
-"""Which hosts of a flake an update looks at."""
+"""Which hosts of a flake an update considers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_EXCLUDE: Final = (".*-minimal",)
 
 @dataclass(frozen=True, slots=True)
 class HostPatterns:
-    """Regular expressions that match whole names of hosts."""
+    """Regular expressions that match the whole name of a host."""
 
     include: tuple[str, ...] = (".*",)
     exclude: tuple[str, ...] = DEFAULT_EXCLUDE
@@ -26,8 +26,8 @@ class HostPatterns:
         """Return those of `names` that are included and not excluded, sorted.
 
         Raises:
-            FlakeError: HOSTS_MISSING, when nothing is left, or a pattern that is to include a host
-                matches none: it would be left unproven in silence.
+            FlakeError: HOSTS_MISSING: no host is left, or an include pattern matches none, so that
+                a host would silently remain unproven.
         """
         known = sorted(set(names))
         if not known:

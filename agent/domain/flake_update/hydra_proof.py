@@ -1,4 +1,4 @@
-"""What Hydra's jobs of an update's hosts prove."""
+"""What Hydra's jobs for the hosts of an update prove."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class JobState(StrEnum):
-    """How a job stands in an eval."""
+    """The status of a job in an eval."""
 
     WAITING = "waiting"
     GREEN = "green"
@@ -26,9 +26,9 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostJob:
-    """The job of a host in an eval; `link` is its page in Hydra, `reason` why it is red.
+    """The job of a host in an eval; `link` is its page in Hydra, `reason` why it failed.
 
-    `output` is the path of what it builds, as Hydra says.
+    `output` is its output path according to Hydra.
     """
 
     host: str
@@ -39,7 +39,7 @@ class HostJob:
 
 
 def job_of_build(host: str, build: Build, link: str) -> HostJob:
-    """Return how a host's job stands by its build in the eval."""
+    """Return the status of a host's job by its build in the eval."""
     output = build.outputs.get("out")
     if not build.is_finished:
         return HostJob(host, JobState.WAITING, link, output=output)
@@ -50,13 +50,13 @@ def job_of_build(host: str, build: Build, link: str) -> HostJob:
 
 
 def mark_red(comparison: Comparison, red: Iterable[HostJob]) -> Comparison:
-    """Return a comparison in which the hosts that Hydra could not build are broken."""
+    """Return the comparison with the hosts that Hydra could not build marked as broken."""
     reasons = {one.host: Broken(Stage.BUILD, f"{one.reason}: {one.link}") for one in red}
     hosts = (replace(one, after=reasons.get(one.host, one.after)) for one in comparison.hosts)
     return replace(comparison, hosts=tuple(hosts))
 
 
 def format_red_jobs(jobs: Iterable[HostJob]) -> str:
-    """Return the red jobs for people, each with its link; empty without any."""
+    """Return the failed jobs, human-readable, each with its link; empty if there are none."""
     red = (one for one in jobs if one.state is JobState.RED)
     return "; ".join(f"{one.host} {one.reason}: {one.link}" for one in red)

@@ -1,7 +1,7 @@
 """Reads `flake.lock`: which inputs it locks, and what an update has changed in it.
 
-The format is nix's own, version 7 and its like (nix: src/libflake/lockfile.cc): `nodes` by key, of
-which `root` is the flake; an input is the key of a node, or a list of names where it follows
+The format is nix's own, version 7 and compatible ones (nix: src/libflake/lockfile.cc): `nodes` by
+key, of which `root` is the flake; an input is the key of a node, or a list of names if it follows
 another input.
 """
 
@@ -25,7 +25,7 @@ _SHORT: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class LockedInput:
-    """One locked input: where it is from, its revision or hash, and when it was last modified."""
+    """One locked input: its source, its revision or hash, and when it was last modified."""
 
     source: str
     revision: str
@@ -34,9 +34,9 @@ class LockedInput:
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """What became of an input; `name` is its path from the flake, such as `home-manager/nixpkgs`.
+    """The change of an input; `name` is its path from the flake, such as `home-manager/nixpkgs`.
 
-    None is an input that was not there before, or is there no more.
+    None means that the input did not exist before, or no longer exists.
     """
 
     name: str
@@ -46,17 +46,17 @@ class InputChange:
 
 @dataclass(frozen=True, slots=True)
 class LockFile:
-    """What a lock file says; two are equal when they lock the same, however they are written."""
+    """The contents of a lock file; two are equal if they lock the same, whatever their format."""
 
     inputs: Mapping[str, LockedInput]
-    """By path from the flake; an input that follows another is left out."""
+    """By path from the flake, without inputs that follow others."""
     own: frozenset[str]
-    """Names of the flake's own inputs, those that follow others included."""
+    """Names of the flake's own inputs, including those that follow others."""
     content: str
-    """The whole of it in one canonical form."""
+    """The whole file in canonical form."""
 
     def require(self, names: tuple[str, ...]) -> None:
-        """Make sure that the flake has inputs of these names. FlakeError: INPUT_UNKNOWN."""
+        """Make sure that the flake has inputs with these names. FlakeError: INPUT_UNKNOWN."""
         unknown = sorted(set(names) - self.own)
         if unknown:
             raise FlakeError(
@@ -67,7 +67,7 @@ class LockFile:
 
 
 def parse_lock_file(text: str) -> LockFile:
-    """Return what the text of a `flake.lock` says. FlakeError: LOCK_FILE_UNREADABLE."""
+    """Parse the text of a `flake.lock`. FlakeError: LOCK_FILE_UNREADABLE."""
     if len(text) > _MAX_SIZE:
         raise _unreadable("it is larger than 4 MiB")
     try:
@@ -77,7 +77,7 @@ def parse_lock_file(text: str) -> LockFile:
         inputs = dict(_locked(nodes, root))
         content = json.dumps(parsed, sort_keys=True)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _unreadable(f"it is not of nix's form ({type(error).__name__})") from error
+        raise _unreadable(f"it does not have nix's format ({type(error).__name__})") from error
     return LockFile(inputs, own, content)
 
 
@@ -94,7 +94,7 @@ def _unreadable(why: str) -> FlakeError:
     return FlakeError(
         Kind.LOCK_FILE_UNREADABLE,
         f"{LOCK_FILE} cannot be read: {why}",
-        hint="does it have marks of a merge conflict? `nix flake lock` makes a new one",
+        hint="does it contain merge conflict markers? `nix flake lock` creates a new one",
     )
 
 
@@ -130,7 +130,7 @@ def _input(locked: dict[str, Any]) -> LockedInput:
 
 
 def _source(locked: dict[str, Any]) -> str:
-    """Return where an input is from, in the form of a flake reference without its revision."""
+    """Return the source of an input as a flake reference without its revision."""
     kind = locked["type"]
     if "owner" in locked:
         return f"{kind}:{locked['owner']}/{locked['repo']}"
@@ -138,7 +138,7 @@ def _source(locked: dict[str, Any]) -> str:
 
 
 def short_revision(locked: LockedInput) -> str:
-    """Return enough of a revision to recognise it."""
+    """Return a revision, abbreviated but recognisable."""
     revision = locked.revision.removeprefix("sha256-")
     day = f" ({locked.modified_at:%Y-%m-%d})" if locked.modified_at else ""
     return f"{revision[:_SHORT]}{day}"

@@ -1,8 +1,8 @@
-"""Reads what `nix store diff-closures` prints.
+"""Parses the output of `nix store diff-closures`.
 
-A line is `NAME: VERSIONS → VERSIONS, +N.N KiB`, of which either part may be missing; `∅` is no
-version at all and `ε` an empty one (nix: src/nix/diff-closures.cc). Old versions colour the size
-even in a pipe; 2.34 gives it in the unit that fits, and without a plus.
+A line is `NAME: VERSIONS → VERSIONS, +N.N KiB`, in which either part may be missing; `∅` means no
+version and `ε` an empty one (nix: src/nix/diff-closures.cc). Old releases colour the size even in
+a pipe; 2.34 prints it in the best unit and without a plus.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SMALL: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:
-    """What changes of one package in a closure; without versions it is its size alone.
+    """The change of one package in a closure; without versions, only its size changes.
 
-    An empty version is of a package that has none in its name. `size` is bytes: 0 where nix does
-    not tell, since it is below 8 KiB.
+    A package whose name contains no version has an empty one. `size` is in bytes; it is 0 if nix
+    does not print it because it is below 8 KiB.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PackageChange:
 
 
 def parse_closure_diff(text: str) -> tuple[PackageChange, ...] | None:
-    """Return the changes in the order in which they were printed, None if the text has others."""
+    """Return the changes in the printed order, None if a line cannot be parsed."""
     changes = []
     for line in _COLOUR.sub("", text).splitlines():
         found = _LINE.fullmatch(line.strip())
@@ -76,7 +76,7 @@ def format_change(change: PackageChange) -> str:
 
 
 def format_size_change(size: int) -> str:
-    """Return a difference of bytes with its sign, in the unit that fits."""
+    """Return a difference in bytes with its sign, in the best unit."""
     number = float(size)
     for unit in ("B", "KiB", "MiB"):
         if abs(number) < _SMALL:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.domain.flake_update.lock_file import InputChange, LockedInput, LockFile
 
 _SHORTEST_FENCE: Final = 3
-_NO_VERSIONS: Final = "no package has another version; files of the system differ"
+_NO_VERSIONS: Final = "no package changes its version; files of the system differ"
 _NOT_COMPARED: Final = "the packages were not compared"
 _FAILS: Final = {Stage.EVALUATION: "does not evaluate", Stage.BUILD: "does not build"}
 
@@ -28,7 +28,7 @@ def title_of(day: date) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return the report: the inputs, then a section `### HOST` for each that is not as before."""
+    """Return the report: the inputs, then a section `### HOST` for each host that changes."""
     sections = [_inputs(comparison.inputs)] if comparison.inputs else []
     sections += [
         f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}"
@@ -51,18 +51,18 @@ def commit_message(comparison: Comparison, day: date, trailers: tuple[str, ...])
 
 
 def proposal_body(comparison: Comparison, proof: str, lock: LockFile) -> str:
-    """Return what a proposal of a lock file says; `proof` is how the hosts were verified."""
+    """Return the text of a proposal for a lock file; `proof` says how the hosts were verified."""
     head = f"{mark_of(lock)}\n## Automated flake.lock update\n\nPackage changes per host:"
     return f"{head}\n\n{markdown(comparison)}\n---\n{proof}\n"
 
 
 def mark_of(lock: LockFile) -> str:
-    """Return by what a proposal of this very lock file is known; people do not see it."""
+    """Return the invisible marker that identifies a proposal for exactly this lock file."""
     return f"<!-- flake.lock {hashlib.sha256(lock.content.encode()).hexdigest()} -->"
 
 
 def fields_of(comparison: Comparison) -> dict[str, object]:
-    """Return the report in JSON's types."""
+    """Return the report as JSON types."""
     return {
         "inputs": [
             {"name": one.name, "before": _locked(one.before), "after": _locked(one.after)}
@@ -73,7 +73,7 @@ def fields_of(comparison: Comparison) -> dict[str, object]:
 
 
 def summary(comparison: Comparison) -> str:
-    """Return one line on what became of the hosts."""
+    """Return a one-line summary of the hosts."""
     parts = [
         f"{verdict}: {', '.join(one.host for one in found)}"
         for verdict in Effect
@@ -159,7 +159,7 @@ def _hosts(count: int) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return `text` in a fence that nothing in it can end."""
+    """Return `text` in a fence that nothing in it can close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(_SHORTEST_FENCE, longest + 1)
     return f"{fence}\n{text}\n{fence}"

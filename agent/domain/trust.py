@@ -32,7 +32,7 @@ _MAX_STEPS: Final = 1000
 _HINT: Final = "if that is intended, set trust.allow_insecure = {prefixes}"
 _MOVE: Final = (
     "; nix from 2.20 on does not evaluate an input that is itself such a prefix if the files beside"
-    " it may be private: move {inputs} to a place such as /srv/flakes, and name that"
+    " it may be private: move {inputs} to below /srv/flakes, for instance, and name that"
 )
 _THE_FLAKE: Final = "the flake"
 

@@ -7,6 +7,7 @@ from agent.application.confirm.denial import held_as
 from agent.application.confirm.roll_back import roll_back
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.ports import ActivationExit
+from agent.application.report import Result
 from agent.domain.activation_unit import NOT_BEGUN
 from agent.domain.errors import ExitCode, HostError, Kind
 from agent.domain.facts import FreeSpace
@@ -42,7 +43,7 @@ def go_back(world, action=Action.SWITCH, cause=Fault.BROKEN, results=None):
         done = await roll_back(run, NEW, action, cause, REASONS)
         if results is not None:
             results.append(done is not None)
-        return done
+        return done or Result(Outcome.NOTHING_TO_DO)
 
     return carry_out_with(world, body)
 

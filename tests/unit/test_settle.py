@@ -300,3 +300,21 @@ def test_a_system_is_allowed_while_another_agent_is_at_work():
         asyncio.run(allow(world))
     assert world.journal.denied == []
     assert row_of_upgrade(world).fault == "broken"
+
+
+@EVERY_CASE
+def test_while_nothing_can_be_written_runs_repeat_nothing_that_is_seen(name, make, use_case):
+    """The runs decide by the marks, and have nobody who remembers what was done."""
+    world = make()
+    world.journal.fault = FULL
+    world.carry_out(use_case, TIDY)
+    is_confirmed = name == "AFTER_CONFIRMATION"
+    once = (events.SYSTEM_CONFIRMED if is_confirmed else events.ROLL_BACK_FINISHED).name
+    started = list(world.systemd.started_later)
+    for _ in range(2):
+        assert world.told.names().count(once) <= 1
+        assert world.systemd.started_later == started
+        world.carry_out(recover, TIDY)
+    world.journal.fault = None
+    world.carry_out(recover, TIDY)
+    assert (world.journal.under_way(), world.marks.read().rolled_back) == (None, None)

@@ -222,7 +222,7 @@ async def _close(
             return await _close_roll_back(run, failed, target)
         case CloseConfirmed(row, change, is_tested):
             system = ConfirmedSystem(change.toplevel, change.previous, is_tested=is_tested)
-            return await settle_confirmed(run.of(row), system)
+            return await settle_confirmed(run.of(row), system, is_again=True)
         case CloseStaged(row) | CloseFailed(row):
             await run.ports.systemd.disarm()
             is_staged = isinstance(step, CloseStaged)
@@ -258,7 +258,8 @@ async def _close_roll_back(run: Run, failed: StorePath, target: StorePath | None
         change = change_of(row.state) or Change(failed)
         state = RollingBack(change, target, held_as(run, failed, cause))
         row = replace(row, state=state, reasons=reasons)
-    return await settle_rolled_back(run.of(row), FailedSystem(failed, target))
+    system = FailedSystem(failed, target)
+    return await settle_rolled_back(run.of(row), system, is_again=True)
 
 
 def _earlier_row(run: Run, failed: StorePath) -> RunRecord:

@@ -3,7 +3,9 @@
 The verdict is the mark that was renamed; nothing here can undo it. A step that fails is logged, and
 the next one is taken. A list is closed by its last steps, which are taken only once all that is
 needed has succeeded; until then recovery takes the whole list again, after a kill as well as after
-a failure. So every step may find that its effect is there already, and must be none the worse.
+a failure. So every step may find that its effect is there already, and must be none the worse. What
+would have an effect each time waits until the history can be written: a state directory that cannot
+is no reason to do it in every run.
 """
 
 from __future__ import annotations
@@ -59,27 +61,41 @@ class SettlingStep(Generic[_System]):
     """Unless it succeeds the list is not closed, and the next run takes it again."""
     closes: bool = False
     """It says that all is done."""
+    has_effect_each_time: bool = False
+    """It is not taken again while nobody could remember that it was."""
 
 
-async def settle_confirmed(run: Run, system: ConfirmedSystem) -> bool:
+async def settle_confirmed(run: Run, system: ConfirmedSystem, *, is_again: bool = False) -> bool:
     """Do what follows a confirmation; False if the next run has to do it again."""
-    return await _settle(run, system, AFTER_CONFIRMATION)
+    return await _settle(run, system, AFTER_CONFIRMATION, is_again=is_again)
 
 
-async def settle_rolled_back(run: Run, system: FailedSystem) -> bool:
+async def settle_rolled_back(run: Run, system: FailedSystem, *, is_again: bool = False) -> bool:
     """Do what follows a roll-back; False if the next run has to do it again."""
-    return await _settle(run, system, AFTER_ROLL_BACK)
+    return await _settle(run, system, AFTER_ROLL_BACK, is_again=is_again)
 
 
-async def _settle(run: Run, system: _System, steps: tuple[SettlingStep[_System], ...]) -> bool:
-    is_complete = True
+async def _settle(
+    run: Run, system: _System, steps: tuple[SettlingStep[_System], ...], *, is_again: bool
+) -> bool:
+    is_complete, is_quiet = True, is_again and not _can_be_written(run)
     for step in steps:
         if step.closes and not is_complete:
             break
+        if step.has_effect_each_time and is_quiet:
+            continue
         has_succeeded = await _has_succeeded(run, system, step)
         if step.is_needed or step.closes:
             is_complete = is_complete and has_succeeded
     return is_complete
+
+
+def _can_be_written(run: Run) -> bool:
+    try:
+        run.ports.journal.record(run.record)
+    except JournalError:
+        return False  # the step that closes the list logs it
+    return True
 
 
 async def _has_succeeded(run: Run, system: _System, step: SettlingStep[_System]) -> bool:
@@ -163,13 +179,13 @@ async def _record_confirmed(run: Run, _system: ConfirmedSystem) -> None:
 
 
 AFTER_CONFIRMATION: Final[tuple[SettlingStep[ConfirmedSystem], ...]] = (
-    SettlingStep("log", _log_confirmed),
+    SettlingStep("log", _log_confirmed, has_effect_each_time=True),
     SettlingStep("end-test", _end_test),
     SettlingStep("move-default", _move_default),
     SettlingStep("bless-boot", _bless_boot),
     SettlingStep("disarm", _disarm),
     SettlingStep("forget-idle-note", _forget_idle_note),
-    SettlingStep("collect-garbage", _collect_garbage),
+    SettlingStep("collect-garbage", _collect_garbage, has_effect_each_time=True),
     SettlingStep("record", _record_confirmed, closes=True),
 )
 
@@ -199,7 +215,7 @@ AFTER_ROLL_BACK: Final[tuple[SettlingStep[FailedSystem], ...]] = (
     SettlingStep("disarm", _disarm),
     SettlingStep("deny", _deny, is_needed=True),
     SettlingStep("forget-idle-note", _forget_idle_note),
-    SettlingStep("log", _log_rolled_back),
+    SettlingStep("log", _log_rolled_back, has_effect_each_time=True),
     SettlingStep("record", _record_rolled_back, closes=True),
     SettlingStep("remove-mark", _remove_mark, closes=True),
 )

@@ -262,7 +262,7 @@ class Kind(StrEnum):
         _C.FAILED, "activation reported success, but the host shows another system"
     )
     ACTIVATION_BUSY = _kind(_C.HELD, "another activation is running on this host", _LATER)
-    REBOOT_FAILED = _kind(_C.FAILED, "the reboot could not be requested")
+    REBOOT_FAILED = _kind(_C.FAILED, "the reboot could not be requested, or has not come")
 
     # Confirmation and roll-back
     DEAD_MAN_UNARMED = _kind(_C.FAILED, "the dead-man's timer could not be set")

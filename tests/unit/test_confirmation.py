@@ -286,6 +286,47 @@ def test_a_reason_names_the_check_and_what_it_said():
     assert judge(before(), now(told()), ()).reasons == (("check-failed", "web: refused"),)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "seen", "doubt"),
+    [
+        (before(), now(told(conclusive=False)), ("check-impossible", "web: refused")),
+        (
+            before(checks={}),
+            now(told()),
+            ("check-new", "web: refused; it was not checked before the switch"),
+        ),
+        (
+            before(),
+            now(failed_units=None),
+            ("units-unknown", "systemd did not say which units have failed"),
+        ),
+        (
+            before(failed_units=None),
+            now(failed=["web.service"]),
+            ("units-unknown", "web.service has failed, perhaps already before the switch"),
+        ),
+        (
+            before(),
+            now(failed=["web.service"], unclear_units=frozenset({"web.service"})),
+            (
+                "units-unknown",
+                "web.service has failed; it is unknown whether its timer or the switch has started it",
+            ),
+        ),
+        (
+            before(),
+            now(hydra=False),
+            (
+                "hydra-unreachable",
+                "Hydra does not answer, which proves nothing about this host",
+            ),
+        ),
+    ],
+)
+def test_a_doubt_says_what_is_not_known(baseline, seen, doubt):
+    assert judge(baseline, seen, ()) == Assessment(INCONCLUSIVE, (doubt,))
+
+
 @pytest.mark.parametrize("baseline", [before(), before(failed_units=None)])
 @pytest.mark.parametrize("pattern", ["web.service", "web.*", "*"])
 def test_a_unit_to_be_ignored_neither_breaks_nor_raises_a_doubt(baseline, pattern):

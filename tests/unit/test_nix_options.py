@@ -49,6 +49,29 @@ def test_flags_that_everybody_may_read_are_taken(flags):
     refuse_open_secrets(flags)
 
 
+AMONG_ARGUMENTS = (
+    "a flag contains a password or a token, which all users of this host could read among"
+    " the arguments of nix: write an option of nix as '--option', NAME, VALUE, which is"
+    " passed in the environment; passwords belong in nix's netrc-file"
+)
+AS_A_COMMENT = "an option with a credential contains a '#', which nix takes for a comment"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--access-tokens", "github.com=hunter2"), AMONG_ARGUMENTS),
+        (("--builders ssh://nix:hunter2@builder",), AMONG_ARGUMENTS),
+        (("--option", "access-tokens", "github.com=hunter#2"), AS_A_COMMENT),
+        ((*TOKEN, "--option", "access-tokens", "github.com=hunter#2"), AS_A_COMMENT),
+    ],
+)
+def test_the_error_says_what_to_do_instead(flags, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared whole
+        refuse_open_secrets(flags)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     "flags",
     [

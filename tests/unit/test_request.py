@@ -165,6 +165,42 @@ def test_a_request_that_is_wrong_in_any_part_is_refused(text):
         assert refused.value.kind is Kind.REQUEST_MALFORMED
 
 
+@pytest.mark.parametrize(
+    ("request_", "text", "message"),
+    [
+        (
+            FETCH,
+            changed(FETCH, version=2),
+            "what should be a request to fetch is none: version 2 is not 1",
+        ),
+        (
+            ACTIVATE,
+            changed(ACTIVATE, kind="x" * 41),
+            f"what should be a request to activate is none: its kind is '{'x' * 40}' and not 'activate'",
+        ),
+        (
+            FETCH,
+            FETCH.serialise() + " " * LARGEST,
+            f"a request of {len(FETCH.serialise()) + LARGEST} characters; 16777216 are allowed",
+        ),
+        (
+            ACTIVATE,
+            changed(ACTIVATE, action="reboot"),
+            "what should be a request to activate is none: 'reboot' is not a valid Action",
+        ),
+    ],
+)
+def test_an_error_says_what_is_wrong_in_a_request(request_, text, message):
+    with pytest.raises(RequestError) as refused:
+        parse(request_, text)
+    assert refused.value.message == message
+
+
+def test_a_request_of_the_largest_size_is_read():
+    text = FETCH.serialise()
+    assert parse(FETCH, text + " " * (LARGEST - len(text))) == FETCH
+
+
 @pytest.mark.parametrize("request_", [FETCH, ACTIVATE])
 def test_one_kind_of_request_is_not_taken_for_another(request_):
     other = ACTIVATE if request_ is FETCH else FETCH

@@ -352,8 +352,11 @@ def test_what_does_not_come_back_is_an_error_and_stays_to_be_finished(world, act
     world.profile.set = _does_nothing
     report = go_back(world, action)
     assert report.error.kind is Kind.ROLL_BACK_FAILED
-    assert "No space left on device" in report.error.message
-    assert f"the running system is {NEW}" in report.error.message
+    assert report.error.message == (
+        f"{action} to the confirmed {OLD} ended with 1 (No space left on device); the running"
+        f" system is {NEW}, the profile is {world.host.profile}"
+    )
+    assert report.error.hint == "the next run tries again; `agent status` shows where the host is"
     assert world.marks.read() == Marks(confirmed=OLD, rolling_back=NEW)
     assert world.systemd.timer is not None
     assert row_of_upgrade(world).outcome == "rolling-back"

@@ -294,6 +294,23 @@ def test_a_broken_system_is_rolled_back_from_to_what_ran(world):
     assert world.host.loader.installed == OLD_QUIET
 
 
+@pytest.mark.parametrize(
+    ("default", "installs"),
+    [(NEW_QUIET, [(Action.BOOT, OLD)]), (OLD, []), (OLD_QUIET, [])],
+)
+def test_the_loaders_files_are_written_where_what_ran_is_not_in_them_as_the_default(
+    world, default, installs
+):
+    def is_set():
+        world.host.loader.installed = default
+
+    world.steps.at("activate-flake", world.service_breaks)
+    world.steps.at("switch-to-configuration switch", is_set)
+    assert world.run().outcome is Outcome.ROLLED_BACK
+    assert world.systemd.activated[1:] == [(Action.SWITCH, OLD_QUIET), *installs]
+    assert world.host.loader.installed == OLD_QUIET
+
+
 @pytest.mark.parametrize(("before", "runs"), [(OLD_QUIET, OLD_QUIET), (OLD, OLD)])
 def test_the_dead_man_goes_back_to_what_ran_without_a_history(world, before, runs):
     world.host.specialise(NEW, "loud", NEW_LOUD, "k1")

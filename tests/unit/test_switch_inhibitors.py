@@ -369,6 +369,7 @@ def test_it_is_gone_back_by_one_reboot_whatever_the_mode(broken, policy, is_boot
         broken.host.booted = NEW
     report = go_back(broken, policy, action)
     assert (report.outcome, report.reasons) == (Outcome.REBOOTING, REASONS)
+    assert report.durations.keys() == {"roll-back", "total"}
     assert broken.systemd.activated == [(Action.BOOT, OLD)]
     assert (broken.host.reboots, broken.host.profile) == (1, OLD)
     assert broken.marks.read() == Marks(confirmed=OLD, rebooting_back=NEW)
@@ -401,6 +402,31 @@ def test_a_way_back_that_is_taken_up_again_ends_with_the_process_as_well(broken)
         broken.carry_out(partial(dead_man, toplevel=NEW))
     assert broken.marks.read().rebooting_back == NEW
     assert [step for step in broken.steps[broken.steps.index("reboot") :] if "switch" in step] == []
+
+
+def test_a_way_back_that_is_taken_up_again_begins_nothing_while_the_host_goes_down(broken):
+    broken.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+
+    def on_sleep():
+        if broken.host.reboots:
+            asyncio.current_task().cancel()
+
+    broken.clock.on_sleep = on_sleep
+    with pytest.raises(asyncio.CancelledError):
+        broken.carry_out(partial(dead_man, toplevel=NEW))
+    assert broken.marks.read().rebooting_back == NEW
+    assert broken.systemd.activated == [(Action.BOOT, OLD)]
+
+
+def test_a_way_back_that_is_taken_up_again_says_that_the_host_has_not_gone_down(broken):
+    broken.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
+    report = broken.run(NEVER)
+    assert (report.outcome, report.error.kind) == (Outcome.FAILED, Kind.REBOOT_FAILED)
+    assert report.error.message == (
+        "a reboot was asked for, and 600 s later the host has not gone down"
+    )
+    assert broken.systemd.activated == [(Action.BOOT, OLD)]
+    assert (broken.host.reboots, broken.marks.read().rebooting_back) == (1, NEW)
 
 
 def test_what_is_only_staged_is_taken_back_without_a_reboot():

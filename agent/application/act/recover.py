@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from agent.application import events
 from agent.application.act.rival_activation import restore_profile
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from agent.domain.marks import Marks
 
 _MOST_STEPS = 12
+_LONGEST_SHUTDOWN = 600.0
+"""Seconds that a host which goes down may take to end this process."""
 _ROWS_OF_UPGRADES = 50
 """Newest rows of the history among which that of an upgrade is looked for."""
 _BY_WHAT_IS_READ = (Promote, Restore, RollBack, CloseRollBack, Remark)
@@ -234,20 +236,31 @@ async def _close(
 async def resume_roll_back(run: Run, failed: StorePath) -> None:
     """Roll back from an upgrade that was cut short, or finish a roll-back that was.
 
+    It does not return while the host goes down for it.
+
     Raises:
-        HostError: as `roll_back`.
+        HostError: as `roll_back`; REBOOT_FAILED: the host has not gone down.
     """
     row = _earlier_row(run, failed)
     cause, reasons = _why(row)
-    await roll_back(run.of(row), failed, action_back(run.ports, row, failed), cause, reasons)
-    _stop_if_cancelled()
+    result = await roll_back(
+        run.of(row), failed, action_back(run.ports, row, failed), cause, reasons
+    )
+    if result is not None and result.outcome is Outcome.REBOOTING:
+        await _end_with_the_host(run)
 
 
-def _stop_if_cancelled() -> None:
-    """Begin nothing more in a process that was asked to end, as by a reboot that it asked for."""
+async def _end_with_the_host(run: Run) -> NoReturn:
+    """Begin nothing more: the reboot that was asked for ends this process, too."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+        raise asyncio.CancelledError  # it has come already, and was taken for the reboot
+    await run.ports.clock.sleep(_LONGEST_SHUTDOWN)
+    raise HostError(
+        Kind.REBOOT_FAILED,
+        f"a reboot was asked for, and {_LONGEST_SHUTDOWN:g} s later the host has not gone down",
+        hint="`systemctl list-jobs` shows what it waits for",
+    )
 
 
 async def _close_roll_back(run: Run, failed: StorePath, target: StorePath | None) -> bool:

@@ -207,7 +207,7 @@ class Kind(StrEnum):
     LOCK_FILE_UNREADABLE = _kind(_C.FAILED, "`flake.lock` cannot be parsed")
     HOSTS_MISSING = _kind(_C.FAILED, "the flake has no hosts, or none with the given name")
     INPUT_UNKNOWN = _kind(_C.FAILED, "the flake has no such input")
-    INPUT_UNAVAILABLE = _kind(_C.FAILED, "an input does not exist, at least at the moment")
+    INPUT_UNAVAILABLE = _kind(_C.FAILED, "an input does not exist, or could not be fetched anew")
     HOSTS_BROKEN = _kind(_C.FAILED, "hosts cannot be built with the updated inputs")
     JOBS_RED = _kind(_C.FAILED, "Hydra could not build hosts with the updated inputs")
     EVALUATION_RED = _kind(_C.FAILED, "Hydra could not evaluate the update's branch")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import re
+import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from adapters import faulty_server as faulty
+from adapters.faulty_server import FaultyServer
 from agent.adapters.nix.flake import NixFlake
 from agent.adapters.process import Runner
 from agent.domain.errors import Kind, NixError
 from agent.domain.flake_update.comparison import Broken, Stage, System
 from agent.domain.flake_update.package_change import PackageChange
 from agent.domain.store_path import StorePath
+from end_to_end.ssh_server import SshServer, find_sshd
 from fakes.events import RememberedEvents, SteppedClock
 from fleet_checkout import FleetCheckout
 
@@ -130,6 +136,101 @@ def test_an_input_that_is_gone_is_unavailable(subject, site):
         asyncio.run(subject.nix.update(subject.flake, ()))
     assert caught.value.kind is Kind.INPUT_UNAVAILABLE
     assert (subject.flake / "flake.lock").read_text() == before
+
+
+def archive_of(flake):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(flake, "input")
+    return packed.getvalue()
+
+
+def fault_of_update(subject):
+    with pytest.raises(NixError) as caught:
+        asyncio.run(subject.nix.update(subject.flake, ()))
+    return caught.value
+
+
+@pytest.mark.parametrize("inputs", [(), ("base",)], ids=["all", "named"])
+def test_an_input_that_nix_has_from_its_cache_alone_is_unavailable(site, tmp_path, inputs):
+    """nix warns, exits with 0 and locks what it has: the lock file would never change again."""
+    flake = site.path / "flake.nix"
+    with SshServer(tmp_path / "ssh", find_sshd()) as server:
+        url = f"git+{server.url(site.base)}"
+        flake.write_text(flake.read_text().replace(f"git+file://{site.base}", url))
+        subject = Subject(site, {"GIT_SSH_COMMAND": f"{server.command} -i {server.key}"})
+        asyncio.run(subject.nix.update(subject.flake, inputs))
+        (server.directory / "authorised").write_text("")
+        denied = fault_of_update(subject)
+    down = fault_of_update(subject)
+    assert denied.kind is down.kind is Kind.INPUT_UNAVAILABLE
+    assert "the input 'base' cannot be fetched: " in denied.message
+    assert "Permission denied (publickey" in denied.message
+    assert "ssh key" in denied.hint
+    assert re.search("the input 'base' cannot be fetched: ssh: connect to host", down.message)
+
+
+def test_an_archive_that_nix_has_from_its_cache_alone_is_unavailable(site):
+    packed = archive_of(site.base)
+    gone = faulty.answer(404, b"<p>no such\narchive</p>", faulty.HTML)
+    good = faulty.answer(200, packed, "application/gzip", ETag='"1"')
+    state = {"now": good}
+
+    def behave(talk):
+        state["now"](talk)
+
+    with FaultyServer(behave) as server:
+        flake = site.path / "flake.nix"
+        url = f"{server.url}/input.tar.gz"
+        flake.write_text(flake.read_text().replace(f"git+file://{site.base}?ref=main", url))
+        subject = Subject(site)
+        asyncio.run(subject.nix.update(subject.flake, ()))
+        state["now"] = gone
+        fault = fault_of_update(subject)
+    assert fault.kind is Kind.INPUT_UNAVAILABLE
+    assert fault.message.startswith(
+        f"the input 'base' cannot be fetched: unable to download '{url}'"
+    )
+    assert "HTTP error 404" in fault.message
+    assert "(no such archive)" in fault.message
+
+
+# src/libfetchers of nix 2.8, 2.26 and 2.34: what each fetcher says before it goes on and exits with 0.
+CLONE = "warning: could not update local clone of Git repository 'X'; continuing with the most recent version"
+HEAD = (
+    "warning: could not get HEAD ref for repository 'X'; using expired cached ref 'refs/heads/main'"
+)
+FILE = "warning: error: unable to download 'X': Could not resolve host (6); using cached version"
+
+
+@pytest.mark.parametrize("warning", [CLONE, HEAD, FILE], ids=["clone", "head", "file"])
+@pytest.mark.parametrize(
+    "url", ["https://host/a", "https://api.github.com/repos/own/lib/commits/b"]
+)
+def test_whatever_nix_takes_from_its_cache_is_named(nowhere, tmp_path, warning, url):
+    """Also where so much is printed afterwards that the warning is long out of sight."""
+    nodes = {
+        "root": {"inputs": {"a": "a", "lib": "b", "other": "c"}},
+        "a": {"original": {"type": "git", "url": "https://host/a"}, "locked": {"type": "git"}},
+        "b": {
+            "original": {"type": "github", "owner": "own", "repo": "lib"},
+            "locked": {"type": "x"},
+        },
+        "c": {
+            "original": {"type": "github", "owner": "own", "repo": "li"},
+            "locked": {"type": "x"},
+        },
+    }
+    (tmp_path / "flake.lock").write_text(json.dumps({"nodes": nodes, "root": "root"}))
+    (tmp_path / "said").write_text("\n".join([warning.replace("X", url), *["• Updated"] * 500]))
+    script = f"{VERSION}cat {tmp_path}/said >&2"
+    fault = fault_of_update(Subject(nowhere, stub(tmp_path, script)))
+    name = "a" if url.endswith("/a") else "lib"
+    assert fault.message.startswith(f"the input '{name}' cannot be fetched: ")
+    (tmp_path / "flake.lock").unlink()
+    (tmp_path / "stubs").rename(tmp_path / "before")
+    fault = fault_of_update(Subject(nowhere, stub(tmp_path, script)))
+    assert fault.message.startswith(f"{url} cannot be fetched: ")
 
 
 def test_a_flake_that_does_not_evaluate_cannot_be_updated(subject):

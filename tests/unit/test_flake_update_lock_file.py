@@ -13,6 +13,7 @@ from agent.domain.flake_update.lock_file import (
     InputChange,
     LockedInput,
     changed_inputs,
+    inputs_from,
     parse_lock_file,
     short_revision,
 )
@@ -43,6 +44,37 @@ def test_inputs_are_named_by_the_shortest_path_to_them():
         "github:NixOS/nixpkgs", "a" * 40, datetime(2026, 11, 18, 11, 6, 40, tzinfo=UTC)
     )
     assert found.inputs["home/tools"].modified_at is None
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("ssh://git@forge/you/lib", ("lib",)),
+        ("ssh://git@forge/you/library", ("home/library",)),
+        ("https://api.github.com/repos/NixOS/nixpkgs/commits/main", ("home/tools", "nixpkgs")),
+        (
+            "https://gitlab.com/api/v4/projects/NixOS%2Fnixpkgs/repository",
+            ("home/tools", "nixpkgs"),
+        ),
+        ("https://api.github.com/repos/NixOS/nixpkgs-lib/commits/main", ()),
+        ("https://elsewhere", ()),
+        ("", ()),
+    ],
+)
+def test_inputs_are_known_by_where_they_are_fetched_from(url, names):
+    text = lock(
+        {"home": "home", "nixpkgs": "nixpkgs", "lib": "lib", "odd": "odd"},
+        nixpkgs=node(),
+        home={
+            "locked": {"type": "path", "path": "/x"},
+            "inputs": {"tools": "tools", "library": "y"},
+        },
+        tools=node("c" * 40),
+        lib={"original": {"type": "git", "url": "ssh://git@forge/you/lib"}},
+        y={"original": {"type": "git", "url": "ssh://git@forge/you/library"}},
+        odd={"original": 3},
+    )
+    assert inputs_from(parse_lock_file(text), url) == names
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,18 @@ from typing_extensions import override
 from agent.adapters.nix.commands import FULL, unreachable_cache
 from agent.adapters.nix.log import NixLog
 from agent.adapters.nix.program import NIX, run_nix
-from agent.adapters.nix.source_faults import complaint, hint_for, unreachable_source
+from agent.adapters.nix.source_faults import (
+    CachedSources,
+    complaint,
+    hint_for,
+    unreachable_source,
+)
 from agent.application.flake_update import events
 from agent.application.flake_update.ports import FlakeBuilds
 from agent.application.report import error_fields
-from agent.domain.errors import Kind, NixError
+from agent.domain.errors import FlakeError, Kind, NixError
 from agent.domain.flake_update.comparison import Broken, Stage, System
+from agent.domain.flake_update.lock_file import LOCK_FILE, inputs_from, parse_lock_file
 from agent.domain.flake_update.package_change import parse_closure_diff
 from agent.domain.store_path import parse_store_path
 
@@ -134,8 +140,16 @@ class NixFlake(FlakeBuilds):
         elif inputs:
             wanted = (("--update-input", name) for name in inputs)
             arguments = ("flake", "lock", *(word for pair in wanted for word in pair))
-        done = await self._nix((*NIX, *arguments), flake)
+        cached = CachedSources()
+
+        def take(line: str) -> None:
+            cached.feed(line)
+            self._runner.say("nix", line)
+
+        done = await self._nix((*NIX, *arguments), flake, take)
         if done.returncode == 0:
+            if cached.reasons:
+                raise _not_fetched(cached, flake)
             return
         if FULL.search(done.tail):
             raise _full(done.tail)
@@ -281,6 +295,21 @@ def _evaluation_fault(message: str, tail: str) -> NixError:
         return _full(tail)
     kind = Kind.FLAKE_UNREACHABLE if unreachable_source(tail) else Kind.EVALUATION_FAILED
     return NixError(kind, f"{message}: {complaint(tail)}", hint=hint_for(tail))
+
+
+def _not_fetched(cached: CachedSources, flake: Path) -> NixError:
+    """Return the fault of inputs that are as old as nix's cache, named as the lock file does."""
+    try:
+        lock = parse_lock_file((flake / LOCK_FILE).read_text())
+    except (OSError, ValueError, FlakeError):
+        lock = None
+    whys = []
+    for url, why in cached.reasons.items():
+        names = inputs_from(lock, url) if lock else ()
+        what = "the input " + " and ".join(f"'{one}'" for one in names) if names else url
+        whys.append(f"{what or 'an input'} cannot be fetched: {why}")
+    text = "; ".join(whys)
+    return NixError(Kind.INPUT_UNAVAILABLE, text, hint=hint_for(text) or _SEE_INPUTS)
 
 
 def _full(text: str) -> NixError:

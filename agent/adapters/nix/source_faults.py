@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,14 @@ _PASSING: Final = ("warning:", "evaluation warning:")
 """Of what nix has tried on its own, and may have done without."""
 _OUTDATED: Final = "warning: could not update local clone of Git repository"
 """nix goes on with the copy that it has: what git printed before explains this alone."""
+_OUT_OF_CACHE: Final = re.compile(
+    rf"{_OUTDATED} '(?P<clone>[^']*)'"
+    r"|could not get HEAD ref for repository '(?P<head>[^']*)'; using expired cached ref"
+    r"|; using cached version$"
+)
+"""What nix says when it goes on with what it has, in all its fetchers, and exits with 0."""
+_DOWNLOAD: Final = re.compile(r"unable to download '([^']*)'")
+_MAX_BEFORE: Final = 60
 _MISSING_REVISION: Final = re.compile(
     r"[Cc]annot find Git (?:revision|commit)|(?:getting|looking up) Git object|object not found"
     r"|not our ref|couldn't find remote ref|no match for id"
@@ -102,6 +111,37 @@ _OF_INPUT: Final = re.compile(r"… while (?:fetching|updating) the (?:flake )?i
 _ENDS: Final = (*_CLOSING, "error:", "warning:", "don't know how to build")
 """What nix says after the body of an answer, if that has no blank line of its own."""
 _BODY: Final = "response body:"
+
+
+class CachedSources:
+    """Notices in what nix prints which sources it could not fetch and took from its cache."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        """Why, in one line, by URL."""
+        self._before: deque[str] = deque(maxlen=_MAX_BEFORE)
+
+    def feed(self, line: str) -> None:
+        """Take in one line of stderr."""
+        self._before.append(line.strip())
+        found = _OUT_OF_CACHE.search(line.rstrip())
+        if found is None:
+            return
+        url, why = found["clone"] or found["head"], ""
+        if url is None:
+            self._before[-1] = self._before[-1].removesuffix("; using cached version")
+            telling = [one for one in self._before if _DOWNLOAD.search(one)] or [line.strip()]
+            download = _DOWNLOAD.search(telling[-1])
+            url = download[1] if download else ""
+            why = cause_of(
+                telling[-1].removeprefix("warning: ").removeprefix("error: "), self._text
+            )
+        self.reasons.setdefault(url, why or words_of_git(self._text) or line.strip())
+        self._before.clear()
+
+    @property
+    def _text(self) -> str:
+        return "\n".join(self._before)
 
 
 def unreachable_source(text: str) -> str:

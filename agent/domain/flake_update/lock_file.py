@@ -8,9 +8,11 @@ another input.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from agent.domain.errors import FlakeError, Kind
 
@@ -74,7 +76,11 @@ def parse_lock_file(text: str) -> LockFile:
         parsed = json.loads(text)
         nodes, root = parsed["nodes"], parsed["root"]
         own = frozenset(nodes[root].get("inputs", {}))
-        inputs = dict(_locked(nodes, root))
+        inputs = {
+            path: _input(locked)
+            for path, node in _nodes(nodes, root)
+            if (locked := node.get("locked"))
+        }
         content = json.dumps(parsed, sort_keys=True)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(f"it does not have nix's format ({type(error).__name__})") from error
@@ -90,6 +96,30 @@ def changed_inputs(before: LockFile, after: LockFile) -> tuple[InputChange, ...]
     return tuple(change for change in changes if change.before != change.after)
 
 
+def inputs_from(lock: LockFile, url: str) -> tuple[str, ...]:
+    """Return the paths of the inputs that are fetched from a URL, sorted; of none, nothing.
+
+    Of a forge the URL is of its API, or of an archive.
+    """
+    parsed, url = json.loads(lock.content), unquote(url)
+    return tuple(
+        sorted(
+            path
+            for path, node in _nodes(parsed["nodes"], parsed["root"])
+            if any(_is_at(node.get(side), url) for side in ("original", "locked"))
+        )
+    )
+
+
+def _is_at(reference: object, url: str) -> bool:
+    if not isinstance(reference, dict):
+        return False
+    place = str(reference.get("url") or "").removeprefix("file://").partition("?")[0]
+    if "owner" in reference:
+        place = f"{reference['owner']}/{reference.get('repo')}"
+    return bool(place) and re.search(rf"{re.escape(place)}(?![\w-])", url) is not None
+
+
 def _unreadable(why: str) -> FlakeError:
     return FlakeError(
         Kind.LOCK_FILE_UNREADABLE,
@@ -98,7 +128,7 @@ def _unreadable(why: str) -> FlakeError:
     )
 
 
-def _locked(nodes: dict[str, Any], root: str) -> Iterator[tuple[str, LockedInput]]:
+def _nodes(nodes: dict[str, Any], root: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every node but the root once, with the shortest path to it."""
     seen = {root}
     level = [("", root)]
@@ -111,8 +141,7 @@ def _locked(nodes: dict[str, Any], root: str) -> Iterator[tuple[str, LockedInput
                 seen.add(target)
                 here = f"{path}/{name}" if path else name
                 deeper.append((here, target))
-                if locked := nodes[target].get("locked"):
-                    yield here, _input(locked)
+                yield here, nodes[target]
         level = deeper
 
 

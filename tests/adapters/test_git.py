@@ -211,6 +211,100 @@ def test_without_any_key_nothing_is_signed(checkout):
     assert fault_in(publish(checkout.repository(identity=identity))) is Kind.SIGNING_FAILED
 
 
+# What git leaves out of a worktree
+
+OF_SELF = "{ inputs = { self = { submodules = true; lfs = true; }; }; }\n"
+LOCAL = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "protocol.file.allow",
+    "GIT_CONFIG_VALUE_0": "always",
+}
+"""git does not let a submodule be on this machine, unless it is told to."""
+
+
+async def files_in(repository):
+    await repository.prepare()
+    async with repository.worktree(await repository.head()) as flake:
+        return {one.name: one.read_text() for one in flake.glob("modules/*/*.nix")}
+
+
+@pytest.fixture
+def with_submodule(tmp_path):
+    """Return a function for a checkout with a submodule that has one of its own."""
+
+    def make(flake):
+        for name, inner in (("leaf", None), ("middle", "leaf")):
+            place = tmp_path / name
+            place.mkdir()
+            made = Checkout(place, {f"{name}.nix": "{ }\n"})
+            made.environment |= LOCAL
+            if inner is not None:
+                made.git(
+                    "submodule", "--quiet", "add", str(tmp_path / inner / "remote.git"), "modules"
+                )
+                made.commit({}, "Add it")
+                made.git("push", "--quiet", "origin", "main")
+        checkout = Checkout(tmp_path / "top", {**FILES, "flake.nix": flake})
+        checkout.environment |= LOCAL
+        checkout.git(
+            *("submodule", "--quiet", "add", str(tmp_path / "middle/remote.git"), "modules/middle")
+        )
+        checkout.commit({}, "Add it")
+        checkout.git("push", "--quiet", "origin", "main")
+        checkout.git("submodule", "--quiet", "deinit", "--all", "--force")
+        return checkout
+
+    return make
+
+
+def test_the_submodules_of_a_flake_that_is_made_of_them_are_in_its_worktree(with_submodule):
+    checkout = with_submodule("{ inputs.self.submodules = true; }\n")
+    before = checkout.state()
+    assert asyncio.run(files_in(checkout.repository()))["middle.nix"] == "{ }\n"
+
+    async def below(repository):
+        await repository.prepare()
+        async with repository.worktree(await repository.head()) as flake:
+            return (flake / "modules/middle/modules/leaf.nix").read_text()
+
+    assert asyncio.run(below(checkout.repository())) == "{ }\n"
+    asyncio.run(publish(checkout.repository()))
+    assert checkout.state() == before
+    assert list(checkout.scratch.iterdir()) == []
+    assert not list((checkout.path / ".git").glob("worktrees/*"))
+
+
+def test_submodules_that_a_flake_does_not_ask_for_are_not_fetched(with_submodule):
+    checkout = with_submodule("{ # inputs.self.submodules = true;\n}\n")
+    assert asyncio.run(files_in(checkout.repository())) == {}
+
+
+def test_submodules_that_cannot_be_fetched_are_told(with_submodule, tmp_path):
+    checkout = with_submodule("{ inputs.self.submodules = true; }\n")
+    shutil.rmtree(checkout.path / ".git/modules")
+    (tmp_path / "middle/remote.git").rename(tmp_path / "away")
+    with pytest.raises(GitError, match=r"^cannot fetch the submodules: ") as caught:
+        asyncio.run(files_in(checkout.repository()))
+    assert str(tmp_path / "middle/remote.git") in caught.value.message
+    assert list(checkout.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("flake", [OF_SELF, "{ inputs.self.lfs = true; }\n"])
+def test_files_of_git_lfs_are_fetched_or_it_is_said_that_they_cannot_be(tmp_path, flake):
+    checkout = Checkout(tmp_path / "site", {**FILES, "flake.nix": flake})
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    env = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    if shutil.which("git-lfs") is None:
+        with pytest.raises(GitError, match="Git LFS") as caught:
+            asyncio.run(files_in(checkout.repository(env=env)))
+        assert "git-lfs" in caught.value.hint
+    (tools / "git-lfs").write_text('#!/bin/sh\n[ "$1" = version ] || echo "$PWD $*" >> "$0.log"\n')
+    (tools / "git-lfs").chmod(0o755)
+    asyncio.run(files_in(checkout.repository(env=env)))
+    assert (tools / "git-lfs.log").read_text() == f"{checkout.scratch}/worktree-1 pull origin\n"
+
+
 # What is refused
 
 

@@ -108,7 +108,9 @@ def _line_of(text: str, found: re.Match[str]) -> str:
 
 
 def _last_line(text: str) -> str:
+    """Return the last line by which git gives up, or the last one of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if line.startswith("fatal: ")] or lines
     return lines[-1].removeprefix("fatal: ")[:500] if lines else "git printed nothing"
 
 

@@ -36,6 +36,13 @@ _REVISION: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HEADS: Final = "refs/heads/"
 _MAX_FILE: Final = 4 * 1024 * 1024
 _TIMEOUT: Final = 600.0
+_WITHOUT_HOOKS: Final = ("-c", "core.hooksPath=/dev/null")
+"""Those of a checkout are for people who work in it."""
+_COMMENT: Final = re.compile(r"#[^\n]*|/\*.*?\*/", re.DOTALL)
+_OF_SELF: Final = r"\bself\s*(?:\.\s*|=\s*\{[^}]*?\b)"
+_HAS_SUBMODULES: Final = re.compile(rf"{_OF_SELF}submodules\s*=\s*true\b")
+_HAS_LFS: Final = re.compile(rf"{_OF_SELF}lfs\s*=\s*true\b")
+"""What nix 2.27 and newer fetch with the flake itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +146,30 @@ class GitRepository(Repository):
         place = self._scratch / f"worktree-{self._made}"
         try:
             add = ("worktree", "add", "--detach", "--quiet", str(place), revision)
-            # The hook of a checkout is for those who work in it.
-            await self._git("make a worktree", "-c", "core.hooksPath=/dev/null", *add)
+            await self._git("make a worktree", *_WITHOUT_HOOKS, *add)
+            await self._complete(place)
             yield place / self._prefix
         finally:
             await shield(self._forget(place))
+
+    async def _complete(self, place: Path) -> None:
+        """Bring what git leaves out of a worktree and the flake says that it is made of.
+
+        nix takes a worktree that has changes as it lies there.
+        """
+        flake = _COMMENT.sub("", self.text_in(place / self._prefix, "flake.nix") or "")
+        if _HAS_SUBMODULES.search(flake):
+            # Without `--init`, which would write into the repository's configuration.
+            update = ("-c", "submodule.active=.", "submodule", "--quiet", "update", "--recursive")
+            await self._git("fetch the submodules", *_WITHOUT_HOOKS, *update, at=place)
+        if _HAS_LFS.search(flake):
+            if (await self._try("lfs", "version", at=place)).returncode != 0:
+                raise GitError(
+                    Kind.GIT_FAILED,
+                    "flake.nix has `self.lfs = true`, and git cannot fetch files of Git LFS",
+                    hint="put git-lfs on PATH, for a unit by systemd.services.NAME.path",
+                )
+            await self._git("fetch the files of Git LFS", "lfs", "pull", self._remote, at=place)
 
     async def _forget(self, place: Path) -> None:
         """Remove a worktree, or what there is of it; never raises for what is not there."""

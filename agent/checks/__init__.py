@@ -1,5 +1,5 @@
-"""Health checks: a folder for each type, found by being here.
+"""Health checks: one folder per type, discovered by its presence.
 
-`__init__.py` of a type has its settings and what they describe, `probe.py` asks, and is loaded only
-where there is such a check.
+A type's `__init__.py` has its settings and the check that they describe; `probe.py` runs the check,
+and is loaded only if there is one.
 """

@@ -1,4 +1,4 @@
-"""Asks the addresses of a host, one after the other, within a check's time."""
+"""Tries the addresses of a host, one after the other, within a check's timeout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str], Awaitable[tuple[Address, ...]]]
     Ask = Callable[[Address, float], Awaitable[tuple[CheckResult, bool]]]
-    """What one address says within so many seconds, and whether it is the answer."""
+    """Checks one address within so many seconds; says whether its result is final."""
 
 
 async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -> CheckResult:
-    """Return what the first address says that has an answer; each gets its share of the time.
+    """Return the first final result; each address gets a share of the time.
 
-    It is inconclusive only where none of them could be asked. Never raises.
+    It is inconclusive only if no address could be checked. Never raises.
     """
     loop = asyncio.get_running_loop()
     left = check.timeout.total_seconds()
@@ -61,7 +61,7 @@ async def ask_in_turn(check: IcmpCheck | TcpCheck, resolve: Resolve, ask: Ask) -
 
 
 def _joined(reasons: dict[str, str]) -> str:
-    """Return the human-readable reason; what all addresses have in common is given once."""
+    """Return the human-readable reason; a reason that all addresses share is given once."""
     if len(set(reasons.values())) > 1:
         return "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
     return next(iter(reasons.values()), "name does not resolve")

@@ -1,4 +1,4 @@
-"""What a type of check has to bring: a table of the settings, and a probe."""
+"""What a check type must provide: a table of the settings, and a probe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SomeCheck = TypeVar("SomeCheck")
 
 
 class CheckSection(Section):
-    """A table of the settings that describes a check; each has a `name` and a `timeout`."""
+    """A settings table that describes a check; each has a `name` and a `timeout`."""
 
     if TYPE_CHECKING:
         name: str
@@ -26,21 +26,21 @@ class CheckSection(Section):
 
     @abstractmethod
     def check(self, name: str) -> Check:
-        """Return the check that the table describes, under a name."""
+        """Return the check that the table describes, with a name."""
 
 
 class Room(Enum):
-    """What a probe needs, of which there is not without number; the value is how many at once."""
+    """A limited resource that a probe needs; the value is how many may be used at once."""
 
     SOCKETS = 512
-    """Pings and connections, however many descriptors there are: neighbours that have yet to be
-    found are not without number either (1,024: net.ipv4.neigh.default.gc_thresh3)."""
+    """Pings and connections, whatever the limit of file descriptors: the number of unresolved
+    neighbours is limited, too (1,024: net.ipv4.neigh.default.gc_thresh3)."""
     HTTP = 100
-    """HTTP checks; with many more, connections time out in their own crowd."""
+    """HTTP checks; many more at once would delay each other until they time out."""
     LOOKUPS = 32
-    """DNS checks; each takes one of the threads that resolve names for all."""
+    """DNS checks; each uses one of the threads that resolve names for all checks."""
     PROGRAMS = 16
-    """Programs of checks."""
+    """Programs that checks run."""
 
 
 class Probe(Generic[SomeCheck]):
@@ -49,11 +49,11 @@ class Probe(Generic[SomeCheck]):
     room: ClassVar[Room]
 
     def prepare(self, check: SomeCheck) -> None:
-        """Make what a check needs, before its time begins; never raises."""
+        """Prepare a check before its timeout starts; never raises."""
 
     @abstractmethod
     async def probe(self, check: SomeCheck) -> CheckResult:
-        """Return what came of the check, within its timeout; never raises."""
+        """Return the result of the check, within its timeout; never raises."""
 
     async def close(self) -> None:
-        """Let go of what was made."""
+        """Release what was prepared."""

@@ -1,4 +1,4 @@
-"""Decides whether an error proves that the target fails, or only that it could not be asked."""
+"""Decides whether an error proves that the target fails, or only that it could not be checked."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final
 _OWN: Final = frozenset(
     (
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
-        *(errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT),  # as a sandbox without that family has it
+        *(errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT),  # in a sandbox without that address family
     )
 )
 
 
 def is_about_target(error: Exception) -> bool:
-    """Return whether an error of the network says something of the target.
+    """Return whether a network error proves something about the target.
 
-    A name that does not resolve does; but the resolver also says that it has no answer where it
-    finds no descriptor to ask with.
+    A name that does not resolve does; but the resolver also reports that if no file descriptor is
+    left.
     """
     match error:
         case socket.gaierror(errno=socket.EAI_MEMORY):

@@ -1,4 +1,4 @@
-"""Runs checks of every type, each with the probe of its folder."""
+"""Runs checks of all types, each with the probe from its folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from agent.domain.check import Check, CheckResult
 
 _FILES_KEPT: Final = 192
-"""Descriptors left for everything but pings and connections: HTTP checks, programs, files."""
+"""File descriptors reserved for everything but pings and connections."""
 
 
 class Probes(Prober):
-    """Runs checks of every type, in one event loop; a context manager."""
+    """Runs checks of all types, in one event loop; a context manager."""
 
     def __init__(self) -> None:
         self._probes: dict[str, Probe[Any]] = {}
@@ -69,7 +69,7 @@ def _size_of(room: Room) -> int:
 def _free_descriptors() -> int:
     """Return how many more sockets may be open at once.
 
-    The limit is not raised: children inherit it, and not every program can live with a high one.
+    The limit is not raised: children inherit it, and some programs cannot handle a high one.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone, no paths

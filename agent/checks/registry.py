@@ -1,4 +1,4 @@
-"""The types of checks, by their folders: settings, schema, documentation and probes follow."""
+"""The check types, from their folders, and with them settings, schema, documentation and probes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @cache
 def check_sections() -> Mapping[str, type[CheckSection]]:
-    """Return the tables of the settings by their `type`, in the order in which they are listed."""
+    """Return the settings tables by their `type`, in the order in which they are listed."""
     names = [found.name for found in iter_modules(checks.__path__) if found.ispkg]
     names.sort(key=lambda name: _part(name).ORDER)
     return {name: _part(name).SECTION for name in names}
 
 
 def load_probe(kind: str) -> Probe[Any]:
-    """Return a probe for checks of a type; what it needs is loaded now."""
+    """Return a probe for checks of a type, and load what it needs."""
     probe: Probe[Any] = _part(f"{kind}.probe").PROBE()
     return probe
 
 
 def check_of(section: CheckSection) -> Check:
-    """Return the check that a table describes; without a name it has that of its target."""
+    """Return the check that a table describes; without a name it is named after its target."""
     return section.check(section.name or section.check("").target)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to send: an address family, and what the socket calls take as an address."""
+    """Where to send: an address family, and an address as the socket calls take it."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
@@ -38,7 +38,7 @@ async def resolve(host: str) -> tuple[Address, ...]:
 async def resolve_all(host: str) -> tuple[Address, ...]:
     """Return the resolver's addresses, each once, in the resolver's order.
 
-    A literal address, scoped or not, is no question for the resolver, and takes no time.
+    A literal address, scoped or not, is returned without asking the resolver.
 
     Raises:
         OSError, ValueError: there is none; `why_unresolved` says why.

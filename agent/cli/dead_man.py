@@ -36,7 +36,7 @@ def command(config_file: Path | None, run_id: str, toplevel: str, *, booted: boo
             return await dead_man(ports, policy, settings, None)
         path = parse_store_path(toplevel, settings.store_dir)
         if path is None:
-            raise click.BadParameter(f"{toplevel!r} is no path of {settings.store_dir}")
+            raise click.BadParameter(f"{toplevel!r} is not a store path in {settings.store_dir}")
         return await dead_man(ports, policy, settings, path)
 
     del run_id  # for readers of the timer

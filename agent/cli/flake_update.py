@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _inputs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if not value or value.startswith("-") or not value.isprintable() or " " in value:
-            raise click.BadParameter(f"{value!r} is no name of an input", ctx, param)
+            raise click.BadParameter(f"{value!r} is not the name of an input", ctx, param)
     return values
 
 

@@ -1,1 +1,1 @@
-"""Settings: from files, environment and command line to a frozen policy."""
+"""Settings: from file, environment and command line to an immutable policy."""

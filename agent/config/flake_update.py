@@ -18,7 +18,7 @@ from agent.fields.values import Duration
 if TYPE_CHECKING:
     from agent.domain.origin import UrlPrefix
 
-# git-check-ref-format(1), and no name that could be taken for an option.
+# git-check-ref-format(1), without names that could be taken for options.
 _REF: Final = re.compile(
     r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.|\.$|/$))[A-Za-z0-9_][\w./+@-]{0,200}", re.ASCII
 )
@@ -33,13 +33,13 @@ def _pattern(value: str) -> str:
     try:
         re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is not a regular expression: {error}") from error
     return value
 
 
 def _ref(value: str) -> str:
     if not _REF.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} is no name of a branch")
+        raise ValueError(f"{value[:100]!r} is not a branch name")
     return value
 
 
@@ -53,13 +53,13 @@ def _branch(value: str) -> str:
 
 
 def _exclude_each_other(one: str, other: str) -> bool:
-    """Whether git can have but one of two branches, since one would be a directory of the other."""
+    """Whether git cannot have both of two branches, since one would be a directory of the other."""
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _remote(value: str) -> str:
     if not _REMOTE.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} is no name of a remote: it is not its URL")
+        raise ValueError(f"{value[:100]!r} is not the name of a remote; give its name, not its URL")
     return value
 
 
@@ -77,7 +77,7 @@ def _author(value: str) -> str:
 
 def _input(value: str) -> str:
     if not _INPUT.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} is no name of an input")
+        raise ValueError(f"{value[:100]!r} is not the name of an input")
     return value
 
 
@@ -108,7 +108,7 @@ class UpdateForgeSection(Section):
     assignees: tuple[str, ...] = ()
     """Assignees of a new proposal."""
     auto_merge: MergeMethod | None = None
-    """`merge`, `squash` or `rebase`: how the forge merges once checks pass; unset: not."""
+    """`merge`, `squash` or `rebase`: how the forge merges once checks pass; unset: it does not."""
     timeout: Duration = timedelta(seconds=30)
     """Time limit of one request."""
 
@@ -180,7 +180,7 @@ class FlakeUpdateSection(Section):
     @classmethod
     def _is_kept_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value and info.data.get("sign") == "ssh" and value.startswith("/nix/store/"):
-            raise ValueError("everybody can read what is in /nix/store: keep secrets elsewhere")
+            raise ValueError("/nix/store is world-readable: keep secrets elsewhere")
         return value
 
     @field_validator("forge")
@@ -206,7 +206,7 @@ class FlakeUpdateSection(Section):
                 _exclude_each_other(value.branch, one) for one in others
             ):
                 raise ValueError(
-                    "flake_update.hydra.branch is of what is not proven: flake_update.base and"
+                    "flake_update.hydra.branch has unproven commits: flake_update.base and"
                     " flake_update.branch cannot be the same, or lie below it"
                 )
         return value
@@ -217,9 +217,9 @@ def update_policy_of(
     inputs: tuple[str, ...] = (),
     allow_insecure: tuple[UrlPrefix, ...] = (),
 ) -> UpdatePolicy:
-    """Return what the administrator wants of updates; `inputs` go before the configured ones.
+    """Return the policy for updates; `inputs` replace the configured ones.
 
-    `allow_insecure` is of the table `[trust]`.
+    `allow_insecure` is from the table `[trust]`.
     """
     return UpdatePolicy(
         hosts=HostPatterns(section.include, section.exclude),
@@ -238,6 +238,6 @@ def update_policy_of(
 
 
 def author_of(section: FlakeUpdateSection) -> tuple[str | None, str | None]:
-    """Return name and mail address of the author, None where git's own are meant."""
+    """Return the author's name and mail address, None for git's own."""
     found = _AUTHOR.fullmatch(section.author or "")
     return (found["name"], found["mail"]) if found else (None, None)

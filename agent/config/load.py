@@ -1,4 +1,4 @@
-"""Reads the settings: command line over environment over file; every problem at once."""
+"""Reads the settings: command line over environment over file; reports all problems at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_FILE: Final = 1 << 20
 WITHOUT_HYDRA: Final[Mapping[str, Any]] = {
     "hydra": {"instance": "http://localhost", "project": "none", "jobset": "none"}
 }
-"""The fallback of commands that look at no builds of this host, and so need no `[hydra]`."""
+"""The fallback for commands that do not use this host's builds, and so do not need `[hydra]`."""
 
 
 def load_settings(
@@ -40,13 +40,13 @@ def load_settings(
     """Return the merged settings.
 
     Args:
-        file: the TOML file; None for the usual place, where it may be missing.
-        overrides: what the command line says, over everything else.
-        canaries: canaries of the command line, in addition to the configured ones.
-        fallback: what holds where neither file nor environment says anything.
+        file: the TOML file; None for the default path, where it may be missing.
+        overrides: settings from the command line, which take precedence.
+        canaries: canaries from the command line, in addition to the configured ones.
+        fallback: values that apply if neither file nor environment sets them.
 
     Raises:
-        ConfigError: with every problem and its key.
+        ConfigError: with all problems and their keys.
     """
     content = _read(file)
     overrides = dict(overrides or {})
@@ -77,7 +77,7 @@ def _read(file: Path | None) -> dict[str, Any]:
         raise ConfigError(Kind.CONFIG_UNREADABLE, f"{path} is larger than 1 MiB")
     try:
         return tomllib.loads(text.decode())
-    except (ValueError, RecursionError) as error:  # too long a number is a plain ValueError
+    except (ValueError, RecursionError) as error:  # a ValueError for a number with too many digits
         raise ConfigError(Kind.CONFIG_SYNTAX, f"{path} is not TOML: {error}") from error
 
 
@@ -86,7 +86,7 @@ def _is_named_by_variable(path: Path) -> bool:
 
 
 class _Variables(EnvSettingsSource):
-    """The environment; a value that ought to be JSON and is not is left to validation."""
+    """The environment; a value that should be JSON but is not is left to validation."""
 
     @override
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
@@ -97,22 +97,22 @@ class _Variables(EnvSettingsSource):
 
 
 def _validated(*sources: Mapping[str, Any]) -> Settings:
-    """Return what the sources say, the first one over all others.
+    """Return the merged sources, of which the first takes precedence.
 
     Raises:
-        ValidationError: with all that is wrong in them.
+        ValidationError: with everything that is wrong in them.
     """
     values: Mapping[str, Any] = {}
     for source in sources:
         values = _merged(InitSettingsSource(Settings, dict(source))(), values)
     settings = Settings.__new__(Settings)
-    # Not that of BaseSettings, which adds sources and takes some keys for its own.
+    # Not that of BaseSettings, which adds sources and interprets some keys itself.
     BaseModel.__init__(settings, **values)
     return settings
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay tables over tables; what is no table is replaced."""
+    """Merge tables into tables; anything else is replaced."""
     laid = dict(below)
     for key, value in above.items():
         known = laid.get(key)

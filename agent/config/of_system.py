@@ -1,8 +1,8 @@
-"""The settings that a system brings with it, read from its own files before it runs.
+"""The settings that a system contains, read from its own files before it runs.
 
-What follows its activation is judged by them, and not by those of the agent that activates it: a
-build can bring the setting that its own confirmation needs. They may be of another version of the
-agent, so that they are read leniently, and only what is needed of them.
+Its activation is judged by them, and not by the settings of the agent that activates it: a build
+can bring the setting that its own confirmation needs. They may be for another version of the agent,
+so they are read leniently, and only the needed parts.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ _NAMED: Final = re.compile(r"""^ExecStart=.*\s--config(?:=|\s+)"?([^\s"]+)""", r
 
 
 class SystemSettings(ports.SystemSettings):
-    """Reads what systems say of themselves; `own` and `own_file` are of the agent that runs.
+    """Reads the settings in systems; `own` and `own_file` are those of the running agent.
 
-    A system's confirm unit, below `units` in it, names the file with `--config`, or it is the usual
-    one in its `etc`. Environment variables stay what they are: they are the host's, not a system's.
+    A system's confirm unit, below `units` in it, names the file with `--config`; otherwise it is
+    the default one in its `etc`. Environment variables apply unchanged: they belong to the host,
+    not to a system.
     """
 
     def __init__(self, own: Settings, own_file: Path, units: str) -> None:
@@ -71,7 +72,7 @@ class SystemSettings(ports.SystemSettings):
 
     @cached_property
     def _own_canaries(self) -> tuple[str, ...] | None:
-        """The canaries of the agent's own file that no check of it is about as well."""
+        """The canaries of the agent's own file that none of its checks covers as well."""
         content = _read(self._own_file)
         canaries = None if content is None else _canaries(content)
         if content is None or canaries is None:
@@ -88,16 +89,16 @@ class SystemSettings(ports.SystemSettings):
         if found is None:
             return system / _USUAL
         named = Path(found[1])
-        # What is in /etc is the present system's there.
+        # A path in /etc belongs to the running system.
         return system / named.relative_to("/") if named.is_relative_to("/etc") else named
 
 
 def _lenient(
     table: Mapping[str, Any], own: ConfirmSection, fixed: frozenset[str]
 ) -> ConfirmSection | None:
-    """Return a table as a section, with `own` values for what cannot be used and what is `fixed`.
+    """Return a table as a section, with `own` values for what is unusable and what is `fixed`.
 
-    None where even so they do not go together.
+    None if the values still contradict each other.
     """
     used = {key: value for key, value in table.items() if key in ConfirmSection.model_fields}
     replaced = fixed & frozenset(ConfirmSection.model_fields)
@@ -126,7 +127,7 @@ def _set_by_environment(section: str) -> frozenset[str]:
 
 
 def _canaries(content: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the canaries that a file names; None where that is not clear."""
+    """Return the canaries that a file names; None if that is unclear."""
     health = content.get("health", {})
     named = health.get("canary_hosts", []) if isinstance(health, dict) else None
     if not isinstance(named, list) or not all(isinstance(canary, str) for canary in named):
@@ -135,7 +136,7 @@ def _canaries(content: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _named(content: Mapping[str, Any] | None) -> frozenset[str] | None:
-    """Return canaries, and what checks that are written out are about, whatever their type."""
+    """Return the canaries and the targets of the configured checks, whatever their type."""
     canaries = None if content is None else _canaries(content)
     if content is None or canaries is None:
         return None
@@ -150,13 +151,13 @@ def _read(file: Path) -> dict[str, Any] | None:
     text = _text(file)
     try:
         return None if text is None else tomllib.loads(text)
-    except (ValueError, RecursionError):  # too long a number is a plain ValueError
+    except (ValueError, RecursionError):  # a number with too many digits is a plain ValueError
         return None
 
 
 def _text(file: Path) -> str | None:
     try:
-        # Not kept waiting by a pipe, to which a link may lead.
+        # Does not block on a pipe, to which a link may lead.
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -1,4 +1,4 @@
-"""Turns settings into the domain's policy and checks."""
+"""Converts settings into the domain's policy and checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return what the administrator wants, in the domain's words."""
+    """Return the settings as the domain's policy."""
     hydra = settings.hydra
     return Policy(
         host=settings.host,
@@ -49,7 +49,7 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def confirm_policy_of(confirm: ConfirmSection) -> ConfirmPolicy:
-    """Return how an activated system is confirmed, in the domain's words."""
+    """Return the `[confirm]` table as the domain's policy."""
     return ConfirmPolicy(
         checks=tuple(check_of(section) for section in confirm.checks),
         settle=confirm.settle,
@@ -81,7 +81,7 @@ def _schedule(section: ScheduleSection) -> Schedule:
 
 
 def checks_of(health: HealthSection) -> tuple[Check, ...]:
-    """Return the canaries' checks, then those written out."""
+    """Return the canaries' checks, then the configured ones."""
     timeout = min(DEFAULT_TIMEOUT, health.deadline)
     canaries: list[Check] = [
         HttpCheck(name=canary, url=canary, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Says what is wrong with settings: each problem with its key, in the words of the file."""
+"""Describes what is wrong with settings: each problem with its key, in the terms of the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 _NAMED: Final = re.compile(r"\b([a-z_]+(?:\.[a-z_]+)*)(?= (?:=|is|makes)\b| =)")
 _UNKNOWN: Final = "is not a known setting"
 
-# What the NixOS module calls a setting of another name.
+# Names of the NixOS module's options for settings with another name.
 _NAMES_OF_THE_MODULE: Final = {
     "operation": "action",
     "allowReboot": "reboot.mode",
@@ -32,9 +32,9 @@ _NAMES_OF_THE_MODULE: Final = {
 
 
 def problem_of(details: ErrorDetails) -> tuple[str, str]:
-    """Return (key, what is wrong) for one error of pydantic's.
+    """Return (key, what is wrong) for one of pydantic's errors.
 
-    The value is left out because it may be a secret in the wrong place.
+    The value is omitted because it may be a misplaced secret.
     """
     key, model = _place(details["loc"])
     types = " or ".join(f"'{name}'" for name in check_sections())
@@ -60,13 +60,13 @@ def problem_of(details: ErrorDetails) -> tuple[str, str]:
 def variable_at_fault(
     details: ErrorDetails, overrides: Mapping[str, object], wrong: str
 ) -> str | None:
-    """Return the variable that has the value of an error of pydantic's; None where none has.
+    """Return the variable with the value that pydantic reports; None if it is not from a variable.
 
-    A conflict of two settings is reported for one of them: a variable with the other counts.
+    A conflict of two settings is reported for one of them: a variable for the other counts, too.
     """
     named = (tuple(name.split(".")) for name in _NAMED.findall(wrong))
     place = details["loc"]
-    # What a list's item lacks is missing where the item was written.
+    # A key that a list's item lacks is missing in the place where the item was written.
     is_of_an_item = details["type"] == "missing" and any(isinstance(part, int) for part in place)
     for location in (place[:-1] if is_of_an_item else place, *named):
         if found := _variable_of(location, overrides):
@@ -76,7 +76,7 @@ def variable_at_fault(
 
 def _variable_of(location: tuple[int | str, ...], overrides: Mapping[str, object]) -> str | None:
     if not location or _has(overrides, location):
-        return None  # the command line wins over variables
+        return None  # the command line takes precedence over variables
     names = {name.upper(): name for name in os.environ}
     for length in range(len(location), 0, -1):
         parts, rest = location[:length], location[length:]
@@ -94,7 +94,7 @@ def _written_in(name: str) -> object:
 
 
 def _has(value: object, location: tuple[int | str, ...]) -> bool:
-    """Whether a table, or a list, has something there; a part that is a tag is passed over."""
+    """Whether a table or list has a value there; parts that are tags are skipped."""
     for part in location:
         match value, part:
             case dict(), _ if part in value:
@@ -109,9 +109,9 @@ def _has(value: object, location: tuple[int | str, ...]) -> bool:
 
 
 def unknown_variables() -> Iterator[tuple[str, str]]:
-    """Yield the problems with names of variables, which pydantic-settings passes over.
+    """Yield the unknown names of variables, which pydantic-settings ignores.
 
-    It does name what does not exist within a table.
+    It does report unknown keys within a table.
     """
     for name in sorted(os.environ):
         if not name.upper().startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE:
@@ -124,7 +124,7 @@ def unknown_variables() -> Iterator[tuple[str, str]]:
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
-    """Return the key as the file has it, and the model that the last part should belong to."""
+    """Return the key as in the file, and the model that the last part should belong to."""
     key = ""
     parent: type[BaseModel] = Settings
     model: type[BaseModel] | None = None
@@ -133,7 +133,7 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
             key += f"[{part}]"
             continue
         if isinstance(before, int) and part in check_sections():
-            model = check_sections()[part]  # the tag of a tagged union is no part of the key
+            model = check_sections()[part]  # the tag of a tagged union is not part of the key
             continue
         key += f".{part}" if key else part
         parent = model or parent
@@ -151,5 +151,6 @@ def _section(annotation: object) -> type[Section] | None:
 def _unknown(name: str, model: type[BaseModel]) -> str:
     near = difflib.get_close_matches(name, model.model_fields, n=1)
     meant = _NAMES_OF_THE_MODULE.get(name) or next(iter(near), None)
-    is_logged = meant not in (None, name)  # a setting that is no table has no settings of its own
-    return f"{_UNKNOWN}; did you mean {meant!r}?" if is_logged else _UNKNOWN
+    # A key below a setting that is not a table may match its own name.
+    is_suggested = meant not in (None, name)
+    return f"{_UNKNOWN}; did you mean {meant!r}?" if is_suggested else _UNKNOWN

@@ -54,30 +54,30 @@ def _attribute_name(value: str) -> str:
 def _instance(value: str) -> str:
     parse_http_url(value)
     if "?" in value or "#" in value:
-        raise ValueError("an instance is a plain URL without '?' and '#'")
+        raise ValueError("an instance is a URL without '?' and '#'")
     return value.rstrip("/")
 
 
 def _substituter(value: str) -> str:
-    # Of ssh a user name alone, which is no secret.
+    # For ssh a user name alone, which is not a secret.
     if re.search(r"//[^/?]*@", value) and not re.match(
         r"ssh(-ng)?://[^/?@:]+@[^/?@]+(/|\?|$)", value
     ):
         raise ValueError("no user name or password here: nix reads them from its netrc-file")
     if not re.fullmatch(r"[A-Za-z0-9][^\s\"'\0]*", value):
-        raise ValueError(f"{value[:100]!r} is no substituter URL")
+        raise ValueError(f"{value[:100]!r} is not a substituter URL")
     if has_secret(value):
-        raise ValueError("no password or token here: everybody could read it among nix's arguments")
+        raise ValueError("no password or token here: all users could read it among nix's arguments")
     return value
 
 
 def _public_key(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]+:[A-Za-z0-9+/]+=*", value):
-        raise ValueError(f"{value[:100]!r} is no public key of the form NAME:BASE64")
+        raise ValueError(f"{value[:100]!r} is not a public key of the form NAME:BASE64")
     return value
 
 
-# What would defeat the agent's own choice of flake, system, lock file or place.
+# These would override the agent's own choice of flake, system, lock file or profile.
 _REFUSED_FLAGS: Final = frozenset(
     (
         *("--flake", "-F", "--no-flake", "--file", "-f", "--attr", "-A", "--store-path"),
@@ -94,9 +94,9 @@ def _flag(value: str) -> str:
     # A short option may carry its value: `-pNAME` is `-p NAME`.
     name = value.split("=", 1)[0] if value.startswith("--") else value[:2]
     if name in _REFUSED_FLAGS:
-        raise ValueError(f"{name} would undo what the agent decides")
+        raise ValueError(f"{name} would override a decision of the agent")
     if "\0" in value or "\n" in value:
-        raise ValueError("a flag has no line break and no NUL")
+        raise ValueError("a flag must not contain a line break or NUL")
     return value
 
 
@@ -299,7 +299,7 @@ class ConfirmSection(Section):
     hydra: StrictBool = True
     """Whether Hydra must be reachable afterwards if it was before; false for laptops."""
     gateway: StrictBool = True
-    """Whether the default gateway is asked, to tell an outage of Hydra from one of this host."""
+    """Whether the default gateway is pinged, to tell an outage of Hydra from one of this host."""
     on_failure: OnFailure = OnFailure.ROLL_BACK
     """`roll-back`; `hold`: keep the broken system, and wait for an administrator."""
     ignore_units: tuple[str, ...] = ()
@@ -312,7 +312,7 @@ class ConfirmSection(Section):
     def _have_names_of_their_own(
         cls, value: tuple[AnyCheckSection, ...]
     ) -> tuple[AnyCheckSection, ...]:
-        # What each of them was before the switch is remembered by its name.
+        # The result of each before the switch is remembered by its name.
         names = [check_of(check).name for check in value]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -340,13 +340,13 @@ class RebootSection(ScheduleSection):
     """Whether and when the host reboots."""
 
     mode: RebootMode = RebootMode.NEVER
-    """`never`; `when-needed`: kernel, initrd, modules or parameters differ; `always`."""
+    """`never`; `when-needed`: if kernel, initrd, modules or parameters differ; `always`."""
     inhibitor_limit: Duration = timedelta(days=1)
     """How long a program that inhibits a shutdown is respected."""
     user_notice: Duration = Field(default=timedelta(minutes=10), validate_default=True)
     """How long before the reboot logged-in users are warned."""
     try_boot: StrictBool = True
-    """Whether the loader's default stays on the confirmed system until the new one is confirmed."""
+    """Whether the boot default stays on the confirmed system until the new one is confirmed."""
 
     @field_validator("user_notice")
     @classmethod
@@ -399,7 +399,7 @@ class Settings(BaseSettings):
     target: TargetName = TargetName.NIXOS
     """`nixos`: this host's system; `home-manager`: a user's home, without root."""
     host: AttributeName = Field(default=None, validate_default=True)
-    """Attribute of the configuration; by default the host's name, or of a home the user's."""
+    """Attribute of the configuration; by default the host name, or for a home the user name."""
     action: Action = Action.SWITCH
     """What nixos-rebuild does: `switch`, `boot`, `test` or `dry-activate`."""
     strategy: Strategy = Strategy.FLAKE
@@ -407,9 +407,9 @@ class Settings(BaseSettings):
     specialisation: Specialisation | None = None
     """Name of the specialisation to run, `""` for none. By default the running one is kept."""
     verify: bool = True
-    """Whether the candidate is proven to be of this configuration before anything is fetched."""
+    """Whether the candidate is verified to be of this configuration before it is fetched."""
     flags: tuple[Annotated[str, AfterValidator(_flag)], ...] = ()
-    """Further arguments for nixos-rebuild; of a home, for `nix build`."""
+    """Additional arguments for nixos-rebuild; for a home, for `nix build`."""
     hydra: HydraSection = table()
     fetch: FetchSection = table()
     trust: TrustSection = table()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def shown(settings: Settings) -> str:
-    """Return the settings as JSON, in the words of the file, with secrets hidden."""
+    """Return the settings as JSON, with the file's keys, and with secrets hidden."""
     return json.dumps(hide_secrets(settings.model_dump(mode="json")), indent=2)
 
 
@@ -35,7 +35,7 @@ def schema() -> str:
     _write_defaults(made, Settings)
     _describe(made, Settings)
     for section in _sections(Section):
-        # One that others are made from has no table of its own.
+        # A base class has no table of its own.
         if section.__name__ in made["$defs"]:
             _write_defaults(made["$defs"][section.__name__], section)
             _describe(made["$defs"][section.__name__], section)
@@ -49,7 +49,7 @@ def _sections(base: type[Section]) -> Iterator[type[Section]]:
 
 
 def _write_defaults(table: dict[str, Any], model: type[BaseModel]) -> None:
-    """Give durations and sizes their defaults as a file has them, such as "30m"."""
+    """Write the defaults of durations and sizes as in a file, such as "30m"."""
     for name, field in model.model_fields.items():
         facts = table["properties"][name]
         for note in field.metadata:
@@ -58,10 +58,9 @@ def _write_defaults(table: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def _describe(table: dict[str, Any], model: type[BaseModel]) -> None:
-    """Give each setting the text below it in the source.
+    """Describe each setting by the text below it in the source.
 
-    Pydantic would do it when the class is made, which costs every run of the agent a tenth of its
-    start.
+    Pydantic would do so when the class is created, which takes a tenth of every run's start.
     """
     for source in model.__mro__:
         if source.__module__.partition(".")[0] == __package__.partition(".")[0]:
@@ -72,7 +71,7 @@ def _describe(table: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def _described(made: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a class and the texts that follow them."""
+    """Yield the fields of a class with the texts that follow them."""
     for statement, after in pairwise(made.body if isinstance(made, ast.ClassDef) else ()):
         match statement, after:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):

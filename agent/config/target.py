@@ -1,4 +1,4 @@
-"""Settings that depend on the target: where things are by default, and what it is called."""
+"""Settings whose defaults depend on the target: paths, and the configuration's name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def target_in(data: Mapping[str, object]) -> Target:
-    """Return the target of settings in validation; NixOS where what they say is invalid."""
+    """Return the target of settings in validation; NixOS if it is invalid."""
     name = data.get("target")
     return TARGETS[name] if isinstance(name, TargetName) else NIXOS
 
 
 def default_name(data: Mapping[str, object]) -> str:
-    """Return the name of the configuration, where the settings do not say it."""
+    """Return the name of the configuration if the settings do not have one."""
     return _filled(target_in(data).named_after)
 
 
 def default_paths(target: Target) -> dict[str, str]:
-    """Return where things of this target are, as far as that is not the settings' own default."""
+    """Return the target's default paths, as far as they differ from the settings' own."""
     found = {key: map(_filled, places) for key, places in target.paths.items()}
     return {key: _chosen(list(places)) for key, places in found.items()}
 

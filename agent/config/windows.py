@@ -26,7 +26,7 @@ def _start(value: str) -> str:
 
 def _length(value: timedelta) -> timedelta:
     if value > LONGEST:
-        raise ValueError("a window is no longer than 7 days")
+        raise ValueError("a window is at most 7 days long")
     return value
 
 
@@ -35,7 +35,7 @@ def _time_zone(value: str) -> str:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
-            f"{value[:100]!r} is no time zone that this host knows, such as 'Europe/Berlin'"
+            f"{value[:100]!r} is not a time zone known to this host, such as 'Europe/Berlin'"
         ) from error
     return value
 
@@ -91,14 +91,14 @@ class ScheduleSection(Section):
         for number, window in enumerate(windows):
             if splay + value >= window.length:
                 raise ValueError(
-                    f"splay and margin leave nothing of window {number}, which is open for"
+                    f"splay and margin leave no time in window {number}, which is open for"
                     f" {format_duration(window.length)}"
                 )
         return value
 
 
 def window_of(section: WindowSection) -> Window:
-    """Return a window in the domain's words."""
+    """Return the window as the domain's type."""
     return Window(
         days=frozenset(_DAYS.index(day) for day in section.days),
         start=time.fromisoformat(section.start),

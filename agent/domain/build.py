@@ -112,6 +112,6 @@ def toplevel_of(build: Build, store_dir: str) -> StorePath:
     if toplevel is None:
         raise HydraError(
             Kind.BUILD_OUTPUT_INVALID,
-            f"the output of build {build.id} is no path of {store_dir}: {text[:200]!r}",
+            f"the output of build {build.id} is not a path in {store_dir}: {text[:200]!r}",
         )
     return toplevel

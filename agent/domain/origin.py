@@ -205,7 +205,7 @@ def _origin(text: str, *, is_bare: bool = False) -> Origin:
     """Return the origin that a URL names; `is_bare`: its type was prepended here."""
     found = _URL.fullmatch(text)
     if found is None:
-        raise ValueError(f"{_shortened(text)} is no URL")
+        raise ValueError(f"{_shortened(text)} is not a URL")
     scheme, authority, path = found["scheme"], found["authority"], found["path"]
     if scheme in _FORGES and not is_bare:
         hosts = parse_qs(found["query"] or "").get("host", [_FORGES[scheme]])
@@ -233,10 +233,10 @@ def _local(scheme: str, path: str) -> Origin:
 def _remote(scheme: str, authority: str, path: str) -> Origin:
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
-        raise ValueError(f"the host of {scheme}: is no host name and no address")
+        raise ValueError(f"the host of {scheme}: is neither a host name nor an address")
     host = found["host"].strip("[]").lower().rstrip(".")
     if not host or (address_of(host) is None and looks_numeric(host)):
-        raise ValueError(f"{host[:_LONGEST]!r} is no host name and no address")
+        raise ValueError(f"{host[:_LONGEST]!r} is neither a host name nor an address")
     port = int(found["port"]) if found["port"] else None
     if port == _PORTS[scheme.rsplit("+", 1)[-1]]:
         port = None

@@ -179,7 +179,7 @@ def _instant(name: str, value: str) -> datetime:
     try:
         instant = datetime.fromisoformat(value)
     except ValueError as error:
-        raise MalformedError(f"{name} is no instant") from error
+        raise MalformedError(f"{name} is not an instant") from error
     if instant.utcoffset() is None:
         raise MalformedError(f"{name} has no offset from UTC")
     return instant
@@ -188,5 +188,5 @@ def _instant(name: str, value: str) -> datetime:
 def _path(name: str, value: str, store_dir: str) -> StorePath:
     path = parse_store_path(value, store_dir)
     if path is None:
-        raise MalformedError(f"{name} is no path of {store_dir}")
+        raise MalformedError(f"{name} is not a path in {store_dir}")
     return path

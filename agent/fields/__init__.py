@@ -1,1 +1,1 @@
-"""What the tables of the settings are made of."""
+"""The building blocks of settings tables."""

@@ -1,4 +1,4 @@
-"""What every table of the settings has in common, and the texts that several of them take."""
+"""What all settings tables have in common, and the text types that several of them use."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from agent.fields.values import parse_host, parse_http_url
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are final."""
+    """A table of the file: unknown keys are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def table() -> Any:
-    """Return the default of a table that may be left out, which is all of its keys' defaults.
+    """Return the default of an optional table, which consists of its keys' defaults.
 
-    An instance in its place would have a validator of its own built at each start.
+    With an instance instead, a separate validator would be built at each start.
     """
     return Field(default={}, validate_default=True)
 
@@ -32,12 +32,12 @@ def _absolute(value: Path) -> Path:
 
 def _outside_the_store(value: Path) -> Path:
     if value.is_relative_to("/nix/store"):
-        raise ValueError("everybody can read what is in /nix/store: keep secrets elsewhere")
+        raise ValueError("/nix/store is world-readable: keep secrets elsewhere")
     return value
 
 
-# The patterns are for those who only have the schema: wider than the validators, and in what Python
-# and POSIX have in common.
+# The patterns are for users of the schema alone: wider than the validators, and in the syntax that
+# Python and POSIX share.
 HOST_PATTERN: Final = "[A-Za-z0-9_.:%-]+"
 HTTP_URL_PATTERN: Final = "https?://[^/?#@ ]+([/?#][^ ]*)?"
 

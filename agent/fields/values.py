@@ -17,15 +17,15 @@ _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 
 _LONGEST: Final = timedelta(days=366)
 _LARGEST: Final = (1 << 63) - 1
 _MAX_TEXT: Final = 40
-"""No sensible duration is longer."""
+"""The longest sensible duration."""
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-# A name whose last label is a number would be taken for an address (WHATWG URL, inet_aton).
+# A name whose last label is a number would be parsed as an address (WHATWG URL, inet_aton).
 _HOST: Final = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\.?\Z){_LABEL}\.?")
 _BRACKETED: Final = re.compile(r"\[[^][]*:[^][]*\](?::[0-9]*)?")
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,20}")
 _MAX_HOST: Final = 253
 _MAX_URL: Final = 8192
-"""No server takes a longer one."""
+"""No server accepts a longer one."""
 # unit_name_is_valid() of systemd: a plain unit, or an instance of a template.
 _UNIT: Final = re.compile(
     r"[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]+)?"
@@ -100,7 +100,7 @@ def format_size(value: int) -> str:
 
 
 def parse_host(value: str) -> str:
-    """Return a host name or an IP address (a scoped one, too) as it stands."""
+    """Return a host name or an IP address (scoped or not) unchanged."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -109,32 +109,32 @@ def parse_host(value: str) -> str:
         zone = getattr(address, "scope_id", None)
         is_good = zone is None or bool(_ZONE.fullmatch(zone))
     if not is_good:
-        raise ValueError(f"{value[:100]!r} is no host name and no address")
+        raise ValueError(f"{value[:100]!r} is neither a host name nor an address")
     return value
 
 
 def parse_http_url(value: str) -> str:
-    """Return an http or https URL without credentials, as it stands."""
+    """Return an http or https URL without credentials, unchanged."""
     if re.search(r"//[^/?#]*@", value):
-        raise ValueError("a URL here must not hold a user name or password: it would be logged")
+        raise ValueError("a URL here must not contain a user name or password: it would be logged")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("a URL has no spaces and only ASCII characters")
     if len(value) > _MAX_URL:
         raise ValueError(f"a URL is at most {_MAX_URL} characters long")
     url = urlsplit(value)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError(f"{value[:100]!r} is no http or https URL")
+        raise ValueError(f"{value[:100]!r} is not an http or https URL")
     if _BRACKETED.fullmatch(url.netloc) is None and re.search(r"[][]", url.netloc):
-        raise ValueError("only an IPv6 address is in brackets")
+        raise ValueError("only an IPv6 address may be in brackets")
     parse_host(url.hostname)
-    _ = url.port  # raises ValueError when it is none
+    _ = url.port  # raises ValueError if it is not an address
     return value
 
 
 def parse_unit(value: str) -> str:
-    """Return the full name of a systemd unit, as it stands."""
+    """Return the full name of a systemd unit, unchanged."""
     if len(value) > _MAX_UNIT or not _UNIT.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} is no full name of a unit, such as 'nginx.service'")
+        raise ValueError(f"{value[:100]!r} is not the full name of a unit, such as 'nginx.service'")
     return value
 
 

@@ -269,7 +269,7 @@ def test_text_and_expression_must_both_be_there(serve):
 )
 def test_an_expression_that_is_none_is_a_failed_check(serve, expression, fault):
     reason = reason_of(serve(says()).url, body_regex=expression)
-    assert reason.startswith(f"body_regex is no regular expression: {fault}")
+    assert reason.startswith(f"body_regex is not a regular expression: {fault}")
 
 
 @pytest.mark.parametrize(
@@ -494,12 +494,12 @@ def test_a_service_of_another_kind_is_told(serve):
     def greets(connection, _server):
         connection.sendall(b"220 mail.example ESMTP\r\n")
 
-    assert reason_of(serve(greets).url).startswith("no proper answer: ")
+    assert reason_of(serve(greets).url).startswith("not a valid HTTP answer: ")
 
 
 def test_a_service_that_hangs_up_is_told(serve):
     assert reason_of(serve(lambda _connection, _server: None).url) == (
-        "no proper answer: Server disconnected without sending a response"
+        "not a valid HTTP answer: Server disconnected without sending a response"
     )
 
 
@@ -507,7 +507,7 @@ def test_a_body_that_breaks_off_is_told(serve):
     def breaks_off(connection, _server):
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok")
 
-    assert reason_of(serve(breaks_off).url, body="ok").startswith("no proper answer: ")
+    assert reason_of(serve(breaks_off).url, body="ok").startswith("not a valid HTTP answer: ")
 
 
 def test_a_connection_that_is_reset_broke(serve):

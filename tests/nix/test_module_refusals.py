@@ -176,7 +176,7 @@ UNBUILDABLE = {
     "a timeout beyond the deadline": ('hydra.timeout = "2m";', "hydra.deadline: hydra.timeout is"),
     "an unknown time zone": (
         'upgradeWindows = [ { start = "04:00"; length = "1h"; timeZone = "Mars/Base"; } ];',
-        "upgrade.windows[0].time_zone: 'Mars/Base' is no time zone",
+        "upgrade.windows[0].time_zone: 'Mars/Base' is not a time zone",
     ),
     "a key of another kind of check": (
         'confirm.checks = [ { type = "unit"; unit = "a.service"; port = 1; } ];',
@@ -200,7 +200,7 @@ UNBUILDABLE = {
     },
     "a secret in the store": (
         'settings.notify.ntfy_token_file = "/nix/store/0-token";',
-        "notify.ntfy_token_file: everybody can read",
+        "notify.ntfy_token_file: /nix/store is world-readable",
     ),
     "a flag of the agent's own": ('flags = [ "--flake" "x" ];', "flags[0]: --flake would undo"),
 }

@@ -111,7 +111,7 @@ def test_a_dead_man_of_an_upgrade_that_is_over_does_nothing(agent):
 def test_a_dead_man_of_no_system_is_a_wrong_command_line(agent):
     code, _, err = agent("dead-man", "--run-id", "x", "--toplevel", "/etc/passwd")
     assert code == 64
-    assert "is no path of" in err
+    assert "is not a store path in" in err
 
 
 def test_settings_without_a_file_are_not_said_to_be_a_valid_one(tmp_path, capsys, monkeypatch):

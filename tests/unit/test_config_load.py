@@ -518,7 +518,7 @@ def test_no_secret_is_read_from_the_store(write, key):
     overrides = {name: value}
     for table in reversed(tables):
         overrides = {table: overrides}
-    assert "everybody can read" in problems(file, overrides=overrides)[key]
+    assert "world-readable" in problems(file, overrides=overrides)[key]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_names_and_addresses_are_hosts(host):
     ],
 )  # fmt: skip
 def test_what_is_neither_name_nor_address_is_refused(nonsense):
-    with pytest.raises(ValueError, match="is no host name and no address"):
+    with pytest.raises(ValueError, match="is neither a host name nor an address"):
         parse_host(nonsense)
 
 
@@ -186,12 +186,12 @@ def test_plain_http_urls_are_accepted_as_they_stand(url):
         ("https://token@h/", "user name or password"),
         ("ftp://user:hunter2@h/", "user name or password"),
         ("https://user:hunter2@h/ x", "user name or password"),
-        ("ftp://h/", "no http or https URL"),
-        ("file:///etc/passwd", "no http or https URL"),
-        ("h", "no http or https URL"),
-        ("http://", "no http or https URL"),
-        ("http:h", "no http or https URL"),
-        ("-http://h", "no http or https URL"),
+        ("ftp://h/", "not an http or https URL"),
+        ("file:///etc/passwd", "not an http or https URL"),
+        ("h", "not an http or https URL"),
+        ("http://", "not an http or https URL"),
+        ("http:h", "not an http or https URL"),
+        ("-http://h", "not an http or https URL"),
         ("http://h h/", "no spaces"),
         ("http://h/\n", "no spaces"),
         ("http://h/\0", "no spaces"),
@@ -199,11 +199,14 @@ def test_plain_http_urls_are_accepted_as_they_stand(url):
         ("http://h:99999/", "Port out of range"),
         ("http://h:x/", "Port could not be cast"),
         ("http://[::1/", "Invalid IPv6 URL"),
-        ("http://[v1.x]/", "only an IPv6 address is in brackets|is no host name|Invalid IPv6"),
-        ("http://[1.2.3.4]/", "only an IPv6 address is in brackets|An IPv4 address cannot be"),
+        (
+            "http://[v1.x]/",
+            "only an IPv6 address may be in brackets|is neither a host name|Invalid IPv6",
+        ),
+        ("http://[1.2.3.4]/", "only an IPv6 address may be in brackets|An IPv4 address cannot be"),
         (f"http://h/{'x' * 9000}", "at most 8192 characters"),
-        ("http://-x/", "is no host name"),
-        ("http://a..b/", "is no host name"),
+        ("http://-x/", "is neither a host name"),
+        ("http://a..b/", "is neither a host name"),
     ],
 )
 def test_other_urls_are_refused_and_a_password_is_never_repeated(url, why):

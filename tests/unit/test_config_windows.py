@@ -58,7 +58,7 @@ def test_without_windows_it_is_always_open(tmp_path):
     [
         ('start = "4:00"\nlength = "2h"', "start", "time of day such as '04:00'"),
         ('start = "24:00"\nlength = "2h"', "start", "time of day"),
-        ('start = "04:00"\nlength = "8d"', "length", "no longer than 7 days"),
+        ('start = "04:00"\nlength = "8d"', "length", "at most 7 days long"),
         ('start = "04:00"\nlength = "2h"\ndays = []', "days", "needs a day"),
         ('start = "04:00"\nlength = "2h"\ndays = ["monday"]', "days[0]", "'mon', 'tue'"),
         ('start = "04:00"\nlength = "2h"\ntime_zone = "Mars/Olympus"', "time_zone", "no time zone"),

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CommandCheck:
-    """One program, without a shell: passes when it exits with 0, in time.
+    """One program, without a shell: passes if it exits with 0, in time.
 
-    When its time is over, or it has ended, whatever is left of its process group is killed.
+    After it has ended or its timeout is over, the rest of its process group is killed.
     """
 
     name: str
@@ -49,7 +49,7 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class CommandCheckSection(CheckSection):
-    """Does a program exit with 0? It runs as the agent does, without a shell and without input."""
+    """Does a program exit with 0? It runs in the agent's environment, without a shell or input."""
 
     type: Literal["command"]
     """`command`."""
@@ -60,7 +60,7 @@ class CommandCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit, after which the program and all that it has started are killed."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @override
     def check(self, name: str) -> CommandCheck:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CommandProbe(Probe["CommandCheck"]):
-    """Runs a program in the agent's environment; what it leaves behind is killed."""
+    """Runs a program in the agent's environment; processes that it leaves behind are killed."""
 
     room = Room.PROGRAMS
 

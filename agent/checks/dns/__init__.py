@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DnsCheck:
-    """One name, asked of the system's resolver: passes when it has an address, in time.
+    """One name for the system's resolver: passes if it has an address, in time.
 
-    Where `addresses` are given, at least one of the answers must be among them: a name may have
-    more addresses than those that matter, and a resolver may give some of them only.
+    If `addresses` are given, at least one of the answers must be among them: a name may have
+    more addresses than those that matter, and a resolver may return only some of them.
     """
 
     name: str
@@ -44,7 +44,7 @@ def _name(value: str) -> str:
         ipaddress.ip_address(value)
     except ValueError:
         return value
-    raise ValueError("an address is no question for a resolver: give a name")
+    raise ValueError("give a name to resolve, not an address")
 
 
 def _address(value: str) -> str:
@@ -53,24 +53,24 @@ def _address(value: str) -> str:
             return str(ipaddress.ip_address(value))
     except ValueError:
         pass
-    raise ValueError(f"{value[:100]!r} is no IP address")
+    raise ValueError(f"{value[:100]!r} is not an IP address")
 
 
 class DnsCheckSection(CheckSection):
-    """Does a name resolve? The system's own resolver is asked, as by any other program."""
+    """Does a name resolve? The system's own resolver is used, as by any other program."""
 
     type: Literal["dns"]
     """`dns`."""
     host: Annotated[HostName, AfterValidator(_name)]
     """The name to resolve."""
     addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
-    """Addresses of which at least one must be among the answers; empty: any answer will do."""
+    """Addresses of which at least one must be among the answers; empty: any answer passes."""
     name: str = ""
     """Name in reports; by default the name to resolve."""
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit of the whole check."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @override
     def check(self, name: str) -> DnsCheck:

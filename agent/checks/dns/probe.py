@@ -27,7 +27,7 @@ _MAX_TOLD: Final = 4
 
 
 class DnsProbe(Probe["DnsCheck"]):
-    """Asks the system's resolver: name servers, `/etc/hosts` and whatever else is configured."""
+    """Uses the system's resolver: name servers, `/etc/hosts` and whatever else is configured."""
 
     room = Room.LOOKUPS
 
@@ -64,7 +64,7 @@ def _why_wrong(check: DnsCheck, answers: tuple[Address, ...]) -> str:
 
 
 def _as_addresses(texts: Iterable[str]) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Return what is meant, however it is written."""
+    """Return addresses in a normal form."""
     return {ipaddress.ip_address(text) for text in texts}
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def _status(value: str) -> str:
     if not re.fullmatch(r"[1-5][0-9]{2}(-[1-5][0-9]{2})?", value):
-        raise ValueError(f"{value[:20]!r} is no status code and no range such as '200-299'")
+        raise ValueError(f"{value[:20]!r} is neither a status code nor a range such as '200-299'")
     first, _, last = value.partition("-")
     if last and int(last) < int(first):
         raise ValueError(f"{value} ends before it begins")
@@ -62,7 +62,7 @@ Statuses = Annotated[
 
 
 class HttpCheckSection(CheckSection):
-    """Does a web service answer as it should?"""
+    """Does a web service answer as expected?"""
 
     type: Literal["http"]
     """`http`."""
@@ -81,17 +81,17 @@ class HttpCheckSection(CheckSection):
     body_regex: str | None = None
     """Regular expression (Python's) that must match somewhere in the answer."""
     max_latency: Duration | None = None
-    """Longest time to the end of the answer's headers."""
+    """Maximum time to the end of the answer's headers."""
     ca_file: AbsolutePath | None = None
-    """PEM file with authorities to trust besides the system's."""
+    """PEM file with certificate authorities to trust in addition to the system's."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @field_validator("body", "body_regex")
     @classmethod
     def _can_be_found(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("method") == "HEAD":
-            raise ValueError("the answer to HEAD has no body to look into")
+            raise ValueError("the answer to HEAD has no body to search")
         return value
 
     @field_validator("body_regex")
@@ -100,7 +100,7 @@ class HttpCheckSection(CheckSection):
         try:
             re.compile(value or "")
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+            raise ValueError(f"is not a regular expression: {error}") from error
         return value
 
     @field_validator("max_latency")

@@ -1,9 +1,9 @@
-"""The HTTP check: does a service answer as it should?
+"""The HTTP check: does a service answer as expected?
 
-What an upgrade depends on is asked directly and from here: proxies, netrc and the other habits of
-the environment are ignored, redirects are not followed (a redirect is the answer), and no cookie
-goes from one check to another. A certificate is trusted if the system trusts it or if it descends
-from the check's `ca_file`, which adds to the system's store and replaces nothing.
+The service is reached directly from this host: proxies, netrc and other settings in the environment
+are ignored, redirects are not followed (a redirect is the answer), and cookies are not shared
+between checks. A certificate is trusted if the system trusts it or if it is signed by the check's
+`ca_file`, which adds to the system's store and replaces nothing.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _HEADERS: Final = {
     "accept-encoding": "identity",
 }
 _TCP_INFO: Final = struct.Struct("=52xI")
-"""The beginning of `struct tcp_info` (linux/tcp.h), to tcpi_last_data_recv in milliseconds."""
+"""The beginning of `struct tcp_info` (linux/tcp.h), up to tcpi_last_data_recv in milliseconds."""
 _TICK: Final = 10
-"""Milliseconds by which a time of the kernel's ticks may be too long."""
+"""Milliseconds by which a time measured in kernel ticks may be too long."""
 _UNASKABLE: Final = (
     *(httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError),
     OverflowError,
@@ -65,10 +65,10 @@ class _UnusableError(Exception):
 
 
 class HttpProbe(Probe["HttpCheck"]):
-    """Makes one request a check.
+    """Makes one request per check.
 
-    All checks share one client, and one TLS context, which is the costly part; each distinct
-    `ca_file` needs its own. No connection is kept for another check.
+    All checks share one client and one TLS context, which is expensive to create; each distinct
+    `ca_file` needs its own. No connection is reused.
     """
 
     room = Room.HTTP
@@ -84,7 +84,7 @@ class HttpProbe(Probe["HttpCheck"]):
 
     @override
     def prepare(self, check: HttpCheck) -> None:
-        with suppress(_UnusableError, ValueError):  # the check's reason, once that is made
+        with suppress(_UnusableError, ValueError):  # the check's reason, once it is run
             self._client_for(check)
 
     @override
@@ -117,20 +117,20 @@ class HttpProbe(Probe["HttpCheck"]):
 
 
 class _Exchange:
-    """One request, and what is seen of its answer."""
+    """One request, and what is known of its answer."""
 
     def __init__(self, check: HttpCheck) -> None:
         self._check = check
         self.has_text = False
-        """Whether the body is there: only whether it matches is not known then."""
+        """Whether the body is complete, so that only the result of the search is missing."""
         self.latency: timedelta | None = None
-        """From the request's beginning, name and connection included, to the end of the headers.
+        """From the start of the request, with name resolution and connection, to the headers' end.
 
-        As they came: on a busy machine they may be read long after that.
+        The time of their arrival counts: a busy machine may read them long after that.
         """
 
     async def make(self, client: httpx.AsyncClient) -> str:
-        """Return why the answer is not as it should be; empty if it is."""
+        """Return why the answer is not as expected; empty if it is."""
         check = self._check
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -151,7 +151,7 @@ class _Exchange:
         return await _why_body_wrong(check, text)
 
     def why_late(self) -> str:
-        """Return the reason when time is over."""
+        """Return the reason after a timeout."""
         if self.latency is None:
             late = "no answer"
         elif self.has_text:
@@ -162,7 +162,7 @@ class _Exchange:
 
 
 def _seconds_unread(response: httpx.Response) -> float:
-    """Return how long ago the newest bytes of an answer came; 0 if unknown."""
+    """Return how long ago the newest bytes of an answer arrived; 0 if unknown."""
     try:
         connection = response.extensions["network_stream"].get_extra_info("socket")
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
@@ -181,7 +181,7 @@ async def _text(response: httpx.Response) -> str:
             break
     try:
         return body.decode(response.charset_encoding or "utf-8", errors="replace")
-    except (LookupError, ValueError):  # a charset that does not exist, or is none for text
+    except (LookupError, ValueError):  # a charset that does not exist, or is not one for text
         return body.decode(errors="replace")
 
 
@@ -225,7 +225,7 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _why_failed(error: Exception) -> str:
-    """Return the human-readable reason, from the innermost cause that says something."""
+    """Return the human-readable reason, from the innermost informative cause."""
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
@@ -249,7 +249,7 @@ def _why_failed(error: Exception) -> str:
 
 
 def _is_about_target(error: Exception) -> bool:
-    """Return whether an error says something of the service; of several attempts one is enough."""
+    """Return whether an error proves something about the service; one of its causes suffices."""
     causes = list(_causes(error))
     if any(isinstance(cause, _UNASKABLE) for cause in causes):
         return False
@@ -258,7 +258,7 @@ def _is_about_target(error: Exception) -> bool:
 
 
 def _strerror(error: OSError) -> str:
-    """Return the system's own words; asyncio has others in the same place."""
+    """Return the system's own message, which asyncio replaces."""
     return os.strerror(error.errno or 0).lower()
 
 
@@ -269,7 +269,7 @@ def _reason_of(error: Exception) -> str:
         case httpx.DecodingError():
             return f"body cannot be decompressed: {error}"
         case httpx.RemoteProtocolError():
-            return f"no proper answer: {str(error).rstrip('.')}"
+            return f"not a valid HTTP answer: {str(error).rstrip('.')}"
         case httpx.NetworkError():
             return "connection broke"
         case _:
@@ -277,7 +277,7 @@ def _reason_of(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield what led to an error, innermost first; of several attempts the first one's."""
+    """Yield the causes of an error, innermost first; of several attempts, those of the first."""
     if error is None:
         return
     if isinstance(error, BaseExceptionGroup):

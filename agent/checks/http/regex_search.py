@@ -1,7 +1,7 @@
-"""Searches a text for a regular expression, in a process of its own that can be ended.
+"""Searches a text for a regular expression, in a process of its own that can be killed.
 
-Python's `re` tries every way to match, which can take longer than the world exists, and holds the
-interpreter all the while: no timeout and no thread could end it, and nothing else would go on.
+Python's `re` backtracks, which can take exponential time, and blocks the interpreter meanwhile: no
+timeout and no thread could interrupt it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent.adapters.process import ProgramMissingError, capture
 
 _FOUND: Final = 10
 _MISSING: Final = 11
-"""Neither is what Python itself would exit with."""
+"""Python itself exits with neither of these."""
 _SEARCH: Final = f"""
 import re, sys
 length, _, rest = sys.stdin.buffer.read().decode("utf-8", "surrogatepass").partition("\\n")
@@ -24,20 +24,20 @@ sys.exit({_FOUND} if found else {_MISSING})
 
 
 class ExpressionError(Exception):
-    """Whether the expression matches cannot be known; the message is the reason."""
+    """It cannot be determined whether the expression matches; the message is the reason."""
 
 
 async def is_found(expression: str, text: str) -> bool:
     """Return whether `expression` matches somewhere in `text`; the search ends when cancelled.
 
     Raises:
-        ExpressionError: it is no regular expression, or the search failed.
+        ExpressionError: it is not a regular expression, or the search failed.
     """
     try:
         re.compile(expression)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ExpressionError(f"is no regular expression: {error}") from error
-    # Not as an argument: those are of limited length, and every user of the host can see them.
+        raise ExpressionError(f"is not a regular expression: {error}") from error
+    # Not as an argument: arguments are limited in length and visible to all users of the host.
     question = f"{len(expression)}\n{expression}{text}".encode("utf-8", "surrogatepass")
     try:
         searched = await capture((sys.executable, "-I", "-S", "-c", _SEARCH), stdin=question)

@@ -1,4 +1,4 @@
-"""The ICMP check: is a host there?"""
+"""The ICMP check: does a host answer?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.fields.values import Duration
 
 
 class IcmpCheckSection(CheckSection):
-    """Is a host there? Echo requests, IPv4 or IPv6."""
+    """Does a host answer echo requests? IPv4 or IPv6."""
 
     type: Literal["icmp"]
     """`icmp`."""
@@ -23,13 +23,13 @@ class IcmpCheckSection(CheckSection):
     name: str = ""
     """Name in reports; by default the host."""
     timeout: Duration = DEFAULT_TIMEOUT
-    """Time limit of the whole check, name resolution included."""
+    """Time limit of the whole check, including name resolution."""
     count: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
-    """How many echo requests are sent at most."""
+    """Maximum number of echo requests."""
     required_replies: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
     """How many of them must be answered."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @field_validator("required_replies")
     @classmethod

@@ -1,18 +1,18 @@
-"""ICMP echo with one address: requests out, replies in, until enough is known.
+"""ICMP echo with one address: sends requests and reads replies until the result is clear.
 
-icmplib makes the sockets and the requests. Its own `async_ping` and `AsyncSocket.receive` are not
-used, since (icmplib 3.0.4) they
-  - swallow every error, so that "network is unreachable" looks like a silent host;
-  - measure time by the wall clock: when it is set while they wait, a live host is called dead;
-  - take a late reply to an earlier request for none;
-  - read privileged sockets without looking where a packet comes from. The kernel gives each such
-    socket every ICMP packet of the host: a thousand sockets make a million packets of a thousand
-    replies, buffers overflow, and live hosts are called dead.
-A connected socket gets its own peer's packets alone, and the errors that routers report.
+icmplib creates the sockets and the requests. Its own `async_ping` and `AsyncSocket.receive` are not
+used, because in icmplib 3.0.4 they
+  - swallow every error, so that "network is unreachable" looks like a host that does not reply;
+  - measure time by the wall clock: if it is set while they wait, a live host is reported as dead;
+  - ignore a late reply to an earlier request;
+  - read privileged sockets without checking where a packet comes from. The kernel delivers every
+    ICMP packet of the host to each such socket: for a thousand sockets, a thousand replies become a
+    million packets, buffers overflow, and live hosts are reported as dead.
+A connected socket only receives its own peer's packets, and the errors that routers report.
 
-When a reply came is the kernel's word (SO_TIMESTAMPNS, Documentation/networking/timestamping.rst):
-on a busy machine it may be read long after that. It is a time of the wall clock, and holds only
-where that was not set between the request and the reading.
+The arrival time of a reply is the kernel's timestamp (SO_TIMESTAMPNS,
+Documentation/networking/timestamping.rst): a busy machine may read it long after that. It is a wall
+clock time, and is only used if the clock was not set between the request and the reading.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from agent.checks.resolver import Address
 
 _MAX_INTERVAL: Final = 1.0
-"""Seconds until the next request while none is answered; less where the time is short."""
+"""Seconds until the next request if none is answered; less if the timeout is short."""
 _MAX_PACKET: Final = 1500
 _HEADER: Final = 8
 _PAYLOAD: Final = b"nixos-hydra-agent".ljust(56, b".")
@@ -60,18 +60,18 @@ _ONLY_REPLIES: Final = {  # ICMP_FILTER and ICMPV6_FILTER: a bit that is set dro
     ),
 }
 _BUFFER: Final = 212_992
-"""Bytes for what lies unread, Linux's own default: a hundred replies take some 77,000."""
+"""Receive buffer in bytes, Linux's own default: a hundred replies take some 77,000."""
 _CLOCK_SET: Final = 5_000_000
-"""Nanoseconds by which the wall clock may differ from the monotonic one, and was not set."""
+"""Nanoseconds by which the wall clock may drift from the monotonic one without having been set."""
 
 
 class SocketRefusedError(OSError):
-    """The process may open no ICMP socket of either kind."""
+    """The process may not open an ICMP socket of either kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """When a request was sent, by two clocks in nanoseconds, and how many seconds its reply has."""
+    """When a request was sent, by two clocks in nanoseconds, and the seconds left for its reply."""
 
     wall: int
     monotonic: int
@@ -79,13 +79,13 @@ class _Sent:
 
 
 class Echo:
-    """A conversation with one address: up to `count` requests, `required` replies wanted.
+    """An exchange with one address: up to `count` requests, of which `required` must be answered.
 
-    Opens a datagram socket (net.ipv4.ping_group_range), or a raw one (CAP_NET_RAW) only where
-    that is refused. Use it as a context manager, in a running loop.
+    Opens a datagram socket (net.ipv4.ping_group_range), or a raw one (CAP_NET_RAW) if that is
+    refused. Use it as a context manager, in a running loop.
 
     Raises:
-        OSError: there is no such socket, or nothing can be sent to the address.
+        OSError: the socket cannot be opened, or nothing can be sent to the address.
     """
 
     def __init__(self, address: Address, *, count: int, required: int) -> None:
@@ -102,7 +102,7 @@ class Echo:
         self.latency: float | None = None
         """Seconds from the newest answered request to its reply."""
         self.fault: OSError | None = None
-        """Why requests could not be sent, or what a router said of them; the newest."""
+        """The newest error from sending, or from a router."""
         self._icmp = _open(address.family)
         try:
             self._icmp.blocking = False
@@ -126,7 +126,7 @@ class Echo:
 
     @property
     def has_enough(self) -> bool:
-        """Whether the required replies have come."""
+        """Whether the required replies have arrived."""
         return self.replies >= self._required
 
     @property
@@ -134,12 +134,12 @@ class Echo:
         return self.has_enough or self._count - self._lost < self._required
 
     async def converse(self, within: float) -> None:
-        """Ask and listen until it is decided, or for so many seconds.
+        """Send requests and read replies until the result is clear, or for so many seconds.
 
-        The next request goes out as soon as one is answered, or after a while without an answer.
-        A late reply counts as much as a quick one; what a router objects to is lost. Each request
-        is sent with the time that is left for its reply. How long the loop is held up takes no
-        more of the time than was to be waited for.
+        The next request is sent as soon as one is answered, or after a while without an answer.
+        Late replies count; a request that a router rejects is lost. Each reply may take the time
+        that is left when its request is sent. A delay of the event loop uses up no more time than
+        the wait was to take.
         """
         interval = min(_MAX_INTERVAL, within / self._count)
         left = within
@@ -152,7 +152,7 @@ class Echo:
         self._read()
 
     async def _receive(self, seconds: float) -> float:
-        """Wait for news, and return how many of the seconds that took."""
+        """Wait for a packet or an error, and return how many of the seconds that took."""
         began = self._loop.time()
         try:
             async with asyncio.timeout(seconds):
@@ -164,7 +164,7 @@ class Echo:
     def _prepare(self, sock: socket.socket) -> None:
         family = self._address.family
         sock.setsockopt(*_TELL_ERRORS[family], 1)
-        with suppress(OSError):  # an older kernel: when a reply came is unknown then
+        with suppress(OSError):  # an older kernel: arrival times are unknown
             sock.setsockopt(socket.SOL_SOCKET, _STAMPED, 1)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < _BUFFER:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -173,7 +173,7 @@ class Echo:
         sock.connect(self._address.sockaddr)
 
     def _send(self, allowed: float) -> None:
-        self._read()  # a router's objection that waits in the socket would keep it from sending
+        self._read()  # a pending error from a router would make sending fail
         sequence = len(self._sent)
         request = icmplib.ICMPRequest(
             self._address.text, self._identifier, sequence, payload=_PAYLOAD
@@ -188,16 +188,16 @@ class Echo:
         self._identifier = request.id  # the kernel chooses it for a datagram socket
 
     def _read(self) -> None:
-        """Take all that the socket has."""
+        """Read everything that the socket has received."""
         while True:
             try:
                 asked = time.time_ns()
                 packet, details, _, _ = self._icmp.sock.recvmsg(_MAX_PACKET, 512)
-            except OSError:  # nothing more, or an objection: the queue of those has each one
+            except OSError:  # nothing more, or an error, which is in the error queue
                 break
             stamp = _stamp(details)
-            # The kernel begins to stamp a moment after it was asked to; until then, it gives the
-            # time of the reading in place of the time that it does not know.
+            # The kernel starts to timestamp packets with a delay; until then, it gives the time of
+            # the reading instead.
             self._take(packet, stamp if stamp is not None and stamp < asked else None)
         while True:
             try:
@@ -226,7 +226,7 @@ class Echo:
         if took is not None and took > sent.allowed:
             return
         self.replies += 1
-        # That it was late is known of none that is here without a stamp.
+        # Without a timestamp, a reply counts as in time.
         self.latency = (time.monotonic_ns() - sent.monotonic) / 1e9 if took is None else took
         self._news.set()
 
@@ -238,7 +238,7 @@ class Echo:
 
 
 def _stamp(details: Sequence[tuple[int, int, bytes]]) -> int | None:
-    """Return when a packet came, in nanoseconds of the wall clock."""
+    """Return when a packet arrived, in nanoseconds of the wall clock."""
     for level, kind, data in details:
         if (level, kind, len(data)) == (socket.SOL_SOCKET, _STAMPED, _STAMP.size):
             seconds, nanoseconds = _STAMP.unpack(data)
@@ -247,7 +247,7 @@ def _stamp(details: Sequence[tuple[int, int, bytes]]) -> int | None:
 
 
 def _seconds_by_stamp(sent: _Sent, stamp: int | None) -> float | None:
-    """Return how long a reply took by the kernel's word; None where that cannot be used."""
+    """Return how long a reply took by the kernel's timestamp; None if that cannot be used."""
     by_wall, by_monotonic = time.time_ns() - sent.wall, time.monotonic_ns() - sent.monotonic
     if stamp is None or abs(by_wall - by_monotonic) > _CLOCK_SET:
         return None
@@ -271,7 +271,7 @@ def _open(family: socket.AddressFamily) -> icmplib.ICMPv4Socket | icmplib.ICMPv6
 
 
 def _os_error(error: icmplib.ICMPLibError) -> OSError:
-    """Return the system's own error, which icmplib replaces by prose."""
+    """Return the system's own error, which icmplib replaces."""
     cause = error.__context__
     return cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error))
 

@@ -1,4 +1,4 @@
-"""The ICMP check: is a host there?"""
+"""The ICMP check: does a host answer?"""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class IcmpProbe(Probe["IcmpCheck"]):
-    """Asks a host by ICMP echo.
+    """Pings a host.
 
-    Of a name's addresses the resolver's first is asked; where nothing can be sent to it, or it
-    gives no reply at all, the first address of the other family has its turn within the time.
+    The first address from the resolver is pinged; if nothing can be sent to it, or it does not
+    reply at all, the first address of the other family is tried within the timeout.
     """
 
     room = Room.SOCKETS
@@ -41,7 +41,7 @@ class IcmpProbe(Probe["IcmpCheck"]):
 
 
 async def _ask(check: IcmpCheck, address: Address, within: float) -> tuple[CheckResult, bool]:
-    """Return what one address says, and whether it said anything."""
+    """Return the result for one address, and whether it replied."""
     try:
         with Echo(address, count=check.count, required=check.required_replies) as echo:
             await echo.converse(within)

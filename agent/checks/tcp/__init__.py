@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """One TCP connection: passes when it is accepted in time; nothing is sent.
+    """One TCP connection: passes if it is accepted in time; nothing is sent.
 
-    `timeout` bounds the whole check, the name's resolution included.
+    `timeout` limits the whole check, including name resolution.
     """
 
     name: str
@@ -50,9 +50,9 @@ class TcpCheckSection(CheckSection):
     name: str = ""
     """Name in reports; by default `host:port`."""
     timeout: Duration = DEFAULT_TIMEOUT
-    """Time limit of the whole check, name resolution included."""
+    """Time limit of the whole check, including name resolution."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @override
     def check(self, name: str) -> TcpCheck:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class TcpProbe(Probe["TcpCheck"]):
     """Opens a connection and closes it.
 
-    Of a name's addresses the resolver's first is asked; where it does not accept, the first address
-    of the other family has its turn within the time.
+    The first address from the resolver is tried; if it does not accept, the first address of the
+    other family is tried within the timeout.
     """
 
     room = Room.SOCKETS
@@ -67,14 +67,14 @@ async def _connect(address: Address, port: int) -> None:
     """Open a connection and close it.
 
     Raises:
-        OSError: it is not accepted, or there is no socket to ask with.
+        OSError: it is not accepted, or no socket can be opened.
     """
     with socket.socket(address.family, socket.SOCK_STREAM) as connection:
         connection.settimeout(0)
         host, _, *scope = address.sockaddr
         await asyncio.get_running_loop().sock_connect(connection, (host, port, *scope))
         if connection.getsockname() == connection.getpeername():
-            # Nobody listens, and the kernel has given the socket that very port for its own: TCP
+            # Nothing listens, and the kernel has chosen the same port as the source port: TCP
             # lets it connect to itself.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 

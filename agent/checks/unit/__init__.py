@@ -1,4 +1,4 @@
-"""The unit check: is a unit of systemd active?"""
+"""The unit check: is a systemd unit active?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.fields.values import Duration, parse_unit
 
 
 class UnitCheckSection(CheckSection):
-    """Is a unit active, or has a timer's job ended well? One that is still starting is not."""
+    """Is a unit active, or has a timer's job succeeded? A unit that is still starting is not."""
 
     type: Literal["unit"]
     """`unit`."""
@@ -24,7 +24,7 @@ class UnitCheckSection(CheckSection):
     timeout: Duration = DEFAULT_TIMEOUT
     """Time limit of the whole check."""
     wanted: StrictBool = False
-    """Whether it is merely wanted: its failure is reported but holds nothing."""
+    """Whether it is only wanted: its failure is reported but has no effect."""
 
     @override
     def check(self, name: str) -> UnitCheck:

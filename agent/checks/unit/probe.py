@@ -1,4 +1,4 @@
-"""The unit check: is a unit of systemd active?"""
+"""The unit check: is a systemd unit active?"""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from agent.checks.check_type import Probe, Room
 from agent.checks.last_line import last_line
 from agent.domain.check import CheckResult, UnitCheck
 
-# What `systemctl is-active` takes for active, too: the unit is running while it reloads.
+# `systemctl is-active` counts both as active: the unit is running while it reloads.
 _ACTIVE: Final = ("active", "reloading", "refreshing")
 _ASKED: Final = ("LoadState", "ActiveState", "SubState", "Result", "Type", "TriggeredBy")
 _NEEDED: Final = ("LoadState", "ActiveState", "SubState")
 _OF_JOBS: Final = ("inactive", "activating")
-"""The states of a timer's job that rests between its runs, or is at one."""
+"""The states of a timer's job between its runs, or during one."""
 
 
 class UnitProbe(Probe["UnitCheck"]):
-    """Asks systemd with `systemctl show`, whose words are its D-Bus properties."""
+    """Asks systemd with `systemctl show`, which prints its D-Bus properties."""
 
     room = Room.PROGRAMS
 
@@ -52,7 +52,7 @@ class UnitProbe(Probe["UnitCheck"]):
 
 
 def properties(output: str) -> dict[str, str]:
-    """Return what `systemctl show` says, by property; other lines are passed over."""
+    """Return the output of `systemctl show`, by property; other lines are ignored."""
     lines = (line.partition("=") for line in output.splitlines())
     return {name: value for name, _, value in lines if name in _ASKED}
 

@@ -49,7 +49,7 @@ def for_person(
 ) -> str:
     """Return one line a check, in columns; coloured on a terminal, unless NO_COLOR is set.
 
-    `✓` passed, `✗` keeps the host from upgrading, `!` failed but is merely wanted.
+    `✓` passed, `✗` keeps the host from upgrading, `!` failed but is only wanted.
     """
     if not results:
         return "no checks are configured"

@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 from adapters.checkout import Checkout
-from agent.adapters.git.faults import fault_of
+from agent.adapters.git.faults import fault_of, fault_of_commit, fault_of_push
 from agent.adapters.git.repository import Identity
+from agent.adapters.process import Completed
 from agent.domain.errors import GitError, Kind
 from agent.domain.flake_update.lock_file import LOCK_FILE
 
@@ -206,6 +207,24 @@ def test_a_key_that_is_not_there_signs_nothing(checkout, signing):
     assert set(checkout.tips()) == {"main"}
 
 
+@pytest.mark.parametrize(
+    ("passphrase", "mode", "words"),
+    [("pass", 0o600, "incorrect passphrase"), ("", 0o644, "Permissions 0644 .* are too open")],
+)
+def test_a_key_that_ssh_does_not_take_signs_nothing(checkout, passphrase, mode, words):
+    key = checkout.home / "key"
+    make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "x", "-f", str(key))
+    subprocess.run(make, check=True)
+    key.chmod(mode)
+    identity = Identity("agent", "agent@localhost", "ssh", str(key))
+    with pytest.raises(GitError, match=words) as caught:
+        asyncio.run(publish(checkout.repository(identity=identity)))
+    assert caught.value.kind is Kind.SIGNING_FAILED
+    assert "flake_update.signing_key" in caught.value.hint
+    assert "?" not in caught.value.message
+    assert set(checkout.tips()) == {"main"}
+
+
 def test_without_any_key_nothing_is_signed(checkout):
     identity = Identity("agent", "agent@localhost", "ssh", None)
     assert fault_in(publish(checkout.repository(identity=identity))) is Kind.SIGNING_FAILED
@@ -316,8 +335,10 @@ def test_a_shallow_clone_is_refused(checkout):
 
 
 @pytest.mark.parametrize("name", ["pre-commit", "commit-msg", "pre-push"])
-def test_a_hook_of_the_repository_may_refuse(checkout, name):
-    checkout.hook(name, "echo 'not on a Friday' >&2; exit 1")
+@pytest.mark.parametrize("words", ["not on a Friday", "gpg: not on a Friday"])
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_hook_of_the_repository_may_refuse(checkout, name, words, stream):
+    checkout.hook(name, f"echo '{words}' >&{stream}; exit 1")
     before = checkout.state()
     with pytest.raises(GitError, match="not on a Friday") as caught:
         asyncio.run(publish(checkout.repository()))
@@ -417,6 +438,7 @@ def test_files_that_cannot_be_read_or_written_are_told(checkout):
 
 
 DENIED, FAR, OTHER = Kind.REMOTE_UNAUTHORISED, Kind.REMOTE_UNREACHABLE, Kind.GIT_FAILED
+UNSIGNED = Kind.SIGNING_FAILED
 
 
 @pytest.mark.parametrize(
@@ -430,12 +452,7 @@ DENIED, FAR, OTHER = Kind.REMOTE_UNAUTHORISED, Kind.REMOTE_UNREACHABLE, Kind.GIT
         ("ssh: connect to host x port 22: Connection refused", Kind.REMOTE_UNREACHABLE),
         ("ssh: Could not resolve hostname x: Name or service", Kind.REMOTE_UNREACHABLE),
         ("fatal: unable to access 'https://x/': Could not", Kind.REMOTE_UNREACHABLE),
-        ("error: either user.signingkey or gpg.ssh.defaultKeyCommand", Kind.SIGNING_FAILED),
         ("fatal: the remote end hung up unexpectedly", Kind.REMOTE_UNREACHABLE),
-        ("! [remote failure] a -> a (remote failed to report status)", Kind.REMOTE_UNREACHABLE),
-        ("! [remote rejected] a -> a (branch is protected)", Kind.PUSH_REFUSED),
-        ("! [remote rejected] a -> a (protected branch hook declined)", Kind.HOOK_REFUSED),
-        ("! [remote rejected] a -> a (pre-receive hook declined)", Kind.HOOK_REFUSED),
         ("ERROR: Repository not found.\nfatal: Could not read from", Kind.REMOTE_MISSING),
         ("fatal: repository 'https://x/r/' not found", Kind.REMOTE_MISSING),
         ("fatal: unable to access 'https://x/': The requested URL returned error: 403", DENIED),
@@ -450,6 +467,88 @@ def test_what_git_and_ssh_say_has_a_name(text, kind):
     fault = fault_of("push x", text)
     assert fault.kind is kind
     assert fault.message.startswith("cannot push x: ")
+
+
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Offending ED25519 key in /home/x/.ssh/known_hosts:1
+  remove with:
+  ssh-keygen -f "/home/x/.ssh/known_hosts" -R "forge"
+Host key for forge has changed and you have requested strict checking.
+Host key verification failed.
+fatal: Could not read from remote repository."""
+
+
+def test_a_changed_host_key_has_nothing_to_do_with_a_signature():
+    for fault in (fault_of("x", CHANGED), fault_of_push("x", Completed(128, "", CHANGED))):
+        assert fault.kind is Kind.REMOTE_UNAUTHORISED
+        assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in fault.message
+        assert "known_hosts" in fault.hint
+
+
+def refused(status, said=""):
+    return Completed(1, f"To forge\n!\ta:refs/heads/b\t{status}\nDone", said)
+
+
+@pytest.mark.parametrize(
+    ("done", "kind"),
+    [
+        (refused("[remote failure] (remote failed to report status)"), FAR),
+        (refused("[remote rejected] (branch is protected)"), Kind.PUSH_REFUSED),
+        (refused("[remote rejected] (protected branch hook declined)"), Kind.HOOK_REFUSED),
+        (refused("[remote rejected] (hook declined)", "remote: ssh-keygen: no"), Kind.HOOK_REFUSED),
+        (
+            refused("[remote rejected] (unpacker error)", "remote: fatal: No space left on device"),
+            Kind.PUSH_REFUSED,
+        ),
+        (refused("[rejected] (stale info)", "pre-receive hook: protected"), Kind.BRANCH_DIVERGED),
+        (Completed(1, "", "error: RPC failed; HTTP 503\nfatal: the remote end hung up"), FAR),
+        (
+            Completed(1, "", "Permission denied (publickey)\nerror: failed to push"),
+            Kind.HOOK_REFUSED,
+        ),
+        (Completed(1, "fatal: not today", "error: failed to push some"), Kind.HOOK_REFUSED),
+        (Completed(128, "", "x@forge: Permission denied (publickey).\nfatal: x"), DENIED),
+    ],
+)
+def test_who_refuses_a_push_comes_before_what_is_said(done, kind):
+    assert fault_of_push("push x", done).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("done", "kind"),
+    [
+        (Completed(1, "", "gpg: not today"), Kind.HOOK_REFUSED),
+        (Completed(1, "", "fatal: not today"), Kind.HOOK_REFUSED),
+        (
+            Completed(128, "", "error: Load key: x?\n?\n\nfatal: failed to write commit object"),
+            UNSIGNED,
+        ),
+        (
+            Completed(128, "", "fatal: either user.signingkey or gpg.ssh.default is needed"),
+            UNSIGNED,
+        ),
+        (
+            Completed(
+                128, "", "error: unable to create x: No space left on device\nfatal: failed to"
+            ),
+            Kind.NO_SPACE,
+        ),
+        (
+            Completed(
+                *(128, ""),
+                "error: insufficient permission for adding an object to repository database\n"
+                "fatal: failed to write commit object",
+            ),
+            OTHER,
+        ),
+        (Completed(128, "", "gpg: I am a hook\nfatal: cannot lock ref 'HEAD'"), OTHER),
+    ],
+)
+def test_who_keeps_a_commit_from_being_made_comes_before_what_is_said(done, kind):
+    assert fault_of_commit("commit x", done).kind is kind
 
 
 def test_what_ssh_and_the_server_say_is_quoted_whole():

@@ -269,10 +269,13 @@ def test_an_update_is_pushed_over_ssh_with_its_own_key(desk, ssh, monkeypatch):
     assert site.locked(branch_tip(site)) == site.upstream()
 
 
-def test_a_server_that_nobody_knows_is_not_trusted(desk, ssh, monkeypatch):
+@pytest.mark.parametrize("is_changed", [False, True], ids=["unknown", "changed"])
+def test_a_server_that_is_not_the_known_one_is_not_trusted(desk, ssh, monkeypatch, is_changed):
     site = desk.site
     site.checkout.git("remote", "set-url", "origin", ssh.url(site.checkout.remote))
-    (ssh.directory / "known").write_text("")
+    other = (ssh.directory / "client.pub").read_text()
+    known = f"[127.0.0.1]:{ssh.port} {other}" if is_changed else ""
+    (ssh.directory / "known").write_text(known)
     monkeypatch.setenv("GIT_SSH_COMMAND", ssh.command)
     desk.set("flake_update", ssh_key_file=str(ssh.key))
     told = desk("run", "--json")

@@ -1,7 +1,9 @@
 """What a failed git command is called: the texts of git and of ssh as kinds.
 
-git fails with 1 or 128 for every reason, so its messages are read; they are asked for in English.
-What the server and ssh print is quoted whole: git's own line mostly repeats that it failed.
+Who speaks comes first, what is said second: git ends with 128 where it gives up itself, and with 1
+where a hook or the server refuses; what a server refuses is in the status of the branch. Only then
+its messages are read; they are asked for in English. What the server and ssh print is quoted whole:
+git's own line mostly repeats that it failed.
 Sources: git's builtin/push.c, send-pack.c, transport.c, commit.c, gpg-interface.c, ident.c.
 """
 
@@ -14,9 +16,14 @@ from agent.adapters.nix.source_faults import SERVER_ERROR, hint_for, words_of_gi
 from agent.domain.errors import GitError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.adapters.process import Completed
 
-_TEXTS: Final = (
+_Texts = tuple[tuple[Kind, re.Pattern[str], str], ...]
+_GAVE_UP: Final = 128
+"""git's own exit code; a hook that refuses makes it 1."""
+_OF_REPOSITORY: Final[_Texts] = (
     (
         Kind.NO_SPACE,
         re.compile(r"No space left on device|Disk quota exceeded"),
@@ -32,29 +39,8 @@ _TEXTS: Final = (
         re.compile(r"Please tell me who you are|empty ident name|no (?:email|name) was given"),
         "set user.name and user.email in git, or flake_update.author",
     ),
-    (
-        Kind.SIGNING_FAILED,
-        re.compile(
-            r"gpg failed to sign|failed to sign the data|Couldn't load public key|ssh-keygen|gpg:"
-            r"|user\.signingkey|gpg\.ssh\."
-        ),
-        "see flake_update.signing_key: is the key there, and usable without a passphrase?",
-    ),
-    (
-        Kind.HOOK_REFUSED,
-        re.compile(r"hook declined|pre-receive hook|update hook|hook exited with"),
-        "the hook's own words are in the log",
-    ),
-    (
-        Kind.BRANCH_DIVERGED,
-        re.compile(r"\[rejected\].*\((?:stale info|fetch first|non-fast-forward|already exists)"),
-        "someone has pushed to the branch just now; the next run looks again",
-    ),
-    (
-        Kind.PUSH_REFUSED,
-        re.compile(r"\[(?:remote )?rejected\]|protected branch"),
-        "may this key push branches to the repository?",
-    ),
+)
+_OF_REMOTE: Final[_Texts] = (
     (
         Kind.REMOTE_UNAUTHORISED,
         re.compile(
@@ -82,21 +68,38 @@ _TEXTS: Final = (
         "is the remote's URL right, and is it up?",
     ),
 )
-_OF_REMOTE: Final = frozenset(
-    {Kind.REMOTE_UNAUTHORISED, Kind.REMOTE_MISSING, Kind.REMOTE_UNREACHABLE}
+_UNWRITTEN: Final = "fatal: failed to write commit object"
+_OF_OBJECTS: Final = re.compile(
+    r"^error: (?:insufficient permission|unable to|file write)", re.MULTILINE
 )
-"""What the other side, or the way to it, has to say more than a line about."""
+"""Of where git keeps commits; all else that keeps it from writing one is the signature."""
+_NO_KEY: Final = re.compile(r"^fatal: .*(?:user\.signing[kK]ey|gpg\.ssh\.)", re.MULTILINE)
+_SIGNING: Final = (
+    "see flake_update.signing_key: is the key there, without a passphrase, and readable by this"
+    " user alone (mode 0600)?"
+)
+_STATUS: Final = re.compile(r"^ ?!\s.*\[(?P<who>[a-z ]+)\] .*?\((?P<why>.*)\)$", re.MULTILINE)
+"""What has become of a branch, by `git push --porcelain`."""
+_MOVED: Final = re.compile(r"stale info|fetch first|non-fast-forward|already exists")
+_BROKE_OFF: Final = re.compile(
+    r"^(?:error: RPC failed|send-pack: unexpected disconnect|fatal: the remote end hung up)",
+    re.MULTILINE,
+)
+_LINES_OF_HOOK: Final = 5
+_MAX_WORDS: Final = 500
 
 
 def fault_of(what: str, text: str) -> GitError:
     """Return why `what` could not be done, from what git and ssh printed."""
-    for kind, pattern, hint in _TEXTS:
-        if not (found := pattern.search(text)):
-            continue
-        if kind not in _OF_REMOTE:
-            return GitError(kind, f"cannot {what}: {_line_of(text, found)}", hint=hint)
-        message = words_of_git(text) or _line_of(text, found)
-        return GitError(kind, f"cannot {what}: {message}", hint=hint_for(text) or hint)
+    # A server's own lines are about the server: it may be its disk that is full.
+    here = "\n".join(line for line in text.splitlines() if not line.startswith("remote:"))
+    for kind, pattern, hint in _OF_REPOSITORY:
+        if found := pattern.search(here):
+            return GitError(kind, f"cannot {what}: {_line_of(here, found)}", hint=hint)
+    for kind, pattern, hint in _OF_REMOTE:
+        if found := pattern.search(text):
+            message = words_of_git(text) or _line_of(text, found)
+            return GitError(kind, f"cannot {what}: {message}", hint=hint_for(text) or hint)
     return GitError(Kind.GIT_FAILED, f"cannot {what}: {_last_line(text)}")
 
 
@@ -104,37 +107,71 @@ def _line_of(text: str, found: re.Match[str]) -> str:
     begin = text.rfind("\n", 0, found.start()) + 1
     end = text.find("\n", found.end())
     line = text[begin : end if end >= 0 else len(text)]
-    return line.strip().removeprefix("fatal: ").removeprefix("error: ")[:500]
+    return line.strip().removeprefix("fatal: ").removeprefix("error: ")[:_MAX_WORDS]
 
 
 def _last_line(text: str) -> str:
     """Return the last line by which git gives up, or the last one of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if line.startswith("fatal: ")] or lines
-    return lines[-1].removeprefix("fatal: ")[:500] if lines else "git printed nothing"
+    return lines[-1].removeprefix("fatal: ")[:_MAX_WORDS] if lines else "git printed nothing"
+
+
+def fault_of_commit(what: str, done: Completed) -> GitError:
+    """Return why a commit failed: git itself, the signature, or a hook of this repository."""
+    if done.returncode != _GAVE_UP:
+        return _refused_by_hook(what, done)
+    said, is_unwritten, _ = done.tail.partition(_UNWRITTEN)
+    fault = fault_of(what, done.tail)
+    is_unsigned = is_unwritten and not _OF_OBJECTS.search(said)
+    if (is_unsigned and fault.kind is not Kind.NO_SPACE) or _NO_KEY.search(done.tail):
+        message = _words_of_signer(said) or fault.message
+        return GitError(Kind.SIGNING_FAILED, f"cannot {what}: {message}", hint=_SIGNING)
+    return fault
+
+
+def _words_of_signer(said: str) -> str:
+    """Return what gpg or ssh-keygen printed, of which git repeats line breaks as `?`."""
+    words = said.rpartition("error: ")[2].replace("Enter passphrase: ", "")
+    lines = [line.removesuffix("?").strip("@ ") for line in words.splitlines()]
+    return " ".join(line for line in lines if line)[:_MAX_WORDS]
 
 
 def fault_of_push(what: str, done: Completed) -> GitError:
     """Return why a push failed; what a hook of this repository refuses is not sent at all."""
     text = f"{done.stdout}\n{done.tail}"
-    fault = fault_of(what, text)
-    if fault.kind in (Kind.GIT_FAILED, Kind.PUSH_REFUSED) and "failed to push some refs" in text:
-        rejected = re.search(r"^!\t|rejected\]", text, re.MULTILINE)
-        if rejected is None:
-            message = _words_of_hook(done.tail) or fault.message
-            return GitError(
-                Kind.HOOK_REFUSED, f"cannot {what}: {message}", hint="the pre-push hook refused it"
-            )
-    if fault.kind is Kind.HOOK_REFUSED and (message := _words_of_hook(done.tail, "remote: ")):
-        return GitError(fault.kind, f"cannot {what}: {message}", hint=fault.hint)
-    return fault
-
-
-def _words_of_hook(tail: str, prefix: str = "") -> str:
-    """Return the last line that a hook printed; a remote's come with a prefix."""
-    of_git = ("error: failed to push", "error: hook declined", "To ")
-    lines = tail.splitlines()
-    lines = [line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix)]
-    return next(
-        (line[:500] for line in reversed(lines) if line and not line.startswith(of_git)), ""
+    status = _STATUS.search(done.stdout)
+    if status is None:
+        is_refused_here = done.returncode != _GAVE_UP and not _BROKE_OFF.search(done.tail)
+        return _refused_by_hook(what, done) if is_refused_here else fault_of(what, text)
+    why = status["why"]
+    if status["who"] == "rejected" and _MOVED.search(why):
+        hint = "someone has pushed to the branch just now; the next run looks again"
+        return GitError(Kind.BRANCH_DIVERGED, f"cannot {what}: {why}", hint=hint)
+    if status["who"] == "remote failure":
+        return fault_of(what, text)
+    said = _last_words(line for line in done.tail.splitlines() if line.startswith("remote:"))
+    message = f"cannot {what}: {said or why}"
+    if "hook declined" in why:
+        return GitError(Kind.HOOK_REFUSED, message, hint="the hook's own words are in the log")
+    message = message if why in message else f"{message} ({why})"
+    return GitError(
+        Kind.PUSH_REFUSED, message, hint="may this key push branches to the repository?"
     )
+
+
+def _refused_by_hook(what: str, done: Completed) -> GitError:
+    lines = [*done.stdout.splitlines(), *done.tail.splitlines()]
+    said = _last_words(one for one in lines if not one.startswith(_OF_PUSH))
+    message = f"cannot {what}: {said or 'a hook printed nothing'}"
+    return GitError(Kind.HOOK_REFUSED, message, hint="a hook of the repository refused it")
+
+
+_OF_PUSH: Final = ("error: failed to push", "To ", "Done")
+"""What git prints itself besides."""
+
+
+def _last_words(lines: Iterable[str]) -> str:
+    """Return the last lines that a hook printed; a remote's come with a prefix."""
+    said = [line.removeprefix("remote:").strip() for line in lines]
+    return " ".join([line for line in said if line][-_LINES_OF_HOOK:])[-_MAX_WORDS:]

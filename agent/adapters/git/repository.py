@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from agent.adapters.git.faults import fault_of, fault_of_push
+from agent.adapters.git.faults import fault_of, fault_of_commit, fault_of_push
 from agent.adapters.git.lock import held
 from agent.adapters.nix.program import IN_ENGLISH
 from agent.adapters.process import ProgramMissingError
@@ -237,13 +237,7 @@ class GitRepository(Repository):
             command = ("commit", "--quiet", "--cleanup=whitespace", f"--file={file}", *signing)
             done = await self._try(*options, *command, at=flake)
         if done.returncode != 0:
-            fault = fault_of("commit the update", f"{done.stdout}\n{done.tail}")
-            if fault.kind is Kind.GIT_FAILED:
-                # What git itself can complain of has a name: this is what a hook printed.
-                raise GitError(
-                    Kind.HOOK_REFUSED, fault.message, hint="a hook of the repository refused it"
-                )
-            raise fault
+            raise fault_of_commit("commit the update", done)
         found = await self._git("find the commit", "rev-parse", "--verify", "HEAD", at=flake)
         return _revision(found.stdout)
 

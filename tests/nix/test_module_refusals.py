@@ -202,7 +202,7 @@ UNBUILDABLE = {
         'settings.notify.ntfy_token_file = "/nix/store/0-token";',
         "notify.ntfy_token_file: /nix/store is world-readable",
     ),
-    "a flag of the agent's own": ('flags = [ "--flake" "x" ];', "flags[0]: --flake would undo"),
+    "a flag of the agent's own": ('flags = [ "--flake" "x" ];', "flags[0]: --flake would override"),
 }
 
 

@@ -61,7 +61,11 @@ def test_without_windows_it_is_always_open(tmp_path):
         ('start = "04:00"\nlength = "8d"', "length", "at most 7 days long"),
         ('start = "04:00"\nlength = "2h"\ndays = []', "days", "needs a day"),
         ('start = "04:00"\nlength = "2h"\ndays = ["monday"]', "days[0]", "'mon', 'tue'"),
-        ('start = "04:00"\nlength = "2h"\ntime_zone = "Mars/Olympus"', "time_zone", "not a time zone"),
+        (
+            'start = "04:00"\nlength = "2h"\ntime_zone = "Mars/Olympus"',
+            "time_zone",
+            "not a time zone",
+        ),
         ('start = "04:00"\nlength = "2h"\ntime_zone = "../passwd"', "time_zone", "not a time zone"),
     ],
 )

@@ -81,7 +81,7 @@ class Fleet:
         base = self.farm.hosts.parent / "base"
         system = base / "system.nix"
         system.write_text(system.read_text().replace('or "6.12.1"', 'or "6.12.9"'))
-        self.farm.commit_base("A newer kernel")
+        self.farm.commit_all("base", "A newer kernel")
         self.config = root / "etc/agent.toml"
         self.config.write_text(f'[paths]\nstore_dir = "{self.layout.store_dir}"\n')
         self._add_standins(root)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.demo.host import Farm, ThrowawayHost
+from agent.demo.host import Farm
 from agent.domain.unit_names import CONFIRM_UNIT
+from faulty_host import FaultyHost
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,17 +63,17 @@ class BuiltSystems:
         lock = farm.hosts / "flake.lock"
         good = lock.read_text()
         lock.unlink()
-        self.stale_revision = farm.commit_hosts("Forget the lock file")
+        self.stale_revision = farm.commit_all("hosts", "Forget the lock file")
         lock.write_text(_with_unknown_revision(good))
-        self.orphaned_revision = farm.commit_hosts("Lock a revision that nobody has")
+        self.orphaned_revision = farm.commit_all("hosts", "Lock a revision that nobody has")
         lock.write_text(good)
         farm.close()
         self.layout = farm.layout
         self.store_dir = str(farm.layout.store_dir)
 
-    def new_host(self) -> ThrowawayHost:
+    def new_host(self) -> FaultyHost:
         """Return a host that has just been installed with the first system."""
-        host = ThrowawayHost(
+        host = FaultyHost(
             self.layout,
             substituters=(f"file://{self.layout.cache}",),
             trusted_keys=(self.farm.public_key,),

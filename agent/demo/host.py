@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from agent.adapters.process import run_now
 from agent.demo.layout import Layout, copy_files, remove_tree
 from agent.domain.store_path import StorePath, parse_store_path
-from agent.domain.target import HOME_MANAGER, NIXOS
+from agent.domain.target import NIXOS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ class Farm:
             self._git(name, "init", "--quiet", "--initial-branch=main")
         flake = self.hosts / "flake.nix"
         flake.write_text(flake.read_text().replace("@repositories@", str(self._repositories)))
-        self._commit_all("base", "The shape of a system")
+        self.commit_all("base", "The shape of a system")
 
     def commit(
         self, fleet: Fleet, message: str = "Change the fleet", *, homes: Fleet | None = None
@@ -88,15 +88,7 @@ class Farm:
         self._git("hosts", "add", "--all")
         if not (self.hosts / "flake.lock").exists():
             self._nix("flake", "lock", str(self.hosts))
-        return self.commit_hosts(message)
-
-    def commit_hosts(self, message: str = "Change the fleet") -> str:
-        """Commit whatever was changed in the fleet's repository."""
-        return self._commit_all("hosts", message)
-
-    def commit_base(self, message: str = "Change the base") -> str:
-        """Commit whatever was changed in the input `base`; the fleet's lock file stays behind."""
-        return self._commit_all("base", message)
+        return self.commit_all("hosts", message)
 
     @property
     def origin(self) -> str:
@@ -112,16 +104,9 @@ class Farm:
         installable = f"{self.reference(revision)}#{NIXOS.toplevel_of(host)}.drvPath"
         return self._nix("eval", "--raw", installable)
 
-    def build(self, revision: str, host: str) -> StorePath:
-        """Build the toplevel of a host."""
-        return self._built(revision, NIXOS.toplevel_of(host))
-
-    def build_home(self, revision: str, name: str) -> StorePath:
-        """Build the activation package of a home."""
-        return self._built(revision, HOME_MANAGER.toplevel_of(name))
-
-    def _built(self, revision: str, attribute: str) -> StorePath:
-        installable = f"{self.reference(revision)}#{attribute}"
+    def build(self, revision: str, name: str, target: Target = NIXOS) -> StorePath:
+        """Build the toplevel of a host, or what `target` has in its place."""
+        installable = f"{self.reference(revision)}#{target.toplevel_of(name)}"
         built = json.loads(self._nix("build", "--no-link", "--json", installable))
         path = parse_store_path(built[0]["outputs"]["out"], str(self.layout.store_dir))
         assert path is not None  # noqa: S101 - nix itself says so
@@ -136,7 +121,8 @@ class Farm:
         """Empty the store, so that the host can begin in it."""
         self.layout.empty_store()
 
-    def _commit_all(self, repository: str, message: str) -> str:
+    def commit_all(self, repository: str, message: str) -> str:
+        """Commit whatever was changed in the fleet's repository, `hosts`, or its input `base`."""
         self._git(repository, "add", "--all")
         self._git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
         return self._git(repository, "rev-parse", "HEAD").strip()
@@ -184,23 +170,13 @@ class ThrowawayHost:
         once = self.paths.boot / "efivars/LoaderEntryOneShot"
         if once.exists():
             entry = self.paths.boot / "loader/entries" / once.read_text()
-            found = re.search(r"\binit=(\S+)/init\b", entry.read_text())
-            assert found is not None, entry  # noqa: S101 - its own installer has written it
-            system = Path(found[1])
+            (init,) = re.findall(r"\binit=(\S+)/init\b", entry.read_text())
+            system = Path(init)
             once.unlink()
         else:
             system = (self.paths.boot / "default").readlink()
         _point(self.paths.booted_system, system)
         _point(self.paths.current_system, system)
-
-    def inject(self, name: str, content: str = "") -> None:
-        """Make something fail from now on; see the scripts below `files` for the names."""
-        (self.paths.root / "inject" / name).write_text(content)
-
-    def repair(self) -> None:
-        """Undo all of `inject`."""
-        for file in (self.paths.root / "inject").iterdir():
-            file.unlink()
 
 
 def _point(link: Path, target: Path | str) -> None:

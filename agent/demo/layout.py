@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -19,56 +18,23 @@ MARKER: Final = ".agent-demo-root"
 _OF_THE_HOST: Final = ("boot", "inject", "log", "run", "state", "timers", "tmp")
 
 
-@dataclass(frozen=True)
 class Layout:
     """Where things are below the root of a throw-away host."""
 
-    root: Path
-
-    @property
-    def store_dir(self) -> Path:
-        """The relocated `/nix/store`."""
-        return self.root / "nix/store"
-
-    @property
-    def profile(self) -> Path:
-        """The relocated `/nix/var/nix/profiles/system`."""
-        return self.root / "nix/var/nix/profiles/system"
-
-    @property
-    def marks_dir(self) -> Path:
-        """The agent's directory of roots for the garbage collector."""
-        return self.root / "nix/var/nix/gcroots/nixos-hydra-agent"
-
-    @property
-    def current_system(self) -> Path:
-        """The relocated `/run/current-system`."""
-        return self.root / "run/current-system"
-
-    @property
-    def booted_system(self) -> Path:
-        """The relocated `/run/booted-system`."""
-        return self.root / "run/booted-system"
-
-    @property
-    def boot(self) -> Path:
-        """The relocated `/boot`; its link `default` is the boot loader."""
-        return self.root / "boot"
-
-    @property
-    def state_dir(self) -> Path:
-        """The agent's state directory."""
-        return self.root / "state"
-
-    @property
-    def cache(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store_dir = root / "nix/store"
+        self.profile = root / "nix/var/nix/profiles/system"
+        self.marks_dir = root / "nix/var/nix/gcroots/nixos-hydra-agent"
+        self.current_system = root / "run/current-system"
+        self.booted_system = root / "run/booted-system"
+        self.boot = root / "boot"
+        """What would be `/boot`; its link `default` is the boot loader."""
+        self.state_dir = root / "state"
+        self.cache = root / "cache"
         """The farm's binary cache, as files; any web server can serve it."""
-        return self.root / "cache"
-
-    @property
-    def reboots(self) -> Path:
+        self.reboots = root / "reboots"
         """The file in which the stand-in for systemctl notes each reboot asked for."""
-        return self.root / "reboots"
 
     def settings(self) -> dict[str, str]:
         """Return the agent's settings `paths.*` for this host."""

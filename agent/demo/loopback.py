@@ -83,9 +83,10 @@ class LoopbackServer:
         self, answer: Callable[[Request], Answer], listener: socket.socket | None = None
     ) -> None:
         self._answer = answer
-        self._overrides: dict[str, Answer | Callable[[Request], Answer]] = {}
-        self._requests: list[Request] = []
-        self._lock = threading.Lock()
+        self.overrides: dict[str, Answer | Callable[[Request], Answer]] = {}
+        """By path, undecoded; with its query, or without for any query."""
+        self.requests: list[Request] = []
+        """All requests so far, in the order of their arrival."""
         self.faults: list[Exception] = []
         self.stopping = threading.Event()
         self._listener = _Listener(self, listener)
@@ -101,50 +102,14 @@ class LoopbackServer:
         """Where it is, without a slash at the end."""
         return f"http://{self._listener.server_name}:{self.port}"
 
-    @property
-    def requests(self) -> list[Request]:
-        """All requests so far, in the order of their arrival."""
-        with self._lock:
-            return list(self._requests)
-
-    def forget_requests(self) -> None:
-        """Empty the list of requests."""
-        with self._lock:
-            self._requests.clear()
-
-    def answer_with(self, path: str, answer: Answer | Callable[[Request], Answer]) -> None:
-        """Answer `path` (undecoded; with its query, or without for any query) in another way."""
-        with self._lock:
-            self._overrides[path] = answer
-
-    def answer_as_usual(self, path: str | None = None) -> None:
-        """Undo `answer_with` for one path, or for all."""
-        with self._lock:
-            if path is None:
-                self._overrides.clear()
-            else:
-                self._overrides.pop(path, None)
-
-    def stay_silent_on(self, path: str) -> None:
-        """Take requests for `path` and never answer; they end when the server is closed."""
-
-        def silence(_: Request) -> Answer:
-            self.stopping.wait()
-            raise HangUp
-
-        self.answer_with(path, silence)
-
     def respond(self, request: Request) -> Answer:
         """Note the request and return its answer.
 
         Raises:
             HangUp: the connection is to be closed instead.
         """
-        with self._lock:
-            self._requests.append(request)
-            chosen = self._overrides.get(
-                request.target, self._overrides.get(request.path, self._answer)
-            )
+        self.requests.append(request)
+        chosen = self.overrides.get(request.target, self.overrides.get(request.path, self._answer))
         if isinstance(chosen, Answer):
             return chosen
         try:

@@ -116,7 +116,7 @@ def fake_jobset():
 def real_jobset():
     with EmbeddedHydra() as hydra:
         world = hydra.world
-        world.add_project("p")
+        world.projects.add("p")
 
         def appear():
             world.add_jobset("p", "j")

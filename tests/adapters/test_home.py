@@ -55,7 +55,7 @@ class Homes:
         }
         self.farm = farm = Farm(root)
         self.revision = farm.commit({}, homes=parameters)
-        self.paths = {name: farm.build_home(self.revision, name) for name in parameters}
+        self.paths = {name: farm.build(self.revision, name, HOME_MANAGER) for name in parameters}
         farm.publish(*(path for name, path in self.paths.items() if name != "unpublished"))
         self.flake = parse_locked_flake_reference(farm.reference(self.revision))
         farm.close()

@@ -15,6 +15,7 @@ from agent.demo.hydra.server import EmbeddedHydra
 from agent.domain.build import Build
 from agent.domain.errors import HydraError, Kind
 from agent.domain.job import Job, Select
+from demo.hydra_changes import rename_jobset
 from fakes.events import RememberedEvents
 from fakes.hydra import FakeHydra, FakeJobset
 
@@ -96,9 +97,9 @@ def _as_embedded(hydra: FakeHydra) -> embedded.World:
         row.lastcheckedtime = int(world.now()) - (3600 + 660 if jobset.is_overdue else 3600)
         for number, text in jobset.evals.items():
             members = [known.id for known in hydra.builds.values() if number in known.evals]
-            world.put_eval(embedded.Eval(number, row, text, 1795214700, members))
+            world.evals[number] = embedded.Eval(number, row, text, 1795214700, members)
         if jobset.renamed_to:
-            world.rename_jobset(project, name, jobset.renamed_to)
+            rename_jobset(world, project, name, jobset.renamed_to)
     world.disabled_projects = set(hydra.disabled_projects)
     for known in hydra.builds.values():
         world.put_build(

@@ -16,6 +16,7 @@ from agent.adapters.hydra.client import HydraClient
 from agent.adapters.hydra.long_text import LongTextCutter
 from agent.demo.hydra import EmbeddedHydra
 from agent.domain.job import Job
+from demo.hydra_changes import disable_jobset, fail_evaluation
 from fakes.events import RememberedEvents
 
 VALUES = st.recursive(
@@ -83,8 +84,8 @@ def outlook(hydra):
 def test_an_error_that_is_longer_than_any_answer_is_read_as_far_as_it_is_of_use(hydra):
     text = "in job 'alpha':\nerror: no such \"option\"\n" + "  trace \\ é\n" * 600_000
     assert len(text) > transport.MAX_BODY
-    hydra.world.fail_evaluation("p", "j", text)
-    hydra.world.disable_jobset("p", "j")
+    fail_evaluation(hydra.world, "p", "j", text)
+    disable_jobset(hydra.world, "p", "j")
     told = outlook(hydra)
     assert told.evaluation_error == 'error: no such "option"'
     assert told.is_jobset_disabled is True

@@ -17,6 +17,7 @@ from agent.demo.cache_server import CacheServer
 from agent.demo.loopback import Answer
 from agent.domain.errors import Kind, NixError
 from agent.domain.facts import FetchPlan
+from demo.hydra_changes import stay_silent_on
 from fakes.nix import RememberedProgress
 from nix_on_host import NixOnHost
 
@@ -181,7 +182,7 @@ def test_a_second_cache_helps_out(nix_on_host, farm, closed_port, cache):
 
 
 def test_a_cache_that_fails_is_unreachable(nix_on_host, farm, cache):
-    cache.answer_with(f"/{hash_part(farm.second)}.narinfo", Answer(500))
+    cache.overrides[f"/{hash_part(farm.second)}.narinfo"] = Answer(500)
     nix = nix_on_host.nix(substituters=(cache.url,))
 
     for action in (plan, substitute):
@@ -191,7 +192,7 @@ def test_a_cache_that_fails_is_unreachable(nix_on_host, farm, cache):
 
 
 def test_a_cache_that_is_none_is_unreachable(nix_on_host, farm, cache):
-    cache.answer_with("/nix-cache-info", Answer(404))
+    cache.overrides["/nix-cache-info"] = Answer(404)
     nix = nix_on_host.nix(substituters=(cache.url,))
 
     for action in (plan, substitute):
@@ -209,7 +210,7 @@ def test_a_cache_that_is_none_is_unreachable(nix_on_host, farm, cache):
 )
 def test_a_cache_whose_nar_is_lost_or_cut_is_at_fault(nix_on_host, farm, cache, answer, kind):
     info = (farm.layout.cache / f"{hash_part(farm.second)}.narinfo").read_text()
-    cache.answer_with("/" + info.split("URL: ", 1)[1].split("\n", 1)[0], answer)
+    cache.overrides["/" + info.split("URL: ", 1)[1].split("\n", 1)[0]] = answer
     nix = nix_on_host.nix(substituters=(cache.url,))
 
     assert plan(nix, farm.second).paths == 2
@@ -277,7 +278,7 @@ def test_a_machine_without_nix_says_so(farm, throwaway_host, tmp_path):
 
 
 def test_a_fetch_past_its_deadline_is_ended(nix_on_host, farm, cache):
-    cache.stay_silent_on(f"/{hash_part(farm.second)}.narinfo")
+    stay_silent_on(cache, f"/{hash_part(farm.second)}.narinfo")
     nix = nix_on_host.nix(substituters=(cache.url,), deadline=0.5)
 
     assert fault_of(substitute, nix, farm.second).kind is Kind.NIX_TIMEOUT

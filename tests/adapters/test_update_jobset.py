@@ -13,6 +13,7 @@ from agent.demo.hydra import EmbeddedHydra
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState
 from agent.domain.job import Job
+from demo.hydra_changes import disable_jobset, disable_project, fail_evaluation, rename_jobset
 from fakes.events import RememberedEvents, SteppedClock
 
 HOSTS = ("web-1", "db.example.org")
@@ -57,8 +58,11 @@ def test_a_jobset_that_is_not_there_yet_has_no_state_and_no_evals(hydra):
 
 def test_an_evaluation_error_has_its_innermost_line_and_its_time(hydra):
     hydra.world.now = lambda: 1_795_000_000
-    hydra.world.fail_evaluation(
-        "nix-config", "flake-update", "\nerror:\n  … while\n  error: no such option\n at x"
+    fail_evaluation(
+        hydra.world,
+        "nix-config",
+        "flake-update",
+        "\nerror:\n  … while\n  error: no such option\n at x",
     )
     assert asyncio.run(jobset(hydra).state(HOSTS)) == JobsetState(
         "error: no such option", 1_795_000_000, 1_795_000_000, check_interval=0
@@ -141,7 +145,7 @@ def test_a_host_without_a_job_in_the_eval_is_red(hydra):
 def test_a_host_whose_job_does_not_evaluate_says_so(hydra):
     eval_id = evaluate(hydra)
     text = "in job 'db':\nerror: of db\n\nin job 'web-1':\nerror:\n  … while\n  error: of web\n"
-    hydra.world.fail_evaluation("nix-config", "flake-update", text)
+    fail_evaluation(hydra.world, "nix-config", "flake-update", text)
     found = asyncio.run(jobset(hydra).job_of(eval_id, "web-1"))
     assert found.reason == "does not evaluate: error: of web"
     found = asyncio.run(jobset(hydra).job_of(eval_id, "mail"))
@@ -158,7 +162,7 @@ def test_a_host_whose_job_does_not_evaluate_says_so(hydra):
     ],
 )  # fmt: skip
 def test_only_errors_of_the_hosts_or_of_the_whole_evaluation_count(hydra, text, error):
-    hydra.world.fail_evaluation("nix-config", "flake-update", text)
+    fail_evaluation(hydra.world, "nix-config", "flake-update", text)
     assert asyncio.run(jobset(hydra, job="nixos.{host}").state(HOSTS)).error == error
 
 
@@ -187,7 +191,7 @@ def test_a_missing_jobset_is_refused_unless_it_may_be_declared(hydra):
     assert "'other' of the project 'nix-config'" in error.message
     hydra.world.declarative_projects.add("nix-config")
     asyncio.run(jobset(hydra, "other").require())
-    hydra.world.disable_project("nix-config")
+    disable_project(hydra.world, "nix-config")
     assert refusal(hydra, "other").kind is Kind.JOBSET_DISABLED
 
 
@@ -200,16 +204,16 @@ def test_a_missing_project_is_refused(hydra):
 @pytest.mark.parametrize("what", ["jobset", "project"])
 def test_a_disabled_jobset_or_project_is_refused(hydra, what):
     if what == "jobset":
-        hydra.world.disable_jobset("nix-config", "flake-update")
+        disable_jobset(hydra.world, "nix-config", "flake-update")
     else:
-        hydra.world.disable_project("nix-config")
+        disable_project(hydra.world, "nix-config")
     error = refusal(hydra)
     assert error.kind is Kind.JOBSET_DISABLED
     assert f"the {what} is disabled" in error.message
 
 
 def test_a_renamed_jobset_is_told(hydra):
-    hydra.world.rename_jobset("nix-config", "flake-update", "updates")
+    rename_jobset(hydra.world, "nix-config", "flake-update", "updates")
     with pytest.raises(HydraError) as caught:
         asyncio.run(jobset(hydra).state(HOSTS))
     assert caught.value.kind is Kind.HYDRA_REDIRECT

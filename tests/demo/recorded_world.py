@@ -11,12 +11,16 @@ from urllib.parse import unquote, urlsplit
 
 from agent.demo.hydra.server import EmbeddedHydra
 from agent.demo.hydra.world import Build, Eval, Jobset, World
+from demo.hydra_changes import disable_jobset, rename_jobset, restart
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "hydra-recorded"
 PROJECT = "nix-config"
 
 # What takes a user of Hydra, which the agent never is.
 OF_USERS = ("current-user-", "login-", "private-cookie-", "private-login", "restart-2-admin-")
+
+# What the agent never asks, and the embedded Hydra does not know.
+NEVER_ASKED = re.compile("/(latest-for|prometheus|constituents)(/|$)")
 
 # Recorded at other moments than most, when some rows were not what they became, or had been.
 EARLIER = frozenset({"build-queued", "build-repointed-unfinished-again"})
@@ -105,7 +109,7 @@ def world_of(recording: Recording) -> World:
     if name in EARLIER:
         _go_back_to(world, recording)
     elif name in {"restart-3-build-after", "restart-4-latest-regressed"}:
-        world.restart(32)
+        restart(world, 32)
     elif name == "build-cancelled":
         queued = dict.fromkeys(("buildstatus", "starttime", "stoptime"))
         world.put_build(_build(world, {**recording.body, **queued, "finished": 0}))
@@ -119,7 +123,7 @@ def world_of(recording: Recording) -> World:
         builds = [
             number for number in world.evals[18].builds if world.builds[number].job != "metrics"
         ]
-        world.put_eval(Eval(3356, _jobset(world, "main"), None, 1795215218, builds))
+        world.evals[3356] = Eval(3356, _jobset(world, "main"), None, 1795215218, builds)
     return world
 
 
@@ -131,8 +135,8 @@ def usual_world() -> World:
         _take_jobset(world, one)
     for name in ("empty", "legacy", "disabled", "oldname"):
         _jobset(world, name)
-    world.disable_jobset(PROJECT, "disabled")
-    world.rename_jobset(PROJECT, "oldname", "newname")
+    disable_jobset(world, PROJECT, "disabled")
+    rename_jobset(world, PROJECT, "oldname", "newname")
     for take in (_take_evals, _take_builds):
         for one in recordings:
             take(world, one)
@@ -167,16 +171,14 @@ def _take_evals(world: World, one: Recording) -> None:
 
 
 def _put_eval(world: World, body: dict[str, Any], where: Jobset) -> None:
-    world.put_eval(
-        Eval(
-            body["id"],
-            where,
-            body["flake"],
-            body["timestamp"],
-            list(body["builds"]),
-            body["hasnewbuilds"],
-            body["jobsetevalinputs"],
-        )
+    world.evals[body["id"]] = Eval(
+        body["id"],
+        where,
+        body["flake"],
+        body["timestamp"],
+        list(body["builds"]),
+        body["hasnewbuilds"],
+        body["jobsetevalinputs"],
     )
 
 
@@ -184,9 +186,7 @@ def _take_builds(world: World, one: Recording) -> None:
     if one.status != 200 or isinstance(one.body, str):
         return
     if found := re.fullmatch("/build/([0-9]+)/constituents", one.path):
-        aggregate = world.builds.get(int(found[1])) or _build(world, {"id": int(found[1])})
-        aggregate.constituents = tuple(body["id"] for body in one.body)
-        world.put_build(aggregate)
+        _put_if_unknown(world, {"id": int(found[1])})
         bodies = one.body
     elif one.path.startswith("/build/"):
         bodies = [one.body]
@@ -214,7 +214,6 @@ def _put_if_unknown(world: World, body: dict[str, Any]) -> None:
 
 def _build(world: World, body: dict[str, Any]) -> Build:
     """A row from a body, or from what little a list says; the rest is made up."""
-    known = world.builds.get(body["id"])
     return Build(
         id=body["id"],
         jobset=_jobset(world, body.get("jobset", "main")),
@@ -231,7 +230,6 @@ def _build(world: World, body: dict[str, Any]) -> Build:
         priority=body.get("priority", 100),
         releasename=body.get("releasename"),
         products=body.get("buildproducts", {}),
-        constituents=known.constituents if known else (),
     )
 
 

@@ -77,7 +77,7 @@ def test_the_lock_file_holds_the_base_until_it_is_updated(tmp_path):
     base = farm.hosts.parent / "base/system.nix"
     base.write_text(base.read_text().replace("systemd-257", "systemd-258"))
 
-    newer = farm.commit_base()
+    newer = farm.commit_all("base", "Change the base")
     second = farm.commit({"a": {"version": "1"}})
 
     assert newer != locked

@@ -12,6 +12,7 @@ import pytest
 
 from agent.demo.loopback import Answer, HangUp, LoopbackServer
 from demo.asking import ask
+from demo.hydra_changes import stay_silent_on
 
 
 def hello(_):
@@ -34,21 +35,21 @@ def test_every_request_is_noted_with_its_headers_in_lower_case(server):
     assert first.headers["x-thing"] == "1"
     assert first.body == b"text"
     assert (second.target, first.target) == ("/second", "/a%2Fb/c?d=e&f=")
-    server.forget_requests()
+    server.requests.clear()
     assert server.requests == []
 
 
 def test_a_path_can_be_answered_otherwise_and_as_usual_again(server):
-    server.answer_with("/x", Answer(418, {"X-Mine": "1"}, b"tea"))
-    server.answer_with("/y", lambda request: Answer(200, {}, request.target.encode()))
-    server.answer_with("/x?special", Answer(410))
+    server.overrides["/x"] = Answer(418, {"X-Mine": "1"}, b"tea")
+    server.overrides["/y"] = lambda request: Answer(200, {}, request.target.encode())
+    server.overrides["/x?special"] = Answer(410)
     found = ask(server.port, "/x?any")
     assert (found.status, found.headers["X-Mine"], found.body) == (418, "1", b"tea")
     assert ask(server.port, "/x?special").status == 410
     assert ask(server.port, "/y?q").body == b"/y?q"
-    server.answer_as_usual("/x")
+    server.overrides.pop("/x", None)
     assert ask(server.port, "/x").body == b"hello"
-    server.answer_as_usual()
+    server.overrides.clear()
     assert ask(server.port, "/y").body == b"hello"
 
 
@@ -74,19 +75,19 @@ def test_a_hang_up_closes_without_an_answer(server):
     def hang_up(_):
         raise HangUp
 
-    server.answer_with("/", hang_up)
+    server.overrides["/"] = hang_up
     with pytest.raises(http.client.RemoteDisconnected):
         ask(server.port, "/")
 
 
 def test_a_stated_length_that_is_too_long_cuts_the_answer(server):
-    server.answer_with("/", Answer(200, {"Content-Length": "100"}, b"only this"))
+    server.overrides["/"] = Answer(200, {"Content-Length": "100"}, b"only this")
     with pytest.raises(http.client.IncompleteRead):
         ask(server.port, "/")
 
 
 def test_a_body_in_pieces_is_streamed_to_its_end(server):
-    server.answer_with("/", lambda _: Answer(200, {}, (b"%d," % n for n in range(4))))
+    server.overrides["/"] = lambda _: Answer(200, {}, (b"%d," % n for n in range(4)))
     found = ask(server.port, "/")
     assert found.body == b"0,1,2,3,"
     assert "Content-Length" not in found.headers
@@ -102,7 +103,7 @@ def test_an_endless_body_ends_when_the_client_hangs_up(server):
         finally:
             ended.set()
 
-    server.answer_with("/", lambda _: Answer(200, {}, endless()))
+    server.overrides["/"] = lambda _: Answer(200, {}, endless())
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         client.recv(1000)
@@ -122,8 +123,8 @@ def test_closing_ends_silent_idle_and_stuck_connections():
     before = set(threading.enumerate())
     server = LoopbackServer(hello)
     server.start()
-    server.stay_silent_on("/silent")
-    server.answer_with("/stuck", Answer(200, {}, b"x" * 50_000_000))
+    stay_silent_on(server, "/silent")
+    server.overrides["/stuck"] = Answer(200, {}, b"x" * 50_000_000)
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     try:
         for client, path in zip(clients, ("/silent", "/stuck", ""), strict=True):

@@ -12,10 +12,11 @@ from agent.demo.layout import remove_tree
 from agent.demo.scenes import SCENES, play
 from agent.demo.stage import open_stage
 from end_to_end.preloaded_agent import PreloadedAgent
+from faulty_host import inject, repair
 
 
 def fail_activation(stage):
-    stage.host.inject("stc-exit", "1")
+    inject(stage.layout, "stc-exit", "1")
 
 
 def build_something_newer(stage):
@@ -34,7 +35,7 @@ def let_red_build_be_good(stage):
 def let_the_flake_fit(stage):
     newest = max(stage.hydra.world.evals)
     evaluation = stage.hydra.world.evals[newest]
-    stage.hydra.world.put_eval(replace(evaluation, flake=stage.releases[3].flake))
+    stage.hydra.world.evals[newest] = replace(evaluation, flake=stage.releases[3].flake)
 
 
 def heal_the_service(stage):
@@ -46,7 +47,7 @@ def keep_hydra_up(stage):
 
 
 def keep_it_from_rebooting(stage):
-    stage.host.inject("fail-reboot")
+    inject(stage.layout, "fail-reboot")
 
 
 SABOTAGE = {
@@ -82,7 +83,7 @@ class Saved:
         vars(self._stage.hydra.world).update(self._world)
         self._stage.hydra.is_down = lambda: False
         self._stage.service.answers_anyway = False
-        self._stage.host.repair()
+        repair(self._stage.layout)
 
 
 @pytest.fixture

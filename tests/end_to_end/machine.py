@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.demo.cache_server import BinaryCache
-from agent.demo.host import ThrowawayHost
 from agent.demo.loopback import Answer
 from built_systems import HOST
 from demo.asking import JSON, ask
 from end_to_end.preloaded_agent import Ended
+from faulty_host import FaultyHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ class Machine:
         self.world.store_dir = farm.store_dir
         self.world.add_jobset(PROJECT, JOBSET, flake=f"git+file://{farm.farm.hosts}")
         hydra.serve_cache(farm.layout.cache)
-        self.host = ThrowawayHost(
+        self.host = FaultyHost(
             farm.layout, substituters=(hydra.url,), trusted_keys=(farm.farm.public_key,)
         )
         self.host.begin(farm.first)
@@ -174,7 +174,7 @@ class Machine:
         """Answer a path in another way than Hydra would."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         told = {"Content-Type": "application/json", **named}
-        self.hydra.answer_with(path, Answer(status, told, body.encode()))
+        self.hydra.overrides[path] = Answer(status, told, body.encode())
 
     def latest_is(self, build_id: int) -> None:
         """Name a build as the newest good one, whatever it is."""
@@ -182,7 +182,7 @@ class Machine:
 
     def on(self, path: str, answer: Callable[[Request], Answer]) -> None:
         """Answer a path by a function."""
-        self.hydra.answer_with(path, answer)
+        self.hydra.overrides[path] = answer
 
     def questions(self) -> list[tuple[str, str]]:
         """Return what Hydra was asked, as (method, path); the cache aside."""

@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from demo.hydra_changes import fail_evaluation
 from end_to_end.machine import HOST, JOBSET, PROJECT, assert_fault
 
 TRACE = """\
@@ -30,7 +31,7 @@ WHOLE = "'nix flake metadata' returned exit code 1:\nerror: unable to download '
 
 
 def fail(machine, text):
-    machine.world.fail_evaluation(PROJECT, JOBSET, text)
+    fail_evaluation(machine.world, PROJECT, JOBSET, text)
 
 
 def told_by(machine):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.demo.hydra import EmbeddedHydra
+from demo.hydra_changes import disable_jobset, disable_project, fail_evaluation
 
 PROJECT = "nix-config"
 
@@ -112,10 +113,10 @@ def test_a_jobset_that_is_missing_or_disabled_is_told_before_anything_is_pushed(
         assert set(desk.site.checkout.tips()) == {"main"}
         return told.json["error.message"]
 
-    hydra.world.disable_project(PROJECT)
+    disable_project(hydra.world, PROJECT)
     assert "the project is disabled" in refused("jobset-disabled")
     hydra.world.disabled_projects.clear()
-    hydra.world.disable_jobset(PROJECT, CANDIDATE)
+    disable_jobset(hydra.world, PROJECT, CANDIDATE)
     assert "the jobset is disabled" in refused("jobset-disabled")
     hydra.world.jobsets.clear()
     assert CANDIDATE in refused("jobset-missing")
@@ -156,13 +157,13 @@ def _red(desk, hydra, preloaded_agent):  # noqa: ARG001 - the desk asks it
 )
 def test_a_failed_evaluation_that_nothing_repeats_is_the_end(hydra, red, text):
     assert hydra.world.jobset(PROJECT, CANDIDATE).checkinterval == 0
-    told, kind, message = red(lambda _: hydra.world.fail_evaluation(PROJECT, CANDIDATE, text))
+    told, kind, message = red(lambda _: fail_evaluation(hydra.world, PROJECT, CANDIDATE, text))
     assert (told.code, kind) == (1, "evaluation-red")
     assert message.endswith("web does not evaluate: error: attribute 'ngnix' missing")
 
 
 def test_a_jobset_that_is_disabled_meanwhile_is_the_end(hydra, red):
-    told, kind, message = red(lambda _: hydra.world.disable_jobset(PROJECT, CANDIDATE))
+    told, kind, message = red(lambda _: disable_jobset(hydra.world, PROJECT, CANDIDATE))
     assert (told.code, kind) == (66, "jobset-disabled")
     assert "disabled before it evaluated" in message
 
@@ -174,7 +175,7 @@ def test_a_host_that_is_in_no_eval_does_not_evaluate(hydra, red):
         with hydra.world.lock:
             eval_id = hydra.world.add_eval(PROJECT, CANDIDATE, flake=flake)
             hydra.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
-            hydra.world.fail_evaluation(PROJECT, CANDIDATE, OWN)
+            fail_evaluation(hydra.world, PROJECT, CANDIDATE, OWN)
             hydra.world.breaks_off = 1
 
     told, kind, message = red(evaluate)

@@ -8,6 +8,7 @@ import pytest
 
 from agent.adapters.process import run_now
 from built_systems import DOTTED
+from demo.hydra_changes import restart
 from end_to_end.machine import assert_fault, assert_unchanged
 
 # nix and nixos-rebuild
@@ -162,7 +163,7 @@ def test_a_failed_check_holds(offered):
 
 def test_an_older_build_than_the_one_here_is_held_as_a_downgrade(offered):
     assert offered.upgrade().outcome == (0, "confirmed")
-    offered.world.restart(2)
+    restart(offered.world, 2)
     reason = held_by(offered.upgrade(), "downgrade")
     assert "build 1 is older than build 2" in reason
     assert offered.look().running == offered.farm.second

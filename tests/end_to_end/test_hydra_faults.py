@@ -12,6 +12,7 @@ import trustme
 
 from adapters import faulty_server as faulty
 from adapters.faulty_server import FaultyServer
+from demo.hydra_changes import disable_jobset, fail_evaluation, rename_jobset
 from end_to_end.machine import HOST, JOBSET, LATEST, ONCE, PROJECT, assert_fault
 
 BIG = 200_000_000
@@ -124,7 +125,7 @@ def test_a_fault_that_passes_is_told_as_a_warning_and_forgotten(offered):
 
 
 def rename(machine):
-    machine.world.rename_jobset(PROJECT, JOBSET, "trunk")
+    rename_jobset(machine.world, PROJECT, JOBSET, "trunk")
 
 
 def be_private(machine):
@@ -150,11 +151,11 @@ def queue_build(machine):
 
 def disable(machine):
     fail_build(machine)
-    machine.world.disable_jobset(PROJECT, JOBSET)
+    disable_jobset(machine.world, PROJECT, JOBSET)
 
 
 def fail_first_evaluation(machine):
-    machine.world.fail_evaluation(PROJECT, JOBSET, "error: undefined variable 'foo'")
+    fail_evaluation(machine.world, PROJECT, JOBSET, "error: undefined variable 'foo'")
 
 
 def build_another_job(machine):

@@ -41,7 +41,7 @@ def _settled(calm):
         dict(machine.world.evals),
     )
     before = machine.look()
-    machine.hydra.forget_requests()
+    machine.hydra.requests.clear()
     yield machine
     assert machine.look() == before
     machine.settings = settings
@@ -106,7 +106,7 @@ def test_it_leaves_the_time_of_its_contact(settled):
 def test_a_quiet_log_has_no_line_of_it(settled):
     settled.configure(log={"level": "warning"})
     assert settled.upgrade().stdout == ""
-    settled.hydra.forget_requests()
+    settled.hydra.requests.clear()
     assert settled.upgrade().stdout == ""
     assert settled.questions() == [("HEAD", LATEST)]
 

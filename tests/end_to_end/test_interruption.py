@@ -78,7 +78,7 @@ def endless(machine):
     base = next(line for line in usual.splitlines() if "inputs.base.url" in line).split('"')[1]
     (farm.hosts / "flake.nix").write_text(flake.replace("@base@", base))
     try:
-        return farm.commit_hosts("Evaluate for ever")
+        return farm.commit_all("hosts", "Evaluate for ever")
     finally:
         (farm.hosts / "flake.nix").write_text(usual)
 

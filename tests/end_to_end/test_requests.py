@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agent.demo.loopback import Answer
+from demo.hydra_changes import disable_project, stay_silent_on
 from end_to_end.machine import JOBSET, LATEST, PROJECT, settle
 
 LIMITS = {"timeout": "1s", "deadline": "10s"}
@@ -19,7 +20,7 @@ def _settled(machine):
     """A machine whose next run is an idle one."""
     machine.configure(hydra=LIMITS)
     settle(machine)
-    machine.hydra.forget_requests()
+    machine.hydra.requests.clear()
     return machine
 
 
@@ -27,7 +28,7 @@ def asked(machine):
     """Return what has been asked since the last time, and the session of each request."""
     questions = machine.questions()
     cookies = [request.headers.get("cookie") for request in machine.hydra.requests]
-    machine.hydra.forget_requests()
+    machine.hydra.requests.clear()
     return questions, cookies
 
 
@@ -86,7 +87,7 @@ def test_an_older_build_costs_one_request_more(machine):
 
 
 def test_a_disabled_project_is_asked_about_only_when_the_next_check_is_overdue(settled):
-    settled.world.disable_project(PROJECT)
+    disable_project(settled.world, PROJECT)
     jobset = settled.world.jobset(PROJECT, JOBSET)
     jobset.checkinterval, jobset.lastcheckedtime = 300, int(settled.world.now())
     end_note(settled)
@@ -112,7 +113,7 @@ def test_an_overloaded_hydra_is_asked_twice_and_then_once_a_run(settled, status)
     for _ in range(2):
         assert settled.upgrade().exit_code == 69
         assert asked(settled)[0] == [QUESTION]
-    settled.hydra.answer_as_usual(LATEST)
+    settled.hydra.overrides.pop(LATEST, None)
     assert settled.upgrade().outcome == (0, "nothing-to-do")
     # What decides nothing is left for a better time.
     assert len(asked(settled)[0]) == 3
@@ -121,7 +122,7 @@ def test_an_overloaded_hydra_is_asked_twice_and_then_once_a_run(settled, status)
 
 
 def test_a_hydra_that_does_not_answer_in_time_is_asked_twice_and_then_once_a_run(settled):
-    settled.hydra.stay_silent_on(LATEST)
+    stay_silent_on(settled.hydra, LATEST)
     run = settled.upgrade()
     assert (run.exit_code, run.summary["error.kind"]) == (69, "hydra-timeout")
     assert asked(settled)[0] == [POLL, QUESTION]

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from demo.hydra_changes import disable_jobset, disable_project, fail_evaluation, restart
 from end_to_end.machine import ONCE, assert_unchanged
 
 
@@ -107,8 +108,8 @@ def test_of_a_host_whose_hydra_is_down(offered):
 
 def test_what_hydra_says_of_builds_to_come(offered):
     offered.offer(offered.farm.second, status=1)
-    offered.world.fail_evaluation("nix-config", "main", "error: undefined variable 'foo'")
-    offered.world.disable_jobset("nix-config", "main")
+    fail_evaluation(offered.world, "nix-config", "main", "error: undefined variable 'foo'")
+    disable_jobset(offered.world, "nix-config", "main")
     told = told_by(offered)
     assert (told["newer_build_failed"], told["jobset_disabled"]) == (True, True)
     assert told["evaluation_error"] == "error: undefined variable 'foo'"
@@ -120,7 +121,7 @@ def test_what_is_newer_than_the_build_that_hydra_offers(offered):
     evaluation = max(offered.world.evals)
     offered.world.add_build("other", "/nix/store/x-other", eval_id=evaluation, status=None)
     queued = offered.offer(offered.farm.second, status=None)
-    offered.world.disable_project("nix-config")
+    disable_project(offered.world, "nix-config")
     told, text, code = status(offered)
     assert (code, told["candidate"]["build_id"]) == (0, 2)
     assert told["newer_build"] == {"build_id": queued, "state": "is queued or being built"}
@@ -133,7 +134,7 @@ def test_what_is_newer_than_the_build_that_hydra_offers(offered):
 
 def test_of_a_host_whose_only_good_build_is_built_again(offered):
     for build_id in (1, 2):
-        offered.world.restart(build_id)
+        restart(offered.world, build_id)
     told, text, code = status(offered)
     assert (code, told["error"]["kind"]) == (75, "build-unfinished")
     assert last_line(text).startswith("a run would hold: build 2")

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from agent.demo.host import Farm
+from agent.domain.target import HOME_MANAGER
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def _build(
 ) -> dict[str, object]:
     revision = farm.commit(hosts, homes=homes)
     built = {host: farm.build(revision, host) for host in hosts}
-    built |= {name: farm.build_home(revision, name) for name in homes}
+    built |= {name: farm.build(revision, name, HOME_MANAGER) for name in homes}
     if publishes:
         farm.publish(*built.values())
     return {"revision": revision, "reference": farm.reference(revision), "built": built}

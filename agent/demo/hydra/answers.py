@@ -53,8 +53,6 @@ class Answers:
 
     world: World
     request: Request
-    started: float
-    """When the server started, in Unix seconds."""
 
     def admit(self) -> None:
         """Refuse what Hydra refuses before it looks at the path (Root.pm, `begin`)."""
@@ -105,17 +103,10 @@ class Answers:
                 return self._to_build(self.world.latest(found, job), rest, _NO_BUILD)
             case ["latest-finished", *rest]:
                 return self._to_build(self.world.latest_finished(found, job), rest, _NO_BUILD)
-            case ["latest-for", system, *rest]:
-                text = f"There is no successful build for platform `{system}' to redirect to."
-                return self._to_build(self.world.latest(found, job, system), rest, text)
             case ["shield"]:
                 if (last := self.world.last_finished(found, job)) is None:
                     raise RefusalError(404, f"No latest build for job {_quoted(job)}.")
                 return Plain(to_json(shapes.shield(last)), JSON)
-            case ["prometheus"]:
-                if (last := self.world.last_finished(found, job)) is None:
-                    raise RefusalError(500, _undefined("Job->prometheus", "stoptime"))
-                return Plain(shapes.metrics(last, self.started))
             case _:
                 raise RefusalError(404, "Page not found.")
 
@@ -179,10 +170,6 @@ class Answers:
             case []:
                 job = f"{found.jobset.project}:{found.jobset.name}:{found.job}"
                 return Entity(shapes.build(found, self.world), f"Build {found.id} of job {job}")
-            case ["constituents"]:
-                parts = [self.world.builds[part] for part in found.constituents]
-                parts.sort(key=lambda part: part.job)
-                return Entity([shapes.build(part, self.world) for part in parts], "Constituents")
             case _:
                 raise RefusalError(404, "Page not found.")
 
@@ -258,8 +245,3 @@ def _row_id(text: str) -> int:
 
 def _quoted(name: str) -> str:
     return f"‘{name}’"  # noqa: RUF001 - Hydra's own quotation marks
-
-
-def _undefined(where: str, method: str) -> str:
-    problem = f'Can\'t call method "{method}" on an undefined value'
-    return f'Caught exception in Hydra::Controller::{where} "{problem}"'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 from agent.demo.cache_server import BinaryCache
@@ -29,7 +28,6 @@ class EmbeddedHydra(LoopbackServer):
         self.sessions: set[str] = set()
         """A client that keeps no cookies begins one each time."""
         self._cache: BinaryCache | None = None
-        self._started = time.time()
         super().__init__(self.answer, listener)
 
     def serve_cache(self, directory: Path) -> BinaryCache:
@@ -39,7 +37,7 @@ class EmbeddedHydra(LoopbackServer):
 
     def answer(self, request: Request) -> Answer:
         """Answer one request as Hydra does."""
-        answers = Answers(self.world, request, self._started)
+        answers = Answers(self.world, request)
         with self.world.lock:
             session = self._session_of(request.headers.get("cookie", ""))
             try:

@@ -1,26 +1,14 @@
-"""Owns the shapes of Hydra's answers: its JSON entities, its HTML, its Prometheus text."""
+"""Owns the shapes of Hydra's answers: its JSON entities and its HTML."""
 
 from __future__ import annotations
 
 import html
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from agent.demo.hydra.world import Build, Eval, Jobset, World
 
 EVALS_PER_PAGE: Final = 20
-
-_METRICS: Final = {
-    "hydra_build_closure_size": ("gauge", "Closure size of the last job's build in bytes"),
-    "hydra_build_output_size": ("gauge", "Output size of the last job's build in bytes"),
-    "hydra_job_completion_time": ("counter", "The most recent job's completion time"),
-    "hydra_job_failed": (
-        "gauge",
-        "Record if the most recent version of this job failed (1 means failed)",
-    ),
-    "process_start_time_seconds": ("gauge", "Unix epoch time the process started at"),
-}
 
 
 def build(row: Build, world: World) -> dict[str, Any]:
@@ -141,30 +129,6 @@ def shield(last: Build) -> dict[str, Any]:
     return {"schemaVersion": 1, "label": "hydra build", "color": color, "message": message}
 
 
-def metrics(last: Build, started: float) -> str:
-    """Return a job's metrics (recorded job-alpha-prometheus).
-
-    Of what a Perl process says about itself, only the time of its start is given. A size that is
-    not known shows as 1, as recorded.
-    """
-    jobset = last.jobset
-    labels = {"project": jobset.project, "jobset": jobset.name, "job": last.job}
-    pairs = ",".join(f'{name}="{_label(value)}"' for name, value in labels.items())
-    of_job = f"{{{pairs}}}"
-    closure, size = (1 if number is None else number for number in (last.closuresize, last.size))
-    values = {
-        "hydra_build_closure_size": f"{of_job} {closure}",
-        "hydra_build_output_size": f"{of_job} {size}",
-        "hydra_job_completion_time": f"{of_job} {last.stoptime}",
-        "hydra_job_failed": f"{of_job} {int((last.buildstatus or 0) > 0)}",
-        "process_start_time_seconds": f" {started:.2f}",
-    }
-    return "".join(
-        f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name}{values[name]}\n"
-        for name, (kind, text) in _METRICS.items()
-    )
-
-
 def page(title: str, value: object) -> str:
     """Return a page for a person: nothing in it is meant to be read by a program."""
     text = html.escape(str(value))
@@ -186,7 +150,3 @@ def moved(location: str) -> str:
         f'   <p>This item has moved <a href="{html.escape(location)}">here</a>.</p>\n'
         "</body>\n</html>\n"
     )
-
-
-def _label(value: str) -> str:
-    return re.sub(r'(["\\])', r"\\\1", value)

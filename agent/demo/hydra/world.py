@@ -1,7 +1,7 @@
 """Owns what the embedded Hydra knows: jobsets, evals and builds, and how Hydra chooses among them.
 
-What is chosen how: Hydra's ListBuilds.pm (latest, latest-for, latest-finished), CatalystUtils.pm
-(the latest finished eval), Helper/Nix.pm (restart) and API.pm (the lists), of August 2026.
+What is chosen how: Hydra's ListBuilds.pm (latest, latest-finished), CatalystUtils.pm (the latest
+finished eval) and API.pm (the lists), of August 2026.
 """
 
 from __future__ import annotations
@@ -74,9 +74,6 @@ class Build:
     priority: int = 100
     releasename: str | None = None
     products: Mapping[str, Any] = field(default_factory=dict)
-    constituents: tuple[int, ...] = ()
-    closuresize: int | None = None
-    size: int | None = None
 
     @property
     def is_good(self) -> bool:
@@ -114,11 +111,6 @@ class World:
 
     # Changing it
 
-    def add_project(self, project: str) -> None:
-        """Add a project; one that exists stays as it is."""
-        with self.lock:
-            self.projects.add(project)
-
     def add_jobset(self, project: str, name: str, *, flake: str = "") -> Jobset:
         """Add a jobset, and its project where that is new."""
         return self.put_jobset(Jobset(project, name, flake))
@@ -129,31 +121,6 @@ class World:
             self.projects.add(jobset.project)
             self.jobsets[jobset.project, jobset.name] = jobset
             return jobset
-
-    def disable_jobset(self, project: str, name: str) -> None:
-        """Disable a jobset: its builds stay, and `latest` goes on answering the last good one."""
-        with self.lock:
-            self.jobsets[project, name].enabled = 0
-
-    def disable_project(self, project: str) -> None:
-        """Disable a project: nothing in it is evaluated, though its jobsets stay enabled."""
-        with self.lock:
-            self.disabled_projects.add(project)
-
-    def rename_jobset(self, project: str, old: str, new: str) -> None:
-        """Rename a jobset; requests for the old name are redirected from now on."""
-        with self.lock:
-            jobset = self.jobsets.pop((project, old))
-            jobset.name = new
-            self.jobsets[project, new] = jobset
-            self.renames[project, old] = new
-
-    def fail_evaluation(self, project: str, name: str, errormsg: str) -> None:
-        """Fail an evaluation: it leaves no eval, only the jobset's error text ("" lifts it)."""
-        with self.lock:
-            jobset = self.jobsets[project, name]
-            jobset.errormsg = errormsg
-            jobset.errortime = jobset.lastcheckedtime = self._seconds()
 
     def add_eval(
         self,
@@ -194,7 +161,6 @@ class World:
         finished: bool | None = None,
         system: str = "x86_64-linux",
         outputs: Mapping[str, str] | None = None,
-        constituents: Iterable[int] = (),
     ) -> int:
         """Add a build to an eval and return its id.
 
@@ -221,7 +187,6 @@ class World:
                     buildstatus=status,
                     starttime=None if status is None else now,
                     stoptime=None if status is None else now,
-                    constituents=tuple(constituents),
                 )
             )
             self.evals[eval_id].builds.append(build_id)
@@ -232,36 +197,11 @@ class World:
         with self.lock:
             self.builds[build.id] = build
 
-    def put_eval(self, new: Eval) -> None:
-        """Add or replace an eval as it stands."""
-        with self.lock:
-            self.evals[new.id] = new
-
     def finish(self, build_id: int, status: int = 0) -> None:
         """End a queued or restarted build now."""
         with self.lock:
             now = self._seconds()
             self._update(build_id, finished=1, buildstatus=status, starttime=now, stoptime=now)
-
-    def restart(self, build_id: int) -> bool:
-        """Build a finished build again; its old status and times stay. False: it is not finished.
-
-        Recorded restart-3.
-        """
-        with self.lock:
-            was_finished = self.builds[build_id].finished == 1
-            self._update(build_id, finished=0)
-            return was_finished
-
-    def repoint(self, build_id: int) -> None:
-        """Give a build another derivation of the same output: it is unfinished once more.
-
-        Recorded build-repointed-unfinished-again: times and products stay, the status goes.
-        """
-        with self.lock:
-            build = self.builds[build_id]
-            drvpath = self._derivation(build.nixname, f"again {build.drvpath}")
-            self._update(build_id, finished=0, buildstatus=None, drvpath=drvpath)
 
     # Asking it
 
@@ -290,12 +230,9 @@ class World:
         """Return a job's builds, newest first."""
         return [b for b in self.builds_newest_first() if b.jobset is jobset and b.job == job]
 
-    def latest(self, jobset: Jobset, job: str, system: str | None = None) -> Build | None:
-        """Return the good build of the highest id, of one system or any."""
-        for build in self.builds_of(jobset, job):
-            if build.is_good and system in (None, build.system):
-                return build
-        return None
+    def latest(self, jobset: Jobset, job: str) -> Build | None:
+        """Return the good build of the highest id."""
+        return next((build for build in self.builds_of(jobset, job) if build.is_good), None)
 
     def latest_finished(self, jobset: Jobset, job: str) -> Build | None:
         """Return the newest good build that is in an eval without unfinished builds, or in none."""

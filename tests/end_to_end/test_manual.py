@@ -107,8 +107,8 @@ def test_a_person_goes_back_to_the_confirmed_system_and_that_is_remembered(serve
     (gone,) = [run for run in history(served)["runs"] if run["outcome"] == "rolled-back"]
     assert gone["target"] == served.farm.first
     shown = served.run("history").stdout
-    assert f"    back to: {served.farm.first}\n" in shown
-    assert f"denied  {served.farm.second} by alice: the users complain\n" in shown
+    assert f"  back to                {served.farm.first}\n" in shown
+    assert f"denied                   {served.farm.second} by alice: the users complain\n" in shown
     held = served.upgrade()
     assert held.outcome == (75, "held")
     assert reasons(held) == ["denied"]
@@ -190,10 +190,10 @@ def test_the_history_is_told_to_a_person_and_to_a_program(served):
     lines = text.stdout.splitlines()
     assert lines[0].endswith("  confirmed build 2")
     assert lines[1:3] == [
-        f"    switch: {served.farm.second}",
-        f"    from: {served.farm.first}",
+        f"  switch                 {served.farm.second}",
+        f"  from                   {served.farm.first}",
     ]
-    assert lines[-1].startswith(f"denied  {served.farm.broken} by ")
+    assert lines[-1].startswith(f"denied                   {served.farm.broken} by ")
     assert "\x1b" not in text.stdout
     told = history(served)
     (run,) = told["runs"]
@@ -264,5 +264,5 @@ def test_an_ill_neighbour_can_be_passed_by(served):
         "the fix for it",
     )
     assert passed["reason"].startswith("neighbour: ")
-    said = f"    health: ignored by alice (the fix for it): {passed['reason']}\n"
+    said = f"  health                 ignored by alice (the fix for it): {passed['reason']}\n"
     assert said in served.run("history").stdout

@@ -4,40 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cli.render.columns import printable
+from agent.cli.render.columns import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.application.history import History
     from agent.application.ports import RunRecord
+    from agent.domain.path_record import Denial
 
 
 def for_person(history: History) -> str:
-    """Return the history as one paragraph a run, and one line a denial."""
-    lines = [line for run in history.runs for line in _run(run)]
-    lines += [
-        f"denied  {denial.toplevel} by {denial.by}: {denial.reason}"
-        + (f" (until {denial.until:%Y-%m-%d %H:%M} UTC)" if denial.until else "")
-        for denial in history.denials
-    ]
-    return "\n".join(printable(line) for line in lines) or "nothing has happened here yet"
+    """Return the history in two columns: each run with what it did, and then the denials."""
+    rows = [row for run in history.runs for row in _run(run)]
+    rows += [("denied", _denied(denial)) for denial in history.denials]
+    return in_columns(rows) if rows else "nothing has happened here yet"
 
 
-def _run(run: RunRecord) -> Iterator[str]:
+def _denied(denial: Denial) -> str:
+    until = f" (until {denial.until:%Y-%m-%d %H:%M} UTC)" if denial.until else ""
+    return f"{denial.toplevel} by {denial.by}: {denial.reason}{until}"
+
+
+def _run(run: RunRecord) -> Iterator[tuple[str, str]]:
     when = (run.finished_at or run.started_at).strftime("%Y-%m-%d %H:%M:%S UTC")
     build = f" build {run.build_id}" if run.build_id is not None else ""
     again = f" (and {run.repeats} times again)" if run.repeats else ""
-    yield f"{when}  {run.outcome}{build}{again}"
+    yield when, f"{run.outcome}{build}{again}"
     if run.toplevel:
-        yield f"    {run.action or 'system'}: {run.toplevel}"
+        yield f"  {run.action or 'system'}", run.toplevel
     if run.previous:
-        yield f"    from: {run.previous}"
+        yield "  from", run.previous
     if run.target:
-        yield f"    back to: {run.target}"
+        yield "  back to", run.target
     for passed in run.ignored_gates:
-        yield f"    {passed.gate}: ignored by {passed.by} ({passed.because}): {passed.held}"
+        yield f"  {passed.gate}", f"ignored by {passed.by} ({passed.because}): {passed.held}"
     for name, reason in run.reasons:
-        yield f"    {name}: {reason}"
+        yield f"  {name}", reason
     if run.error_message and (run.error_kind, run.error_message) not in run.reasons:
-        yield f"    {run.error_kind}: {run.error_message}"
+        yield f"  {run.error_kind}", run.error_message

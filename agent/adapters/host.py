@@ -219,8 +219,8 @@ class HostFiles(Host):
         except ProgramMissingError as error:
             raise HostError(Kind.REBOOT_FAILED, f"cannot reboot: {error}") from error
         if ended.returncode != 0:
-            last = ended.tail.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
-            raise HostError(Kind.REBOOT_FAILED, f"systemctl {verb[0]} failed: {last[0]}")
+            why = f"systemctl {verb[0]} failed: {ended.last_line}"
+            raise HostError(Kind.REBOOT_FAILED, why)
 
     def _resolve(self, link: Path | None) -> StorePath | None:
         if link is None:

@@ -1,4 +1,4 @@
-"""Writes a small file in one step: no reader and no power failure finds half of it."""
+"""Small files: read, and written in one step: no reader and no power failure finds half of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def read_start(file: Path, limit: int) -> bytes:
+    """Return the first bytes of a file, not led elsewhere by a link, nor blocked by a pipe.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(file, flags), "rb") as stream:
+        return stream.read(limit)
+
+
+def sync_directory(directory: Path) -> None:
+    """Let what was renamed or removed there survive a power failure; raises OSError."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def replace_file(file: Path, content: str) -> None:

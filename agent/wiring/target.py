@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.boot.loader import BootLoader, NoLoader
+from agent.adapters.boot.loader import BootLoader
 from agent.adapters.home.files import HomeFiles
 from agent.adapters.home.home_manager import HomeManagerCommand
 from agent.adapters.home.user_marks import UserMarks
@@ -118,7 +118,7 @@ def _of_home_manager(site: TargetContext) -> TargetAdapters:
             store_dir=paths.store_dir,
         ),
         systemd=systemd,
-        loader=NoLoader(),
+        loader=BootLoader(runner, boot=None, store_dir=paths.store_dir),
     )
 
 

@@ -29,7 +29,7 @@ def world():
 
 
 def wait(world, before=BEFORE):
-    proof = HydraProof(world.ports, world.policy, before, world.evaluated)
+    proof = HydraProof(world.ports, world.jobset, world.policy, before, world.evaluated)
     return asyncio.run(proof.wait(REVISION))
 
 
@@ -287,7 +287,7 @@ def test_a_jobset_that_is_disabled_once_it_has_evaluated_has_its_eval(world):
 
 def test_the_red_jobs_are_known_when_it_has_failed(world):
     world.jobset.jobs = {"db": [RED], "web": [GREEN]}
-    proof = HydraProof(world.ports, world.policy, BEFORE, world.evaluated)
+    proof = HydraProof(world.ports, world.jobset, world.policy, BEFORE, world.evaluated)
     assert proof.red == ()
     with pytest.raises(FlakeError):
         asyncio.run(proof.wait(REVISION))

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from agent.adapters.boot.loader import BootLoader, NoLoader
+from agent.adapters.boot.loader import BootLoader
 from agent.adapters.home.files import HomeFiles
 from agent.adapters.home.home_manager import HomeManagerCommand
 from agent.adapters.home.user_systemd import UserSystemd
@@ -119,7 +119,7 @@ def test_an_unknown_target_and_paths_that_are_none_are_told(settings_of):
     ("target", "parts"),
     [
         ("nixos", (NixosRebuildCommand, HostFiles, SystemdCommands, BootLoader)),
-        ("home-manager", (HomeManagerCommand, HomeFiles, UserSystemd, NoLoader)),
+        ("home-manager", (HomeManagerCommand, HomeFiles, UserSystemd, BootLoader)),
     ],
 )
 @pytest.mark.parametrize("runtime_directory", ["/run/user/7", None])

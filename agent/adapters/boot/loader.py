@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.boot.entries import GrubEntries, SystemdBootEntries
-from agent.adapters.process import ProgramMissingError
 from agent.application.ports import Loader
 
 if TYPE_CHECKING:
@@ -22,15 +21,16 @@ _PROGRAMS: Final = {"systemd-boot": "bootctl", "grub": "grub-reboot"}
 
 
 class BootLoader(Loader):
-    """Asks the files below `boot`, and changes it by its own commands."""
+    """Asks the files below `boot`, and changes it by its own commands.
 
-    def __init__(self, runner: Runner, *, boot: Path, store_dir: Path) -> None:
+    What is never booted has no `boot`, and no loader.
+    """
+
+    def __init__(self, runner: Runner, *, boot: Path | None, store_dir: Path) -> None:
         self._runner = runner
         self._boot = boot
-        self._known = (
-            SystemdBootEntries(boot, str(store_dir)),
-            GrubEntries(boot, str(store_dir)),
-        )
+        kinds = (SystemdBootEntries, GrubEntries)
+        self._known = [kind(boot, str(store_dir)) for kind in kinds if boot is not None]
 
     @override
     def fallback(self, toplevel: StorePath | None = None) -> str | None:
@@ -109,43 +109,5 @@ class BootLoader(Loader):
         return found[0] if len(found) == 1 else None
 
     async def _run(self, *argv: str) -> bool:
-        try:
-            return (await self._runner.run(argv, timeout=_TIMEOUT)).returncode == 0
-        except ProgramMissingError:
-            return False
-
-
-class NoLoader(Loader):
-    """For what is not booted: it has no boot loader."""
-
-    @override
-    def fallback(self, toplevel: StorePath | None = None) -> str | None:
-        return None
-
-    @override
-    def default(self) -> StorePath | None:
-        return None
-
-    @override
-    def can_be_default(self, toplevel: StorePath) -> bool:
-        return False
-
-    @override
-    async def make_default(self, toplevel: StorePath) -> bool:
-        return False
-
-    @override
-    async def boot_once(self, toplevel: StorePath) -> bool:
-        return False
-
-    @override
-    async def forget_once(self) -> None:
-        """Do nothing."""
-
-    @override
-    async def forget_choices(self) -> None:
-        """Do nothing."""
-
-    @override
-    async def bless(self) -> None:
-        """Do nothing."""
+        done = await self._runner.try_run(argv, timeout=_TIMEOUT)
+        return done is not None and done.returncode == 0

@@ -10,7 +10,8 @@ from agent.adapters.forge.conversation import Conversation
 from agent.adapters.forge.forgejo import ForgejoForge
 from agent.adapters.forge.github import GitHubForge
 from agent.adapters.forge.transport import Transport
-from agent.adapters.http.retries import Retries
+from agent.adapters.http.retries import Repeater, Retries
+from agent.application import events
 
 if TYPE_CHECKING:
     from agent.adapters.forge.rest import RestForge
@@ -50,14 +51,8 @@ def open_forge(
     origin, root = _origin_of(address)
     headers = github.HEADERS if address.kind == "github" else {}
     transport = Transport(origin, token, clock, headers)
-    conversation = Conversation(
-        transport,
-        timeout=timeout,
-        deadline=3 * timeout,
-        sink=sink,
-        clock=clock,
-        retries=retries or Retries(),
-    )
+    repeater = Repeater(events.FORGE_REQUEST_RETRIED, sink, clock, retries or Retries())
+    conversation = Conversation(transport, repeater, timeout=timeout, deadline=3 * timeout)
     make = GitHubForge if address.kind == "github" else ForgejoForge
     return make(transport, conversation, address.repository, root)
 

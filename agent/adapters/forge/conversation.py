@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agent.adapters.forge.faults import IS_FORGE
-from agent.adapters.http.retries import Repeater
-from agent.application import events
 from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.adapters.forge.transport import Answer, Transport
-    from agent.adapters.http.retries import Retries
-    from agent.application.ports import Clock, EventSink
+    from agent.adapters.http.retries import Repeater
 
 _T = TypeVar("_T")
 _MAX_PAGES: Final = 40
@@ -32,19 +29,12 @@ class Conversation:
     """Asks one forge; `timeout` of one request and `deadline` of its repetitions are seconds."""
 
     def __init__(
-        self,
-        transport: Transport,
-        *,
-        timeout: float,
-        deadline: float,
-        sink: EventSink,
-        clock: Clock,
-        retries: Retries,
+        self, transport: Transport, repeater: Repeater, *, timeout: float, deadline: float
     ) -> None:
         self._transport = transport
+        self._repeater = repeater
         self._timeout = timeout
         self._deadline = deadline
-        self._repeater = Repeater(events.FORGE_REQUEST_RETRIED, sink, clock, retries)
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         """Return the answer to a request that may be made more than once.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from agent.adapters.process import ProgramMissingError
 from agent.adapters.systemd.manager import STATE, SystemdCommands
 from agent.application.ports import ActivationExit, UnitStatus
 from agent.domain.policy import Action
@@ -128,8 +127,7 @@ class UserSystemd(SystemdCommands):
         begun = monotonic()
         if self._is_managed():
             wait = (*self._systemctl, "is-system-running", "--wait", "--quiet")
-            with contextlib.suppress(ProgramMissingError):
-                await self._runner.run(wait, timeout=_LONGEST_START)
+            await self._runner.try_run(wait, timeout=_LONGEST_START)
         return monotonic() - begun
 
     def _expose_unfinished_home(self, toplevel: StorePath) -> None:

@@ -38,8 +38,8 @@ class Repeater:
     def __init__(self, event: Event, sink: EventSink, clock: Clock, retries: Retries) -> None:
         self._event = event
         self._sink = sink
-        self._clock = clock
-        self._retries = retries
+        self.clock = clock
+        self.retries = retries
 
     async def ask(
         self,
@@ -56,14 +56,14 @@ class Repeater:
         Raises:
             AgentError: the last fault, when it cannot pass, or attempts or time are used up.
         """
-        ends = self._clock.elapsed() + deadline
+        ends = self.clock.elapsed() + deadline
 
         def is_last(state: tenacity.RetryCallState) -> bool:
-            is_used_up = state.attempt_number >= self._retries.attempts
-            return is_used_up or self._clock.elapsed() + state.upcoming_sleep >= ends
+            is_used_up = state.attempt_number >= self.retries.attempts
+            return is_used_up or self.clock.elapsed() + state.upcoming_sleep >= ends
 
         async def attempt() -> _T:
-            left = max(ends - self._clock.elapsed(), 0.001)
+            left = max(ends - self.clock.elapsed(), 0.001)
             return await request(min(timeout, left))
 
         return await self.repeat(path, attempt, is_last)
@@ -77,10 +77,10 @@ class Repeater:
         """Make attempts while the fault is one that can pass, and `is_last` does not end it."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_can_pass),
-            wait=_Wait(self._retries),
+            wait=_Wait(self.retries),
             stop=is_last,
             before_sleep=lambda state: self._log(path, state),
-            sleep=self._retries.sleep,
+            sleep=self.retries.sleep,
             reraise=True,
         )
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from typing_extensions import override
 
+from agent.adapters.http.retries import Repeater
 from agent.adapters.hydra import models, no_good_build, paths, pending, upcoming_builds
 from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
+from agent.application import events
 from agent.application.ports import Hydra, Outlook
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_reference import parse_locked_flake_reference
@@ -52,13 +54,9 @@ class HydraClient(Hydra):
     ) -> None:
         self._clock = clock
         self._transport = Transport(instance, clock, transport=transport, session=session)
+        repeater = Repeater(events.REQUEST_RETRIED, sink, clock, retries or RETRIES)
         self._conversation = Conversation(
-            self._transport,
-            timeout=timeout,
-            deadline=deadline,
-            sink=sink,
-            clock=clock,
-            retries=retries or RETRIES,
+            self._transport, repeater, timeout=timeout, deadline=deadline
         )
 
     async def __aenter__(self) -> Self:
@@ -100,7 +98,7 @@ class HydraClient(Hydra):
                 f"{answer.url}: build {build_id} does not exist (any more)",
                 hint="the next run looks again",
             )
-        found = models.parse(models.BuildAnswer, self._direct(answer)).to_build()
+        found = models.parse(models.BuildAnswer, paths.direct(answer)).to_build()
         self._refuse_other_id(answer, found.id, build_id)
         return found
 
@@ -118,7 +116,7 @@ class HydraClient(Hydra):
             if answer.status == _NOT_FOUND:
                 models.parse(models.ErrorAnswer, answer)
                 continue
-            found = models.parse(models.EvalAnswer, self._direct(answer))
+            found = models.parse(models.EvalAnswer, paths.direct(answer))
             self._refuse_other_id(answer, found.id, eval_id)
             return eval_id, parse_locked_flake_reference(found.flake)
         raise HydraError(
@@ -137,12 +135,6 @@ class HydraClient(Hydra):
     @override
     async def pending(self, job: Job, build: Build, select: Select) -> Pending:
         return await pending.look(self._conversation, job, build, select)
-
-    @staticmethod
-    def _direct(answer: Answer) -> Answer:
-        if answer.is_redirect:
-            raise paths.unwanted_redirect(answer)
-        return answer
 
     @staticmethod
     def _refuse_other_id(answer: Answer, found: int, asked: int) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.http.retries import Repeater, Retries, fault_of
-from agent.application import events
+from agent.adapters.http.retries import Retries, fault_of
 from agent.domain.errors import AgentError, HydraError, Kind
 
 if TYPE_CHECKING:
     import tenacity
 
+    from agent.adapters.http.retries import Repeater
     from agent.adapters.hydra.transport import Answer, Transport
-    from agent.application.ports import Clock, EventSink
 
 
 RETRIES: Final = Retries(attempts=2, longest=5.0)
@@ -35,21 +34,14 @@ class Conversation:
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        *,
-        timeout: float,
-        deadline: float,
-        sink: EventSink,
-        clock: Clock,
-        retries: Retries,
+        self, transport: Transport, repeater: Repeater, *, timeout: float, deadline: float
     ) -> None:
         self._transport = transport
+        self._repeater = repeater
+        self._clock = repeater.clock
+        self._retries = repeater.retries
         self._timeout = timeout
         self._deadline = deadline
-        self._repeater = Repeater(events.REQUEST_RETRIED, sink, clock, retries)
-        self._clock = clock
-        self._retries = retries
         self._began: float | None = None
         self._repeated: str | None = None
         self._is_backing_off = False

@@ -73,6 +73,13 @@ def eval_id_of(answer: Answer) -> int:
     return int(match[1])
 
 
+def direct(answer: Answer) -> Answer:
+    """Return an answer that is no redirect; raises as `build_id_of`."""
+    if answer.is_redirect:
+        raise unwanted_redirect(answer)
+    return answer
+
+
 def unwanted_redirect(answer: Answer) -> HydraError:
     """Return the fault of a redirect to where nothing of use is."""
     target = target_of(answer.url, answer.location)

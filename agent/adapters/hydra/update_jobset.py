@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import override
 
+from agent.adapters.http.retries import Repeater
 from agent.adapters.hydra import models, paths
 from agent.adapters.hydra.conversation import RETRIES, Conversation
 from agent.adapters.hydra.transport import Transport
+from agent.application import events
 from agent.application.flake_update.ports import JobsetState, UpdateJobset
 from agent.domain.errors import HydraError, Kind
 from agent.domain.flake_update.hydra_proof import HostJob, JobState, job_of_build
@@ -55,11 +58,11 @@ class HydraUpdateJobset(UpdateJobset):
         retries: Retries | None = None,
     ) -> None:
         self._jobset = jobset
-        self._timeout = timeout
-        self._deadline = deadline
-        self._sink = sink
         self._clock = clock
-        self._retries = retries or RETRIES
+        repeater = Repeater(events.REQUEST_RETRIED, sink, clock, retries or RETRIES)
+        self._converse = partial(
+            Conversation, repeater=repeater, timeout=timeout, deadline=deadline
+        )
         self._session = Session(jobset.instance)
 
     @override
@@ -102,13 +105,13 @@ class HydraUpdateJobset(UpdateJobset):
         if answer.status == _NOT_FOUND:
             models.parse(models.ErrorAnswer, answer)
             return None
-        return models.parse(models.JobsetAnswer, _direct(answer))
+        return models.parse(models.JobsetAnswer, paths.direct(answer))
 
     async def _project(self) -> models.ProjectAnswer | None:
         """Return what is known of the project; without it nothing is held against the jobset."""
         answer = await self._ask(paths.project_path(self._jobset))
         with suppress(HydraError):
-            return models.parse(models.ProjectAnswer, _direct(answer))
+            return models.parse(models.ProjectAnswer, paths.direct(answer))
         return None
 
     @override
@@ -128,7 +131,7 @@ class HydraUpdateJobset(UpdateJobset):
                 f"{answer.url}: there is no such jobset",
                 hint=_CHECK_NAMES,
             )
-        return models.parse(models.FlakeEvalsAnswer, _direct(answer)).evals
+        return models.parse(models.FlakeEvalsAnswer, paths.direct(answer)).evals
 
     @override
     async def job_of(self, eval_id: int, host: str) -> HostJob:
@@ -142,7 +145,9 @@ class HydraUpdateJobset(UpdateJobset):
             reason = f"does not evaluate: {error}" if error else f"has no job {job.name}"
             return HostJob(host, JobState.RED, link, reason)
         build_id = paths.build_id_of(answer)
-        build = models.parse(models.BuildAnswer, _direct(await self._ask(f"/build/{build_id}")))
+        build = models.parse(
+            models.BuildAnswer, paths.direct(await self._ask(f"/build/{build_id}"))
+        )
         return job_of_build(host, build.to_build(), f"{self._jobset.instance}/build/{build_id}")
 
     def _job_of(self, host: str) -> Job:
@@ -152,24 +157,10 @@ class HydraUpdateJobset(UpdateJobset):
     async def _ask(self, path: str) -> Answer:
         """Return one answer; each question has a conversation, and so a deadline, of its own."""
         transport = Transport(self._jobset.instance, self._clock, session=self._session)
-        conversation = Conversation(
-            transport,
-            timeout=self._timeout,
-            deadline=self._deadline,
-            sink=self._sink,
-            clock=self._clock,
-            retries=self._retries,
-        )
         try:
-            return await conversation.ask(path)
+            return await self._converse(transport).ask(path)
         finally:
             await transport.aclose()
-
-
-def _direct(answer: Answer) -> Answer:
-    if answer.is_redirect:
-        raise paths.unwanted_redirect(answer)
-    return answer
 
 
 def _is_of(flake: str | None, revision: str) -> bool:

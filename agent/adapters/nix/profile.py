@@ -81,10 +81,8 @@ class SystemProfile(Profile):
         except ProgramMissingError as error:
             raise HostError(Kind.ROLL_BACK_FAILED, str(error)) from error
         if done.returncode != 0:
-            last = done.tail.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise HostError(
-                Kind.ROLL_BACK_FAILED, f"cannot change the profile {self._profile}: {last[0]}"
-            )
+            what = f"cannot change the profile {self._profile}: {done.last_line}"
+            raise HostError(Kind.ROLL_BACK_FAILED, what)
 
     def _system(self) -> str:
         return os.path.realpath(self._profile)

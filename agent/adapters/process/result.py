@@ -21,6 +21,11 @@ class Completed:
     tail: str
     timed_out: bool = False
 
+    @property
+    def last_line(self) -> str:
+        """The last line of stderr; without one, the exit code."""
+        return (self.tail.strip().splitlines() or [f"exit code {self.returncode}"])[-1].strip()
+
 
 def missing(program: str, error: OSError | ValueError) -> ProgramMissingError:
     """Return the fault of a program that could not be started."""

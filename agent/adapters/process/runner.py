@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from agent.adapters.process.result import Completed, missing
+from agent.adapters.process.result import Completed, ProgramMissingError, missing
 from agent.application import events
 from agent.domain.secrets import hide_secrets
 
@@ -122,6 +122,13 @@ class Runner:
             seconds=round(self._clock.elapsed() - began, 3),
         )
         return Completed(returncode, stdout, "\n".join(tail), timed_out)
+
+    async def try_run(self, argv: Sequence[str], *, timeout: float) -> Completed | None:
+        """Run `argv` as `run` does; None if it cannot be started."""
+        try:
+            return await self.run(argv, timeout=timeout)
+        except ProgramMissingError:
+            return None
 
     def say(self, program: str, line: str, stream: str = "stderr") -> None:
         """Log one line of a child, without what looks like a credential."""

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from agent.adapters.state.journal_rows import LARGEST_NUMBER, Row, decode
+from agent.adapters.state.journal_rows import LARGEST_NUMBER, TABLES, Row, decode
 from agent.adapters.state.journal_salvage import restore, salvage
 from agent.adapters.state_dir import (
     is_of_another,
@@ -20,7 +20,6 @@ from agent.adapters.state_dir import (
 )
 from agent.application import events
 from agent.domain.errors import JournalError, Kind
-from agent.domain.run_record import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,17 +156,6 @@ _ADDED_TABLES: Final = {
     """,
 }
 
-_TABLES: Final = {
-    "runs": COLUMNS,
-    "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
-    "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
-    "forgotten_builds": ("job", "reason", "by", "forgotten_at", "after_run"),
-    "pauses": ("reason", "by", "since", "until"),
-    "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
-    "boot_cleanings": ("toplevel",),
-    "good_builds": (*("job", "build_id", "toplevel", "system", "finished_at", "eval_id", "flake"),),
-}
-
 
 class JournalFile:
     """Opens the file: migrated, whole, and with every fault raised as a JournalError.
@@ -185,7 +173,7 @@ class JournalFile:
         self, db: sqlite3.Connection, table: str, which: str = "", *values: object
     ) -> list[tuple[int, Row]]:
         """Return rows of a table with their numbers; `which` is the end of a SELECT statement."""
-        names = _TABLES[table]
+        names = TABLES[table]
         found = db.execute(f"SELECT rowid, {', '.join(names)} FROM {table} {which}", values)  # noqa: S608 - our own
         return [
             (number, Row(dict(zip(names, row, strict=True))))
@@ -436,7 +424,7 @@ def _examine(db: sqlite3.Connection) -> None:
         "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"
     ):
         raise _DamagedError(f"it has a {kind} {name}")
-    for table, wanted in _TABLES.items():
+    for table, wanted in TABLES.items():
         found = db.execute(f"PRAGMA table_info({table})").fetchall()
         columns = {name for _, name, *_ in found}
         if missing := set(wanted) - columns:

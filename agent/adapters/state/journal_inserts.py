@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,10 +27,8 @@ def row_of(run: RunRecord) -> tuple[Any, ...]:
     """Return a run by the columns of its row, without credentials."""
     values = []
     for name in COLUMNS:
-        value = getattr(run, name)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, list | tuple):
+        value = _plain(getattr(run, name))
+        if isinstance(value, list | tuple):
             # Each text by itself: the name of a check announces no credential.
             value = json.dumps([list(map(presentable, texts)) for texts in value[:_MOST_REASONS]])
         elif name in _FOREIGN:
@@ -57,30 +56,31 @@ def insert_denial(db: sqlite3.Connection, denial: Denial) -> None:
     """Write a denial, beside whatever else there is."""
     db.execute(
         "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            denial.toplevel,
-            denial.build_id,
-            denial.reason,
-            denial.by,
-            *_texts(denial.denied_at, denial.until),
-        ),
+        " VALUES (:toplevel, :build_id, :reason, :by, :denied_at, :until)",
+        columns_of(denial),
     )
 
 
 def insert_pause(db: sqlite3.Connection, pause: Pause) -> None:
     """Write a pause, beside whatever else there is."""
     db.execute(
-        "INSERT INTO pauses (reason, by, since, until) VALUES (?, ?, ?, ?)",
-        (pause.reason, pause.by, *_texts(pause.since, pause.until)),
+        "INSERT INTO pauses (reason, by, since, until) VALUES (:reason, :by, :since, :until)",
+        columns_of(pause),
     )
 
 
 def insert_plan(db: sqlite3.Connection, plan: RebootPlan) -> None:
     """Write a reboot that waits."""
-    moments = _texts(plan.inhibited_since, plan.announced_for)
-    db.execute("INSERT INTO reboot_plans VALUES (?, ?, ?)", (plan.toplevel, *moments))
+    db.execute(
+        "INSERT INTO reboot_plans VALUES (:toplevel, :inhibited_since, :announced_for)",
+        columns_of(plan),
+    )
 
 
-def _texts(*moments: datetime | None) -> tuple[str | None, ...]:
-    return tuple(None if moment is None else moment.isoformat() for moment in moments)
+def columns_of(row: Denial | Pause | RebootPlan) -> dict[str, Any]:
+    """Return the fields of what has a row of its own, by its columns."""
+    return {name: _plain(value) for name, value in asdict(row).items()}
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

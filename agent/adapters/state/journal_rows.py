@@ -17,7 +17,7 @@ from agent.domain.ignored_gate import IgnoredGate
 from agent.domain.path_record import Denial, Fault
 from agent.domain.pause import Pause
 from agent.domain.reboot import RebootPlan
-from agent.domain.run_record import RunRecord, recorded
+from agent.domain.run_record import COLUMNS, RunRecord, recorded
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
     from agent.domain.store_path import StorePath
 
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "runs": COLUMNS,
+    "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
+    "allowances": ("toplevel", "reason", "by", "allowed_at", "after_run"),
+    "forgotten_builds": ("job", "reason", "by", "forgotten_at", "after_run"),
+    "pauses": ("reason", "by", "since", "until"),
+    "reboot_plans": ("toplevel", "inhibited_since", "announced_for"),
+    "boot_cleanings": ("toplevel",),
+    "good_builds": (*("job", "build_id", "toplevel", "system", "finished_at", "eval_id", "flake"),),
+}
+"""The columns of each table, but for the numbers of its rows."""
 UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 """Stands where a time is needed and cannot be read."""
 LARGEST_NUMBER: Final = 2**53

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.adapters.state.journal_inserts import insert_denial, insert_pause
-from agent.adapters.state.journal_rows import UNKNOWN_TIME, Row, decode, denial_of, pause_of
+from agent.adapters.state.journal_rows import TABLES, UNKNOWN_TIME, Row, decode, denial_of, pause_of
 from agent.domain.pause import Pause
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from agent.domain.path_record import Denial
 
-_WANTED: Final = {
-    "denials": ("toplevel", "build_id", "reason", "by", "denied_at", "until"),
-    "pauses": ("reason", "by", "since", "until"),
-}
 _PATIENCE: Final = 1.0
 
 
@@ -78,7 +74,7 @@ def _rows(db: sqlite3.Connection, table: str) -> tuple[list[Row], bool]:
         for count in (None, 1):
             try:
                 there = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
-                names = [name for name in _WANTED[table] if name in there][:count]
+                names = [name for name in TABLES[table] if name in there][:count]
                 for number, *row in _select(db, table, names, direction):
                     found.setdefault(number, Row(dict(zip(names, row, strict=True))))
             except (sqlite3.DatabaseError, UnicodeError, MemoryError) as error:

@@ -15,8 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.adapters.state.journal_inserts import columns_of
 from agent.adapters.state.journal_rows import Row, denial_of, run_of, store_path
 from agent.adapters.state_dir import make_private, state_fault
+from agent.adapters.whole_file import sync_directory
 from agent.application import events
 from agent.domain.errors import JournalError
 from agent.domain.outcome import Outcome
@@ -105,7 +107,7 @@ class KeptRuns:
             else:
                 others.append(kept)
         if denial is not None:
-            row["denial"] = _denial_row(denial)
+            row["denial"] = {**columns_of(denial), "reason": denial.reason[:_MAX_TEXT]}
         self._write([*others, row][-_MOST:])
 
     def forget(self, run_ids: Sequence[str], toplevel: StorePath | None = None) -> None:
@@ -180,11 +182,7 @@ class KeptRuns:
                 self.reserve(_BLOCK)
             else:
                 new.replace(self._file)
-            handle = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_directory(self._file.parent)
         except OSError as error:
             fault = state_fault(self._file, error)
             raise JournalError(fault.kind, fault.message, hint=fault.hint) from error
@@ -216,17 +214,6 @@ def _parse(row: object) -> KeptRun | None:
         run,
         denial_of(Row({**given, "toplevel": store_path(given.get("toplevel")) or run.toplevel})),
     )
-
-
-def _denial_row(denial: Denial) -> dict[str, Any]:
-    return {
-        "toplevel": denial.toplevel,
-        "build_id": denial.build_id,
-        "reason": denial.reason[:_MAX_TEXT],
-        "by": denial.by,
-        "denied_at": denial.denied_at.isoformat(),
-        "until": denial.until and denial.until.isoformat(),
-    }
 
 
 def _short(value: object) -> object:

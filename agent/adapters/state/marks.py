@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.state.stopwatch import UPTIME, Stopwatch, Uptime
-from agent.adapters.whole_file import replace_file
+from agent.adapters.whole_file import replace_file, sync_directory
 from agent.application.ports import MarkStore
 from agent.domain.errors import HostError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark, Marks
@@ -89,7 +88,7 @@ class MarkLinks(MarkStore):
             else:
                 self._dir.mkdir(parents=True, exist_ok=True)
                 replace_file(file, f"{name}\n")
-            self._sync()
+            sync_directory(self._dir)
 
     @override
     def set(self, mark: Mark, toplevel: StorePath) -> None:
@@ -100,7 +99,7 @@ class MarkLinks(MarkStore):
             new.symlink_to(toplevel)
             self._make_way(mark)
             new.replace(self._dir / mark)
-            self._sync()
+            sync_directory(self._dir)
         if mark is Mark.PENDING:
             self.pending_for()
 
@@ -157,15 +156,7 @@ class MarkLinks(MarkStore):
         It must not fail: the caller would take it that nothing is decided.
         """
         with suppress(OSError):
-            self._sync()
-
-    def _sync(self) -> None:
-        """Let the change survive a power failure."""
-        handle = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            sync_directory(self._dir)
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.state.stopwatch import UPTIME, Uptime
-from agent.adapters.whole_file import replace_file
+from agent.adapters.whole_file import read_start, replace_file
 from agent.application.ports import Sightings
 from agent.domain.sighting import Moment, Sighting
 
@@ -43,10 +42,7 @@ class SightingFiles(Sightings):
     @override
     def last(self, name: str) -> Sighting | None:
         try:
-            # Not blocked by what is no file, nor led elsewhere by a link.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with os.fdopen(os.open(self._file(name), flags), "rb") as stream:
-                return _parse(stream.read(_MAX_FILE))
+            return _parse(read_start(self._file(name), _MAX_FILE))
         except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
 

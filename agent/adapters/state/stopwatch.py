@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.whole_file import replace_file
+from agent.adapters.whole_file import read_start, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,10 +86,7 @@ class Stopwatch:
 
     def _read(self) -> _Reading | None:
         try:
-            # Not blocked by what is no file, nor led elsewhere by a link.
-            handle = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(handle, "rb") as stream:
-                words = stream.read(_MAX_FILE).decode("ascii").split()
+            words = read_start(self._file, _MAX_FILE).decode("ascii").split()
         except (OSError, ValueError):
             return None
         if len(words) != _FIELDS or not all(_is_count(word) for word in words[2:]):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.process import ProgramMissingError
 from agent.application.ports import Logind
 from agent.domain.reboot import Inhibitor
 
@@ -119,10 +118,7 @@ class LogindCommands(Logind):
         return done is not None and done.returncode == 0 and done.stdout.strip() in _ABSENT
 
     async def _run(self, *argv: str) -> Completed | None:
-        try:
-            return await self._runner.run(argv, timeout=_TIMEOUT)
-        except ProgramMissingError:
-            return None
+        return await self._runner.try_run(argv, timeout=_TIMEOUT)
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:

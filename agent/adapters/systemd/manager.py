@@ -407,10 +407,7 @@ class SystemdCommands(Systemd):
 
     async def _try(self, *argv: str, timeout: float = _TIMEOUT) -> Completed | None:
         """Run a program to its end, whatever comes of it; None if it is missing."""
-        try:
-            return await self._runner.run(argv, timeout=timeout)
-        except ProgramMissingError:
-            return None
+        return await self._runner.try_run(argv, timeout=timeout)
 
 
 def _properties(text: str) -> dict[str, str]:
@@ -436,5 +433,4 @@ def _said(done: Completed | None) -> str:
         return "systemd's commands are missing"
     if done.timed_out:
         return "it does not start in time"
-    lines: Sequence[str] = [line for line in done.tail.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {done.returncode}"
+    return done.last_line

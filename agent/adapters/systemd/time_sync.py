@@ -12,12 +12,11 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.process import ProgramMissingError
-
 if TYPE_CHECKING:
-    from agent.adapters.process import Completed, Runner
+    from agent.adapters.process import Runner
 
 _TIMEOUT: Final = 20.0
+_BY_KERNEL: Final = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 _FIELDS: Final = 14
 """Of `chronyc -c tracking` (client.c, process_cmd_tracking): reference id, its name, stratum,
 reference time, offset of the system's time, …, update interval, leap status."""
@@ -38,10 +37,10 @@ of yesterday is old however seldom there are any."""
 
 async def is_synchronised(runner: Runner) -> bool | None:
     """Return whether the clock is synchronised; None where that is unknown."""
-    done = await _ask(runner, "timedatectl", "show", "--property=NTPSynchronized", "--value")
+    done = await runner.try_run(_BY_KERNEL, timeout=_TIMEOUT)
     answer = done.stdout.strip() if done is not None and done.returncode == 0 else ""
     by_kernel = {"yes": True, "no": False}.get(answer)
-    tracking = await _ask(runner, "chronyc", "-c", "tracking")
+    tracking = await runner.try_run(("chronyc", "-c", "tracking"), timeout=_TIMEOUT)
     if tracking is None or (tracking.returncode != 0 and not tracking.timed_out):
         return by_kernel  # no chronyd
     # The kernel's flag outlives the reference that chronyd once had.
@@ -69,10 +68,3 @@ def _is_tracking(text: str, now: float) -> bool | None:
         and abs(offset) <= _LARGEST_OFFSET
         and -_LARGEST_OFFSET <= age <= min(max(_LEAST_AGE, _UPDATES * interval), _MOST_AGE)
     )
-
-
-async def _ask(runner: Runner, *argv: str) -> Completed | None:
-    try:
-        return await runner.run(argv, timeout=_TIMEOUT)
-    except ProgramMissingError:
-        return None

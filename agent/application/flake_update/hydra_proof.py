@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import JobsetState, UpdatePorts
+    from agent.application.flake_update.ports import JobsetState, UpdateJobset, UpdatePorts
     from agent.domain.flake_update.comparison import Broken
     from agent.domain.flake_update.hydra_proof import HostJob
 
@@ -34,13 +34,13 @@ class HydraProof:
     def __init__(
         self,
         ports: UpdatePorts,
+        jobset: UpdateJobset,
         policy: UpdatePolicy,
         before: JobsetState | None,
         evaluated: Mapping[str, System | Broken],
     ) -> None:
-        assert ports.jobset is not None  # noqa: S101 - who has none asks for no proof
         self._ports = ports
-        self._jobset = ports.jobset
+        self._jobset = jobset
         self._before = before
         self._jobs: dict[str, HostJob] = {}
         # Faults that end by themselves, besides those that are tried again: a jobset that was not

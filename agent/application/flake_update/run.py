@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from agent.application.flake_update.compare import Evaluated
     from agent.application.flake_update.policy import UpdatePolicy
-    from agent.application.flake_update.ports import Proposal, UpdatePorts
+    from agent.application.flake_update.ports import Proposal, UpdateJobset, UpdatePorts
     from agent.application.notification import Notifier
     from agent.application.ports import EventSink
     from agent.domain.flake_update.lock_file import LockFile
@@ -152,7 +152,7 @@ class _Run:
             if self.ports.forge is not None:
                 found = await self.ports.forge.open_proposals(base, prefix)
                 self.proposals = tuple(one for one in found if self.policy.branch.covers(one.head))
-            prefixes = (prefix, self.policy.candidate) if self._asks_hydra else (prefix,)
+            prefixes = (prefix, self.policy.candidate) if self._jobset else (prefix,)
             self.tips = await self.ports.repository.remote_branches(base, prefixes)
 
     async def _target(self, lock: LockFile) -> Target | RunResult:
@@ -200,12 +200,13 @@ class _Run:
         return next((one for one in self.proposals if one.head == name), None)
 
     @property
-    def _asks_hydra(self) -> bool:
-        return self.policy.verify is Verify.HYDRA
+    def _jobset(self) -> UpdateJobset | None:
+        """The jobset that is to prove the update, if that is for Hydra to do."""
+        return self.ports.jobset if self.policy.verify is Verify.HYDRA else None
 
     async def _verify(self, trees: Worktrees, evaluated: Evaluated, target: Target) -> RunResult:
         hosts = evaluated.unbuilt()
-        if not self._asks_hydra:
+        if self._jobset is None:
             hosts = await build_hosts(self.ports, evaluated, is_proof=True)
         inputs = self.comparison.inputs if self.comparison else ()
         self.comparison = comparison = Comparison(inputs, hosts)
@@ -220,8 +221,8 @@ class _Run:
         with step(self.ports.sink, "Committing"):
             message = commit_message(comparison, day, (TRAILER,))
             revision = await self.ports.repository.commit(trees.after, message)
-        if self._asks_hydra:
-            await self._let_hydra_build(revision, evaluated, comparison)
+        if self._jobset is not None:
+            await self._let_hydra_build(self._jobset, revision, evaluated, comparison)
             self.comparison = comparison = await self._compare_as_built(trees, comparison)
         self.branch = target.name
         proposal = self._proposal_of(target.name)
@@ -232,20 +233,19 @@ class _Run:
         return RunResult(outcome, comparison, target.name, revision, found)
 
     async def _let_hydra_build(
-        self, revision: str, evaluated: Evaluated, comparison: Comparison
+        self, jobset: UpdateJobset, revision: str, evaluated: Evaluated, comparison: Comparison
     ) -> None:
         """Have the revision where Hydra looks until it has built every host of it.
 
         That is no branch of what is proposed: nobody should see, or merge, what is not proven.
         """
         ports, name = self.ports, self.policy.candidate
-        assert ports.jobset is not None  # noqa: S101 - with `verify = "hydra"` there is one
         left = self.tips.get(name)
         if left is not None and not (await self._look_at(name)).is_own:
             raise _diverged(name)
-        await ports.jobset.require()
-        before = await ports.jobset.state(evaluated.after)
-        proof = HydraProof(ports, self.policy, before, evaluated.after)
+        await jobset.require()
+        before = await jobset.state(evaluated.after)
+        proof = HydraProof(ports, jobset, self.policy, before, evaluated.after)
         try:
             async with on_branch(ports, revision, Target(name, left), self.look_at):
                 with step(ports.sink, "Waiting for Hydra"):

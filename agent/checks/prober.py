@@ -15,7 +15,6 @@ from agent.checks.registry import load_probe
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
     from typing import Self
 
     from agent.checks.check_type import Probe
@@ -35,12 +34,7 @@ class Probes(Prober):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for probe in self._probes.values():
             await probe.close()
 

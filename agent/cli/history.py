@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.application.history import History
     from agent.application.ports import Ports
     from agent.application.run import RunSettings
+    from agent.domain.policy import Policy
 
 
 @click.command("history")
@@ -33,7 +34,7 @@ def command(config_file: Path | None, limit: int, *, as_json: bool) -> None:
     from agent.cli.run_quiet import with_ports
     from agent.domain.secrets import hide_secrets
 
-    async def take(ports: Ports, _run: RunSettings) -> History:
+    async def take(ports: Ports, _policy: Policy, _run: RunSettings) -> History:
         return take_history(ports, limit)
 
     history = with_ports(config_file, take, only_reads=True)

@@ -30,16 +30,18 @@ def allow(config_file: Path | None, what: str, reason: str) -> None:
     after a build with a number that was far too high.
     """
     from agent.application.manual import verdicts
-    from agent.cli.run_quiet import with_policy, with_ports
+    from agent.cli.run_quiet import with_ports
 
     if what == _DOWNGRADE:
-        taken = with_policy(
+        taken = with_ports(
             config_file,
             lambda ports, policy, run: verdicts.allow_downgrade(ports, policy, run, reason),
         )
         click.echo(f"builds older than {taken.build_id} no longer count as downgrades")
         return
-    toplevel = with_ports(config_file, lambda ports, run: verdicts.allow(ports, run, what, reason))
+    toplevel = with_ports(
+        config_file, lambda ports, _, run: verdicts.allow(ports, run, what, reason)
+    )
     click.echo(f"{toplevel} is allowed again")
 
 
@@ -54,7 +56,7 @@ def deny(config_file: Path | None, what: str, reason: str, length: timedelta | N
     from agent.cli.run_quiet import with_ports
 
     denial = with_ports(
-        config_file, lambda ports, run: verdicts.deny(ports, run, what, reason, length)
+        config_file, lambda ports, _, run: verdicts.deny(ports, run, what, reason, length)
     )
     ends = f"until {denial.until:%Y-%m-%d %H:%M} UTC" if denial.until else "until it is allowed"
     click.echo(f"{denial.toplevel} is denied {ends}")
@@ -72,7 +74,7 @@ def pause(config_file: Path | None, reason: str, length: timedelta | None) -> No
     from agent.application.manual import pauses
     from agent.cli.run_quiet import with_ports
 
-    begun = with_ports(config_file, lambda ports, run: pauses.pause(ports, run, reason, length))
+    begun = with_ports(config_file, lambda ports, _, run: pauses.pause(ports, run, reason, length))
     ends = f"until {begun.until:%Y-%m-%d %H:%M} UTC" if begun.until else "until `agent resume`"
     click.echo(f"upgrades are paused {ends}")
 
@@ -84,7 +86,7 @@ def resume(config_file: Path | None) -> None:
     from agent.application.manual import pauses
     from agent.cli.run_quiet import with_ports
 
-    with_ports(config_file, pauses.resume)
+    with_ports(config_file, lambda ports, _, run: pauses.resume(ports, run))
     click.echo("upgrades go on")
 
 

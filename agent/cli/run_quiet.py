@@ -19,22 +19,6 @@ _T = TypeVar("_T")
 
 def with_ports(
     config_file: Path | None,
-    call: Callable[[Ports, RunSettings], Awaitable[_T]],
-    *,
-    only_reads: bool = False,
-) -> _T:
-    """Return what `call` returns, given the ports that the settings describe.
-
-    Raises:
-        AgentError: as `with_policy`.
-    """
-    return with_policy(
-        config_file, lambda ports, _policy, run: call(ports, run), only_reads=only_reads
-    )
-
-
-def with_policy(
-    config_file: Path | None,
     call: Callable[[Ports, Policy, RunSettings], Awaitable[_T]],
     *,
     only_reads: bool = False,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import run_now
 from agent.demo.layout import Layout, copy_files, remove_tree
-from agent.domain.store_path import StorePath, parse_store_path
+from agent.domain.store_path import StorePath
 from agent.domain.target import NIXOS, Target
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ class Farm:
         """Build the toplevel of a host, or what `target` has in its place."""
         installable = f"{self.reference(revision)}#{target.toplevel_of(name)}"
         built = json.loads(self._nix("build", "--no-link", "--json", installable))
-        path = parse_store_path(built[0]["outputs"]["out"], str(self.layout.store_dir))
-        assert path is not None  # noqa: S101 - nix itself says so
-        return path
+        return StorePath(built[0]["outputs"]["out"])
 
     def publish(self, *paths: StorePath) -> None:
         """Sign the closures of store paths and add them to the binary cache."""

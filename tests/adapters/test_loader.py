@@ -7,12 +7,13 @@ import os
 
 import pytest
 
-from agent.adapters.boot.loader import BootLoader, NoLoader
+from agent.adapters.boot.loader import BootLoader
 from agent.adapters.process import Runner
 from fakes.events import RememberedEvents, SteppedClock
 from fakes.loader import FakeLoader
 
 STORE = "/nix/store"
+NO_LOADER = BootLoader(Runner(RememberedEvents(), SteppedClock()), boot=None, store_dir=STORE)
 
 
 def name(letter):
@@ -166,7 +167,7 @@ def test_a_default_that_cannot_be_written_stays(machine):
 
 
 def test_grub_and_no_loader_make_no_specialisation_the_default(machine):
-    for loader in (machine.loader, NoLoader()):
+    for loader in (machine.loader, NO_LOADER):
         assert not loader.can_be_default(name("s"))
         assert not asyncio.run(loader.make_default(name("s")))
 
@@ -514,4 +515,4 @@ def test_what_grub_was_to_start_once_is_taken_back(machine):
 
 
 def test_without_a_loader_nothing_is_taken_back():
-    asyncio.run(NoLoader().forget_once())
+    asyncio.run(NO_LOADER.forget_once())

@@ -71,7 +71,7 @@ def refused(url: str, response: httpx.Response, explanation: str, wait: float | 
     """Return the fault that a status stands for; `explanation` is the forge's own message."""
     status = response.status_code
     message = f"{url}: {shown_status(status)}" + (f": {explanation}" if explanation else "")
-    if 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
+    if response.is_redirect:
         return _elsewhere(message, response)
     if status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS) and _is_too_much(
         response, explanation, wait

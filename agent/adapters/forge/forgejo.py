@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.forge.conversation import Shape, parse
-from agent.adapters.forge.rest import RestForge, UserAnswer, missing_people
+from agent.adapters.forge.rest import RestForge, assignees_of, missing_people
 from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ class LabelAnswer(Shape):
 
     id: int
     name: str
-
-
-class AssigneesAnswer(Shape):
-    """A pull request's assignees; null where there are none."""
-
-    assignees: list[UserAnswer] | None
 
 
 class ForgejoForge(RestForge):
@@ -78,14 +72,13 @@ class ForgejoForge(RestForge):
     @override
     async def assign(self, proposal: Proposal, people: tuple[str, ...]) -> None:
         answer = await self._conversation.ask("GET", self._pull(proposal))
-        present = parse(answer, AssigneesAnswer).assignees or []
-        if missing_people(answer, people, present) is None:
+        if missing_people(people, answer) is None:
             return
         # It replaces the whole list.
-        everybody = dict.fromkeys([*(user.login for user in present), *people])
+        everybody = dict.fromkeys([*assignees_of(answer), *people])
         wanted = {"assignees": list(everybody)}
         answer = await self._conversation.ask("PATCH", self._pull(proposal), wanted)
-        fault = missing_people(answer, people, parse(answer, AssigneesAnswer).assignees or [])
+        fault = missing_people(people, answer)
         if fault is not None:
             raise fault
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from agent.adapters.forge.conversation import Shape, parse
-from agent.adapters.forge.rest import RestForge, UserAnswer, missing_people
+from agent.adapters.forge.rest import RestForge, missing_people
 from agent.domain.errors import ForgeError, Kind
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ class MergingAnswer(Shape):
 
     node_id: str
     auto_merge: dict[str, object] | None
-
-
-class AssigneesAnswer(Shape):
-    """An issue's assignees."""
-
-    assignees: list[UserAnswer] | None = None
 
 
 class FaultAnswer(Shape):
@@ -81,7 +75,7 @@ class GitHubForge(RestForge):
         wanted = {"assignees": list(people)}
         answer = await self._conversation.ask("POST", f"{self._issue(proposal)}/assignees", wanted)
         # Whom it cannot assign it passes over.
-        fault = missing_people(answer, people, parse(answer, AssigneesAnswer).assignees or [])
+        fault = missing_people(people, answer)
         if fault is not None:
             raise fault
 

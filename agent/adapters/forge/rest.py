@@ -46,6 +46,12 @@ class UserAnswer(Shape):
     login: str
 
 
+class AssigneesAnswer(Shape):
+    """The assignees of an issue or a pull request; null where there are none."""
+
+    assignees: list[UserAnswer] | None = None
+
+
 class PullAnswer(Shape):
     """A pull request, as far as both forges describe it alike."""
 
@@ -194,11 +200,14 @@ def _content_of(title: str, body: str) -> tuple[str, list[str]]:
     return title.strip(), body.split()
 
 
-def missing_people(
-    answer: Answer, wanted: tuple[str, ...], found: list[UserAnswer]
-) -> ForgeError | None:
+def assignees_of(answer: Answer) -> list[str]:
+    """Return the logins of those whom an issue or a pull request is assigned to."""
+    return [user.login for user in parse(answer, AssigneesAnswer).assignees or ()]
+
+
+def missing_people(wanted: tuple[str, ...], answer: Answer) -> ForgeError | None:
     """Return the fault of people whom the forge has silently not assigned."""
-    logins = {user.login.casefold() for user in found}
+    logins = {login.casefold() for login in assignees_of(answer)}
     lacking = [person for person in wanted if person.casefold() not in logins]
     if not lacking:
         return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from agent.adapters.nix.environment import confinement
-from agent.adapters.nix.program import NIX, run_nix
+from agent.adapters.nix.program import NIX, run_nix, store_path_of
 from agent.adapters.nix.source_faults import build_fault
 from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import HostError, Kind, NixError
@@ -108,8 +108,4 @@ class HomeManagerCommand(NixosRebuild):
         except (ValueError, LookupError, TypeError) as error:
             message = f"nix build printed {output[:200]!r}"
             raise NixError(Kind.NIX_NONSENSE, message) from error
-        path = parse_store_path(text, self._store_dir) if isinstance(text, str) else None
-        if path is None:
-            message = f"nix built {text!r:.200}, which is no path of {self._store_dir}"
-            raise NixError(Kind.NIX_NONSENSE, message)
-        return path
+        return store_path_of(text, self._store_dir, "nix built")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from agent.domain.job import Job, Select
     from agent.lean.hydra_session import Session
 
-_NOT_FOUND: Final = 404
 _MAX_EVALS: Final = 5
 """How many of a build's evals are tried; Hydra deletes the oldest, so the first is there."""
 
@@ -78,7 +77,7 @@ class HydraClient(Hydra):
         answer = await self._conversation.ask(paths.job_path(job, select))
         if answer.is_redirect:
             return paths.build_id_of(answer)
-        if answer.status == _NOT_FOUND:
+        if answer.is_missing:
             raise await no_good_build.explain(self._conversation, job, select, answer)
         models.refuse_bodies_without_json(answer)
         raise HydraError(
@@ -90,7 +89,7 @@ class HydraClient(Hydra):
     @override
     async def build(self, build_id: int) -> Build:
         answer = await self._conversation.ask(f"/build/{build_id}")
-        if answer.status == _NOT_FOUND:
+        if answer.is_missing:
             # HYDRA_HTML and the like when it is not Hydra that says so.
             models.parse(models.ErrorAnswer, answer)
             raise HydraError(
@@ -113,7 +112,7 @@ class HydraClient(Hydra):
         tried = build.evals_newest_first[:_MAX_EVALS]
         for eval_id in tried:
             answer = await self._conversation.ask(f"/eval/{eval_id}")
-            if answer.status == _NOT_FOUND:
+            if answer.is_missing:
                 models.parse(models.ErrorAnswer, answer)
                 continue
             found = models.parse(models.EvalAnswer, paths.direct(answer))

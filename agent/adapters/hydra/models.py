@@ -86,28 +86,17 @@ class EvalAnswer(_Answer):
     flake: str | None
 
 
-class EvalIdAnswer(_Answer):
+class ListedEvalAnswer(_Answer):
     """One entry of `/jobset/P/J/evals`."""
 
     id: _Id
+    flake: str | None = None
 
 
 class EvalsAnswer(_Answer):
     """`/jobset/P/J/evals`, a page of the evals that brought new builds."""
 
-    evals: list[EvalIdAnswer]
-
-
-class FlakeEvalAnswer(EvalIdAnswer):
-    """One entry of `/jobset/P/J/evals`, with the flake that was evaluated."""
-
-    flake: str | None = None
-
-
-class FlakeEvalsAnswer(_Answer):
-    """`/jobset/P/J/evals`, with the flakes."""
-
-    evals: list[FlakeEvalAnswer]
+    evals: list[ListedEvalAnswer]
 
 
 class JobsetAnswer(_Answer):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from agent.domain.job import Job
 
 _T = TypeVar("_T")
-_NOT_FOUND: Final = 404
 _QUEUED: Final = 200
 """How many builds of the queue are looked through; one that is built again has a low id."""
 _LOOKS_AGAIN: Final = "the next run looks again"
@@ -140,7 +139,7 @@ class _Diagnosis:
         self._newest = max(entry.id for entry in evals)
         answer = await self._conversation.ask(paths.eval_job_path(self._newest, self._job))
         if not answer.is_redirect:
-            self._is_missing = answer.status == _NOT_FOUND and _hydras_words(answer) is not None
+            self._is_missing = answer.is_missing and _hydras_words(answer) is not None
             return None
         return await self._by_build(paths.build_id_of(answer), f"in eval {self._newest}")
 

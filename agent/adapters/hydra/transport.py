@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from agent.adapters.http.client import HttpClient
@@ -50,6 +51,11 @@ class Answer:
     def url(self) -> str:
         """The URL that was asked."""
         return f"{self.instance}{self.path}"
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such thing, or so it says."""
+        return self.status == HTTPStatus.NOT_FOUND
 
     @property
     def is_redirect(self) -> bool:
@@ -121,7 +127,7 @@ class Transport:
 
 async def _is_servers_trouble(status: int, response: httpx.Response) -> bool:
     """Look into the body of a status that blames the request: 400 and its like."""
-    if status in _SAYS_ENOUGH or not 400 <= status < 500:  # noqa: PLR2004 - HTTP's own numbers
+    if status in _SAYS_ENOUGH or not response.is_client_error:
         return False
     body = None if is_encoded(response) else await read_bounded(response, MAX_BODY)
     return body is not None and faults.is_servers_trouble(status, body)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from agent.domain.build import Build
     from agent.domain.job import Job
 
-_NOT_FOUND: Final = 404
 _T = TypeVar("_T")
 
 
@@ -61,7 +60,7 @@ async def _newest_failed(conversation: Conversation, job: Job) -> bool | None:
     say the same, but count a build that was cancelled as one that failed (Job.pm).
     """
     answer = await conversation.ask_once(paths.job_path(job, "shield"))
-    if answer.status == _NOT_FOUND:
+    if answer.is_missing:
         return None
     return _FAILED.get(models.parse(models.ShieldAnswer, answer).message)
 
@@ -74,13 +73,13 @@ async def _gone_since(conversation: Conversation, job: Job, build: Build | None)
     if build is None or not build.evals:
         return None
     answer = await conversation.ask_once(paths.jobset_path(job, "latest-eval"))
-    if answer.status == _NOT_FOUND:
+    if answer.is_missing:
         return None
     newest = paths.eval_id_of(answer)
     if newest <= max(build.evals):
         return None
     answer = await conversation.ask_once(paths.eval_job_path(newest, job))
-    return newest if answer.status == _NOT_FOUND else None
+    return newest if answer.is_missing else None
 
 
 async def is_project_disabled(conversation: Conversation, job: Job) -> bool:

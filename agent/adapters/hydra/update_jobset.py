@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from agent.adapters.hydra.transport import Answer
     from agent.application.ports import Clock, EventSink
 
-_NOT_FOUND: Final = 404
 _CHECK_NAMES: Final = "check flake_update.hydra.project and flake_update.hydra.jobset"
 HOST: Final = "{host}"
 """What the template of a job's name has in place of the host."""
@@ -102,7 +101,7 @@ class HydraUpdateJobset(UpdateJobset):
 
     async def _page(self) -> models.JobsetAnswer | None:
         answer = await self._ask(paths.jobset_path(self._jobset, "errors"))
-        if answer.status == _NOT_FOUND:
+        if answer.is_missing:
             models.parse(models.ErrorAnswer, answer)
             return None
         return models.parse(models.JobsetAnswer, paths.direct(answer))
@@ -123,21 +122,21 @@ class HydraUpdateJobset(UpdateJobset):
     async def newest_eval(self) -> int | None:
         return max((one.id for one in await self._evals()), default=None)
 
-    async def _evals(self) -> list[models.FlakeEvalAnswer]:
+    async def _evals(self) -> list[models.ListedEvalAnswer]:
         answer = await self._ask(paths.jobset_path(self._jobset, "evals"))
-        if answer.status == _NOT_FOUND:
+        if answer.is_missing:
             raise HydraError(
                 Kind.JOBSET_MISSING,
                 f"{answer.url}: there is no such jobset",
                 hint=_CHECK_NAMES,
             )
-        return models.parse(models.FlakeEvalsAnswer, paths.direct(answer)).evals
+        return models.parse(models.EvalsAnswer, paths.direct(answer)).evals
 
     @override
     async def job_of(self, eval_id: int, host: str) -> HostJob:
         job = self._job_of(host)
         answer = await self._ask(paths.eval_job_path(eval_id, job))
-        if answer.status == _NOT_FOUND:
+        if answer.is_missing:
             models.parse(models.ErrorAnswer, answer)
             link = f"{self._jobset.instance}/eval/{eval_id}"
             page = await self._page()

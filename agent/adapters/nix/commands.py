@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from agent.adapters.nix.environment import confinement
 from agent.adapters.nix.log import NixLog
-from agent.adapters.nix.program import NIX, run_nix
+from agent.adapters.nix.program import NIX, run_nix, store_path_of
 from agent.adapters.nix.source_faults import (
     cause_of,
     complaint,
@@ -32,7 +32,6 @@ from agent.domain.errors import Kind, NixError
 from agent.domain.facts import FetchPlan
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.nix_options import split_flags
-from agent.domain.store_path import parse_store_path
 from agent.domain.target import NIXOS
 from agent.domain.trust import MAX_LOCK, FlakeSource
 
@@ -176,14 +175,7 @@ class NixCommand(Nix):
             named = json.loads(text)["storePath"]
         except (ValueError, LookupError, TypeError):
             named = None
-        path = parse_store_path(named, self._store_dir)
-        if path is None:
-            raise NixError(
-                Kind.NIX_NONSENSE,
-                f"nix flake prefetch printed {text[:200]!r}, which names no path of"
-                f" {self._store_dir}",
-            )
-        return path
+        return store_path_of(named, self._store_dir, "nix flake prefetch has the path")
 
     async def _declared_inputs(self, flake: str, tree: Path, place: Path) -> str:
         """Return the JSON of what flake.nix declares, evaluated with access to nothing else."""
@@ -206,15 +198,8 @@ class NixCommand(Nix):
         arguments = ("--no-update-lock-file", *self._evaluation_flags, *self._settings)
         done = await self._run(("eval", "--raw", f"{flake}#{attribute}", *arguments))
         if done.returncode != 0:
-            raise _evaluation_fault(flake, host, done.tail)
-        path = parse_store_path(done.stdout, self._store_dir)
-        if path is None:
-            raise NixError(
-                Kind.NIX_NONSENSE,
-                f"the toplevel of {host} evaluates to {done.stdout[:200]!r}, which is no path of"
-                f" {self._store_dir}",
-            )
-        return path
+            raise _flake_fault(f"cannot evaluate {host} of {flake}", done.tail)
+        return store_path_of(done.stdout, self._store_dir, f"the toplevel of {host} evaluates to")
 
     @override
     async def plan_fetch(self, path: StorePath) -> FetchPlan:
@@ -320,27 +305,16 @@ def _lock_of(tree: Path, directory: str) -> str | None:
 
 
 def _flake_fault(what: str, text: str) -> NixError:
-    if FULL.search(text):
-        return _full(text)
+    return _full(text) if FULL.search(text) else flake_fault(what, text)
+
+
+def flake_fault(what: str, text: str) -> NixError:
+    """Return why a flake could not be fetched, or evaluated."""
     is_far = bool(unreachable_source(text))
     kind = Kind.FLAKE_UNREACHABLE if is_far else Kind.EVALUATION_FAILED
-    return NixError(kind, f"{what}: {complaint(text)}", hint=hint_for(text))
-
-
-def _evaluation_fault(flake: LockedFlakeReference, host: str, text: str) -> NixError:
-    if FULL.search(text):
-        return _full(text)
-    if unreachable_source(text):
-        message = f"cannot evaluate {host} of {flake}: {complaint(text)}"
-        return NixError(Kind.FLAKE_UNREACHABLE, message, hint=hint_for(text))
-    hint = hint_for(text)
-    if _STALE_LOCK.search(text):
-        hint = "commit a flake.lock that fits flake.nix"
-    return NixError(
-        Kind.EVALUATION_FAILED,
-        f"cannot evaluate {host} of {flake}: {complaint(text)}",
-        hint=hint,
-    )
+    is_stale = not is_far and _STALE_LOCK.search(text)
+    hint = "commit a flake.lock that fits flake.nix" if is_stale else hint_for(text)
+    return NixError(kind, f"{what}: {complaint(text)}", hint=hint)
 
 
 def _fetch_fault(path: StorePath, text: str) -> NixError:

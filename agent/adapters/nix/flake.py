@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from agent.adapters.nix.commands import FULL, unreachable_cache
+from agent.adapters.nix.commands import FULL, flake_fault, unreachable_cache
 from agent.adapters.nix.log import NixLog
 from agent.adapters.nix.program import NIX, run_nix
 from agent.adapters.nix.source_faults import (
@@ -291,10 +291,7 @@ def _does_not_evaluate(tail: str) -> Broken:
 
 
 def _evaluation_fault(message: str, tail: str) -> NixError:
-    if FULL.search(tail):
-        return _full(tail)
-    kind = Kind.FLAKE_UNREACHABLE if unreachable_source(tail) else Kind.EVALUATION_FAILED
-    return NixError(kind, f"{message}: {complaint(tail)}", hint=hint_for(tail))
+    return _full(tail) if FULL.search(tail) else flake_fault(message, tail)
 
 
 def _not_fetched(cached: CachedSources, flake: Path) -> NixError:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from agent.adapters.nix.environment import confinement, with_nix_config
+from agent.adapters.nix.program import store_path_of
 from agent.adapters.nix.source_faults import build_fault
 from agent.adapters.process import ProgramMissingError
 from agent.adapters.state_dir import state_fault
 from agent.application.ports import ActivationExit, NixosRebuild
 from agent.domain.errors import Kind, NixError
 from agent.domain.nix_options import split_flags
-from agent.domain.store_path import parse_store_path
 from agent.domain.switch_output import is_relevant, with_relevant_lines
 
 if TYPE_CHECKING:
@@ -186,11 +186,7 @@ class NixosRebuildCommand(NixosRebuild):
             raise NixError(
                 Kind.NIX_NONSENSE, f"nixos-rebuild build left no result: {error.strerror}"
             ) from error
-        path = parse_store_path(target, self._store_dir)
-        if path is None:
-            message = f"nixos-rebuild built {target[:200]!r}, which is no path of {self._store_dir}"
-            raise NixError(Kind.NIX_NONSENSE, message)
-        return path
+        return store_path_of(target, self._store_dir, "nixos-rebuild built")
 
     @override
     def sweep(self) -> None:

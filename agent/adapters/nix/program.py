@@ -6,16 +6,31 @@ from typing import TYPE_CHECKING, Final
 
 from agent.adapters.process import ProgramMissingError
 from agent.domain.errors import Kind, NixError
+from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from agent.adapters.process import Completed, Runner
+    from agent.domain.store_path import StorePath
 
 NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
 IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 """What nix, and the git and ssh that it calls, say is read."""
+
+
+def store_path_of(text: object, store_dir: str, what: str) -> StorePath:
+    """Return what a program has printed or built as a path of the store.
+
+    Raises:
+        NixError: NIX_NONSENSE: it is none; `what` is what the message begins with.
+    """
+    path = parse_store_path(text, store_dir) if isinstance(text, str) else None
+    if path is None:
+        message = f"{what} {text!r:.200}, which is no path of {store_dir}"
+        raise NixError(Kind.NIX_NONSENSE, message)
+    return path
 
 
 async def run_nix(

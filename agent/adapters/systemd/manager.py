@@ -399,11 +399,8 @@ class SystemdCommands(Systemd):
         # As fs/locks.c writes it: another file system may have a file of that number, and in the
         # line of one who waits each field stands one further on, after `->`.
         wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-        return any(
-            line.split()[5] == wanted
-            for line in held.splitlines()
-            if len(line.split()) > 5  # noqa: PLR2004 - number, kind, mode, access, pid, inode
-        )
+        # Number, kind, mode, access, pid, inode.
+        return any(line.split()[5:6] == [wanted] for line in held.splitlines())
 
     async def _try(self, *argv: str, timeout: float = _TIMEOUT) -> Completed | None:
         """Run a program to its end, whatever comes of it; None if it is missing."""

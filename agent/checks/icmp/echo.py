@@ -33,7 +33,6 @@ from icmplib.utils import unique_identifier  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
     from typing import Self
 
     from agent.checks.resolver import Address
@@ -115,12 +114,7 @@ class Echo:
         self._loop.add_reader(self._icmp.sock, self._read)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.remove_reader(self._icmp.sock)
         self._icmp.close()
 

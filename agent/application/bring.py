@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.application.act.activate import activate
-from agent.application.act.answers import Activated, Failed, NotBegun
+from agent.application.act.answers import (
+    Activated,
+    Failed,
+    NotBegun,
+    parse_activated,
+    parse_fetched,
+    serialise,
+)
 from agent.application.act.fetch import fetch
 from agent.application.watch.requests import activate_request, fetch_request
 from agent.domain.gate import Judgement
@@ -35,7 +42,9 @@ async def bring(
 
     `judgements` are what the gates said before.
     """
-    ready = await fetch(run, fetch_request(run, candidate, decision).serialise())
+    store_dir = run.settings.store_dir
+    answer = await fetch(run, fetch_request(run, candidate, decision).serialise())
+    ready = parse_fetched(serialise(answer), store_dir=store_dir)
     if isinstance(ready, Failed):
         return ready, ready.fetched
 
@@ -46,9 +55,10 @@ async def bring(
         if isinstance(request, Judgement):
             action = Action.BOOT if is_switch_refused else run.policy.action
             return NotBegun(((request.gate, request.reason),), action, held=(request,))
-        return await activate(run, request.serialise())
+        answer = await activate(run, request.serialise())
+        return parse_activated(serialise(answer), store_dir=store_dir)
 
-    answer = await ask(is_switch_refused=False)
-    if isinstance(answer, Failed) and answer.is_switch_refused:
-        answer = await ask(is_switch_refused=True)
-    return answer, ready.fetched
+    reached = await ask(is_switch_refused=False)
+    if isinstance(reached, Failed) and reached.is_switch_refused:
+        reached = await ask(is_switch_refused=True)
+    return reached, ready.fetched

@@ -43,6 +43,7 @@ _STATE_FAULTS = frozenset(
     {
         *(Kind.STATE_READ_ONLY, Kind.STATE_PRIVATE, Kind.STATE_FULL),
         *(Kind.STATE_IO_ERROR, Kind.STATE_UNUSABLE),
+        *(Kind.JOURNAL_TOO_NEW, Kind.JOURNAL_CORRUPT),
     }
 )
 

@@ -181,42 +181,59 @@ class Activate:
 
 
 def _write(kind: str, envelope: Envelope, body: Mapping[str, object]) -> str:
-    return write_object(
+    return write_message(
+        kind,
         {
-            "version": VERSION,
-            "kind": kind,
             "run_id": envelope.run_id,
             "host": envelope.host,
             "issued_at": envelope.issued_at.isoformat(),
             **body,
-        }
+        },
     )
 
 
 def _read(kind: str, text: str, read: Callable[[Envelope, Fields], _T]) -> _T:
-    """Return what `read` makes of the fields of a request; none may be left over."""
-    if len(text) > LARGEST:
-        raise RequestError(
-            Kind.REQUEST_TOO_LARGE, f"a request of {len(text)} characters; {LARGEST} are allowed"
-        )
-    try:
-        fields = read_object(text)
-        if (version := fields.number("version")) != VERSION:
-            raise MalformedError(f"version {version} is not {VERSION}")
-        if (named := fields.text("kind")) != kind:
-            raise MalformedError(f"its kind is {named[:40]!r} and not {kind!r}")
+    """Return what `read` makes of the fields of a request."""
+
+    def read_request(fields: Fields) -> _T:
         envelope = Envelope(
             run_id=fields.text("run_id"),
             host=fields.text("host"),
             issued_at=fields.instant("issued_at"),
         )
-        request = read(envelope, fields)
+        return read(envelope, fields)
+
+    return read_message(f"a request to {kind}", text, {kind: read_request})
+
+
+def write_message(kind: str, body: Mapping[str, object]) -> str:
+    """Return a request, or an answer to one, as one line of JSON."""
+    return write_object({"version": VERSION, "kind": kind, **body})
+
+
+def read_message(what: str, text: str, readers: Mapping[str, Callable[[Fields], _T]]) -> _T:
+    """Return what the reader of its kind makes of a message; no field may be left over.
+
+    Raises:
+        RequestError: REQUEST_MALFORMED, REQUEST_TOO_LARGE.
+    """
+    if len(text) > LARGEST:
+        raise RequestError(
+            Kind.REQUEST_TOO_LARGE, f"{what} has {len(text)} characters; {LARGEST} are allowed"
+        )
+    try:
+        fields = read_object(text)
+        if (version := fields.number("version")) != VERSION:
+            raise MalformedError(f"version {version} is not {VERSION}")
+        if (named := fields.text("kind")) not in readers:
+            raise MalformedError(f"its kind is {named[:40]!r} and not {' or '.join(readers)}")
+        message = readers[named](fields)
         fields.end()
     except (ValueError, HydraError) as error:
         raise RequestError(
-            Kind.REQUEST_MALFORMED, f"what should be a request to {kind} is none: {error}"
+            Kind.REQUEST_MALFORMED, f"what should be {what} is not one: {error}"
         ) from error
-    return request
+    return message
 
 
 def _candidate_fields(candidate: Candidate) -> dict[str, object]:

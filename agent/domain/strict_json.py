@@ -148,6 +148,15 @@ class Fields:
         value = self.text_or_none(name)
         return None if value is None else _path(name, value, store_dir)
 
+    def object_or_none(self, name: str) -> Fields | None:
+        """Return the fields of an object, or None for null."""
+        value = self._take(name, dict)
+        return None if value is None else Fields(value)
+
+    def objects(self, name: str) -> tuple[Fields, ...]:
+        """Return the fields of each object in a list."""
+        return tuple(Fields(value) for value in self._required(name, list))
+
     def object(self, name: str) -> Fields:
         """Return the fields of an object."""
         return Fields(self._required(name, dict))

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from agent.application.act.activate import activate
-from agent.application.act.answers import Activated, Failed, NotBegun, Ready
+from agent.application.act.answers import Ready, parse_fetched, serialise
 from agent.application.act.fetch import fetch
 from agent.application.act.recover import recover_all
 from agent.application.facts.ask_gates import ask_gates
@@ -53,8 +53,9 @@ async def watch(settings, sink, config):
         judgements = await ask_gates(run, found.candidate, every=False)
         assert all(judgement.is_open for judgement in judgements), judgements
         say(fetch_request(run, found.candidate, "upgrade").serialise())
-        toplevel = hear()
-        request = await activate_request(run, found.candidate, toplevel, seen, judgements)
+        ready = parse_fetched(hear(), store_dir=store_dir)
+        assert isinstance(ready, Ready), ready
+        request = await activate_request(run, found.candidate, ready.toplevel, seen, judgements)
         say("held" if isinstance(request, Judgement) else request.serialise())
 
 
@@ -69,15 +70,7 @@ async def act(settings, sink, config):
         while text := hear():
             is_fetch = '"kind": "fetch"' in text
             answer = await (fetch(run, text) if is_fetch else activate(run, text))
-            match answer:
-                case Ready(toplevel):
-                    say(toplevel)
-                case Activated():
-                    say(answer.outcome)
-                case NotBegun():
-                    say(f"not begun: {answer.reasons}")
-                case Failed():
-                    say(answer.error.kind)
+            say(serialise(answer))
 
 
 def main(side, config, cache=None, port=None):

@@ -1,4 +1,4 @@
-"""The two sides of an upgrade as two processes: nothing but requests goes between them.
+"""The two sides of an upgrade as two processes: only requests and their answers go between them.
 
 The one that acts is in a network namespace in which there is a cache and nothing else.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.application.act.answers import parse_activated, parse_fetched
+from agent.domain.outcome import Outcome
 from agent.domain.request import LARGEST
 
 ROOT = Path(__file__).parents[2]
@@ -95,28 +97,35 @@ def sides(offered):
         yield watching, acting, offered
 
 
-def test_an_upgrade_by_two_processes_with_only_requests_between_them(sides):
+def test_an_upgrade_by_two_processes_with_only_requests_and_answers_between_them(sides):
     watching, acting, machine = sides
     before = machine.look()
     fetching = watching.hear()
     asked = machine.questions()
-    toplevel = acting.ask(fetching)
-    assert toplevel == machine.farm.second
-    assert Path(toplevel).exists()
+    fetched = acting.ask(fetching)
+    ready = parse_fetched(fetched, store_dir=str(machine.farm.store_dir))
+    assert ready.toplevel == machine.farm.second
+    assert Path(ready.toplevel).exists()
     assert machine.look() == before
     assert machine.questions() == asked
 
-    activating = watching.ask(toplevel)
+    activating = watching.ask(fetched)
     asked = machine.questions()
-    assert acting.ask(activating) == "pending"
+    activated = parse_activated(acting.ask(activating), store_dir=str(machine.farm.store_dir))
+    assert (activated.outcome, activated.toplevel) == (Outcome.PENDING, machine.farm.second)
     assert machine.look().running == machine.look().profile == machine.farm.second
     assert machine.questions() == asked
 
     for replayed in (fetching, activating):
-        assert acting.ask(replayed) == "request-replayed"
+        assert refusal(acting, replayed) == "request-replayed"
     assert machine.activations() == ["switch"]
     acting.say("")
     assert machine.run("confirm").outcome == (0, "confirmed")
+
+
+def refusal(acting, text):
+    """Return the kind of error with which a request is answered."""
+    return json.loads(acting.ask(text))["error"]["kind"]
 
 
 def altered(text, **fields):
@@ -137,7 +146,7 @@ def test_what_is_no_request_of_this_run_changes_nothing(sides):
         (fetching[:-1], "request-malformed"),
         (fetching + " " * LARGEST, "request-too-large"),
     ):
-        assert acting.ask(text) == kind
+        assert refusal(acting, text) == kind
     assert not Path(machine.farm.second).exists()
 
     activating = watching.ask(acting.ask(fetching))
@@ -149,7 +158,7 @@ def test_what_is_no_request_of_this_run_changes_nothing(sides):
         (altered(activating, toplevel=machine.farm.first), "request-unfetched"),
         (activating[:-1], "request-malformed"),
     ):
-        assert acting.ask(text) == kind
+        assert refusal(acting, text) == kind
     acting.say("")
     assert machine.look() == before
     assert not machine.activations()

@@ -171,22 +171,22 @@ def test_a_request_that_is_wrong_in_any_part_is_refused(text):
         (
             FETCH,
             changed(FETCH, version=2),
-            "what should be a request to fetch is none: version 2 is not 1",
+            "what should be a request to fetch is not one: version 2 is not 1",
         ),
         (
             ACTIVATE,
             changed(ACTIVATE, kind="x" * 41),
-            f"what should be a request to activate is none: its kind is '{'x' * 40}' and not 'activate'",
+            f"what should be a request to activate is not one: its kind is '{'x' * 40}' and not activate",
         ),
         (
             FETCH,
             FETCH.serialise() + " " * LARGEST,
-            f"a request of {len(FETCH.serialise()) + LARGEST} characters; 16777216 are allowed",
+            f"a request to fetch has {len(FETCH.serialise()) + LARGEST} characters; 16777216 are allowed",
         ),
         (
             ACTIVATE,
             changed(ACTIVATE, action="reboot"),
-            "what should be a request to activate is none: 'reboot' is not a valid Action",
+            "what should be a request to activate is not one: 'reboot' is not a valid Action",
         ),
     ],
 )

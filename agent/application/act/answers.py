@@ -1,20 +1,27 @@
-"""What the part that changes the host answers to requests."""
+"""What the part that changes the host answers to requests.
+
+The answers travel as text, as the requests do, and are checked on arrival in the same way.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from agent.application.ports import Fetched
+from agent.domain.errors import AgentError, Kind
+from agent.domain.gate import Judgement
 from agent.domain.outcome import Outcome
+from agent.domain.path_record import Fault
+from agent.domain.policy import Action
+from agent.domain.request import read_message, write_message
 
 if TYPE_CHECKING:
-    from agent.application.ports import Fetched
+    from collections.abc import Callable
+
     from agent.domain.confirmation import Reason
-    from agent.domain.errors import AgentError
-    from agent.domain.gate import Judgement
-    from agent.domain.path_record import Fault
-    from agent.domain.policy import Action
     from agent.domain.store_path import StorePath
+    from agent.domain.strict_json import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +76,150 @@ class Failed:
     """Nothing of it is left: the activation was refused before it began."""
     is_switch_refused: bool = False
     """NixOS refuses to switch to it, and it may be asked for anew, to be staged."""
+
+
+Answer: TypeAlias = Ready | Activated | NotBegun | Failed
+_KINDS: Final[dict[type[Answer], str]] = {
+    Ready: "ready",
+    Activated: "activated",
+    NotBegun: "not-begun",
+    Failed: "failed",
+}
+
+
+def serialise(answer: Answer) -> str:
+    """Return an answer as one line of JSON."""
+    body = {each.name: _written(getattr(answer, each.name)) for each in fields(answer)}
+    return write_message(_KINDS[type(answer)], body)
+
+
+def _written(value: object) -> object:
+    match value:
+        case tuple():
+            return [_written(item) for item in value]
+        case Fetched():
+            return {"paths": value.paths, "bytes": value.size}
+        case AgentError():
+            return {"kind": value.kind, "message": value.message, "hint": value.hint}
+        case Judgement():
+            return {
+                "gate": value.gate,
+                "reason": value.reason,
+                "fault": value.fault,
+                "opens_at": value.opens_at and value.opens_at.isoformat(),
+                "overdue": _written(value.overdue),
+            }
+        case _:
+            return value
+
+
+def parse_fetched(text: str, *, store_dir: str) -> Ready | Failed:
+    """Return the answer to a `Fetch`.
+
+    Raises:
+        RequestError: REQUEST_MALFORMED, REQUEST_TOO_LARGE.
+    """
+
+    def ready(body: Fields) -> Ready:
+        return Ready(body.store_path("toplevel", store_dir), _fetched(body))
+
+    readers: dict[str, Callable[[Fields], Ready | Failed]] = {
+        _KINDS[Ready]: ready,
+        _KINDS[Failed]: _failed,
+    }
+    return read_message("an answer to a request to fetch", text, readers)
+
+
+def parse_activated(text: str, *, store_dir: str) -> Activated | NotBegun | Failed:
+    """Return the answer to an `Activate`.
+
+    Raises:
+        RequestError: REQUEST_MALFORMED, REQUEST_TOO_LARGE.
+    """
+
+    def activated(body: Fields) -> Activated:
+        return Activated(
+            toplevel=body.store_path("toplevel", store_dir),
+            outcome=Outcome(body.text("outcome")),
+            action=Action(body.text("action")),
+            reasons=_reasons(body),
+            reboot=body.text("reboot"),
+            error=_error(body.object_or_none("error")),
+            is_recorded_elsewhere=body.truth("is_recorded_elsewhere"),
+        )
+
+    readers: dict[str, Callable[[Fields], Activated | NotBegun | Failed]] = {
+        _KINDS[Activated]: activated,
+        _KINDS[NotBegun]: _not_begun,
+        _KINDS[Failed]: _failed,
+    }
+    return read_message("an answer to a request to activate", text, readers)
+
+
+def _not_begun(body: Fields) -> NotBegun:
+    return NotBegun(
+        reasons=_reasons(body),
+        action=_action(body),
+        held=tuple(_held(one) for one in body.objects("held")),
+    )
+
+
+def _failed(body: Fields) -> Failed:
+    fault = body.text_or_none("fault")
+    return Failed(
+        error=_required_error(body.object("error")),
+        outcome=Outcome(body.text("outcome")),
+        reasons=_reasons(body),
+        fault=None if fault is None else Fault(fault),
+        fetched=_fetched(body),
+        action=_action(body),
+        is_recorded_elsewhere=body.truth("is_recorded_elsewhere"),
+        is_undone=body.truth("is_undone"),
+        is_switch_refused=body.truth("is_switch_refused"),
+    )
+
+
+def _action(body: Fields) -> Action | None:
+    action = body.text_or_none("action")
+    return None if action is None else Action(action)
+
+
+def _reasons(body: Fields) -> tuple[Reason, ...]:
+    return tuple((name, sentence) for name, sentence in body.rows("reasons", 2))
+
+
+def _fetched(body: Fields) -> Fetched | None:
+    inner = body.object_or_none("fetched")
+    if inner is None:
+        return None
+    fetched = Fetched(inner.number("paths"), inner.number("bytes"))
+    inner.end()
+    return fetched
+
+
+def _error(body: Fields | None) -> AgentError | None:
+    return None if body is None else _required_error(body)
+
+
+def _required_error(body: Fields) -> AgentError:
+    error = AgentError(_kind(body.text("kind")), body.text("message"), hint=body.text("hint"))
+    body.end()
+    return error
+
+
+def _kind(name: str) -> Kind:
+    return Kind(name)  # type: ignore[call-arg]  # a look-up by value
+
+
+def _held(body: Fields) -> Judgement:
+    fault = body.text_or_none("fault")
+    held = Judgement(
+        gate=body.text("gate"),
+        is_open=False,
+        reason=body.text("reason"),
+        fault=None if fault is None else _kind(fault),
+        opens_at=body.instant_or_none("opens_at"),
+        overdue=_error(body.object_or_none("overdue")),
+    )
+    body.end()
+    return held

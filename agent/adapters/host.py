@@ -85,8 +85,8 @@ class HostFiles(Host):
     def _boot_id(self) -> str:
         """Return the kernel's boot id, and when the link to the booted system was made.
 
-        Stage 2 of the boot makes that link anew; in a container, whose restart is no boot of the
-        kernel, it alone tells.
+        Stage 2 of the boot makes that link anew. In a container, whose restart is no boot of the
+        kernel, only the link changes.
         """
         try:
             made = self._booted_system.lstat().st_ctime_ns if self._booted_system else 0

@@ -238,7 +238,7 @@ ACTIVATION_STARTED = _info(
     "nixos-rebuild is about to change the host.",
     action="switch, boot, test or dry-activate",
     toplevel="store path of the system",
-    reasons="what each gate said",
+    reasons="the reason that each gate gives",
 )
 ACTIVATION_FINISHED = _info(
     "activation.finished",

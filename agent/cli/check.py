@@ -35,10 +35,8 @@ def command(config_file: Path | None, canaries: tuple[str, ...], as_json: bool) 
     results = run_async(lambda stopped: _checked(settings, stopped))
     if as_json:
         click.echo(for_program(results))
-    elif results:
-        click.echo(for_person(results, is_tty=sys.stdout.isatty()))
     else:
-        click.echo("no checks are configured")
+        click.echo(for_person(results, is_tty=sys.stdout.isatty()))
     return 1 if any(result.is_blocking for result in results) else 0
 
 

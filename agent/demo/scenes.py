@@ -103,11 +103,11 @@ def _nothing_new(_stage: Stage) -> None:
 
 def _failing_canary(stage: Stage) -> None:
     stage.build(stage.releases[2])
-    stage.canary.is_well = False
+    stage.canary.is_healthy = False
 
 
 def _red_build(stage: Stage) -> None:
-    stage.canary.is_well = True
+    stage.canary.is_healthy = True
     stage.build(stage.releases[3], status=_FAILED)
 
 

@@ -61,11 +61,11 @@ class Canary(LoopbackServer):
     """A neighbour that the host depends on: answers 200 while it works, and 503 otherwise."""
 
     def __init__(self) -> None:
-        self.is_well = True
+        self.is_healthy = True
         super().__init__(self._state)
 
     def _state(self, _request: Request) -> Answer:
-        return Answer(200, body=b"well\n") if self.is_well else Answer(503, body=b"ill\n")
+        return Answer(200, body=b"healthy\n") if self.is_healthy else Answer(503, body=b"failing\n")
 
 
 class Service(LoopbackServer):
@@ -77,7 +77,7 @@ class Service(LoopbackServer):
         super().__init__(self._state)
 
     def _state(self, _request: Request) -> Answer:
-        if self.answers_anyway or self._health.read_text().strip() == "well":
+        if self.answers_anyway or self._health.read_text().strip() == "healthy":
             return Answer(200, body=b"at your service\n")
         return Answer(503, body=b"broken\n")
 
@@ -216,7 +216,7 @@ def _remove(root: Path) -> None:
 
 
 def _release(farm: Farm, version: str) -> Release:
-    health = "broken" if version == BREAKS_THE_SERVICE else "well"
+    health = "broken" if version == BREAKS_THE_SERVICE else "healthy"
     kernel = "6.12.2" if version == HAS_A_NEW_KERNEL else "6.12.1"
     fleet: Fleet = {HOST: {"version": version, "health": health, "kernel": kernel}}
     revision = farm.commit(fleet, f"Release {version}")

@@ -1,1 +1,1 @@
-"""What the agent says of itself: logs, and later metrics and notifications."""
+"""What the agent reports about itself: logs, and later metrics."""

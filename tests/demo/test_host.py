@@ -122,7 +122,7 @@ def test_a_power_cycle_boots_the_boot_loaders_default(farm, throwaway_host):
     assert str(throwaway_host.paths.current_system.resolve()) == farm.new_kernel
 
 
-def test_what_was_injected_can_be_mended(farm, throwaway_host):
+def test_what_was_injected_can_be_undone(farm, throwaway_host):
     throwaway_host.inject("fail-activate")
     activate = (f"{farm.first}/activate",)
     with pytest.raises(ProgramFailedError):

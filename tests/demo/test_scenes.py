@@ -24,7 +24,7 @@ def build_something_newer(stage):
 
 
 def heal_canary(stage):
-    stage.canary.is_well = True
+    stage.canary.is_healthy = True
 
 
 def let_red_build_be_good(stage):

@@ -180,7 +180,7 @@ def test_a_program_gets_everything_in_jsons_types():
     assert dns["before"] == {
         "error": {"stage": "build", "reason": "linux failed", "log": FAILS.tail}
     }
-    assert (dns["verdict"], dns["packages"]) == ("mended", None)
+    assert (dns["verdict"], dns["packages"]) == ("fixed", None)
     gone = fields_of(Comparison((InputChange("x", None, LockedInput("path:/x", "")),)))
     assert gone["inputs"] == [
         {

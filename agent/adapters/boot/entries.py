@@ -86,7 +86,7 @@ class SystemdBootEntries:
         return any(_COUNTED.search(file.name.removesuffix(".conf")) for file in self._files())
 
     def _is_given_up(self, name: str) -> bool:
-        """Whether no try is left to an entry; the loader passes over it, if it may."""
+        """Whether an entry has no tries left; the loader then skips it, if it can."""
         left = re.compile(rf"{re.escape(name)}\+0+(-[0-9]+)?\.conf")
         return any(left.fullmatch(file.name) for file in self._files())
 
@@ -187,7 +187,7 @@ def _text(file: Path) -> str:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Return the last match: of two lines systemd-boot takes the later."""
+    """Return the last match: of two such lines systemd-boot uses the later one."""
     return next(reversed(list(pattern.finditer(text))), None)
 
 

@@ -1,4 +1,4 @@
-"""The boot loader: which system it starts by default, and one to be started just once."""
+"""The boot loader: the system that it starts by default, and one that it starts just once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to a forge, tried again while that helps; answers as types."""
+"""Requests to a forge, retried while that helps; answers as types."""
 
 from __future__ import annotations
 
@@ -80,5 +80,5 @@ def parse(answer: Answer, shape: type[_T]) -> _T:
 
 
 def malformed_answer(answer: Answer, wrong: str) -> ForgeError:
-    """Return the fault of an answer that has the right shape and makes no sense."""
+    """Return the error for an answer that has the right shape and makes no sense."""
     return ForgeError(Kind.FORGE_NONSENSE, f"{answer.url}: {wrong}", hint=IS_FORGE)

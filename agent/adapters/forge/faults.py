@@ -1,4 +1,4 @@
-"""What a failed exchange with a forge is called: exceptions and statuses as kinds."""
+"""The errors of a forge: for failed connections, and for statuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
 IS_FORGE: Final = "is forge.url the URL of the forge's API?"
-_MAX_WORDS: Final = 300
+_LONGEST_MESSAGE: Final = 300
 _UNREACHABLE: Final = (
     Kind.FORGE_UNREACHABLE,
     "is the forge running, and the name and port in forge.url right?",
@@ -44,7 +44,7 @@ FORGE: Final = Service(
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A body that is none of a forge's."""
+    """A body that is not a forge's."""
 
     reason: str
 
@@ -68,7 +68,7 @@ _STATUSES: Final = {
 
 
 def refused(url: str, response: httpx.Response, explanation: str, wait: float | None) -> ForgeError:
-    """Return the fault that a status stands for; `explanation` is the forge's own message."""
+    """Return the error for a status; `explanation` is the forge's own message."""
     status = response.status_code
     message = f"{url}: {shown_status(status)}" + (f": {explanation}" if explanation else "")
     if response.is_redirect:
@@ -100,7 +100,7 @@ def _is_too_much(response: httpx.Response, explanation: str, wait: float | None)
 
 def _elsewhere(message: str, response: httpx.Response) -> ForgeError:
     target = str(hide_secrets(location_of(response) or ""))
-    shown = "".join(char for char in target if char.isprintable())[:_MAX_WORDS]
+    shown = "".join(char for char in target if char.isprintable())[:_LONGEST_MESSAGE]
     return ForgeError(
         Kind.FORGE_REDIRECT,
         f"{message}: a redirect to {shown!r}, which is not followed",
@@ -108,7 +108,7 @@ def _elsewhere(message: str, response: httpx.Response) -> ForgeError:
     )
 
 
-def words_of(found: object) -> str:
+def message_in(found: object) -> str:
     """Return what a forge says beside a failure, as one short line without credentials.
 
     GitHub: `message`, and `errors` with a `message`, or `field` and `code`, each. Forgejo:
@@ -118,13 +118,13 @@ def words_of(found: object) -> str:
         return ""
     errors = found.get("errors")
     parts = [found.get("message"), *(errors if isinstance(errors, list) else [])]
-    words = "; ".join(word for part in parts if (word := _word(part)))
-    printable = "".join(char if char.isprintable() else " " for char in words)
-    return str(hide_secrets(printable))[:_MAX_WORDS]
+    text = "; ".join(text for part in parts if (text := _text_of(part)))
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return str(hide_secrets(printable))[:_LONGEST_MESSAGE]
 
 
-def _word(part: object) -> str:
+def _text_of(part: object) -> str:
     if isinstance(part, dict):
         message = part.get("message") or f"{part.get('field', '')} {part.get('code', '')}"
-        return _word(message)
+        return _text_of(message)
     return part.strip() if isinstance(part, str) else ""

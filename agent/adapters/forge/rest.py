@@ -141,7 +141,7 @@ class RestForge(Forge, ABC):
         return parse(answer, PullAnswer).to_proposal()
 
     async def _made_already(self, error: ForgeError, wanted: dict[str, str]) -> Proposal | None:
-        """Return our own proposal, made by an attempt whose answer has been lost on its way."""
+        """Return our own proposal, if an earlier attempt has made it and its answer was lost."""
         if error.kind is not Kind.FORGE_CONFLICT:
             return None
         content = _content_of(wanted["title"], wanted["body"])
@@ -206,7 +206,7 @@ def assignees_of(answer: Answer) -> list[str]:
 
 
 def missing_people(wanted: tuple[str, ...], answer: Answer) -> ForgeError | None:
-    """Return the fault of people whom the forge has silently not assigned."""
+    """Return the error for people whom the forge has silently not assigned."""
     logins = {login.casefold() for login in assignees_of(answer)}
     lacking = [person for person in wanted if person.casefold() not in logins]
     if not lacking:

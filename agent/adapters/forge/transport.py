@@ -71,8 +71,8 @@ class Transport:
         found = await _content_of(response)
         if not response.is_success:
             wait = seconds_to_wait(response.headers.get("retry-after"), self._clock.now())
-            said = faults.words_of(found).replace(self._token, "***")
-            raise faults.refused(url, response, said, wait)
+            explanation = faults.message_in(found).replace(self._token, "***")
+            raise faults.refused(url, response, explanation, wait)
         if isinstance(found, faults.Unreadable):
             raise ForgeError(Kind.FORGE_NONSENSE, f"{url}: {found.reason}", hint=faults.IS_FORGE)
         return Answer(url, response.status_code, found, 'rel="next"' in _link_of(response))
@@ -83,7 +83,7 @@ def _link_of(response: httpx.Response) -> str:
 
 
 async def _content_of(response: httpx.Response) -> object:
-    """Return what the body says, None where there is none; never raises for what it is."""
+    """Return the JSON of the body, None where there is none; never raises for its content."""
     if is_encoded(response):
         return faults.Unreadable("the answer is compressed, which was not asked for")
     body = await read_bounded(response, MAX_BODY)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from agent.adapters.nix.source_faults import SERVER_ERROR, hint_for, words_of_git
+from agent.adapters.nix.source_faults import SERVER_ERROR, hint_for, output_of_git
 from agent.domain.errors import GitError, Kind
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def fault_of(what: str, text: str) -> GitError:
             return GitError(kind, f"cannot {what}: {_line_of(here, found)}", hint=hint)
     for kind, pattern, hint in _OF_REMOTE:
         if found := pattern.search(text):
-            message = words_of_git(text) or _line_of(text, found)
+            message = output_of_git(text) or _line_of(text, found)
             return GitError(kind, f"cannot {what}: {message}", hint=hint_for(text) or hint)
     return GitError(Kind.GIT_FAILED, f"cannot {what}: {_last_line(text)}")
 

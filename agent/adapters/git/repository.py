@@ -181,7 +181,7 @@ class GitRepository(Repository):
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             patch = Path(directory) / "changes.patch"
             what = "read the uncommitted changes"
-            # Another way of telling them may be configured; this one is for `git apply`.
+            # Another format may be configured; this is the one that `git apply` reads.
             plain = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
             form = ("--src-prefix=a/", "--dst-prefix=b/", "--full-index", "--binary")
             output = f"--output={patch}"

@@ -1,1 +1,1 @@
-"""What is other for a user's home than for a host."""
+"""What differs between a user's home and a host."""

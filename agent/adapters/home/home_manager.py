@@ -1,8 +1,8 @@
 """Builds and activates homes, by nix and the activation package's own script.
 
 Not by `home-manager switch`: it passes `--no-update-lock-file` on to nix, but after the activation
-it builds the configuration's news, and ends with the fault of that. Where nothing may be built here
-no switch would ever end well (the program `home-manager`, `doSwitch` and `presentNews`). What it
+it builds the configuration's news, and fails if that fails. Where nothing may be built locally no
+switch would ever succeed (the program `home-manager`, `doSwitch` and `presentNews`). What it
 does before that is done here: build, set the profile, run `activate`.
 """
 

@@ -38,7 +38,7 @@ _LONGEST_START: Final = 30.0
 """Seconds."""
 _SINCE: Final = "ActiveEnterTimestampMonotonic"
 _LONGEST_JUDGING: Final = 3600.0
-"""Seconds after which the host's confirmation waits for something, and holds no home any more."""
+"""Seconds after which a confirmation of the host that still waits holds no home any more."""
 _SIGNALS: Final = range(129, 193)
 
 
@@ -121,8 +121,8 @@ class UserSystemd(SystemdCommands):
     async def _await_start(self) -> float:
         """Wait until the manager has started everything, but not for ever: it may wait for this.
 
-        Of one that is starting home-manager reloads no unit, and says that all went well. Return
-        the seconds that it took.
+        While it is still starting, home-manager reloads no unit and reports success. Return the
+        seconds that it took.
         """
         begun = monotonic()
         if self._is_managed():
@@ -131,10 +131,10 @@ class UserSystemd(SystemdCommands):
         return monotonic() - begun
 
     def _expose_unfinished_home(self, toplevel: StorePath) -> None:
-        """Let an activation see what it has to tidy up: the home that is left half-way.
+        """Let an activation see what it has to clean up: a home whose activation broke off.
 
-        `activate` removes what the home at `current_home` has and it has not itself. A home whose
-        activation broke off never came to be there.
+        `activate` removes what the home at `current_home` has and its own has not. A home whose
+        activation broke off never got there.
         """
         left, link = self._left(), self._current_home
         if left is None or os.path.realpath(link) != toplevel:

@@ -1,1 +1,1 @@
-"""HTTP as every client of the agent speaks it."""
+"""HTTP, for all clients of the agent."""

@@ -99,7 +99,7 @@ class HttpClient:
             await self._client.aclose()
 
     def _open(self, url: str) -> httpx.AsyncClient:
-        """Return httpx's client, made at the first request: the trust store is not free to load."""
+        """Return httpx's client, made at the first request: to load the trust store takes time."""
         if self._client is not None:
             return self._client
         trust = self._trust(url)

@@ -1,4 +1,4 @@
-"""What a failed exchange is called: the library's exceptions as the faults of a service."""
+"""Translates the exceptions of httpx, and of what lies below it, into the errors of a service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Trouble(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What differs from one service to another: how its faults are called, and what to do.
+    """What differs from one service to another: the kinds of its errors, and their hints.
 
     `setting` is the key that has its URL. `faults` gives each trouble its kind and a hint.
     """
@@ -50,12 +50,12 @@ class Service:
     faults: Mapping[Trouble, tuple[Kind, str]]
 
     def fault(self, trouble: Trouble, message: str, *, hint: str = "") -> AgentError:
-        """Return the fault that a trouble is; `hint` is there where more is known."""
+        """Return the error for a trouble; `hint` replaces the usual one."""
         kind, usual = self.faults[trouble]
         return self.error(kind, message, hint=hint or usual)
 
     def timed_out(self, url: str, progress: ExchangeProgress, seconds: float) -> AgentError:
-        """Return the fault of an exchange that did not end in time."""
+        """Return the error for an exchange that did not end in time."""
         if progress.has_answer:
             what = "the answer did not end"
         elif progress.is_connected:
@@ -65,7 +65,7 @@ class Service:
         return self.fault(Trouble.TIMEOUT, f"{url}: {what} within {seconds:g} s")
 
     def translate(self, url: str, progress: ExchangeProgress, error: Exception) -> AgentError:
-        """Return the fault that an exception of httpx, or of what lies below it, stands for."""
+        """Return the error for an exception of httpx, or of what lies below it."""
         if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
             hint = f"check {self.setting}"
             return self.error(Kind.CONFIG_INVALID, f"{url}: {error}", hint=hint)
@@ -78,12 +78,12 @@ class Service:
         return self._unconnected(url, error)
 
     def unusable_proxy(self, url: str, error: Exception) -> AgentError:
-        """Return the fault of proxy variables that name no proxy."""
+        """Return the error for proxy variables that do not name a proxy."""
         what = f"the proxy variables of the environment cannot be used: {error}"
         return self.error(Kind.CONFIG_INVALID, f"{url}: {what}", hint=_PROXY_VARIABLES)
 
     def unusable_trust(self, url: str, error: OSError) -> AgentError:
-        """Return the fault of trusted certificates that cannot be read."""
+        """Return the error for trusted certificates that cannot be read."""
         what = f"the trusted certificates cannot be read: {error}"
         hint = "look at SSL_CERT_FILE or NIX_SSL_CERT_FILE"
         return self.fault(Trouble.TLS, f"{url}: {what}", hint=hint)
@@ -136,7 +136,7 @@ _TLS_HINTS: Final = (
 
 
 def shown_status(status: int) -> str:
-    """Return a status as people know it: its number, and its name if it has one."""
+    """Return a status for people: its number, and its name if it has one."""
     try:
         return f"status {status} {HTTPStatus(status).phrase}"
     except ValueError:

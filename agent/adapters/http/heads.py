@@ -131,7 +131,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 
 def _settled(begun: bytes) -> bytes | None:
-    """Return what has come with its heads made right; None while the answer's own is not whole."""
+    """Return what has come, with corrected heads; None while the answer's own is incomplete."""
     done = b""
     while found := _END.search(begun):
         head, begun = begun[: found.end()], begun[found.end() :]

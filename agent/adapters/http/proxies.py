@@ -26,7 +26,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ProxyError(ValueError):
-    """A proxy variable says something that cannot be used; the message says which, and what."""
+    """A proxy variable cannot be used; the message says which, and why."""
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:

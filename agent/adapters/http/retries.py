@@ -1,4 +1,4 @@
-"""How often a request is made again, and how long is waited in between."""
+"""How often a request is repeated, and how long to wait in between."""
 
 from __future__ import annotations
 
@@ -122,6 +122,6 @@ def _can_pass(error: BaseException) -> bool:
 
 
 def fault_of(state: tenacity.RetryCallState) -> AgentError | None:
-    """Return what the last attempt ended with, None if that was no fault of ours."""
+    """Return the error of the last attempt, None if it is none of the agent's."""
     error = None if state.outcome is None else state.outcome.exception()
     return error if isinstance(error, AgentError) else None

@@ -1,4 +1,4 @@
-"""What the clients of web services share: bounded bodies, polite waits, and what a failure was."""
+"""What the clients of web services share: bounded bodies, Retry-After, and causes of errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeProgress:
-    """How far an exchange has come."""
+    """How far an exchange has got."""
 
     def __init__(self) -> None:
         self.is_connected = False
@@ -46,7 +46,7 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes | None:
 
 
 def raw_chunks(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """Return the body as it comes from the wire, to be closed by who leaves it early."""
+    """Return the body as it comes from the wire; close the generator if you leave it early."""
     # httpx's own iterators would decode, or refuse what a test made. It is a generator, which
     # wants to be closed when it is left early.
     return cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
@@ -66,7 +66,7 @@ def seconds_to_wait(text: str | None, now: datetime) -> float | None:
 
 
 def is_encoded(response: httpx.Response) -> bool:
-    """Return whether a body is compressed, which nobody here has asked for."""
+    """Return whether a body is compressed, although that was not asked for."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     return encoding not in ("", "identity")
 
@@ -103,7 +103,7 @@ def _names_a_reason(cause: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an exception's own words, or its name where it has none."""
+    """Return an exception's message, or its name where it has none."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text[:200] or type(error).__name__
 

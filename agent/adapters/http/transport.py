@@ -47,7 +47,7 @@ class Transport(httpx.AsyncHTTPTransport):
         return response
 
     def _address(self, request: httpx.Request) -> None:
-        """Say what the host is called when it is looked up, and in its certificate."""
+        """Set the names by which the host is looked up, and known in its certificate."""
         host = request.url.raw_host.decode("ascii")
         bare, has_zone, _ = host.partition("%")
         if has_zone:

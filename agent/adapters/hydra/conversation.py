@@ -1,4 +1,4 @@
-"""Requests that belong together: tried again while that helps, and over by one deadline."""
+"""Requests that belong together: retried while that helps, and bounded by one deadline."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Conversation:
 
     @property
     def is_backing_off(self) -> bool:
-        """Whether Hydra is asked for nothing that can be done without."""
+        """Whether only the most necessary requests are made."""
         return self._is_backing_off
 
     def back_off(self, wait: float | None) -> None:

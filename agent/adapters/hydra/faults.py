@@ -1,4 +1,4 @@
-"""What a failed exchange with Hydra is called: troubles, statuses and bodies as kinds."""
+"""The errors of Hydra: for failed connections, for statuses, and for bodies."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def is_servers_trouble(status: int, body: bytes) -> bool:
 
 
 def is_cut_off(body: bytes) -> bool:
-    """Whether a body is JSON that ends before its end, though the connection ended as it should."""
+    """Whether a body is truncated JSON, although the connection was closed properly."""
     if not body.lstrip().startswith((b"{", b"[")):
         return False
     try:
@@ -84,7 +84,7 @@ def is_cut_off(body: bytes) -> bool:
 
 
 def cut_off(url: str) -> HydraError:
-    """Return the fault of an answer that is only the first part of one."""
+    """Return the error for a truncated answer."""
     return HydraError(
         Kind.HYDRA_TRUNCATED,
         f"{url}: the answer ends in the middle of its JSON",
@@ -93,7 +93,7 @@ def cut_off(url: str) -> HydraError:
 
 
 def server_trouble(url: str, status: int, retry_after: float | None) -> HydraError:
-    """Return the fault of an answer that `is_servers_trouble`; as ever, nothing of it is quoted."""
+    """Return the error for an answer that `is_servers_trouble`; its body is never quoted."""
     return HydraError(
         Kind.HYDRA_SERVER_ERROR,
         f"{url}: the server failed while it answered (status {status})",
@@ -103,7 +103,7 @@ def server_trouble(url: str, status: int, retry_after: float | None) -> HydraErr
 
 
 def refused_status(url: str, status: int, retry_after: float | None) -> HydraError:
-    """Return the fault that a status stands for.
+    """Return the error for a status.
 
     No body is ever quoted: of a failing Hydra it may hold SQL and connection strings.
     """

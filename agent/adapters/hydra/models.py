@@ -134,7 +134,7 @@ class JobsetAnswer(_Answer):
 
     @property
     def errors(self) -> EvaluationErrors:
-        """What its last evaluation failed at."""
+        """The errors of its last evaluation."""
         return parse_evaluation_errors(self.errormsg or "", self.fetcherrormsg or "")
 
 

@@ -27,13 +27,13 @@ _LOOKS_AGAIN: Final = "the next run looks again"
 async def explain(
     conversation: Conversation, job: Job, select: Select, answer: Answer
 ) -> HydraError:
-    """Return the fault that a 404 for the job's newest good build stands for.
+    """Return the error for a 404 where the job's newest good build belongs.
 
     A question that fails in turn is passed over. When none is left the fault is that of a question
     which may be answered later; where there is none, its kind is JOB_WITHOUT_GOOD_BUILD, or
     HYDRA_STATUS when the 404 is none of Hydra's.
     """
-    error = _hydras_words(answer)
+    error = _hydras_message(answer)
     if error is None:
         return HydraError(
             Kind.HYDRA_STATUS,
@@ -51,7 +51,7 @@ async def explain(
     return await _Diagnosis(conversation, job, select, answer.instance).why()
 
 
-def _hydras_words(answer: Answer) -> str | None:
+def _hydras_message(answer: Answer) -> str | None:
     with suppress(HydraError):
         return models.parse(models.ErrorAnswer, answer).error
     return None
@@ -139,7 +139,7 @@ class _Diagnosis:
         self._newest = max(entry.id for entry in evals)
         answer = await self._conversation.ask(paths.eval_job_path(self._newest, self._job))
         if not answer.is_redirect:
-            self._is_missing = answer.is_missing and _hydras_words(answer) is not None
+            self._is_missing = answer.is_missing and _hydras_message(answer) is not None
             return None
         return await self._by_build(paths.build_id_of(answer), f"in eval {self._newest}")
 

@@ -1,4 +1,4 @@
-"""The paths of Hydra that are asked, and what the path of a redirect says.
+"""The paths that Hydra is asked for, and what the path of a redirect means.
 
 Sources: Hydra's `lib/Hydra/Controller/{Job,Jobset,JobsetEval,API}.pm`.
 """
@@ -81,7 +81,7 @@ def direct(answer: Answer) -> Answer:
 
 
 def unwanted_redirect(answer: Answer) -> HydraError:
-    """Return the fault of a redirect to where nothing of use is."""
+    """Return the error for a redirect that leads to nothing useful."""
     target = target_of(answer.url, answer.location)
     if target is None:
         return HydraError(

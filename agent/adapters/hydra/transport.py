@@ -26,12 +26,12 @@ MAX_BODY: Final = 4 * 1024 * 1024
 LONGEST_TEXT: Final = 1536 * 1024
 """Bytes that are read of the log of an evaluation, which has no limit of Hydra's."""
 _LOG: Final = "/errors"
-"""How the path ends of the only page with such a log."""
+"""The end of the path of the only page with such a log."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 304, 305 and the like are no redirects, and Hydra never sends them.
 _USABLE: Final = frozenset({200, 404}) | _REDIRECTS
-_SAYS_ENOUGH: Final = frozenset({401, 403, 407, 429})
+_UNAMBIGUOUS: Final = frozenset({401, 403, 407, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Answer:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no such thing, or so it says."""
+        """Whether it says that there is no such page."""
         return self.status == HTTPStatus.NOT_FOUND
 
     @property
@@ -127,7 +127,7 @@ class Transport:
 
 async def _is_servers_trouble(status: int, response: httpx.Response) -> bool:
     """Look into the body of a status that blames the request: 400 and its like."""
-    if status in _SAYS_ENOUGH or not response.is_client_error:
+    if status in _UNAMBIGUOUS or not response.is_client_error:
         return False
     body = None if is_encoded(response) else await read_bounded(response, MAX_BODY)
     return body is not None and faults.is_servers_trouble(status, body)

@@ -1,4 +1,4 @@
-"""What Hydra says about builds to come: a red newer build, a job that is gone, a dead jobset."""
+"""What Hydra says about builds to come: a failed one, a job that is gone, a disabled jobset."""
 
 from __future__ import annotations
 

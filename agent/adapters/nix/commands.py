@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
     from agent.domain.target import Target
 
-# For the other half of what is known of nix, `nix_flake`, too.
-
 # The flags of nixos-rebuild that change what a flake evaluates to, and how many values each has.
 _EVALUATION_FLAGS: Final = {
     "--impure": 0,
@@ -293,7 +291,7 @@ def _within(tree: Path, name: str) -> Path:
 
 
 def _lock_of(tree: Path, directory: str) -> str | None:
-    """Return the text of `flake.lock`; one that is too large is as good as one that is broken."""
+    """Return the text of `flake.lock`, truncated where it is too large, and so invalid."""
     path = _within(tree, f"{directory}/{LOCK_FILE}".lstrip("/"))
     try:
         with path.open("rb") as stream:
@@ -359,7 +357,7 @@ def _full(text: str) -> NixError:
 
 
 def _line(pattern: re.Pattern[str], text: str) -> str:
-    """Return the line in which `pattern` occurs, nix's last word rather than its retries."""
+    """Return the line in which `pattern` occurs; a final error rather than that of a retry."""
     found = [line.strip() for line in text.splitlines() if pattern.search(line)]
     final = [line for line in found if "; retrying in" not in line] or found or [""]
     return final[0].removeprefix("warning: ").removeprefix("error: ")

@@ -169,7 +169,7 @@ class NixosRebuildCommand(NixosRebuild):
         return done
 
     def _environment(self) -> dict[str, str]:
-        """Settings go by the environment: of `--option`, early nixos-rebuild-ng keeps the last."""
+        """Return the variables with the settings: early nixos-rebuild-ng keeps one `--option`."""
         lines = [_SUBSTITUTE]
         if self._substituters:
             lines.append(f"substituters = {' '.join(self._substituters)}")

@@ -1,4 +1,4 @@
-"""Runs nix's own programs, whose words are read."""
+"""Runs nix's own programs, whose messages are parsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NIX: Final = ("nix", "--extra-experimental-features", "nix-command flakes")
 IN_ENGLISH: Final = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-"""What nix, and the git and ssh that it calls, say is read."""
+"""The messages of nix, and of the git and ssh that it calls, are parsed."""
 
 
 def store_path_of(text: object, store_dir: str, what: str) -> StorePath:

@@ -101,7 +101,7 @@ _OF_GIT: Final = re.compile(
     r"|Permission denied|\S+@\S+: Permission denied|Unable to negotiate|Bad owner or permissions"
     r"|@ +WARNING: )"
 )
-_SAYS_LESS: Final = re.compile(
+_UNSPECIFIC: Final = re.compile(
     r"^fatal: Could not read from remote repository|^fatal: the remote end hung up unexpectedly"
     r"|^remote:[\s=*-]*$|^Host key verification failed"
 )
@@ -136,7 +136,7 @@ class CachedSources:
             why = cause_of(
                 telling[-1].removeprefix("warning: ").removeprefix("error: "), self._text
             )
-        self.reasons.setdefault(url, why or words_of_git(self._text) or line.strip())
+        self.reasons.setdefault(url, why or output_of_git(self._text) or line.strip())
         self._before.clear()
 
     @property
@@ -172,10 +172,10 @@ def hint_for(text: str) -> str:
 
 def build_fault(what: str, done: Completed) -> NixError:
     """Return why `what`, a build that evaluates a flake before, has failed."""
-    said = [line.strip() for line in done.tail.splitlines() if line.strip()][-_BUILD_LINES:]
+    printed = [line.strip() for line in done.tail.splitlines() if line.strip()][-_BUILD_LINES:]
     return NixError(
         Kind.FLAKE_UNREACHABLE if unreachable_source(done.tail) else Kind.BUILD_ERROR,
-        f"{what} ended with {done.returncode}: {' '.join(said)}",
+        f"{what} ended with {done.returncode}: {' '.join(printed)}",
         hint=hint_for(done.tail),
     )
 
@@ -188,13 +188,13 @@ def complaint(text: str) -> str:
     lines = _lines_of(text)
     errors = [at for at, line in enumerate(lines) if line.startswith("error:")]
     if not errors:
-        said = _words_of_git(lines)
+        printed = _lines_of_git(lines)
         last = next((line for line in reversed(lines) if line), "it printed nothing")
-        return " ".join(dict.fromkeys((*said, last)))[:_MAX_WORDS]
+        return " ".join(dict.fromkeys((*printed, last)))[:_MAX_WORDS]
     about = [found[0] for line in lines if (found := _OF_INPUT.search(line))]
-    said = [*(one.removeprefix("… ") + ":" for one in about[-1:]), *_words_of_git(lines)]
-    said += _own_words(lines[errors[-1] :])
-    return " ".join(dict.fromkeys(said))[:_MAX_WORDS]
+    printed = [*(one.removeprefix("… ") + ":" for one in about[-1:]), *_lines_of_git(lines)]
+    printed += _message_of(lines[errors[-1] :])
+    return " ".join(dict.fromkeys(printed))[:_MAX_WORDS]
 
 
 def cause_of(line: str, text: str) -> str:
@@ -204,10 +204,10 @@ def cause_of(line: str, text: str) -> str:
     return " ".join((line, *_answer_in(iter(lines[at + 1 :]))))[:_MAX_WORDS]
 
 
-def words_of_git(text: str) -> str:
+def output_of_git(text: str) -> str:
     """Return what git, ssh and the server printed, in one line without git's own "fatal: "."""
-    said = dict.fromkeys(_words_of_git([line.strip() for line in text.splitlines()]))
-    return " ".join(line.removeprefix("fatal: ") for line in said)[:_MAX_WORDS]
+    printed = dict.fromkeys(_lines_of_git([line.strip() for line in text.splitlines()]))
+    return " ".join(line.removeprefix("fatal: ") for line in printed)[:_MAX_WORDS]
 
 
 def _lines_of(text: str) -> list[str]:
@@ -223,24 +223,24 @@ def _lines_of(text: str) -> list[str]:
     return lines[at:]
 
 
-def _words_of_git(lines: Sequence[str]) -> list[str]:
-    said = [line for line in lines if _OF_GIT.search(line)]
-    telling = [line for line in said if not _SAYS_LESS.search(line)]
-    words = telling or said[:1]
-    return [re.sub(r"^@ +(WARNING: .*?)[ @]*$", r"\1", one) for one in words]
+def _lines_of_git(lines: Sequence[str]) -> list[str]:
+    printed = [line for line in lines if _OF_GIT.search(line)]
+    specific = [line for line in printed if not _UNSPECIFIC.search(line)]
+    chosen = specific or printed[:1]
+    return [re.sub(r"^@ +(WARNING: .*?)[ @]*$", r"\1", one) for one in chosen]
 
 
-def _own_words(lines: Sequence[str]) -> Iterator[str]:
+def _message_of(lines: Sequence[str]) -> Iterator[str]:
     """Yield what an error says, from its first words to a blank line, and the body of an answer."""
     rest = iter(lines)
-    has_said = False
+    has_begun = False
     for whole in rest:
         line = whole.removeprefix("error:").strip()
         is_closing = line.startswith(_CLOSING)
-        if has_said and (not line or is_closing):
+        if has_begun and (not line or is_closing):
             break
         if line and not is_closing and not _OF_GIT.search(line):
-            has_said = True
+            has_begun = True
             yield line
     yield from _answer_in(rest)
 
@@ -250,11 +250,11 @@ def _answer_in(rest: Iterator[str]) -> Iterator[str]:
     if next((line for line in rest if line), "") == _BODY:
         begun = dropwhile(lambda line: not line, rest)
         body = "\n".join(takewhile(lambda line: line and not line.startswith(_ENDS), begun))
-        if words := _words_of_body(body):
-            yield f"({words})"
+        if text := _text_of_body(body):
+            yield f"({text})"
 
 
-def _words_of_body(body: str) -> str:
+def _text_of_body(body: str) -> str:
     """Return what the body of an answer says: the message of JSON, or text without its tags."""
     try:
         answer = json.loads(body)

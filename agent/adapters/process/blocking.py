@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PATIENCE: Final = 30.0
-"""Seconds between SIGTERM and SIGKILL: it may have programs, with graces, of its own."""
+"""Seconds between SIGTERM and SIGKILL: the program may have to end others that it has started."""
 ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a command to end: a person's Ctrl-C, systemd or `kill`, a terminal that is closed."""
 

@@ -1,4 +1,4 @@
-"""What came of a program."""
+"""How a program ended."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Keeps the good builds that were seen and not taken, in the file of the history.
 
-They are there for as long as it is: of a history that begins anew nobody knows what was taken, and
-which of the builds would be a step back.
+They are lost with it on purpose: without the history it is unknown which builds were taken, and
+which would be a downgrade.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TABLE = "good_builds"
 
 
 class SqliteGoodBuilds(GoodBuilds):
-    """Keeps the builds of one job; what cannot be read of them was never seen."""
+    """Keeps the builds of one job; a row that cannot be read counts as never seen."""
 
     def __init__(self, state_dir: Path, sink: EventSink) -> None:
         self._file = JournalFile(state_dir, sink)

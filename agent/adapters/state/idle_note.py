@@ -1,4 +1,4 @@
-"""Leaves the note that lets the next run be an idle one."""
+"""Writes the note that lets the next run take the idle path."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 class IdleNote(ports.IdleNote):
     """Writes `idle.json`: what must still hold for the host to have nothing to do.
 
-    `interval` is how long at most one full run answers for later ones; `is_logged` is false where
-    the log level leaves out the idle run's line. `fingerprint` is of the settings as they were
-    before they were read, None where no later run can be an idle one. A home has no
-    `booted_system`.
+    `interval` is how long one full run may stand for later ones; `is_logged` is false where the log
+    level omits the line of an idle run. `fingerprint` is that of the settings before they were
+    read, None where later runs cannot be idle. A home has no `booted_system`.
     """
 
     state_dir: Path

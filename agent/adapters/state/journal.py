@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _KEPT_RUNS: Final = 1000
-# Where the host came to be of its own; what was rolled back from is no reason to hold a build.
+# What the host has upgraded to; a build that was rolled back from is no reason to hold another.
 _ARRIVED: Final = "('confirmed', 'pending', 'staged', 'rebooting', 'nothing-to-do')"
 _UNDER_WAY: Final = "(" + ", ".join(f"'{phase}'" for phase in sorted(UNDER_WAY)) + ")"
 _TOUCHED: Final = "previous IS NOT NULL AND action IS NOT 'dry-activate'"
@@ -92,7 +92,7 @@ _NEWEST: Final = f"WHERE {_TOUCHED} ORDER BY id DESC LIMIT 1"
 _OUTLIVES: Final = frozenset(
     {Outcome.PENDING, Outcome.ROLLING_BACK, Outcome.ROLLED_BACK, Outcome.CONFIRMED}
 )
-"""What is not lost where only the file beside the history can be written."""
+"""Outcomes that are kept even if only the file beside the history can be written."""
 _PASSIVE: Final = ("held", "failed", "awaits-reboot")
 _SAME: Final = (
     "host", "job", "decision", "action", "outcome", "build_id", "toplevel", "reasons", "error_kind",
@@ -175,7 +175,7 @@ class SqliteJournal(Journal):
         return ended
 
     def _keep(self, run: RunRecord, denial: Denial | None = None) -> bool:
-        """Write a run into the file beside the history; False if it is not for that, or cannot."""
+        """Write a run into the file beside the history; False if it is not for it, or it fails."""
         if run.previous is None or run.outcome not in {*PHASES, *_OUTLIVES}:
             return False
         try:
@@ -186,7 +186,7 @@ class SqliteJournal(Journal):
         return True
 
     def _fold(self, db: sqlite3.Connection) -> list[str]:
-        """Write into the history what is only beside it; return the runs that have ended."""
+        """Copy into the history what only the file beside it has; return the runs that ended."""
         for kept in self._kept.read():
             at = self._row_of(db, kept.run.run_id)
             if at is None or _is_ahead(kept, at):
@@ -207,10 +207,10 @@ class SqliteJournal(Journal):
         return None
 
     def _runs(self, which: str, *values: object) -> list[tuple[int, RunRecord]]:
-        """Return runs with the numbers of their rows, the newest first; some may be others.
+        """Return runs with the numbers of their rows, the newest first; the caller filters them.
 
-        Those in the file beside the history are always among them. What has not ended there is what
-        happens to the host now: no row, whatever its number, is newer than that.
+        Those in the file beside the history are always among them. A run that has not ended there
+        is under way now: it counts as newer than any row.
         """
         kept = self._kept.read()
         try:
@@ -451,7 +451,8 @@ class SqliteJournal(Journal):
             for number, row in self._file.rows(db, "allowances", "WHERE toplevel = ?", toplevel):
                 run = allowance_of(row)
                 self._file.name_unreadable("allowances", number, row.dropped)
-                if run <= newest + 1:  # the run it was said after may have been folded into another
+                # One more: the run that it names may since have been counted as a repetition.
+                if run <= newest + 1:
                     forgiven = max(forgiven, run)
         return forgiven
 
@@ -466,7 +467,7 @@ class _StoredRow:
 
 
 def _is_ahead(kept: KeptRun, at: _StoredRow) -> bool:
-    """Whether a run is better known beside the history than in it."""
+    """Whether the file beside the history knows more of a run than the history does."""
     return not at.is_whole or phase_of(kept.run) > phase_of(at.run)
 
 
@@ -483,5 +484,5 @@ def _repeats(last: RunRecord, run: RunRecord) -> bool:
 
 
 def _names(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """Return the reasons without their sentences, whose numbers may change."""
+    """Return the names of the reasons; their texts may differ in numbers alone."""
     return tuple((name, "") for name, _ in run.reasons)

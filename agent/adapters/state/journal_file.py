@@ -1,4 +1,4 @@
-"""The file that the history is kept in: its schema, its migrations and its faults."""
+"""The file of the history: its schema, its migrations and its errors."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 10.0
 """Seconds to wait for another writer."""
 _SHORT_PATIENCE: Final = 0.5
-"""Seconds to wait once that was in vain: a roll-back asks several times, and must not wait long."""
+"""Seconds to wait after the first timeout: a roll-back asks several times, and must be quick."""
 _MOST_NAMED: Final = 10
-"""How many unreadable rows one process names."""
+"""How many unreadable rows one process logs."""
 
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _MAY_NOT_WRITE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
@@ -41,7 +41,7 @@ _NOT_OURS: Final = ("SQLITE_ERROR", "SQLITE_FORMAT")
 _LAST_VERSION: Final = 1000
 """No agent has a later one: that is damage."""
 _GARBLED: Final = (UnicodeError, MemoryError)
-"""What Python raises where SQLite names a thing, or a length, out of a damaged schema."""
+"""What Python raises for a name or a length that SQLite reads from a damaged schema."""
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 # One entry a version; `PRAGMA user_version` counts those that have been applied.
@@ -332,7 +332,7 @@ class JournalFile:
         return self._file.with_name(self._file.name + ".new")
 
     def _begin_anew(self, error: BaseException) -> None:
-        """Keep a damaged file for an administrator, and go on with what holds the host back.
+        """Set a damaged file aside for an administrator, and keep its denials and pauses.
 
         The new file is complete before the damaged one is moved: a kill in between loses no denial.
         """
@@ -357,7 +357,7 @@ class JournalFile:
         )
 
     def _take_finished(self) -> None:
-        """Let the new file be the history, once the damaged one is out of its way."""
+        """Make the new file the history, once the damaged one has been moved."""
         with suppress(FileNotFoundError):
             self._unfinished.rename(self._file)
 
@@ -419,7 +419,7 @@ def _examine(db: sqlite3.Connection) -> None:
     (result,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if result != "ok":
         raise _DamagedError(result)
-    # What takes a table's place, or changes what is written into one, is nobody's of ours.
+    # The agent has neither: a view could replace a table, a trigger could change what is written.
     for kind, name in db.execute(
         "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"
     ):
@@ -438,13 +438,13 @@ def _examine(db: sqlite3.Connection) -> None:
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether a file cannot be opened for what is in it: all that is asked of it is our own."""
+    """Whether the content of the file is what keeps it from being opened."""
     name = _name(error)
     return isinstance(error, _GARBLED) or name.startswith((*_DAMAGED, *_NOT_OURS))
 
 
 def _check_header(file: Path) -> None:
-    """Find out whether SQLite would take a file for one that is not to be written.
+    """Find out whether SQLite would open a file as read-only because of its header.
 
     Its header has the version of the format for writers and readers, 1 or 2 (SQLite: Database File
     Format, 1.3.3).

@@ -1,4 +1,4 @@
-"""Writes objects into rows of the history; `journal_rows` is the way back."""
+"""Writes objects into rows of the history; `journal_rows` reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.domain.run_record import RunRecord
 
 _FOREIGN: Final = ("flake", "error_message")
-"""What may quote a URL of someone else's, with a password in it, besides the lists of reasons."""
+"""Columns that may quote a URL with a password in it, besides the lists of reasons."""
 _MOST_REASONS: Final = 1000
 
 
@@ -53,7 +53,7 @@ def insert_run(db: sqlite3.Connection, run: RunRecord) -> None:
 
 
 def insert_denial(db: sqlite3.Connection, denial: Denial) -> None:
-    """Write a denial, beside whatever else there is."""
+    """Add a denial."""
     db.execute(
         "INSERT INTO denials (toplevel, build_id, reason, by, denied_at, until)"
         " VALUES (:toplevel, :build_id, :reason, :by, :denied_at, :until)",
@@ -62,7 +62,7 @@ def insert_denial(db: sqlite3.Connection, denial: Denial) -> None:
 
 
 def insert_pause(db: sqlite3.Connection, pause: Pause) -> None:
-    """Write a pause, beside whatever else there is."""
+    """Add a pause."""
     db.execute(
         "INSERT INTO pauses (reason, by, since, until) VALUES (:reason, :by, :since, :until)",
         columns_of(pause),
@@ -70,7 +70,7 @@ def insert_pause(db: sqlite3.Connection, pause: Pause) -> None:
 
 
 def insert_plan(db: sqlite3.Connection, plan: RebootPlan) -> None:
-    """Write a reboot that waits."""
+    """Add the plan of a reboot."""
     db.execute(
         "INSERT INTO reboot_plans VALUES (:toplevel, :inhibited_since, :announced_for)",
         columns_of(plan),
@@ -78,7 +78,7 @@ def insert_plan(db: sqlite3.Connection, plan: RebootPlan) -> None:
 
 
 def columns_of(row: Denial | Pause | RebootPlan) -> dict[str, Any]:
-    """Return the fields of what has a row of its own, by its columns."""
+    """Return the fields of an object that has a row of its own, by column."""
     return {name: _plain(value) for name, value in asdict(row).items()}
 
 

@@ -1,4 +1,4 @@
-"""Turns rows of the history into objects, whatever they hold: the one place where that is done.
+"""Turns rows of the history into objects, whatever the rows hold. Nothing else does.
 
 A row may have been written by another version, by hand, or by a failing disk. What cannot be read
 of it is dropped and named, and the rest counts: nothing that decides about the host may depend on
@@ -37,14 +37,14 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns of each table, but for the numbers of its rows."""
 UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
-"""Stands where a time is needed and cannot be read."""
+"""Used where a time is needed and cannot be read."""
 LARGEST_NUMBER: Final = 2**53
 """No build, evaluation or row has a higher number: a damaged one would count as the newest."""
 _BASELINE: Final = frozenset({"checks", "failed_units", "hydra", "control", "clock"})
 _LARGEST_INTEGER: Final = 2**63
-"""JSON has larger numbers than SQLite."""
+"""JSON can have larger numbers than SQLite."""
 _LAST_YEAR: Final = 9998
-"""Times after it cannot be counted on from."""
+"""Later times would overflow once something is added to them."""
 _UNREADABLE: Final = "what was written here cannot be read"
 
 
@@ -124,7 +124,7 @@ class Row:
         return []
 
     def baseline(self, name: str) -> str | None:
-        """Return the JSON of a baseline; without one it is unknown how things were."""
+        """Return the JSON of a baseline; None where there is none that can be read."""
         value = self.text(name)
         try:
             if value is None or _is_baseline(json.loads(value)):
@@ -151,7 +151,7 @@ def store_path(text: object) -> StorePath | None:
 
 
 def is_writable(text: str) -> bool:
-    """Whether a text is one to others, too: JSON can hold halves of characters."""
+    """Whether a text can be encoded: JSON can hold halves of characters."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -165,7 +165,7 @@ def decode(value: bytes) -> str:
 
 
 def run_of(row: Row) -> RunRecord | None:
-    """Return a run, or None where nobody could say which, or what came of it."""
+    """Return a run, or None where its id or its outcome cannot be read."""
     run_id, outcome = row.text("run_id"), row.text("outcome")
     if run_id is None or outcome is None:
         row.dropped.extend(name for name in ("run_id", "outcome") if row.values.get(name) is None)
@@ -202,7 +202,7 @@ def run_of(row: Row) -> RunRecord | None:
 def denial_of(row: Row) -> Denial | None:
     """Return a denial, or None where its path cannot be read.
 
-    Without a readable end it has none: an administrator lifts it.
+    Without a readable end it lasts until an administrator lifts it.
     """
     path = row.path("toplevel")
     if path is None:
@@ -237,12 +237,12 @@ def plan_of(row: Row, toplevel: StorePath) -> RebootPlan:
 
 
 def allowance_of(row: Row) -> int:
-    """Return the number of the run up to which all is forgiven; 0, nothing, where it is unread."""
+    """Return the number of the run up to which all is forgiven; 0 where it cannot be read."""
     return row.count("after_run") or 0
 
 
 def _is_baseline(value: object) -> bool:
-    """Whether it has the shape of one, of which a version may lack a part."""
+    """Whether it has the shape of a baseline; another version may lack a part of it."""
     if not isinstance(value, dict) or not value.keys() & _BASELINE:
         return False
     checks, units = value.get("checks", {}), value.get("failed_units")

@@ -1,6 +1,6 @@
 """Saves from a damaged history what holds this host back: the denials, and a pause.
 
-The rest may be lost: runs are only a memory, and where the host is, its links and marks say.
+The rest may be lost: where the host is, its links and marks say.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Saved:
 def salvage(file: Path) -> Saved:
     """Read what can be read of a damaged file; never raises for what is in it.
 
-    A table of pauses that is there and cannot be read is a pause: nobody can say that there is
-    none.
+    A table of pauses that cannot be read counts as a pause: there may have been one.
     """
     opened = closing(sqlite3.connect(file, timeout=_PATIENCE))
     with suppress(sqlite3.Error, UnicodeError, MemoryError), opened as db:
@@ -60,10 +59,10 @@ def restore(db: sqlite3.Connection, saved: Saved) -> None:
 
 
 def _rows(db: sqlite3.Connection, table: str) -> tuple[list[Row], bool]:
-    """Return the rows of a table, and whether nothing was in the way.
+    """Return the rows of a table, and whether all of it could be read.
 
-    They are read from both ends, for damage in the middle, and what cannot be read whole by its
-    first column.
+    They are read from both ends, because the damage may be in the middle, and rows that cannot be
+    read whole by their first column.
 
     Raises:
         sqlite3.Error: the file is no database at all.

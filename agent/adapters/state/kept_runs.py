@@ -1,4 +1,4 @@
-"""The runs that a host's fate hangs on, in a plain file beside the history.
+"""The runs that are under way, in a plain file beside the history.
 
 An upgrade that has begun is here from before its effects until the history has its end: a
 history that is locked, full, damaged or lost then costs neither the baseline of a verdict nor the
@@ -36,7 +36,7 @@ _MAX_FILE: Final = 1 << 20
 _MAX_TEXT: Final = 1 << 16
 """Characters of one column; a longer one is left out."""
 _BLOCK: Final = 1 << 16
-"""Bytes of the file where it is written without any room; twice that is kept for it."""
+"""Bytes of the file when it is written on a full disk; twice as many are reserved for it."""
 _SAFELY: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 PHASES: Final = (Outcome.ARMED, Outcome.ACTIVATING, Outcome.PENDING, Outcome.ROLLING_BACK)
 """What a run that touches the host goes through before it ends, in order."""
@@ -56,7 +56,7 @@ class KeptRun:
 
 
 def phase_of(run: RunRecord) -> int:
-    """Return how far a run has got, among the rows that may be had of it."""
+    """Return how far a run has got: the place of its outcome among the phases."""
     try:
         return [str(phase) for phase in PHASES].index(run.outcome)
     except ValueError:
@@ -130,7 +130,7 @@ class KeptRuns:
             return
 
     def reserve(self, size: int = 2 * _BLOCK) -> None:
-        """Keep some room for the day on which the disk is full; where there is none, there is none.
+        """Reserve some room on the disk for when it is full, if there is any.
 
         Half of it is given back with each use, and taken again at once.
         """
@@ -156,7 +156,7 @@ class KeptRuns:
             os.close(handle)
 
     def _rows(self) -> list[dict[str, Any]]:
-        """Return the rows as they are written, those that are any."""
+        """Return the rows as they are written, without what is no row."""
         try:
             rows = json.loads(self._content())["runs"]
         except (OSError, ValueError, RecursionError, TypeError, KeyError):

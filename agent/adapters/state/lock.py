@@ -26,7 +26,7 @@ _MODE: Final = 0o600
 """Any user who may open the file can hold the lock, and block the agent."""
 
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-"""What a link leads to is nobody's lock, and is not to be written to."""
+"""The target of a link is not the lock, and must not be written to."""
 
 
 class FileLock(Lock):
@@ -105,7 +105,7 @@ class FileLock(Lock):
 
 
 def _note(handle: int, text: bytes) -> None:
-    """Leave the name of the holder, as far as it can be written: the lock is held all the same."""
+    """Write who holds the lock, if possible; it is held all the same."""
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text, 0)

@@ -27,13 +27,13 @@ _MAX_NAME: Final = 256
 _UNDECIDED: Final = (Mark.PENDING, Mark.ROLLING_BACK)
 _SPECIALISATION: Final = ".specialisation"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.+?=-]{0,200}")
-"""What a name of a file in the store is made of."""
+"""The characters of a file name in the store."""
 _WATCH: Final = ".pending-for"
-"""A file beside the marks, which the garbage collector takes for no root."""
+"""A file beside the marks; the garbage collector does not take it for a root."""
 
 
 class _UnreadableError(HostError):
-    """What stands in a mark's place is no link to a store path."""
+    """In the place of a mark there is something other than a link to a store path."""
 
 
 class MarkLinks(MarkStore):
@@ -151,9 +151,9 @@ class MarkLinks(MarkStore):
             place.rename(self._dir / f".{mark}.unreadable")
 
     def _try_sync(self) -> None:
-        """The same for a change that has been made already, and that everybody sees by now.
+        """Sync a change that is made and visible already, if possible.
 
-        It must not fail: the caller would take it that nothing is decided.
+        It must not fail: the caller would believe that nothing was decided.
         """
         with suppress(OSError):
             sync_directory(self._dir)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _MAX_FILE: Final = 4096
 _LONGEST: Final = timedelta(days=36_500)
-"""No host is older: that is damage, and could not be counted on from."""
+"""No host is older: a longer time is damage, and would overflow."""
 _PREFIX: Final = "seen-"
-"""The garbage collector takes a file of such a name for no root."""
+"""The garbage collector does not take such files for roots."""
 
 
 class SightingFiles(Sightings):
-    """Writes one file a name into `directory`; what is lost or unreadable there was never seen.
+    """Writes one file for each name into `directory`; one that cannot be read counts as not there.
 
     Nothing raises: where it cannot be written, each look is the first.
     """

@@ -2,7 +2,7 @@
 
 What systemd-run is given by `--setenv` is in its arguments or, given by name, in the unit's
 `Environment=`, which everybody may ask the manager for. `EnvironmentFile=` is read when the unit
-starts, and the manager shows nobody what is in it.
+starts, and the manager does not show what is in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""logind: who blocks a shutdown, who is logged in, and a word to them."""
+"""logind: who blocks a shutdown, who is logged in, and messages to them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _NOBODY: Final = frozenset(
 class LogindCommands(Logind):
     """Asks by logind's bus, for which its own commands give no machine-readable answer.
 
-    An answer that cannot be had is None. That nobody is there is an answer: logind says so, or
-    systemd says that there is no logind.
+    Where there is no answer the result is None. That no user is logged in is an answer: logind says
+    so, or systemd says that there is no logind.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -122,7 +122,7 @@ class LogindCommands(Logind):
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
-    """Yield the properties of each session of which all are there."""
+    """Yield the properties of each session for which all of them are there."""
     for block in text.split("\n\n"):
         about = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if all(about.get(name) for name in ("Id", "Name", "Class", "State")):

@@ -1,4 +1,4 @@
-"""systemd, by its own commands: units, the dead-man's timer, the activation's transient unit."""
+"""systemd, through its commands: units, the dead-man's timer, the activation's transient unit."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class SystemdCommands(Systemd):
         status = await self.status(unit)
         if status is None or status.is_running:
             return status is not None
-        raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_said(done)}")
+        raise HostError(Kind.CONFIRM_UNIT_FAILED, f"cannot start {unit}: {_reason_in(done)}")
 
     @override
     async def start_later(self, unit: str) -> None:
@@ -187,7 +187,7 @@ class SystemdCommands(Systemd):
             *("--", *self._dead_man, "--run-id", run_id, "--toplevel", toplevel),
         )
         if done is None or done.returncode != 0:
-            what = f"cannot set the dead-man's timer: {_said(done)}"
+            what = f"cannot set the dead-man's timer: {_reason_in(done)}"
             raise HostError(Kind.DEAD_MAN_UNARMED, what)
         state = await self._state_of(f"{name}.timer")
         if state is None:
@@ -198,7 +198,7 @@ class SystemdCommands(Systemd):
             raise HostError(Kind.DEAD_MAN_UNARMED, what)
 
     async def _state_of(self, unit: str) -> str | None:
-        """Return a unit's ActiveState; None if systemd does not say, asked more than once."""
+        """Return a unit's ActiveState; None if systemd does not answer, after several attempts."""
         for _ in range(_ASKED):
             shown = await self._show(self._systemctl, unit, ("ActiveState",))
             if shown is not None:
@@ -248,7 +248,7 @@ class SystemdCommands(Systemd):
     async def _under_another_name(self) -> ActivationSeen | None:
         """Return the one running transient unit whose name is longer than usual.
 
-        A nixos-rebuild of NixOS 26.05's time of development added eight hexadecimal digits to it.
+        During the development of NixOS 26.05 nixos-rebuild added eight hexadecimal digits to it.
         """
         names = ",".join(("Id", *STATE, *_WHOSE))
         pattern = f"{self._activation_unit.removesuffix('.service')}-*.service"
@@ -382,7 +382,7 @@ class SystemdCommands(Systemd):
         return (*options, f"--property=EnvironmentFile=-{written}")
 
     def _is_locked(self) -> bool | None:
-        """Look for the lock in the kernel's list: trying it would keep others from it.
+        """Look for the lock in the kernel's list: to try it would keep others from taking it.
 
         None if there is a lock file, and the list cannot be read.
         """
@@ -403,7 +403,7 @@ class SystemdCommands(Systemd):
         return any(line.split()[5:6] == [wanted] for line in held.splitlines())
 
     async def _try(self, *argv: str, timeout: float = _TIMEOUT) -> Completed | None:
-        """Run a program to its end, whatever comes of it; None if it is missing."""
+        """Run a program to its end, whatever its exit code; None if it is missing."""
         return await self._runner.try_run(argv, timeout=timeout)
 
 
@@ -425,7 +425,7 @@ def _seen(unit: str, shown: Mapping[str, str]) -> ActivationSeen:
     )
 
 
-def _said(done: Completed | None) -> str:
+def _reason_in(done: Completed | None) -> str:
     if done is None:
         return "systemd's commands are missing"
     if done.timed_out:

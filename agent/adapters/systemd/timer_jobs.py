@@ -1,4 +1,4 @@
-"""Which units are jobs that a timer of theirs has started, as systemd tells on its bus.
+"""Which units were started by their timers, as systemd reports on its bus.
 
 Seen with systemd 257: `ActivationDetails` names the timer that has started a unit. `systemctl show`
 cannot print it, and it is lost when systemd reloads its units. The time of a timer's last trigger
@@ -26,7 +26,7 @@ _AT_ONCE: Final = 5_000_000
 
 
 class TimerJobs:
-    """Asks with `systemctl` and `busctl`, each with its own first words, by `ask`."""
+    """Runs `systemctl` and `busctl`, given as the beginnings of their command lines, with `ask`."""
 
     def __init__(self, ask: Ask, systemctl: tuple[str, ...], busctl: tuple[str, ...]) -> None:
         self._ask = ask

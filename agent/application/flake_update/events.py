@@ -36,7 +36,7 @@ HOST_COMPARED = _info(
     "flake_update.host_compared",
     "What the update does to a host.",
     host="its name",
-    verdict="unchanged, changed, breaks, mended or still-broken",
+    verdict="unchanged, changed, breaks, fixed or still-broken",
     packages="how many packages change; null where they could not be compared",
     reason="why it is broken",
     log="the last lines of the log of what is broken",

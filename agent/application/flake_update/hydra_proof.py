@@ -98,7 +98,7 @@ class HydraProof:
             state = await self._ask(self._jobset.state(self._evaluated))
             is_certain = False
             if state is not None and not state.is_enabled:
-                eval_id = await self._last_look(revision)
+                eval_id = await self._look_again(revision, state)
             elif state is not None and state.checked_at not in self._checks:
                 eval_id = await self._look_again(revision, state)
                 error = self._new_error(state)
@@ -120,28 +120,22 @@ class HydraProof:
         left = self._ends - clock.elapsed()
         return state.is_checked_before(clock.now().timestamp() + left)
 
-    async def _last_look(self, revision: str) -> int | None:
-        """Return the eval that a jobset came to before it was disabled, as one-shot ones are."""
+    async def _look_again(self, revision: str, state: JobsetState) -> int | None:
+        """Return the eval that a new check has come to, perhaps just after it was asked for.
+
+        A jobset that is disabled may have been evaluated before, as one-shot ones are.
+        """
         try:
             found = await self._jobset.find_eval(revision) or await self._same_eval()
         except AgentError as error:
             self._tolerate(error)
             return None
-        if found is None:
+        if found is None and not state.is_enabled:
             raise HydraError(
                 Kind.JOBSET_DISABLED,
                 f"the jobset was disabled before it evaluated {revision[:12]}",
                 hint="enable it in Hydra",
             )
-        return found
-
-    async def _look_again(self, revision: str, state: JobsetState) -> int | None:
-        """Return the eval that a new check has come to, perhaps just after it was asked for."""
-        try:
-            found = await self._jobset.find_eval(revision) or await self._same_eval()
-        except AgentError as error:
-            self._tolerate(error)
-            return None
         if found is None:
             self._checks.add(state.checked_at)
         return found

@@ -47,7 +47,7 @@ class HostFacts(Protocol):
         """Return the host name that a system would set, None where it sets none."""
 
     def free_space(self) -> FreeSpace:
-        """Return the room in the store's file system and on the boot partition."""
+        """Return the free space in the store's file system and on the boot partition."""
 
     def touched_units(self, old: StorePath, new: StorePath) -> frozenset[str]:
         """Return the names of the units that are new or different in the system `new`."""
@@ -89,23 +89,23 @@ class Profile(Protocol):
 
 
 class Sessions(Protocol):
-    """Who may mind a reboot. Nothing raises."""
+    """Who may be disturbed by a reboot. Nothing raises."""
 
     async def inhibitors(self) -> tuple[Inhibitor, ...] | None:
         """Return who blocks a shutdown; None if that is unknown."""
 
     async def people(self) -> tuple[str, ...] | None:
-        """Return the names of those who are logged in; greeters are nobody.
+        """Return the names of the users who are logged in; a greeter is none.
 
-        None: nobody is known, but people may be there.
+        None: unknown, so that there may be some.
         """
 
 
 class Logind(Sessions, Protocol):
-    """Who may mind a reboot. Nothing raises."""
+    """Who may be disturbed by a reboot. Nothing raises."""
 
     async def notify_users(self, text: str) -> None:
-        """Write to everybody's terminal."""
+        """Write to the terminals of all users."""
 
 
 class LoaderFacts(Protocol):
@@ -128,16 +128,16 @@ class Loader(LoaderFacts, Protocol):
     """The boot loader. Nothing raises."""
 
     async def make_default(self, toplevel: StorePath) -> bool:
-        """Let the loader start `toplevel`, of which it has an entry; False if it cannot be had."""
+        """Make the entry of `toplevel` the loader's default; False if that is not possible."""
 
     async def boot_once(self, toplevel: StorePath) -> bool:
-        """Let the next boot, and only that, be of `toplevel`; False if that cannot be had."""
+        """Boot `toplevel` the next time, and only then; False if that is not possible."""
 
     async def forget_once(self) -> None:
-        """Take back what `boot_once` has set: the next boot is of the default."""
+        """Undo `boot_once`: the next boot is that of the default."""
 
     async def forget_choices(self) -> None:
-        """Remove what stands above the default of the loader's files."""
+        """Remove what overrides the default in the loader's files."""
 
     async def bless(self) -> None:
         """Mark this boot as good, where the loader counts tries."""
@@ -147,7 +147,7 @@ class MarkReader(Protocol):
     """Where the marks point. Everything raises HostError (MARKS_UNUSABLE)."""
 
     def read(self) -> Marks:
-        """Return where the marks point; what is no mark in a mark's place is named, not raised."""
+        """Return where the marks point; what is unreadable is named in the result, not raised."""
 
     def specialisation(self) -> str | None:
         """Return the name that `note_specialisation` has left; None without, or if unreadable.
@@ -180,12 +180,12 @@ class MarkStore(MarkReader, Protocol):
 
 
 class SystemSettings(Protocol):
-    """What systems bring as their own settings, before they run. Nothing raises."""
+    """The settings that a system brings, before it runs. Nothing raises."""
 
     def confirm_of(self, toplevel: StorePath) -> ConfirmPolicy | None:
         """Return how a system wants to be confirmed; None where that cannot be read.
 
-        What of it is not understood is as in the settings of the agent that runs.
+        For what it does not say, or cannot be understood, the running agent's settings apply.
         """
 
     def dropped_canaries(self, toplevel: StorePath) -> frozenset[str]:

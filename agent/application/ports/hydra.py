@@ -70,10 +70,10 @@ class Hydra(Protocol):
         """Return the newest existing eval of a build, and the flake it evaluated."""
 
     async def outlook(self, job: Job, build: Build | None) -> Outlook:
-        """Return what can be known about builds to come: nothing if Hydra is spared; no fault."""
+        """Return what Hydra says about builds to come, nothing while it is backed off from."""
 
     async def pending(self, job: Job, build: Build, select: Select) -> Pending:
         """Return what is newer than a build that was offered; never raises.
 
-        It takes more questions than `outlook`, and is for a person who wants to know.
+        It takes more requests than `outlook`, and is for a person who wants to know.
         """

@@ -27,13 +27,13 @@ class Sightings(Protocol):
         """Return the present moment, given the wall clock's part of it."""
 
     def last(self, name: str) -> Sighting | None:
-        """Return what was seen last, None if nothing was, or nobody knows any more."""
+        """Return what was seen last, None if nothing was, or that is unknown."""
 
     def keep(self, name: str, sighting: Sighting) -> None:
         """Remember what is seen now."""
 
     def forget(self, name: str) -> None:
-        """Note that nothing of the kind is there: the next sighting is the first."""
+        """Note that it is gone: the next sighting counts as the first."""
 
 
 class GoodBuilds(Protocol):
@@ -50,7 +50,7 @@ class JournalReader(Protocol):
     """What the history of this host says, and what waits on it. Everything raises JournalError."""
 
     def note_contact(self, now: datetime) -> None:
-        """Leave the time of the last answer of Hydra, outside the history."""
+        """Write down when Hydra last answered, outside the history."""
 
     def last_contact(self) -> datetime | None:
         """Return when Hydra last answered; None if unknown. It never raises."""
@@ -62,7 +62,7 @@ class JournalReader(Protocol):
         """Return the newest row whose outcome is one of `UNDER_WAY`."""
 
     def standing_of(self, toplevel: StorePath, now: datetime) -> Standing:
-        """Return what a path has earned here.
+        """Return what this host has recorded for or against a path.
 
         Suspicions and roll-backs count since it was last confirmed, or an administrator allowed it.
         """
@@ -112,7 +112,7 @@ class Journal(JournalReader, Protocol):
         """Lift a denial, and forget suspicions and roll-backs; False if nothing was held."""
 
     def forget_taken(self, job: Job, reason: str, by: str, now: datetime) -> TakenBuild | None:
-        """Let the builds that were taken so far count no more; return the newest of them.
+        """Stop counting the builds that were taken so far; return the newest of them.
 
         None, and nothing is written, where none counts.
         """
@@ -134,7 +134,7 @@ class IdleNote(Protocol):
     """What lets the next run find out with one request that there is nothing to do."""
 
     def forget(self) -> None:
-        """Let the next run be a full one; HostError if that cannot be made sure."""
+        """Make the next run a full one; HostError if that is not possible."""
 
     def write(self, build_id: int, systems: Systems) -> None:
         """Note that nothing is to do while Hydra's newest build and the host's links are these.

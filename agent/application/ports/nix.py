@@ -29,7 +29,7 @@ class Fetched:
 
 
 class NixEvaluation(Protocol):
-    """Of nix, what brings nothing but sources into the store. Everything raises NixError."""
+    """The part of nix that adds only sources to the store. Everything raises NixError."""
 
     async def fetch_source(self, flake: LockedFlakeReference) -> FlakeSource:
         """Return what a flake's source says of its inputs; none of those is fetched.
@@ -92,7 +92,7 @@ class ActivationExit:
 
 
 class NixosRebuild(Protocol):
-    """nixos-rebuild, or what stands in its place for a home."""
+    """nixos-rebuild, or its counterpart for a home."""
 
     def sweep(self) -> None:
         """Remove what builds that were killed have left; the caller holds the agent's lock."""

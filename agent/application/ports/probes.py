@@ -14,10 +14,10 @@ class Prober(Protocol):
     """Runs health checks."""
 
     def room_for(self, check: Check) -> AbstractAsyncContextManager[None]:
-        """Wait for room to run `check`: sockets are not without number. Its time begins inside.
+        """Wait until `check` may run: sockets are limited. Its time begins inside.
 
         What it needs is loaded by the call, not within: it takes no time from others. Never raises.
         """
 
     async def probe(self, check: Check) -> CheckResult:
-        """Return what came of one check; never raises, never takes longer than its timeout."""
+        """Return the result of one check; never raises, never takes longer than its timeout."""

@@ -81,8 +81,8 @@ class UnitStates(Protocol):
 class Systemd(UnitStates, Protocol):
     """The service manager. What raises, raises HostError.
 
-    None is always the want of an answer: systemd is not there, did not answer in time, or answered
-    what cannot be read. It decides nothing.
+    None always means that there is no answer: systemd is not there, did not answer in time, or its
+    answer cannot be read. It decides nothing.
     """
 
     async def start(self, unit: str, *, afresh: bool = False) -> bool:
@@ -105,7 +105,7 @@ class Systemd(UnitStates, Protocol):
         """Remove the dead-man's timer; never raises."""
 
     async def wake(self, at: datetime) -> None:
-        """Start the upgrade unit at `at`, in place of any earlier wish; never raises."""
+        """Start the upgrade unit at `at`, instead of any time set before; never raises."""
 
     async def begun(self, paths: frozenset[StorePath]) -> str:
         """Wait until the transient unit runs a program of one of `paths`; return its InvocationID.

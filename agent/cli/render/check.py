@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from agent.cli.render.columns import in_columns
 
@@ -15,33 +15,10 @@ if TYPE_CHECKING:
     from agent.domain.check import CheckResult
 
 
-class CheckObject(TypedDict):
-    """One check, for programs; one that is not `conclusive` could not be run."""
-
-    name: str
-    type: str
-    target: str
-    well: bool
-    wanted: bool
-    conclusive: bool
-    reason: str
-    latency_seconds: float | None
-
-
-class ReportObject(TypedDict):
-    """All checks, for programs; `well` is whether an upgrade may go on."""
-
-    well: bool
-    checks: list[CheckObject]
-
-
 def for_program(results: Sequence[CheckResult]) -> str:
-    """Return what `--json` prints."""
-    report: ReportObject = {
-        "well": not any(result.is_blocking for result in results),
-        "checks": [_object(result) for result in results],
-    }
-    return json.dumps(report)
+    """Return what `--json` prints; `well` is whether an upgrade may go on."""
+    is_well = not any(result.is_blocking for result in results)
+    return json.dumps({"well": is_well, "checks": [_object(result) for result in results]})
 
 
 def for_person(
@@ -61,7 +38,8 @@ def for_person(
     )
 
 
-def _object(result: CheckResult) -> CheckObject:
+def _object(result: CheckResult) -> dict[str, object]:
+    """Return one check; one that is not `conclusive` could not be run."""
     return {
         "name": result.check.name,
         "type": result.check.type,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agent.application.events import Event
 
 _MARKS = {"error": "✗", "warning": "!", "info": " "}
-_GOOD = frozenset({"unchanged", "changed", "mended"})
-_UNTOLD = (events.PROGRAM_STARTED, events.PROGRAM_ENDED)
+_GOOD = frozenset({"unchanged", "changed", "fixed"})
+_NOT_SHOWN = (events.PROGRAM_STARTED, events.PROGRAM_ENDED)
 
 
 def is_in_ci() -> bool:
@@ -50,7 +50,7 @@ class FoldedSink(EventSink):
             self._write(f"  | {_safe(named['line'])}")
         elif event is update_events.HOST_COMPARED:
             self._write_host(named)
-        elif event not in _UNTOLD and event.level != "debug":
+        elif event not in _NOT_SHOWN and event.level != "debug":
             self._write_event(event, named)
 
     def _write_host(self, named: dict[str, object]) -> None:

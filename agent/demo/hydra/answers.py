@@ -62,7 +62,7 @@ class Answers:
             raise RefusalError(500, _DATABASE_DOWN, is_early=True)
 
     def reply(self) -> Reply:
-        """Return what Hydra has to say, unless its database goes away while it says so."""
+        """Return Hydra's answer, or that its database went away while it was written."""
         reply = self._reply()
         if self.world.breaks_off and isinstance(reply, Entity):
             self.world.breaks_off -= 1

@@ -43,7 +43,7 @@ class Effect(StrEnum):
     CHANGED = "changed"
     BREAKS = "breaks"
     """It could be built before."""
-    FIXED = "mended"
+    FIXED = "fixed"
     STILL_BROKEN = "still-broken"
 
 

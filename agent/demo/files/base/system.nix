@@ -90,7 +90,7 @@ let
           earlyUnits
           settings
           ;
-        health = host.health or "well";
+        health = host.health or "healthy";
       }
       ''
         units=$out/etc/systemd/system

@@ -205,6 +205,7 @@ class Kind(StrEnum):
     FLAKE_MISSING = _kind(_C.FAILED, "there is no `flake.nix` whose inputs could be updated")
     LOCK_FILE_MISSING = _kind(_C.FAILED, "no `flake.lock` is committed")
     LOCK_FILE_UNREADABLE = _kind(_C.FAILED, "`flake.lock` cannot be parsed")
+    LOCK_FILE_TOO_LARGE = _kind(_C.FAILED, "`flake.lock` is larger than 4 MiB")
     HOSTS_MISSING = _kind(_C.FAILED, "the flake has no hosts, or none with the given name")
     INPUT_UNKNOWN = _kind(_C.FAILED, "the flake has no such input")
     INPUT_UNAVAILABLE = _kind(_C.FAILED, "an input does not exist, or could not be fetched anew")

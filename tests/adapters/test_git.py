@@ -14,7 +14,7 @@ from agent.adapters.git.faults import fault_of, fault_of_commit, fault_of_push
 from agent.adapters.git.repository import Identity
 from agent.adapters.process import Completed
 from agent.domain.errors import GitError, Kind
-from agent.domain.flake_update.lock_file import LOCK_FILE
+from agent.domain.flake_update.lock_file import LOCK_FILE, MAX_SIZE
 
 FILES = {"flake.nix": "{ }\n", LOCK_FILE: "{}\n"}
 BRANCH = "flake-update-20261219"
@@ -228,6 +228,13 @@ def test_a_key_that_ssh_does_not_take_signs_nothing(checkout, passphrase, mode, 
 def test_without_any_key_nothing_is_signed(checkout):
     identity = Identity("agent", "agent@localhost", "ssh", None)
     assert fault_in(publish(checkout.repository(identity=identity))) is Kind.SIGNING_FAILED
+
+
+def test_a_file_that_is_too_large_is_not_cut_to_what_could_be_read(checkout):
+    revision = checkout.commit({LOCK_FILE: "x" * (MAX_SIZE + 2)}, "Large")
+    read = asyncio.run(checkout.repository().file_at(revision, LOCK_FILE))
+    assert read is not None
+    assert len(read) == MAX_SIZE + 1
 
 
 # What git leaves out of a worktree

@@ -114,6 +114,19 @@ def test_a_lock_file_that_does_not_fit_is_never_changed_by_an_evaluation(subject
     assert {type(side) for side in subject.evaluated().values()} == {Broken}
 
 
+def test_an_input_that_is_not_locked_yet_is_locked_for_one_evaluation_alone(subject, site):
+    flake = subject.flake / "flake.nix"
+    new = f'{{ inputs.new.url = "git+file://{site.base}?ref=main";'
+    flake.write_text(
+        flake.read_text().replace("{", new, 1).replace("{ self, base }", "{ self, base, new }")
+    )
+    before = (subject.flake / "flake.lock").read_text()
+    found = asyncio.run(subject.nix.evaluate(subject.flake, HOSTS, locks_new=True))
+    assert {type(side) for side in found.values()} == {System}
+    assert {type(side) for side in subject.evaluated().values()} == {Broken}
+    assert (subject.flake / "flake.lock").read_text() == before
+
+
 def test_hosts_with_odd_names_are_evaluated(update_store, tmp_path):
     odd = ('a"b', "${x}", "back\\slash", "web.example.org", "über")
     subject = Subject(FleetCheckout(update_store, tmp_path, dict.fromkeys(odd, ())))

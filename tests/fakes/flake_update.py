@@ -19,7 +19,7 @@ from agent.application.flake_update.ports import (
 )
 from agent.application.notification import Message, Notifier
 from agent.domain.errors import AgentError, GitError, Kind, NixError
-from agent.domain.flake_update.comparison import Broken, System
+from agent.domain.flake_update.comparison import Broken, Stage, System
 from agent.domain.flake_update.hydra_proof import HostJob, JobState
 from agent.domain.flake_update.lock_file import LOCK_FILE
 from agent.domain.flake_update.package_change import PackageChange
@@ -213,6 +213,8 @@ class FakeBuilds(FlakeBuilds):
         self.realised: list[StorePath] = []
         self.updated: list[tuple[str, ...]] = []
         self.fault: NixError | None = None
+        self.lacking: set[str] = set()
+        """Revisions whose lock files lack an input of the flake."""
         self.packages: tuple[PackageChange, ...] | None = (PackageChange("linux", ("1",), ("2",)),)
 
     @override
@@ -220,7 +222,12 @@ class FakeBuilds(FlakeBuilds):
         return tuple(self._fleet(flake))
 
     @override
-    async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
+    async def evaluate(
+        self, flake: Path, hosts: Sequence[str], *, locks_new: bool = False
+    ) -> Mapping[str, System | Broken]:
+        if self._locked(flake) in self.lacking and not locks_new:
+            broken = Broken(Stage.EVALUATION, "the flake requires lock file changes")
+            return dict.fromkeys(hosts, broken)
         fleet = self._fleet(flake)
         return {host: fleet[host] for host in hosts}
 

@@ -34,6 +34,15 @@ def test_the_lock_file_here_is_updated_and_the_hosts_are_compared(world):
     }
 
 
+def test_an_input_that_is_not_locked_yet_is_no_host_that_was_broken_before(world):
+    world.builds.lacking = {OLD}
+    comparison = world.diff()
+    assert [one.verdict for one in comparison.hosts] == [Effect.UNCHANGED, Effect.CHANGED]
+    world.builds.lacking = {NEW}
+    world.repository.put(CHECKOUT, LOCK_FILE, lock_text(OLD))
+    assert [one.verdict for one in world.diff().hosts] == [Effect.BREAKS] * 2
+
+
 def test_what_is_the_same_before_and_after_is_built_once(world):
     world.diff()
     assert sorted(world.builds.realised) == sorted(
@@ -144,7 +153,7 @@ def test_uncommitted_changes_are_on_both_sides(world):
     world.ground.directories[CHECKOUT]["flake.nix"] = "{ changed = true; }"
     seen = []
 
-    async def evaluate(flake, hosts):
+    async def evaluate(flake, hosts, **_):
         seen.append(dict(world.ground.directories[flake]))
         return {host: system(host) for host in hosts}
 

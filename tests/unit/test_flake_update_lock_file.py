@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.domain.errors import FlakeError, Kind
 from agent.domain.flake_update.lock_file import (
+    MAX_SIZE,
     InputChange,
     LockedInput,
     changed_inputs,
@@ -139,13 +140,21 @@ def test_an_input_that_the_flake_does_not_have_is_told_with_those_that_it_has():
         '{"nodes": {"root": {"inputs": {"x": "y"}}}, "root": "root"}',
         '{"nodes": {"root": {"inputs": {"x": "x"}}, "x": {"locked": {"rev": 3}}}, "root": "root"}',
         "[" * 100_000,
-        " " * (4 * 1024 * 1024 + 1),
     ],
 )
 def test_what_is_no_lock_file_is_a_fault(text):
     with pytest.raises(FlakeError) as caught:
         parse_lock_file(text)
     assert caught.value.kind is Kind.LOCK_FILE_UNREADABLE
+
+
+def test_a_lock_file_that_is_too_large_is_called_so():
+    text = lock({"x": "x"}, x={})
+    assert parse_lock_file(text.ljust(MAX_SIZE)).own == {"x"}
+    with pytest.raises(FlakeError, match="larger than 4 MiB") as caught:
+        parse_lock_file(text.ljust(MAX_SIZE + 1))
+    assert caught.value.kind is Kind.LOCK_FILE_TOO_LARGE
+    assert "conflict" not in caught.value.hint
 
 
 JSON = st.recursive(

@@ -582,9 +582,9 @@ def test_the_packages_that_hydra_has_built_are_of_trees_without_changes(world):
     compared = []
     evaluate = world.builds.evaluate
 
-    async def remembered(flake, hosts):
+    async def remembered(flake, hosts, **more):
         compared.append((world.ground.directories[flake][LOCK_FILE], tuple(hosts)))
-        return await evaluate(flake, hosts)
+        return await evaluate(flake, hosts, **more)
 
     world.builds.evaluate = remembered
     world.run()

@@ -22,7 +22,7 @@ from agent.adapters.process import ProgramMissingError
 from agent.application.flake_update.ports import Repository
 from agent.application.shielded import shield
 from agent.domain.errors import GitError, Kind
-from agent.domain.flake_update.lock_file import LOCK_FILE
+from agent.domain.flake_update.lock_file import LOCK_FILE, MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -34,7 +34,6 @@ WORKTREES: Final = "nixos-hydra-agent-update-"
 """What the names of directories of worktrees begin with, wherever temporary files are."""
 _REVISION: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HEADS: Final = "refs/heads/"
-_MAX_FILE: Final = 4 * 1024 * 1024
 _TIMEOUT: Final = 600.0
 _WITHOUT_HOOKS: Final = ("-c", "core.hooksPath=/dev/null")
 """Those of a checkout are for people who work in it."""
@@ -120,13 +119,13 @@ class GitRepository(Repository):
         if kind.returncode != 0 or kind.stdout.strip() != "blob":
             return None
         done = await self._git(f"read {name}", "cat-file", "blob", place)
-        return done.stdout[:_MAX_FILE]
+        return done.stdout[: MAX_SIZE + 1]
 
     @override
     def text_in(self, flake: Path, name: str) -> str | None:
         try:
             with (flake / name).open(encoding="utf-8", errors="replace", newline="") as stream:
-                return stream.read(_MAX_FILE + 1)
+                return stream.read(MAX_SIZE + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:

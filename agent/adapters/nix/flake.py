@@ -61,6 +61,8 @@ _SYSTEMS: Final = (
     " toplevel = all.${name}.config.system.build.toplevel; in"
     " { derivation = toplevel.drvPath; toplevel = toplevel.outPath; }; }) [ %s ])"
 )
+_AS_LOCKED: Final = "--no-update-lock-file"
+_LOCKS_NEW: Final = "--no-write-lock-file"
 _SEE_INPUTS: Final = "see the inputs of flake.nix; --input names those to update"
 _MAX_NAME: Final = 255
 _OF_NO_HOST: Final = frozenset({Kind.STORE_FULL, Kind.FLAKE_UNREACHABLE})
@@ -99,7 +101,7 @@ class NixFlake(FlakeBuilds):
     @override
     async def host_names(self, flake: Path) -> tuple[str, ...]:
         # The lock file may not fit yet: that is what an update is for.
-        done = await self._eval(flake, "builtins.attrNames", lock="--no-write-lock-file")
+        done = await self._eval(flake, "builtins.attrNames", _LOCKS_NEW)
         if done.returncode != 0:
             if _NO_HOSTS.search(done.tail):
                 return ()
@@ -110,8 +112,11 @@ class NixFlake(FlakeBuilds):
         return tuple(names)
 
     @override
-    async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
-        done = await self._eval(flake, _SYSTEMS % " ".join(map(_nix_string, hosts)))
+    async def evaluate(
+        self, flake: Path, hosts: Sequence[str], *, locks_new: bool = False
+    ) -> Mapping[str, System | Broken]:
+        lock = _LOCKS_NEW if locks_new else _AS_LOCKED
+        done = await self._eval(flake, _SYSTEMS % " ".join(map(_nix_string, hosts)), lock)
         if done.returncode == 0:
             return {host: self._system(_json(done.stdout), host) for host in hosts}
         fault = _evaluation_fault("the hosts cannot be evaluated together", done.tail)
@@ -120,11 +125,11 @@ class NixFlake(FlakeBuilds):
         if len(hosts) == 1:
             return {hosts[0]: _does_not_evaluate(done.tail)}
         self._sink.emit(events.EVALUATED_SINGLY, **error_fields(fault))
-        single = await asyncio.gather(*(self._evaluate_one(flake, host) for host in hosts))
+        single = await asyncio.gather(*(self._evaluate_one(flake, host, lock) for host in hosts))
         return dict(zip(hosts, single, strict=True))
 
-    async def _evaluate_one(self, flake: Path, host: str) -> System | Broken:
-        done = await self._eval(flake, _SYSTEMS % _nix_string(host))
+    async def _evaluate_one(self, flake: Path, host: str, lock: str) -> System | Broken:
+        done = await self._eval(flake, _SYSTEMS % _nix_string(host), lock)
         if done.returncode != 0:
             fault = _evaluation_fault(f"{host} cannot be evaluated", done.tail)
             if fault.kind in _OF_NO_HOST:
@@ -229,9 +234,7 @@ class NixFlake(FlakeBuilds):
             raise _malformed_output(done.stdout)
         return int(found[1]), int(found[2])
 
-    async def _eval(
-        self, flake: Path, function: str, *, lock: str = "--no-update-lock-file"
-    ) -> Completed:
+    async def _eval(self, flake: Path, function: str, lock: str) -> Completed:
         arguments = ("eval", "--json", _HOSTS, "--apply", function, lock)
         return await self._nix((*NIX, *arguments), flake)
 

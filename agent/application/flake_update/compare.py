@@ -68,10 +68,14 @@ class Evaluated:
 async def evaluate_hosts(
     ports: UpdatePorts, before: Path, after: Path, hosts: tuple[str, ...]
 ) -> Evaluated:
-    """Evaluate the hosts of the flake in both directories."""
+    """Evaluate the hosts of the flake in both directories.
+
+    An input that nobody has locked yet is new, and makes no host one that was broken before.
+    """
     with step(ports.sink, f"Evaluating {len(hosts)} host(s) before and after"):
         evaluated = await asyncio.gather(
-            ports.builds.evaluate(before, hosts), ports.builds.evaluate(after, hosts)
+            ports.builds.evaluate(before, hosts, locks_new=True),
+            ports.builds.evaluate(after, hosts),
         )
     return Evaluated(hosts, *evaluated)
 

@@ -107,9 +107,12 @@ class FlakeBuilds(Protocol):
         EVALUATION_FAILED, FLAKE_UNREACHABLE, NIX_NONSENSE.
         """
 
-    async def evaluate(self, flake: Path, hosts: Sequence[str]) -> Mapping[str, System | Broken]:
+    async def evaluate(
+        self, flake: Path, hosts: Sequence[str], *, locks_new: bool = False
+    ) -> Mapping[str, System | Broken]:
         """Return each host's toplevel, built or not, with the lock file as it is.
 
+        With `locks_new` an input that the lock file lacks is locked, for this evaluation alone.
         FLAKE_UNREACHABLE, which says nothing of a host, NIX_NONSENSE.
         """
 
@@ -155,7 +158,10 @@ class Repository(Protocol):
         """Return the revision that is checked out."""
 
     async def file_at(self, revision: str, name: str) -> str | None:
-        """Return the text of a file in a revision, None where there is none."""
+        """Return the text of a file in a revision, None where there is none.
+
+        Of what is larger than any lock file that is read, the beginning.
+        """
 
     def text_in(self, flake: Path, name: str) -> str | None:
         """Return the text of a file in a directory, None where there is none."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOCK_FILE: Final = "flake.lock"
-_MAX_SIZE: Final = 4 * 1024 * 1024
+MAX_SIZE: Final = 4 * 1024 * 1024
+"""Characters that a lock file may have."""
 _MAX_DATE: Final = 253_402_300_799
 _SHORT: Final = 12
 
@@ -69,9 +70,13 @@ class LockFile:
 
 
 def parse_lock_file(text: str) -> LockFile:
-    """Parse the text of a `flake.lock`. FlakeError: LOCK_FILE_UNREADABLE."""
-    if len(text) > _MAX_SIZE:
-        raise _unreadable("it is larger than 4 MiB")
+    """Parse the text of a `flake.lock`. FlakeError: LOCK_FILE_UNREADABLE, LOCK_FILE_TOO_LARGE."""
+    if len(text) > MAX_SIZE:
+        raise FlakeError(
+            Kind.LOCK_FILE_TOO_LARGE,
+            f"{LOCK_FILE} is larger than {MAX_SIZE // 2**20} MiB, and is not read",
+            hint="inputs that follow others make it smaller: inputs.X.inputs.nixpkgs.follows",
+        )
     try:
         parsed = json.loads(text)
         nodes, root = parsed["nodes"], parsed["root"]

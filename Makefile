@@ -50,10 +50,11 @@ lint:
 	$(VENV)/python docs/generate.py --check
 
 # The unit tests cover the pure core whole; what all tests cover is for .ci/run. The others run programs and
-# hosts, which are waited for: there are more tests at work than the two processors that are reckoned with.
+# hosts, which are waited for: there are more of them at work than the two processors that are reckoned with.
+# Each process collects all tests, so that the unit tests, which wait for nothing, have two.
 unit:
 	@$(VENV)/python -m compileall -q agent
-	$(IN_MEMORY); $(PYTEST) -m 'not long' --cov --cov-report= tests/unit $(PYTEST_ARGS)
+	$(IN_MEMORY); $(PYTEST) --numprocesses 2 -m 'not long' --cov --cov-report= tests/unit $(PYTEST_ARGS)
 	$(VENV)/coverage report --include='agent/domain/*' --fail-under=100
 	$(VENV)/coverage report --include='agent/application/*' --fail-under=100
 	$(IN_MEMORY); $(PYTEST) -m 'not long' --cov --cov-append --cov-report= --ignore=tests/unit $(PYTEST_ARGS)

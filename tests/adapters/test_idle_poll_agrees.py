@@ -375,7 +375,7 @@ def try_situations(host, server, count, seed):
 
 
 def test_where_the_idle_path_answers_the_full_run_agrees(host, server):
-    assert try_situations(host, server, 1000, "plain") > 100
+    assert try_situations(host, server, 500, "plain") > 50
 
 
 @pytest.mark.long

@@ -970,10 +970,11 @@ def test_every_write_waits_for_the_disk(real, monkeypatch):
     assert all(modes == ["wal", full] for modes in found)
 
 
-def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, sink, file):
+@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_a_killed_writer_leaves_whole_rows_and_all_that_it_told(tmp_path, real, sink, file, rounds):
     chance = random.Random(7)
     last_told = -1
-    for _ in range(20):
+    for _ in range(rounds):
         with writer(tmp_path) as child:
             os.set_blocking(child.stdout.fileno(), True)
             for _ in range(chance.randrange(1, 6)):

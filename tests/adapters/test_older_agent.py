@@ -16,7 +16,7 @@ ARCHIVE = HERE.parent / "fixtures" / "agent-0.1.0" / "agent-693bb00.tar.xz"
 DRIVER = HERE / "agent_version.py"
 CONDITIONS = {"well": {}, "broken": {"is_broken": True}, "unknown": {"is_unknown": True}}
 ENDS = {"well": "confirmed", "broken": "rolled-back", "unknown": "pending"}
-SOME = 6
+SOME = 12
 """Of so many steps one is looked at; the long tests look at each."""
 WAYS = pytest.mark.parametrize("way", [("older", "this"), ("this", "older")], ids=" then ".join)
 

@@ -18,12 +18,20 @@ NOT_PERMITTED = (
     "not permitted: neither datagram ICMP sockets (net.ipv4.ping_group_range) nor raw ones"
     " (CAP_NET_RAW)"
 )
-either_kind_of_socket = pytest.mark.parametrize(
+both_kinds_of_socket = pytest.mark.parametrize(
     "permitted", [pytest.param(DATAGRAM, id="datagram"), pytest.param(RAW, id="raw")]
 )
+either_kind_of_socket = pytest.mark.parametrize(
+    "permitted",
+    [
+        pytest.param(DATAGRAM, id="datagram"),
+        pytest.param(RAW, id="raw", marks=pytest.mark.long),
+    ],
+)
+"""A raw socket differs in what it is sent, which `both_kinds_of_socket` show each time."""
 
 
-@either_kind_of_socket
+@both_kinds_of_socket
 def test_a_host_that_answers_is_well_by_ipv4_and_ipv6(permitted):
     assert play("alive", **permitted) == [WELL, WELL, WELL]
 
@@ -32,7 +40,7 @@ def test_without_permission_for_either_kind_of_socket_the_check_fails_and_says_s
     assert play("alive", **NEITHER) == [NOT_PERMITTED] * 3
 
 
-@either_kind_of_socket
+@both_kinds_of_socket
 def test_a_silent_host_gives_no_reply(permitted):
     assert play("silent", **permitted) == ["no reply (0 of 3)", "no reply (0 of 5)"]
 
@@ -65,7 +73,7 @@ def test_more_hosts_than_descriptors_are_asked_one_after_the_other():
 
 
 @needs_iproute2
-@either_kind_of_socket
+@both_kinds_of_socket
 def test_of_many_hosts_the_dead_alone_are_called_dead(permitted):
     assert play("some_dead_among_many", **permitted) == [
         "no reply (0 of 3)" if number % 10 == 0 else WELL for number in range(1, 251)

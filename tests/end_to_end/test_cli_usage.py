@@ -144,7 +144,10 @@ sys.exit(run(["check", "--canary", "http://name.example/", "--config", sys.argv[
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
+)
 def test_a_signal_ends_a_command_at_once_though_a_name_server_is_silent(tmp_path, number, code):
     """A thread that waits for a name can neither be interrupted nor may it be waited for."""
     config = tmp_path / "config.toml"
@@ -181,7 +184,7 @@ def test_a_silent_name_server_does_not_delay_an_end_of_its_own(tmp_path):
     assert "✗" in out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.long)])
 def test_a_mark_that_the_locale_lacks_is_no_fault(tmp_path, encoding):
     config = tmp_path / "config.toml"
     config.write_text("")

@@ -50,11 +50,15 @@ def _done(offered):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (f"{OTHERS}\n{OWN}", INNERMOST),
-        (WHOLE, "error: unable to download 'https://f/x': HTTP error 404"),
-        (OTHERS, ""),
+        pytest.param(f"{OTHERS}\n{OWN}", INNERMOST, id="own"),
+        pytest.param(
+            WHOLE,
+            "error: unable to download 'https://f/x': HTTP error 404",
+            marks=pytest.mark.long,
+            id="whole",
+        ),
+        pytest.param(OTHERS, "", marks=pytest.mark.long, id="another job"),
     ],
-    ids=["own", "whole", "another job"],
 )
 def test_the_innermost_error_of_the_hosts_own_job_is_told(done, text, error):
     fail(done, text)

@@ -89,6 +89,7 @@ def test_a_path_that_is_not_in_the_cache_yet(machine):
     assert machine.farm.unpublished in told["error.message"]
 
 
+@pytest.mark.long
 def test_a_part_of_the_closure_that_is_not_in_the_cache_yet(offered):
     part = next(entry for entry in closure(offered) if "-system-path" in entry)
     cache = offered.hydra.serve_cache(offered.layout.cache)
@@ -161,6 +162,7 @@ def test_a_failed_check_holds(offered):
     assert "neighbour" in held_by(offered.upgrade(), "health")
 
 
+@pytest.mark.long
 def test_an_older_build_than_the_one_here_is_held_as_a_downgrade(offered):
     assert offered.upgrade().outcome == (0, "confirmed")
     restart(offered.world, 2)
@@ -183,7 +185,9 @@ def test_gates_that_hold_again_and_again_make_one_row(offered):
 # The host's own files
 
 
-@pytest.mark.parametrize("link", ["current_system", "profile"])
+@pytest.mark.parametrize(
+    "link", ["current_system", pytest.param("profile", marks=pytest.mark.long)]
+)
 def test_a_link_that_leads_in_a_circle(offered, link):
     path = getattr(offered.layout, link)
     path.unlink()

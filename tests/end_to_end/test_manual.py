@@ -70,24 +70,11 @@ def test_a_pending_system_that_proves_healthy_is_confirmed(pending):
     assert again.outcome == (0, "nothing-to-do")
 
 
-def test_a_pending_system_that_proves_broken_is_rolled_back_from(pending):
-    run = pending.run("confirm", "--json")
-    assert run.outcome == (1, "rolled-back")
-    assert (run.after.running, run.after.profile) == (pending.farm.first,) * 2
-    assert marks(pending) == {"confirmed": pending.farm.first}
-    assert reasons(pending.upgrade()) == ["denied"]
-
-
+@pytest.mark.long
 def test_a_person_may_take_a_system_as_it_is(pending):
     run = pending.run("confirm", "--force", "--json")
     assert run.outcome == (0, "confirmed")
     assert marks(pending) == {"confirmed": pending.farm.broken}
-
-
-def test_where_nothing_is_pending_there_is_nothing_to_confirm(served):
-    run = served.run("confirm", "--json")
-    assert run.outcome == (0, "nothing-to-do")
-    assert_unchanged(run)
 
 
 # --- rollback
@@ -112,14 +99,6 @@ def test_a_person_goes_back_to_the_confirmed_system_and_that_is_remembered(serve
     held = served.upgrade()
     assert held.outcome == (75, "held")
     assert reasons(held) == ["denied"]
-
-
-def test_a_pending_system_is_rolled_back_from_by_hand(pending):
-    run = pending.run("rollback", "--reason", "no", "--json")
-    assert run.exit_code == 0
-    assert run.after.running == pending.farm.first
-    assert marks(pending) == {"confirmed": pending.farm.first}
-    assert [row["outcome"] for row in pending.rows()] == ["rolled-back"]
 
 
 def test_without_a_confirmed_system_before_it_there_is_nowhere_to_go(served):
@@ -220,6 +199,7 @@ def test_the_first_run_takes_what_it_finds_as_confirmed(served):
     assert [event["event"] for event in served.upgrade().events] == ["run.idle"]
 
 
+@pytest.mark.long
 def test_what_a_person_has_switched_to_is_held_and_can_be_passed(served):
     served.upgrade()
     served.host.install(served.farm.new_kernel)
@@ -234,6 +214,7 @@ def test_what_a_person_has_switched_to_is_held_and_can_be_passed(served):
     assert run.after.running == served.farm.second
 
 
+@pytest.mark.long
 def test_a_candidate_without_the_agent_is_held_unless_a_person_passes_the_gate(served):
     served.host.begin(served.farm.with_agent)
     served.offer(served.farm.second)

@@ -60,6 +60,7 @@ def test_what_a_run_asks_and_that_all_of_it_is_one_session(settled):
     assert set(cookies[:4]) == set(first)
 
 
+@pytest.mark.long
 def test_an_older_build_costs_one_request_more(machine):
     machine.configure(hydra=LIMITS)
     machine.run("pause", "--reason", "audit")
@@ -121,6 +122,7 @@ def test_an_overloaded_hydra_is_asked_twice_and_then_once_a_run(settled, status)
     assert asked(settled)[0] == [POLL]
 
 
+@pytest.mark.long
 def test_a_hydra_that_does_not_answer_in_time_is_asked_twice_and_then_once_a_run(settled):
     stay_silent_on(settled.hydra, LATEST)
     run = settled.upgrade()
@@ -130,6 +132,7 @@ def test_a_hydra_that_does_not_answer_in_time_is_asked_twice_and_then_once_a_run
     assert asked(settled)[0] == [QUESTION]
 
 
+@pytest.mark.long
 def test_a_hydra_that_asks_to_be_left_alone_for_long_is_not_asked_again(settled):
     settled.answer(LATEST, 429, "{}", Retry_After="600")
     run = settled.upgrade()

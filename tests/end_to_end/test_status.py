@@ -73,6 +73,7 @@ def test_of_a_host_that_a_gate_holds(offered):
     assert last_line(text) == "a run would hold: boot-space"
 
 
+@pytest.mark.long
 def test_of_a_host_that_waits_for_a_reboot(offered):
     offered.configure(action="boot")
     assert offered.upgrade().outcome == (0, "staged")
@@ -81,6 +82,7 @@ def test_of_a_host_that_waits_for_a_reboot(offered):
     assert (told["running"], told["profile"]) == (offered.farm.first, offered.farm.second)
 
 
+@pytest.mark.long
 def test_of_a_host_whose_last_run_failed(offered):
     offered.host.inject("stc-exit", "2")
     assert offered.upgrade().exit_code == 1
@@ -106,6 +108,7 @@ def test_of_a_host_whose_hydra_is_down(offered):
     assert last_line(text).endswith("[hydra-server-error]")
 
 
+@pytest.mark.long
 def test_what_hydra_says_of_builds_to_come(offered):
     offered.offer(offered.farm.second, status=1)
     fail_evaluation(offered.world, "nix-config", "main", "error: undefined variable 'foo'")
@@ -132,6 +135,7 @@ def test_what_is_newer_than_the_build_that_hydra_offers(offered):
     assert "the project is disabled" in text
 
 
+@pytest.mark.long
 def test_of_a_host_whose_only_good_build_is_built_again(offered):
     for build_id in (1, 2):
         restart(offered.world, build_id)

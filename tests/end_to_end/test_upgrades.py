@@ -8,7 +8,7 @@ import pytest
 
 from agent.domain.gate import Stage
 from agent.domain.gates import asked_at
-from built_systems import DOTTED, HOST
+from built_systems import DOTTED
 from end_to_end.machine import assert_unchanged
 
 
@@ -34,7 +34,12 @@ ACTIONS = {
 
 @pytest.mark.parametrize(
     ("action", "strategy"),
-    [*((action, "flake") for action in ACTIONS), ("switch", "store-path"), ("boot", "store-path")],
+    [
+        ("switch", "flake"),
+        ("boot", "store-path"),
+        pytest.param("test", "flake", marks=pytest.mark.long),
+        pytest.param("dry-activate", "flake", marks=pytest.mark.long),
+    ],
 )
 def test_an_action_moves_what_it_should_and_nothing_else(offered, action, strategy):
     outcome, moved = ACTIONS[action]
@@ -65,6 +70,7 @@ def test_what_is_done_is_done_once(offered):
     assert len(offered.rows()) == 1
 
 
+@pytest.mark.long
 def test_a_host_with_dots_in_its_name(machine):
     follow(machine, DOTTED, machine.farm.dotted)
     for build in list(machine.world.builds.values()):
@@ -74,34 +80,13 @@ def test_a_host_with_dots_in_its_name(machine):
     assert run.after.running == machine.farm.dotted
 
 
-def test_without_verification_what_was_built_is_what_is_activated_and_told(offered):
-    offered.configure(verify=False)
-    offered.host.inject("wrong-path", DOTTED)
-    run = offered.upgrade()
-    assert run.outcome == (0, "confirmed")
-    (warned,) = run.named("verify.skipped")
-    assert warned["level"] == "warning"
-    (differed,) = run.named("build.differed")
-    assert (differed["toplevel"], differed["built"]) == (offered.farm.second, offered.farm.dotted)
-    assert run.after.running == offered.farm.dotted
-    assert offered.rows()[-1]["toplevel"] == offered.farm.dotted
-
-
+@pytest.mark.long
 def test_a_host_may_build_what_no_cache_has_when_it_is_allowed_to(machine):
     follow(machine, "unpublished", machine.farm.unpublished)
     machine.configure(fetch={"local_builds": True})
     run = machine.upgrade()
     assert run.outcome == (0, "confirmed")
     assert run.after.running == machine.farm.unpublished
-
-
-def test_a_host_that_runs_the_newest_build_already_has_nothing_to_do(machine):
-    machine.offer(machine.farm.first)
-    run = machine.upgrade()
-    assert run.outcome == (0, "nothing-to-do")
-    assert_unchanged(run)
-    assert [row["outcome"] for row in machine.rows()] == ["nothing-to-do"]
-    assert machine.activations() == []
 
 
 # Reboots
@@ -124,27 +109,7 @@ def test_a_new_kernel_is_staged_and_rebooted_into_when_that_is_allowed(machine):
     assert after.after.reboots.count("\n") == 1
 
 
-def test_a_reboot_that_changed_nothing_is_not_repeated(machine):
-    follow(machine, "new-kernel", machine.farm.new_kernel)
-    machine.configure(reboot={"mode": "when-needed"})
-    assert machine.upgrade().outcome == (0, "rebooting")
-    (machine.layout.boot / "efivars/LoaderEntryOneShot").unlink()  # somebody picks an older entry
-    machine.host.power_cycle()
-    again = machine.upgrade()
-    assert again.outcome == (75, "held")
-    assert [told["name"] for told in again.summary["reasons"]] == ["reboot-ineffective"]
-    assert again.after.reboots.count("\n") == 1
-
-
-def test_a_reboot_that_never_happened_is_asked_for_again(machine):
-    follow(machine, "new-kernel", machine.farm.new_kernel)
-    machine.configure(reboot={"mode": "when-needed"})
-    assert machine.upgrade().outcome == (0, "rebooting")
-    again = machine.upgrade()
-    assert again.outcome == (0, "rebooting")
-    assert again.after.reboots.count("\n") == 2
-
-
+@pytest.mark.long
 def test_no_reboot_where_none_is_needed(offered):
     offered.configure(reboot={"mode": "when-needed"})
     run = offered.upgrade()
@@ -152,6 +117,7 @@ def test_no_reboot_where_none_is_needed(offered):
     assert run.after.reboots == ""
 
 
+@pytest.mark.long
 def test_a_new_kernel_waits_for_somebody_elses_reboot_when_none_is_allowed(machine):
     follow(machine, "new-kernel", machine.farm.new_kernel)
     run = machine.upgrade()
@@ -180,6 +146,7 @@ def test_what_the_running_init_cannot_start_is_staged(machine):
     assert machine.upgrade().outcome == (0, "nothing-to-do")
 
 
+@pytest.mark.long
 def test_what_the_running_init_cannot_start_is_rebooted_into_when_that_is_allowed(machine):
     follow(machine, "new-init", machine.farm.new_init)
     machine.configure(reboot={"mode": "when-needed"})
@@ -218,20 +185,6 @@ def test_a_dry_run_tells_every_gate_and_changes_nothing(offered):
     assert_untouched(offered, run)
 
 
-def test_a_dry_run_tells_every_gate_that_would_hold(offered):
-    offered.layout.state_dir.rmdir()
-    check = {"type": "http", "name": "neighbour", "url": "http://127.0.0.1:9/"}
-    offered.configure(
-        disk={"store_reserve": "1000TiB", "boot_reserve": "1000TiB"}, health={"checks": [check]}
-    )
-    run = offered.upgrade("--dry-run")
-    assert run.outcome == (0, "dry-run")
-    assert run.summary["decision"] == "hold"
-    held = [told["name"] for told in run.summary["reasons"]]
-    assert held == ["boot-space", "store-space", "health"]
-    assert_untouched(offered, run)
-
-
 def assert_untouched(machine, run):
     assert_unchanged(run)
     assert not machine.layout.state_dir.exists()
@@ -239,11 +192,3 @@ def assert_untouched(machine, run):
     assert machine.activations() == []
     assert list(machine.layout.marks_dir.iterdir()) == []
     machine.layout.state_dir.mkdir()
-
-
-def test_a_dry_run_finds_what_a_run_would_refuse(offered):
-    offered.configure(host=DOTTED, hydra={"job": HOST})
-    run = offered.upgrade("--dry-run")
-    assert (run.exit_code, run.summary["error.kind"]) == (1, "path-mismatch")
-    assert_unchanged(run)
-    assert offered.rows() == []

@@ -212,6 +212,7 @@ def with_backup(version, start, **parameters):
     )
 
 
+@pytest.mark.long
 def test_a_job_that_fails_when_its_timer_starts_it_is_not_the_upgrade_unless_it_is_named(
     site, new_host, upstream
 ):
@@ -242,6 +243,7 @@ def test_a_job_that_fails_when_its_timer_starts_it_is_not_the_upgrade_unless_it_
     assert all("backup.service" in reason["reason"] for reason in reasons), reasons
 
 
+@pytest.mark.long
 def test_a_build_brings_the_setting_that_its_own_confirmation_needs(site, new_host, upstream):
     breaks = {"units": {"wait-online.service": CANNOT_START}, "wants": ["wait-online.service"]}
     ignores = {**_CONFIRM, "ignore_units": ["wait-*.service"]}
@@ -262,6 +264,7 @@ def test_a_build_brings_the_setting_that_its_own_confirmation_needs(site, new_ho
     assert host.state("wait-online.service") == "failed"
 
 
+@pytest.mark.long
 def test_a_host_keeps_its_specialisation_and_comes_back_to_it(site, new_host, upstream):
     quiet = {"specialisations": {"quiet": {"version": "26.05-quiet"}}}
     check = {"type": "command", "command": ["test", "-e", "/run/works"], "timeout": "1s"}

@@ -119,7 +119,8 @@ def with_daemon(generation):
     }
 
 
-@pytest.mark.parametrize("health", [pytest.param("well", marks=pytest.mark.long), "ill"])
+@pytest.mark.long
+@pytest.mark.parametrize("health", ["well", "ill"])
 def test_a_switch_may_restart_the_nix_daemon(installed, upstream, build, health):
     first = build("26.05.1", **with_daemon(1))
     newer = build("26.05.2", health=health, **with_daemon(2))
@@ -157,6 +158,7 @@ def test_a_system_without_the_agent_is_held_and_confirmed_before_it_is_left(
     assert host.state(CONFIRM, "LoadState") == "not-found"
 
 
+@pytest.mark.long
 def test_a_broken_system_without_the_agent_is_rolled_back_from(installed, upstream, build, site):
     first, bare = build("26.05.1"), site.build(system("26.05.2", agent=False, health="ill"))
     host = installed(first)

@@ -41,7 +41,18 @@ POINTS = (
     "after move:pending>confirmed",
 )
 BROKEN_POINTS = ("after record:rolling-back", "after activate:switch")
-WAYS = pytest.mark.parametrize("way", [("older", "this"), ("this", "older")], ids=" then ".join)
+
+
+def ways(quick):
+    """Return both ways, of which the long tests alone take the other one."""
+    both = (("older", "this"), ("this", "older"))
+    return pytest.mark.parametrize(
+        "way",
+        [
+            pytest.param(way, id=" then ".join(way), marks=() if way == quick else pytest.mark.long)
+            for way in both
+        ],
+    )
 
 
 class OfTwoVersions(CrashingHost):
@@ -124,7 +135,7 @@ def some(points, *quick):
 
 
 @pytest.mark.parametrize("point", some(POINTS, "after rebuild:switch"))
-@WAYS
+@ways(("older", "this"))
 def test_what_one_version_has_begun_the_other_ends(crashing_host, way, point):
     first, then = way
     crashing_host.be_on(first)
@@ -138,7 +149,7 @@ def test_what_one_version_has_begun_the_other_ends(crashing_host, way, point):
 
 
 @pytest.mark.parametrize("point", some(BROKEN_POINTS, "after record:rolling-back"))
-@WAYS
+@ways(("this", "older"))
 def test_what_one_version_has_begun_to_roll_back_from_the_other_does(crashing_host, way, point):
     first, then = way
     crashing_host.be_on(first)

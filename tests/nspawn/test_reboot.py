@@ -184,6 +184,7 @@ EMERGENCY = oneshot(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -198,7 +199,6 @@ EMERGENCY = oneshot(
                     DEADLINE_TIMER: deadline_timer("OnBootSec=4s"),
                 },
             },
-            marks=pytest.mark.long,
         ),
         pytest.param(
             {
@@ -206,7 +206,6 @@ EMERGENCY = oneshot(
                 "early": ["var.service"],
                 "agent_units": {DEADLINE_TIMER: deadline_timer("OnBootSec=4s")},
             },
-            marks=pytest.mark.long,
         ),
         {
             "units": {"fails.service": EMERGENCY},
@@ -379,12 +378,13 @@ def test_a_container_is_not_rebooted_and_confirmed_after_its_own_restart(site, n
 # Switch inhibitors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "mode",
     [
         "when-needed",
-        pytest.param("always", marks=pytest.mark.long),
-        pytest.param("never", marks=pytest.mark.long),
+        "always",
+        "never",
     ],
 )
 def test_what_nixos_would_not_switch_to_is_booted_into_and_gone_back_from(
@@ -433,6 +433,7 @@ def test_what_nixos_would_not_switch_to_is_booted_into_and_gone_back_from(
 # A boot partition that is full of what no generation needs
 
 
+@pytest.mark.long
 def test_a_boot_partition_full_of_what_is_gone_is_cleaned_by_the_running_system(
     site, new_host, upstream
 ):

@@ -141,12 +141,7 @@ _UNJUDGED = frozenset(
     for moment in ("before", "after")
 ) - {*_LOST_AFTER_BOOT, "cut confirm: after move:pending>confirmed"}
 """The loader has gone back from a system that was not yet confirmed: it is suspect."""
-_SEEN_EACH_TIME = frozenset(
-    (
-        "upgrade: before boot-once",
-        "cut confirm: after move:pending>confirmed",
-    )
-)
+_SEEN_EACH_TIME = ("cut confirm: after move:pending>confirmed",)
 
 
 def points(of, effects, seen_each_time):

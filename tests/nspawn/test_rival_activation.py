@@ -223,6 +223,7 @@ def test_an_agent_that_has_lost_the_race_gives_the_profile_back(host, upstream, 
     assert (code, told["reasons"][0]["name"]) == (75, "foreign-system")
 
 
+@pytest.mark.long
 def test_a_hot_fix_while_an_upgrade_is_pending_ends_it(host, upstream, systems):
     fix = systems[1].toplevel
     upstream.offer(systems[2])

@@ -51,12 +51,12 @@ _error = partial(event_of, "error")
 
 ERROR: Final = {
     "error.kind": "stable name of the fault",
-    "error.message": "what happened, to what, and why",
-    "error.hint": "what to do about it, where something can be done",
+    "error.message": "what happened, and why",
+    "error.hint": "what to do about it, if anything",
 }
 _CANDIDATE: Final = {
     "build_id": "Hydra's build",
-    "eval_id": "the build's newest eval; null where none was asked for",
+    "eval_id": "the build's newest eval; null if none was requested",
     "flake": "locked flake reference of that eval",
     "toplevel": "store path of the system",
 }
@@ -64,13 +64,13 @@ _CANDIDATE: Final = {
 RUN_STARTED = _debug(
     "run.started",
     "A run has begun.",
-    action="what it is to do",
+    action="the configured action",
     strategy="flake or store-path",
     dry_run="true or false",
 )
 RUN_FINISHED = _info(
     "run.finished",
-    "The run's summary: exactly one a run, and always its last event.",
+    "The run's summary: exactly one per run, and always its last event.",
     decision="done, hold, upgrade, await-reboot or reboot; null if it failed before",
     outcome="nothing-to-do, held, confirmed, pending, rolled-back, staged, dry-activated, dry-run,"
     " awaits-reboot, rebooting or failed",
@@ -97,24 +97,24 @@ RUN_IDLE = _info(
     job="its job",
     durations="seconds by step: total",
 )
-RUN_FAILED = _error("run.failed", "The run met a fault.", **ERROR)
+RUN_FAILED = _error("run.failed", "The run has failed.", **ERROR)
 RUN_HELD = _info(
     "run.held",
-    "The run cannot go on now, and the next one may: nothing is wrong with this host.",
+    "The run cannot continue now, but a later one may: nothing is wrong with this host.",
     **ERROR,
 )
-BUG_FOUND = _error("run.crashed", "A fault of the agent itself.", exception="the traceback")
+BUG_FOUND = _error("run.crashed", "A bug in the agent.", exception="the traceback")
 REQUEST_RETRIED = _warning(
     "hydra.request_retried",
-    "A request failed in a way that can pass and is made again.",
+    "A request has failed in a way that may pass, and is repeated.",
     path="path of the request",
-    attempt="how many have failed so far",
+    attempt="number of failed attempts so far",
     wait="seconds until the next attempt",
     **ERROR,
 )
 BUILD_SELECTED = _info(
     "hydra.build_selected",
-    "Hydra's good build for this host is known.",
+    "Hydra has named a good build for this host.",
     **_CANDIDATE,
     finished_at="when Hydra finished it",
 )
@@ -123,7 +123,7 @@ NEWER_BUILD_RED = _warning(
 )
 JOB_GONE = _warning(
     "hydra.job_gone",
-    "The newest finished eval has no such job any more: no new build will ever come.",
+    "The newest finished eval no longer has the job: no new build will come.",
     eval_id="that eval",
 )
 JOBSET_IS_DISABLED = _warning(
@@ -131,8 +131,8 @@ JOBSET_IS_DISABLED = _warning(
 )
 PROJECT_IS_DISABLED = _warning(
     "hydra.project_disabled",
-    "The project is disabled, though the jobset is not: no new build will come. A run asks"
-    " about it only when the jobset's next check is long overdue.",
+    "The project is disabled, although the jobset is not: no new build will come. A run only"
+    " checks this when the jobset's next check is long overdue.",
 )
 EVALUATION_BROKEN = _warning(
     "hydra.evaluation_failed",
@@ -141,20 +141,20 @@ EVALUATION_BROKEN = _warning(
 )
 OUTLOOK_UNKNOWN = _debug(
     "hydra.outlook_unknown",
-    "Hydra did not say whether a newer build is red or the job is gone.",
+    "Hydra did not say whether a newer build has failed or the job is gone.",
     **ERROR,
 )
 OLDER_BUILD_CHOSEN = _info(
     "hydra.older_build_chosen",
-    "What is done is about a build that is not Hydra's newest good one: newer ones are held.",
+    "A build other than Hydra's newest good one was chosen, since newer ones are held.",
     **_CANDIDATE,
     newer="list of {build_id, toplevel, reasons, opens_at}: the builds that are held",
 )
 DECISION_MADE = _info(
     "run.decided",
-    "The run knows what to do about the candidate.",
+    "The run has decided what to do.",
     decision="as in run.finished",
-    reason="why, where there is one",
+    reason="why, if there is a reason",
 )
 GATE_HELD = _info("gate.held", "A gate holds the upgrade.", gate="its name", reason="why")
 GATE_PASSED = _info("gate.passed", "A gate lets the upgrade pass.", gate="its name", reason="why")
@@ -163,8 +163,8 @@ GATE_IGNORED = _warning(
     "An administrator ignores a gate that holds the upgrade.",
     gate="its name",
     reason="what it says",
-    given_reason="why the person does so",
-    by="who that is",
+    given_reason="the administrator's reason",
+    by="the administrator's user name",
 )
 CANARY_DROPPED = _warning(
     "health.canary_dropped",
@@ -174,23 +174,23 @@ CANARY_DROPPED = _warning(
 )
 GATE_OVERDUE = _error(
     "gate.overdue",
-    "A gate has held for longer than it may, as `clock` after `clock.patience`: the run fails.",
+    "A gate has held for too long, such as `clock` for `clock.patience`: the run fails.",
     gate="its name",
     reason="a sentence",
 )
 SILENCE_OVERDUE = _error(
     "hydra.overdue",
-    "Hydra or its cache has been out of reach for longer than `hydra.patience`: the run fails.",
+    "Hydra or its cache has been unreachable for longer than `hydra.patience`: the run fails.",
     about="`hydra` or `cache`",
     seconds="for how long, as far as is known",
-    kind="the fault that was found this time",
+    kind="the fault of this run",
 )
 CHECK_FINISHED = _info(
     "check.finished",
-    "A check has ended, of health or of a confirmation.",
+    "A check of health or of a confirmation has ended.",
     check="its name",
     type="icmp, http, tcp, dns, unit or command",
-    target="what is asked: host, URL, host and port, name, unit or command",
+    target="what is checked: host, URL, host and port, name, unit or command",
     well="true or false",
     wanted="true if it may fail",
     conclusive="false if it could not be run, which proves nothing",
@@ -199,7 +199,7 @@ CHECK_FINISHED = _info(
 )
 VERIFY_STARTED = _info("verify.started", "The flake is being evaluated.", **_CANDIDATE)
 VERIFY_PASSED = _info(
-    "verify.passed", "The flake yields the very path that Hydra built.", **_CANDIDATE
+    "verify.passed", "The flake evaluates to exactly the path that Hydra built.", **_CANDIDATE
 )
 VERIFY_SKIPPED = _warning(
     "verify.skipped",
@@ -212,11 +212,11 @@ FETCH_STARTED = _info(
 )
 FETCH_PROGRESSED = _info(
     "fetch.progressed",
-    "Substitution goes on; at most every ten seconds.",
+    "Substitution continues; at most every ten seconds.",
     paths="paths done",
-    paths_expected="paths in all",
+    paths_expected="total number of paths",
     bytes="bytes done",
-    bytes_expected="bytes in all",
+    bytes_expected="total number of bytes",
 )
 FETCH_FINISHED = _info(
     "fetch.finished",
@@ -225,25 +225,25 @@ FETCH_FINISHED = _info(
     bytes="bytes fetched",
 )
 BUILD_FINISHED = _info(
-    "build.finished", "nixos-rebuild build has ended.", toplevel="the path it gave"
+    "build.finished", "nixos-rebuild build has ended.", toplevel="the path that it built"
 )
 BUILD_DIFFERS = _warning(
     "build.differed",
-    "verify = false, and nixos-rebuild built another path than Hydra.",
+    "verify = false, and nixos-rebuild built a path other than Hydra's.",
     toplevel="Hydra's path",
-    built="the path it gave",
+    built="the path that it built",
 )
 ACTIVATION_STARTED = _info(
     "activation.started",
     "nixos-rebuild is about to change the host.",
     action="switch, boot, test or dry-activate",
     toplevel="store path of the system",
-    reasons="the reason that each gate gives",
+    reasons="the reason given by each gate",
 )
 ACTIVATION_FINISHED = _info(
     "activation.finished",
-    "nixos-rebuild has ended; what the host shows afterwards.",
-    action="what it did",
+    "nixos-rebuild has ended; the fields show the state of the host.",
+    action="the action",
     returncode="its exit code, negative for a signal",
     running="running system",
     profile="profile's system",
@@ -256,40 +256,41 @@ DEAD_MAN_ARMED = _info(
 )
 DEAD_MAN_FIRED = _warning(
     "deadman.fired",
-    "The upgrade was not confirmed in time: the old system's agent looks at it.",
+    "The upgrade was not confirmed in time: the old system's agent takes over.",
     toplevel="the system to be confirmed",
 )
 BOOT_DEADLINE_IN_VAIN = _error(
     "boot_deadline.in_vain",
-    "A booted system could not be judged or left, and a reboot did not help: look at the host.",
-    toplevel="the system that runs unconfirmed",
-    exit_code="how the attempt ended",
+    "A booted system could be neither judged nor rolled back, and a reboot did not help: an"
+    " administrator has to look at the host.",
+    toplevel="the unconfirmed running system",
+    exit_code="exit code of the attempt",
 )
 ACTIVATION_AWAITED = _warning(
     "activation.awaited",
-    "nixos-rebuild has ended, and its activation goes on: it is waited for, then stopped.",
+    "nixos-rebuild has ended, but its activation is still running: the run waits, then stops it.",
 )
 RIVAL_AWAITED = _warning(
     "activation.rival_awaited",
-    "Another activation was first: the run waits for it to end, and keeps what it brings.",
+    "Another activation was first: the run waits until it has ended, and keeps its system.",
     toplevel="the candidate, which was not activated",
 )
 ACTIVATION_STOPPED = _warning("activation.stopped", "An activation that did not end was stopped.")
 BASELINE_TAKEN = _info(
     "confirmation.baseline_taken",
-    "How things are just before the activation.",
+    "The state of the host just before the activation.",
     checks="whether each of confirm.checks passes, by name",
-    failed_units="units that have failed already",
+    failed_units="units that have already failed",
     hydra="whether Hydra answers",
     control="whether the default gateway or a substituter answers",
 )
 CONFIRMATION_JUDGED = _info(
     "confirmation.judged",
-    "The activated system was examined once.",
+    "The activated system was judged once.",
     toplevel="store path of the system",
-    verdict="healthy, broken or inconclusive, should the deadline end now",
+    verdict="healthy, broken or inconclusive, if the deadline were over now",
     reasons="list of {name, reason} for the verdict",
-    notes="list of {name, reason} of what fails without changing it",
+    notes="list of {name, reason} of failures that do not change it",
 )
 SYSTEM_CONFIRMED = _info(
     "confirmation.confirmed",
@@ -298,7 +299,7 @@ SYSTEM_CONFIRMED = _info(
 )
 CONFIRMATION_INCONCLUSIVE = _warning(
     "confirmation.inconclusive",
-    "The system could not be judged: it stays pending and is examined again.",
+    "The system could not be judged: it stays pending and is judged again later.",
     toplevel="store path of the system",
     reasons="list of {name, reason}",
 )
@@ -323,7 +324,7 @@ CONFIRMATION_HANDED_OVER = _info(
 )
 CONFIRM_UNIT_ENDED = _error(
     "confirmation.unit_failed",
-    "The new system's agent could not do its confirmation.",
+    "The new system's agent could not judge the system.",
     unit="the systemd unit",
     result="systemd's result",
     exit_status="its exit code",
@@ -339,27 +340,27 @@ BOOT_NOT_CLEANED = _error(
     "loader.partition_not_cleaned",
     "The boot partition is too full, and the running system's installer could not clean it.",
     toplevel="the running system",
-    returncode="exit code of switch-to-configuration, where it ran",
+    returncode="exit code of switch-to-configuration, if it was run",
     default="the system that the boot loader starts by default now",
     **ERROR,
 )
 ROLL_BACK_STARTED = _warning(
     "rollback.started",
     "The confirmed system is about to be activated again.",
-    toplevel="the system that is left",
+    toplevel="the system that is rolled back",
     target="the confirmed system",
-    fault="broken: it is denied; suspect: it is tried again later; null: nobody's",
+    fault="broken: it is denied; suspect: it is tried again later; null: neither",
     reasons="list of {name, reason}",
 )
 ROLL_BACK_REBOOTS = _warning(
     "rollback.reboot_requested",
-    "The failed system was booted, and is left by a reboot.",
-    toplevel="the system that is left",
+    "The failed system was booted, and is rolled back by a reboot.",
+    toplevel="the system that is rolled back",
     target="the confirmed system",
 )
 ROLL_BACK_NEEDS_REBOOT = _error(
     "rollback.reboot_needed",
-    "Only a reboot can start the confirmed system again, and that is left to an administrator.",
+    "Only a reboot by an administrator can start the confirmed system again.",
     toplevel="the failed system, which still runs",
     target="the confirmed system",
     reason="what differs",
@@ -368,45 +369,45 @@ ROLL_BACK_NEEDS_REBOOT = _error(
 ROLL_BACK_FINISHED = _warning(
     "rollback.finished",
     "The confirmed system runs again.",
-    toplevel="the system that was left",
+    toplevel="the system that was rolled back",
     target="the confirmed system",
 )
 SETTLING_FAILED = _warning(
     "confirmation.step_failed",
-    "Part of what follows a confirmation or a roll-back could not be done. The verdict stands.",
-    step="which part",
-    toplevel="store path of the system that was confirmed or rolled back from",
+    "A step after a confirmation or a roll-back has failed. The verdict stands.",
+    step="which step",
+    toplevel="store path of the system that was confirmed or rolled back",
     **ERROR,
 )
 ROLL_BACK_LEFT = _warning(
     "rollback.left",
-    "By now a system runs that the agent has not activated: it stays. The profile is set"
+    "A system that the agent has not activated is running: it stays. The profile is set"
     " back if it is still the failed system's.",
-    toplevel="what is rolled back from",
+    toplevel="the system that is rolled back",
     running="running system",
     profile="system of the profile",
 )
 ROLL_BACK_INCOMPLETE = _error(
     "rollback.incomplete",
-    "The confirmed system runs again, but not all of it is as it was.",
+    "The confirmed system runs again, but was not restored completely.",
     target="the confirmed system",
     boot_default="the system that the boot loader starts by default, if that is another",
     returncode="exit code of switch-to-configuration, if it was not 0",
 )
 GENERATIONS_REMOVED = _warning(
     "rollback.generations_removed",
-    "The boot partition needs the room: generations of the failed system were removed.",
+    "Generations of the failed system were removed to free space on the boot partition.",
     toplevel="the failed system",
     count="how many",
 )
 CLAIM_LOST = _info(
     "confirmation.decided_elsewhere",
-    "Another process has decided about the pending system first.",
+    "Another process has already decided about the pending system.",
     toplevel="store path of the system",
 )
 SYSTEM_ADOPTED = _info(
     "system.adopted",
-    "The system found here is taken as confirmed.",
+    "The running system is taken as confirmed.",
     toplevel="store path of the system",
 )
 SYSTEM_DENIED = _warning(
@@ -421,25 +422,25 @@ DENIAL_LIFTED = _info(
     "A store path may be activated again.",
     toplevel="store path of the system",
     reason="why",
-    by="the person",
+    by="the administrator's user name",
 )
 DOWNGRADE_ALLOWED = _info(
     "downgrade.allowed",
-    "The builds taken so far no longer count: the next one is taken whatever its number.",
+    "The builds taken so far no longer count: the next one is accepted whatever its number.",
     build_id="the newest of them",
     reason="why",
-    by="the person",
+    by="the administrator's user name",
 )
 RECOVERY_STEP = _warning(
     "recovery.step",
-    "An earlier run was cut short; this is done about it.",
+    "An earlier run was interrupted; this step finishes or undoes it.",
     step="as in docs/design/recovery.md",
-    phase="the phase in which the history left it",
+    phase="its last phase in the history",
     toplevel="the system it was about",
 )
 PROFILE_GIVEN_BACK = _warning(
     "recovery.profile_given_back",
-    "The profile was moved for an activation that was then refused; it is set back.",
+    "The profile was changed for an activation that was then refused; it is set back.",
     toplevel="the candidate",
     profile="the profile's system now",
 )
@@ -450,7 +451,7 @@ CONFIRMATION_WAITS = _info(
 )
 LOCK_IGNORED = _warning(
     "deadman.lock_ignored",
-    "An agent that should have ended long ago holds the lock: the dead-man goes on without it.",
+    "An agent that should have ended long ago holds the lock: the dead-man ignores the lock.",
     **ERROR,
 )
 REBOOT_NEEDED = _info(
@@ -458,13 +459,13 @@ REBOOT_NEEDED = _info(
 )
 REBOOT_REQUESTED = _info(
     "reboot.requested",
-    "The host is asked to reboot.",
+    "A reboot of the host was requested.",
     reason="why",
-    inhibitors="who blocks it, and has been respected long enough",
+    inhibitors="inhibitors that were respected for long enough",
 )
 REBOOT_POSTPONED = _info(
     "reboot.postponed",
-    "The reboot is needed, and may not be done yet.",
+    "The reboot is needed, but not allowed yet.",
     toplevel="the system that waits for it",
     obstacle="the gate that postpones it, such as `reboot-window`",
     reason="a sentence",
@@ -472,30 +473,28 @@ REBOOT_POSTPONED = _info(
 )
 REBOOT_CANCELLED = _info(
     "reboot.cancelled",
-    "A reboot that was announced to people is not done.",
+    "A reboot that was announced to logged-in users is cancelled.",
     toplevel="the system that it was for",
     reason="why not",
 )
-RUN_SCHEDULED = _info(
-    "run.scheduled", "The next run begins when what this one waits for is due.", at="when"
-)
+RUN_SCHEDULED = _info("run.scheduled", "A timer was set for the next run.", at="when")
 PAUSE_BEGUN = _warning(
     "pause.begun",
     "Nothing is upgraded or rebooted until the pause is over.",
     reason="why",
-    by="the person",
+    by="the administrator's user name",
     until="when it ends by itself; null for never",
 )
-PAUSE_ENDED = _info("pause.ended", "Upgrades go on.", by="the person")
+PAUSE_ENDED = _info("pause.ended", "Upgrades continue.", by="the administrator's user name")
 LOADER_WITHOUT_FALLBACK = _warning(
     "loader.without_fallback",
-    "The boot loader cannot start a system just once: if the new one hangs in its boot, a"
-    " person has to pick an older entry.",
+    "The boot loader cannot start a system just once: if the new one hangs during boot, someone"
+    " has to choose an older entry.",
     toplevel="the system that is about to be booted",
 )
 TRY_BOOT_SET = _info(
     "loader.try_boot_set",
-    "The loader starts the new system once, and the confirmed one after that.",
+    "The boot loader starts the new system once, and the confirmed one after that.",
     loader="systemd-boot or grub",
     toplevel="the new system",
     default="the system that is the default",
@@ -509,13 +508,13 @@ TRY_BOOT_FAILED = _warning(
 )
 DEFAULT_MOVED = _info(
     "loader.default_moved",
-    "The confirmed system is the loader's default now.",
+    "The confirmed system is the boot loader's default now.",
     toplevel="the confirmed system",
     default="the system that is the default",
 )
 DEFAULT_LEFT = _error(
     "loader.default_left",
-    "The loader's default could not be moved to the confirmed system: the next boot starts"
+    "The boot loader's default could not be changed to the confirmed system: the next boot starts"
     " an older one.",
     toplevel="the confirmed system",
     default="the system that is the default",
@@ -523,7 +522,7 @@ DEFAULT_LEFT = _error(
 PROGRAM_STARTED = _debug("process.started", "A program was started.", argv="its arguments")
 PROGRAM_SPOKE = _info(
     "process.output",
-    "A line that a program printed.",
+    "A line of a program's output.",
     program="its name",
     stream="stdout or stderr",
     line="the line, cut at 4 KiB",
@@ -537,20 +536,20 @@ PROGRAM_ENDED = _debug(
 )
 JOURNAL_SET_ASIDE = _error(
     "journal.set_aside",
-    "The history file was damaged; it was renamed and a new one begun.",
+    "The history file was damaged; it was renamed and a new one created.",
     path="where it is now",
     **ERROR,
 )
 JOURNAL_ROW_UNREADABLE = _warning(
     "journal.row_unreadable",
     "Part of a row of the history cannot be read; the rest of it still counts.",
-    table="where it is",
+    table="its table",
     row="its number",
-    columns="what was dropped",
+    columns="the columns that were dropped",
 )
 RECORD_FAILED = _warning(
     "journal.record_failed",
-    "A run that had failed already could not be added to the history.",
+    "The history could not be read or written; the run continues without it.",
     **ERROR,
 )
 IDLE_NOTE_FAILED = _warning(
@@ -560,20 +559,20 @@ IDLE_NOTE_FAILED = _warning(
 )
 FORGE_REQUEST_RETRIED = _warning(
     "forge.request_retried",
-    "A request to the forge failed in a way that can pass and is made again.",
+    "A request to the forge has failed in a way that may pass, and is repeated.",
     **REQUEST_RETRIED.fields,
 )
 NOTIFICATION_SENT = _info(
     "notification.sent",
-    "A service has taken a message.",
-    title="of the message",
-    service="who took it",
+    "A service has accepted a notification.",
+    title="its title",
+    service="the service",
 )
 NOTIFICATION_FAILED = _warning(
     "notification.failed",
-    "A notification could not be sent; the run goes on regardless.",
-    title="of the message",
-    service="who did not take it",
+    "A notification could not be sent; the run continues.",
+    title="its title",
+    service="the service",
     **ERROR,
 )
 

@@ -14,17 +14,17 @@ _error = partial(event_of, "error")
 
 STEP_STARTED = _info(
     "flake_update.step_started",
-    "A step has begun; what is logged until it ends belongs to it.",
+    "A step has begun; all events until its end belong to it.",
     title="what is done",
 )
 STEP_ENDED = _debug("flake_update.step_ended", "The step has ended.", title="what was done")
 HOSTS_FOUND = _info(
-    "flake_update.hosts_found", "The hosts that the update is looked at for.", hosts="their names"
+    "flake_update.hosts_found", "The hosts that the update is compared on.", hosts="their names"
 )
-LOCK_UNCHANGED = _info("flake_update.lock_unchanged", "All inputs are as new as they can be.")
+LOCK_UNCHANGED = _info("flake_update.lock_unchanged", "All inputs are up to date.")
 LOCK_CHANGED = _info(
     "flake_update.lock_changed",
-    "`flake.lock` locks other revisions than the committed one.",
+    "`flake.lock` locks revisions other than the committed ones.",
     inputs="names of the inputs that changed",
 )
 EVALUATED_SINGLY = _warning(
@@ -34,12 +34,12 @@ EVALUATED_SINGLY = _warning(
 )
 HOST_COMPARED = _info(
     "flake_update.host_compared",
-    "What the update does to a host.",
+    "What the update changes on a host.",
     host="its name",
     verdict="unchanged, changed, breaks, fixed or still-broken",
-    packages="how many packages change; null where they could not be compared",
+    packages="how many packages change; null if they could not be compared",
     reason="why it is broken",
-    log="the last lines of the log of what is broken",
+    log="the last lines of the failed build's log",
 )
 BRANCH_PUSHED = _info(
     "flake_update.branch_pushed",
@@ -49,33 +49,33 @@ BRANCH_PUSHED = _info(
 )
 BRANCH_TAKEN_BACK = _info(
     "flake_update.branch_taken_back",
-    "What was pushed is not, or no longer, to be seen: the branch is as it was before, or gone.",
+    "The push was undone: the branch is as it was before, or removed.",
     branch="its name",
     former="its former revision; null if it was new",
 )
 BRANCH_LEFT = _error(
     "flake_update.branch_left",
-    "A branch may be left on the remote, without a proposal: it could not be taken back.",
+    "A branch without a proposal may be left on the remote: the push could not be undone.",
     branch="its name",
     **ERROR,
 )
 EVAL_FOUND = _info(
     "flake_update.eval_found",
-    "Hydra has evaluated the update's revision, or what is the same for every host.",
+    "Hydra has evaluated the update's revision, or one that is the same for every host.",
     eval_id="the eval",
     revision="the commit",
 )
 HYDRA_UNANSWERED = _warning(
     "flake_update.hydra_unanswered",
-    "Hydra could not be asked just now, and is asked again later.",
+    "A request to Hydra failed, and is repeated later.",
     **ERROR,
 )
 JOBS_COUNTED = _info(
     "flake_update.jobs_counted",
-    "How the hosts' jobs stand, when that has changed.",
-    green="how many are built",
-    red="how many failed",
-    waiting="how many are left",
+    "The status of the hosts' jobs has changed.",
+    green="how many have succeeded",
+    red="how many have failed",
+    waiting="how many are unfinished",
 )
 PROPOSAL_OPENED = _info(
     "flake_update.proposal_opened",
@@ -93,18 +93,18 @@ PROPOSAL_REFRESHED = _info(
 )
 PROPOSAL_UNFINISHED = _warning(
     "flake_update.proposal_unfinished",
-    "The update is proposed, but something that was wished for could not be done to the proposal.",
+    "The update is proposed, but part of the proposal's set-up has failed.",
     step="labels, assignees, auto-merge or the note on the older proposal",
     url="of its page",
     **ERROR,
 )
-UPDATE_FAILED = _error("flake_update.failed", "The update met a fault.", **ERROR)
+UPDATE_FAILED = _error("flake_update.failed", "The update has failed.", **ERROR)
 UPDATE_FINISHED = _info(
     "flake_update.finished",
     "The run's summary, and its last event, unless it was interrupted.",
     outcome="lock-unchanged, hosts-unchanged, already-proposed, already-pushed, declined, dry-run,"
     " pushed, proposed or failed",
-    branch="the update's branch, if it came to that",
+    branch="the update's branch, if there is one",
     revision="its commit",
     url="of the proposal",
     changed="names of the hosts that change",

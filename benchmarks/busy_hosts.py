@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from check_hosts import Silence, in_namespace, prepare_network, server, url
 
-from agent.adapters.probes import Probes
 from agent.application.facts.run_checks import run_checks
+from agent.checks.prober import Probes
 from agent.domain.check import HttpCheck, IcmpCheck
 
 if TYPE_CHECKING:

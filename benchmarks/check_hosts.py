@@ -19,8 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.adapters.probes import Probes
 from agent.application.facts.run_checks import run_checks
+from agent.checks.prober import Probes
 from agent.domain.check import HttpCheck, IcmpCheck
 
 if TYPE_CHECKING:

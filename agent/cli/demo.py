@@ -27,10 +27,7 @@ def command(as_json: bool) -> int:
     """
     from rich.console import Console
 
-    from agent.adapters.process import (
-        ProgramFailedError,
-        ProgramMissingError,
-    )
+    from agent.adapters.process import ProgramFailedError, ProgramMissingError
     from agent.domain.errors import AgentError, Kind
 
     console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, quiet=as_json)

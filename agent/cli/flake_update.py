@@ -139,11 +139,7 @@ def _folded() -> EventSink:
 def _sink(settings: Settings) -> EventSink:
     """Return where progress goes: for a person or a CI's log in groups, for a journal as JSON."""
     from agent.cli.render.ci_log import is_in_ci
-    from agent.telemetry.log import (
-        StructlogSink,
-        resolve_format,
-        standard_error,
-    )
+    from agent.telemetry.log import StructlogSink, resolve_format, standard_error
 
     stream = standard_error()
     log_format = resolve_format(settings.log.format, stream)

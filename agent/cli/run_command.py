@@ -45,11 +45,7 @@ class CommandOptions:
 
 def carry_out(asked: CommandOptions, use_case: UseCase) -> int:
     """Run a use case to its end and return the exit code; its events go to standard output."""
-    from agent.telemetry.log import (
-        StructlogSink,
-        resolve_format,
-        standard_output,
-    )
+    from agent.telemetry.log import StructlogSink, resolve_format, standard_output
 
     stream = standard_output()
     early = StructlogSink(

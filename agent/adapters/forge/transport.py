@@ -75,11 +75,9 @@ class Transport:
             raise faults.refused(url, response, explanation, wait)
         if isinstance(found, faults.Unreadable):
             raise ForgeError(Kind.FORGE_NONSENSE, f"{url}: {found.reason}", hint=faults.IS_FORGE)
-        return Answer(url, response.status_code, found, 'rel="next"' in _link_of(response))
-
-
-def _link_of(response: httpx.Response) -> str:
-    return str(response.headers.get("link", ""))
+        return Answer(
+            url, response.status_code, found, 'rel="next"' in response.headers.get("link", "")
+        )
 
 
 async def _content_of(response: httpx.Response) -> object:

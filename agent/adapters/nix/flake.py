@@ -16,12 +16,7 @@ from typing_extensions import override
 from agent.adapters.nix.commands import FULL, flake_fault, unreachable_cache
 from agent.adapters.nix.log import NixLog
 from agent.adapters.nix.program import NIX, run_nix
-from agent.adapters.nix.source_faults import (
-    CachedSources,
-    complaint,
-    hint_for,
-    unreachable_source,
-)
+from agent.adapters.nix.source_faults import CachedSources, complaint, hint_for, unreachable_source
 from agent.application.flake_update import events
 from agent.application.flake_update.ports import FlakeBuilds
 from agent.application.report import error_fields

@@ -24,13 +24,7 @@ from agent.application.ports.host import (
     SystemSettings,
 )
 from agent.application.ports.hydra import Hydra, Outlook, Pending
-from agent.application.ports.journal import (
-    GoodBuilds,
-    IdleNote,
-    Journal,
-    JournalReader,
-    Sightings,
-)
+from agent.application.ports.journal import GoodBuilds, IdleNote, Journal, JournalReader, Sightings
 from agent.application.ports.lock import Lock, WaitReason
 from agent.application.ports.nix import (
     ActivationExit,

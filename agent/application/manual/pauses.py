@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent.application.report import Report
     from agent.application.run import Run, RunSettings
     from agent.domain.policy import Policy
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
 
 
 async def pause(
@@ -84,7 +86,7 @@ async def _reboot(run: Run[Ports]) -> Result:
     systems = ports.host.systems()
     run.summary.add(systems=systems)
     profile = systems.profile
-    reason = "" if profile is None else _reason(ports)
+    reason = "" if profile is None else _reason(ports, systems, profile)
     if profile is None or not reason or systems.is_container:
         return Result(Outcome.NOTHING_TO_DO)
     denial = ports.journal.standing_of(profile, ports.clock.now()).denial
@@ -98,14 +100,13 @@ async def _reboot(run: Run[Ports]) -> Result:
     return Result(Outcome.HELD if is_held else Outcome.REBOOTING, answer.reasons)
 
 
-def _reason(ports: Ports) -> str:
+def _reason(ports: Ports, systems: Systems, profile: StorePath) -> str:
     """Return why the profile's system waits for a reboot; empty if it does not."""
-    host, systems = ports.host, ports.host.systems()
+    host = ports.host
     booted = host.boot_artifacts(systems.booted) if systems.booted else None
-    assert systems.profile is not None  # noqa: S101 - the caller has looked
-    wanted = host.boot_artifacts(host.counterpart(systems.profile))
+    wanted = host.counterpart(profile)
     return reboot_reason(
-        reboot_need(booted, wanted),
-        find_inhibitors(host, host.counterpart(systems.profile)),
-        is_running=systems.running in host.equivalents(systems.profile),
+        reboot_need(booted, host.boot_artifacts(wanted)),
+        find_inhibitors(host, wanted),
+        is_running=systems.running in host.equivalents(profile),
     )

@@ -152,7 +152,7 @@ class FlakeUpdateSection(Section):
     exclude: tuple[Pattern, ...] = DEFAULT_EXCLUDE
     """Hosts to leave out."""
     verify: Verify = Verify.LOCAL
-    """`local`: every host is built here; `hydra`: Hydra builds every host of `hydra.branch`."""
+    """`local`: every host is built here; `hydra`: Hydra does it, of `flake_update.hydra.branch`."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     """How many nix processes run at once; builds are limited by nix's own `max-jobs`."""
     deadline: Duration = timedelta(hours=6)

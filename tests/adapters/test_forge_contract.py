@@ -97,6 +97,15 @@ def test_a_branch_is_not_proposed_twice(subject):
     assert len(subject.world.pulls) == 1
 
 
+def test_whether_the_token_may_propose_is_asked_without_proposing(subject):
+    subject.ask(lambda forge: forge.require_proposing("main"))
+    assert subject.world.pulls == []
+    subject.world.may_propose = False
+    found = subject.fault(lambda forge: forge.require_proposing("main"))
+    assert found.kind is Kind.FORGE_FORBIDDEN
+    assert subject.ask(lambda forge: forge.open_proposals("main", "")) == ()
+
+
 def test_a_branch_that_does_not_exist_cannot_be_proposed(subject):
     fault = subject.fault(lambda forge: forge.open("gone", "main", "t", "b"))
     assert fault.kind in (Kind.FORGE_NOT_FOUND, Kind.FORGE_UNPROCESSABLE)

@@ -88,10 +88,10 @@ def fault_of(behaviour, question=None, **more):
 @pytest.mark.parametrize(
     ("status", "expected", "advice"),
     [
-        (400, Kind.FORGE_STATUS, "forge.url"),
+        (400, Kind.FORGE_STATUS, "flake_update.forge.url"),
         (401, Kind.FORGE_UNAUTHORISED, "new token"),
         (403, Kind.FORGE_FORBIDDEN, "write access"),
-        (404, Kind.FORGE_NOT_FOUND, "forge.repository"),
+        (404, Kind.FORGE_NOT_FOUND, "flake_update.forge.repository"),
         (405, Kind.AUTO_MERGE_REFUSED, "merge"),
         (409, Kind.FORGE_CONFLICT, "open for this branch"),
         (422, Kind.FORGE_UNPROCESSABLE, "own words"),
@@ -180,7 +180,7 @@ def test_no_redirect_is_followed_and_no_token_goes_elsewhere(status):
         assert other.paths == []
     assert error.kind is Kind.FORGE_REDIRECT
     assert where in error.message
-    assert "forge.repository" in error.hint
+    assert "flake_update.forge.url and .repository" in error.hint
 
 
 @pytest.mark.parametrize(

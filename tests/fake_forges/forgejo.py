@@ -32,6 +32,10 @@ class ForgejoServer(ForgeServer):
     def unauthorised(self) -> object:
         return self._said("user does not exist [uid: 0, name: ]")
 
+    def forbidden(self) -> object:
+        scopes = "required=[write:repository], token scope=read:repository"
+        return self._said(f"token does not have at least one of required scope(s), {scopes}")
+
     def missing(self) -> object:
         return {"errors": [], **self._said("The target couldn't be found.")}
 

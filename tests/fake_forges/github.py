@@ -30,6 +30,9 @@ class GitHubServer(ForgeServer):
     def unauthorised(self) -> object:
         return self._said("Bad credentials")
 
+    def forbidden(self) -> object:
+        return self._said("Resource not accessible by personal access token")
+
     def missing(self) -> object:
         return self._said("Not Found")
 

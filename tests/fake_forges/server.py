@@ -70,6 +70,10 @@ class ForgeServer(LoopbackServer, ABC):
         """What is answered to who may not do a thing."""
 
     @abstractmethod
+    def forbidden(self) -> object:
+        """What is answered to a token that may only read."""
+
+    @abstractmethod
     def missing(self) -> object:
         """What is answered where nothing is."""
 
@@ -94,6 +98,8 @@ class ForgeServer(LoopbackServer, ABC):
             raise Refusal(404, self.missing())
         operation, path = found
         self._check_repository(path)
+        if request.method != "GET" and not self.world.may_propose:
+            raise Refusal(403, self.forbidden())
         content = json.loads(request.body) if request.body else None
         return Asked(operation, path, request.query, content)
 

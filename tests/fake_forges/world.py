@@ -51,6 +51,8 @@ class World:
     owner_is_organisation: bool = True
     labels: dict[str, int] = field(default_factory=lambda: {"automation": 1})
     organisation_labels: dict[str, int] = field(default_factory=lambda: {"nix": 2})
+    may_propose: bool = True
+    """Whether the token may, which reads all the same."""
     allows_auto_merge: bool = True
     has_required_checks: bool = True
     is_mergeability_known: bool = True

@@ -31,6 +31,12 @@ class FakeForge(Forge):
         return tuple(_proposal(pull) for pull in found)
 
     @override
+    async def require_proposing(self, base: str) -> None:
+        self._fail()
+        if not self.world.may_propose:
+            raise ForgeError(Kind.FORGE_FORBIDDEN, "the token may not propose")
+
+    @override
     async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
         self._fail()
         return tuple(

@@ -55,6 +55,16 @@ def test_an_update_is_pushed_proposed_and_told(world):
     assert headline(result).startswith(f"proposed ({TODAY}): https://forge.test/1; unchanged: db")
 
 
+def test_a_token_that_may_not_propose_is_told_before_anything_is_built(world):
+    world.pulls.may_propose = False
+    result = world.run()
+    assert result.error.kind is Kind.FORGE_FORBIDDEN
+    assert world.builds.realised == []
+    assert set(world.repository.remote) == {"main"}
+    world.builds.upstream = OLD
+    assert world.run().outcome is Outcome.LOCK_UNCHANGED
+
+
 def test_nothing_of_the_checkout_is_touched(world):
     before = dict(world.ground.directories[CHECKOUT])
     world.run()

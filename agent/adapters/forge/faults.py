@@ -14,16 +14,16 @@ from agent.domain.secrets import hide_secrets
 if TYPE_CHECKING:
     import httpx
 
-IS_FORGE: Final = "is forge.url the URL of the forge's API?"
+IS_FORGE: Final = "is flake_update.forge.url the URL of the forge's API?"
 _LONGEST_MESSAGE: Final = 300
 _UNREACHABLE: Final = (
     Kind.FORGE_UNREACHABLE,
-    "is the forge running, and the name and port in forge.url right?",
+    "is the forge running, and the name and port in flake_update.forge.url right?",
 )
 
 FORGE: Final = Service(
     error=ForgeError,
-    setting="forge.url",
+    setting="flake_update.forge.url",
     faults={
         Trouble.UNRESOLVABLE: _UNREACHABLE,
         Trouble.REFUSED: _UNREACHABLE,
@@ -33,7 +33,7 @@ FORGE: Final = Service(
         ),
         Trouble.TIMEOUT: (
             Kind.FORGE_TIMEOUT,
-            "is the forge overloaded, or forge.timeout too short?",
+            "is the forge overloaded, or flake_update.forge.timeout too short?",
         ),
         Trouble.DISCONNECTED: _UNREACHABLE,
         Trouble.TRUNCATED: _UNREACHABLE,
@@ -50,14 +50,17 @@ class Unreadable:
 
 
 _STATUSES: Final = {
-    401: (Kind.FORGE_UNAUTHORISED, "make a new token, and write it into forge.token_file"),
+    401: (
+        Kind.FORGE_UNAUTHORISED,
+        "make a new token, and write it into flake_update.forge.token_file",
+    ),
     403: (
         Kind.FORGE_FORBIDDEN,
         "give the token write access to the repository, its proposals and issues",
     ),
     404: (
         Kind.FORGE_NOT_FOUND,
-        "check forge.repository and the branches; what a token may not see looks missing, too",
+        "check flake_update.forge.repository, the branches, and what the token may see",
     ),
     405: (Kind.AUTO_MERGE_REFUSED, "look at the proposal: who may merge it, and how?"),
     409: (Kind.FORGE_CONFLICT, "look at the proposals that are open for this branch"),
@@ -104,7 +107,7 @@ def _elsewhere(message: str, response: httpx.Response) -> ForgeError:
     return ForgeError(
         Kind.FORGE_REDIRECT,
         f"{message}: a redirect to {shown!r}, which is not followed",
-        hint="set forge.url and forge.repository to where the repository is now",
+        hint="set flake_update.forge.url and .repository to where the repository is now",
     )
 
 

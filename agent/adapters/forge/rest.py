@@ -113,6 +113,16 @@ class RestForge(Forge, ABC):
         return _newest_first(found)
 
     @override
+    async def require_proposing(self, base: str) -> None:
+        # Of a branch into itself there is nothing to propose: whoever may propose is told so.
+        wanted = {"head": base, "base": base, "title": "May this token propose?", "body": ""}
+        try:
+            await self._conversation.ask("POST", f"{self._path}/pulls", wanted)
+        except ForgeError as error:
+            if error.kind not in (Kind.FORGE_UNPROCESSABLE, Kind.FORGE_CONFLICT):
+                raise
+
+    @override
     async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
         # One page: what was closed long ago says nothing of inputs as they are now. Forgejo has
         # `refs/pull/NUMBER/head` in place of a branch that is gone.

@@ -64,6 +64,12 @@ class Forge(Protocol):
         a wrong token or repository shows before anything is built.
         """
 
+    async def require_proposing(self, base: str) -> None:
+        """Make sure that this token may propose; nothing is made. FORGE_FORBIDDEN.
+
+        A token that may read is told from one that may write by nothing but the attempt.
+        """
+
     async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:
         """Return those of the last proposals that were closed and not merged, the newest first.
 

@@ -137,6 +137,8 @@ class _Run:
             target = await self._target(lock)
             if isinstance(target, RunResult):
                 return target
+            if self.ports.forge is not None:
+                await self.ports.forge.require_proposing(self.policy.base)
             before = await stack.enter_async_context(repository.worktree(base))
             repository.put(before, LOCK_FILE, as_dirty(text))
             hosts = await find_hosts(self.ports, after, self.policy.hosts)

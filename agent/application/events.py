@@ -84,6 +84,8 @@ RUN_FINISHED = _info(
     running="running system at the end",
     booted="booted system",
     profile="profile's system at the end",
+    held="list of {build_id, toplevel, reasons, opens_at}: the builds that are held, if there are"
+    " any: those that are newer than the one that is taken, or all",
     gates="list of {gate, open, reason}, in a dry run",
     **_CANDIDATE,
     **ERROR,

@@ -46,6 +46,8 @@ class Report:
     action: Action | None = None
     candidate: Candidate | None = None
     systems: Systems | None = None
+    held: tuple[HeldCandidate, ...] = ()
+    """The builds that are held: those newer than the one that is taken, or all."""
     gates: Sequence[Judgement] = ()
     durations: Mapping[str, float] = field(default_factory=dict)
     fetched: Fetched | None = None
@@ -94,6 +96,8 @@ class Report:
             }
         if self.candidate is not None:
             fields |= candidate_fields(self.candidate)
+        if self.held:
+            fields["held"] = held_fields(self.held)
         if self.gates:
             fields["gates"] = [
                 {"gate": judgement.gate, "open": judgement.is_open, "reason": judgement.reason}

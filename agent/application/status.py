@@ -13,8 +13,9 @@ from agent.application.ports import Outlook, Pending
 from agent.application.report import candidate_fields, error_fields, held_fields
 from agent.application.run import begin
 from agent.application.watch.choose import make_choice
-from agent.application.watch.observe import find_candidate
-from agent.domain.choose import AwaitReboot, Decision, HeldCandidate, Hold, Reboot, Upgrade
+from agent.application.watch.observe import find_newest
+from agent.domain.candidate import Candidate
+from agent.domain.choose import AwaitReboot, Decision, HeldCandidate, Hold, Reboot, held_builds
 from agent.domain.errors import AgentError
 from agent.domain.gate import Judgement, Stage
 from agent.domain.marks import Marks
@@ -23,7 +24,6 @@ from agent.domain.recovery import Step
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
     from agent.application.run import RunSettings
-    from agent.domain.candidate import Candidate
     from agent.domain.policy import Policy
     from agent.domain.systems import Systems
 
@@ -52,13 +52,7 @@ class Status:
     @property
     def held(self) -> tuple[HeldCandidate, ...]:
         """The builds that are held: all that may be taken, or those newer than the candidate."""
-        match self.decision:
-            case Hold(held):
-                return held
-            case Upgrade(newer=newer) | Reboot(newer=newer):
-                return newer
-            case _:
-                return ()
+        return held_builds(self.decision)
 
     @property
     def verdict(self) -> str | None:
@@ -144,13 +138,17 @@ async def take_status(ports: Ports, policy: Policy, settings: RunSettings) -> St
         status.recovery = await next_step(run)
         if policy.reboot.tries_boot and status.systems.running is not None:
             status.loader_fallback = ports.loader.fallback(status.systems.running)
-        found = await find_candidate(ports.hydra, ports.host, policy, settings.store_dir)
-        status.candidate = found.candidate
+        found = await find_newest(ports.hydra, ports.host, policy, settings.store_dir)
+        if isinstance(found.newest, Candidate):
+            status.candidate = found.newest
         status.outlook = await ports.hydra.outlook(policy.job, found.build)
-        status.pending = await ports.hydra.pending(policy.job, found.build, policy.select)
-        choice = await make_choice(run, found.candidate, every=True)
+        if found.build is not None:
+            status.pending = await ports.hydra.pending(policy.job, found.build, policy.select)
+        choice = await make_choice(run, found.newest, every=True)
         status.decision, status.candidate = choice.decision, choice.candidate
         status.gates = choice.gates
+        if choice.candidate is None and isinstance(choice.decision, Hold):
+            status.error = choice.decision.fault
         waiting = choice.seen.systems.profile
         if isinstance(choice.decision, Reboot | AwaitReboot) and waiting:
             status.needs_reboot = True

@@ -37,13 +37,14 @@ from agent.application.run import Run, RunSettings, begin, carry_out, last_row
 from agent.application.watch.choose import Choice, make_choice
 from agent.application.watch.observe import (
     Found,
-    find_candidate,
+    find_newest,
     log_candidate,
     log_choice,
     log_upcoming_builds,
 )
 from agent.application.watch.world import WorldBeforeReboot
-from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade
+from agent.domain.candidate import Candidate
+from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade, held_builds
 from agent.domain.errors import (
     ActivationError,
     AgentError,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.application.ports import Ports, RunRecord
-    from agent.domain.candidate import Candidate
+    from agent.domain.candidate import RefusedBuild
     from agent.domain.gate import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
@@ -222,8 +223,8 @@ async def _act(run: Run[Ports]) -> Result | _Undecided:
     about: Candidate | None = None
     try:
         found = await _observe(run)
-        about = found.candidate
-        choice = await _choose(run, about)
+        about = found.newest if isinstance(found.newest, Candidate) else None
+        choice = await _choose(run, found.newest)
         about = choice.candidate
         await forget_what_is_gone(run.ports)
         return await _carry_out(run, found, choice)
@@ -241,13 +242,13 @@ async def _carry_out(run: Run[Ports], found: Found, choice: Choice) -> Result | 
         case Done():
             _remember_build(run, found)
             _remember_system(run)
-            log_upcoming_builds(
-                ports.sink, await ports.hydra.outlook(found.candidate.job, found.build)
-            )
+            log_upcoming_builds(ports.sink, await ports.hydra.outlook(run.policy.job, found.build))
             _leave_idle_note(run, found, choice.seen.systems)
             return Result(Outcome.NOTHING_TO_DO)
         case Hold() as hold:
             run.summary.add(reasons=hold.reasons)
+            if hold.fault is not None:
+                raise hold.fault
             await schedule_retry(run, _soonest(hold))
             return Result(Outcome.HELD, hold.reasons)
         case AwaitReboot(reason):
@@ -255,8 +256,8 @@ async def _carry_out(run: Run[Ports], found: Found, choice: Choice) -> Result | 
             return Result(Outcome.AWAITS_REBOOT, (("reboot", reason),))
         case Reboot(candidate, reason):
             return await _reboot(run, reason, candidate, choice.seen.systems)
-        case Upgrade():
-            return await _upgrade(run, choice)
+        case Upgrade(candidate):
+            return await _upgrade(run, candidate, choice)
         case _:
             assert_never(choice.decision)
 
@@ -269,8 +270,8 @@ def _remember_build(run: Run[Ports], found: Found) -> None:
     """
     if run.policy.action is Action.DRY_ACTIVATE:
         return  # the host need not be on it
-    taken = run.ports.journal.newest_taken(found.candidate.job)
-    if taken is None or taken.build_id < found.candidate.build_id:
+    taken = run.ports.journal.newest_taken(run.policy.job)
+    if taken is None or taken.build_id < found.newest.build_id:
         run.ports.journal.record(last_row(run, Report(outcome=Outcome.NOTHING_TO_DO)))
 
 
@@ -289,7 +290,7 @@ def _leave_idle_note(run: Run[Ports], found: Found, seen: Systems) -> None:
     """Let later runs rely on what this one has decided on, and on nothing newer."""
     ports = run.ports
     try:
-        ports.idle_note.write(found.candidate.build_id, seen)
+        ports.idle_note.write(found.newest.build_id, seen)
     except HostError as error:
         ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
@@ -299,16 +300,17 @@ async def _observe(run: Run[Ports]) -> Found:
     ports, policy = run.ports, run.policy
     with run.step("observe"):
         run.summary.add(systems=ports.host.systems())
-        found = await find_candidate(ports.hydra, ports.host, policy, run.settings.store_dir)
-        _note_candidate(run, found.candidate)
-        log_candidate(ports.sink, found.candidate)
+        found = await find_newest(ports.hydra, ports.host, policy, run.settings.store_dir)
+        if isinstance(found.newest, Candidate):
+            _note_candidate(run, found.newest)
+            log_candidate(ports.sink, found.newest)
         if not run.settings.dry_run:
             ports.journal.note_contact(ports.clock.now())
             forget_silence(ports)
     return found
 
 
-async def _choose(run: Run[Ports], newest: Candidate) -> Choice:
+async def _choose(run: Run[Ports], newest: Candidate | RefusedBuild) -> Choice:
     """Return what is to be done about Hydra's newest good build, or an older one."""
     with run.step("gates"):
         choice = await make_choice(
@@ -318,8 +320,10 @@ async def _choose(run: Run[Ports], newest: Candidate) -> Choice:
             clean_boot=lambda: clean_boot_once(run),
         )
     decision = choice.decision.name
-    run.summary.add(systems=choice.seen.systems, decision=decision)
-    _note_candidate(run, choice.candidate)
+    held = held_builds(choice.decision)
+    run.summary.add(systems=choice.seen.systems, decision=decision, held=held)
+    if choice.candidate is not None:
+        _note_candidate(run, choice.candidate)
     run.record = replace(run.record, decision=decision)  # another process may write its end
     log_choice(run.ports.sink, newest, choice.candidate, choice.decision)
     return choice
@@ -342,8 +346,8 @@ def _soonest(hold: Hold) -> Sequence[Judgement]:
     return min(found, key=lambda held: earliest(held) or _NEVER, default=())
 
 
-async def _upgrade(run: Run[Ports], choice: Choice) -> Result | _Undecided:
-    ports, candidate = run.ports, choice.candidate
+async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Result | _Undecided:
+    ports = run.ports
     staged = ports.marks.read().staged
     if staged is not None:
         await cancel_announced(ports, staged, "a newer build has come")
@@ -354,6 +358,9 @@ async def _upgrade(run: Run[Ports], choice: Choice) -> Result | _Undecided:
     finally:
         run.record = _row_now(run)
     run.summary.add(action=answer.action, fetched=fetched, reasons=answer.reasons)
+    has_older = choice.options[-1].build_id < candidate.build_id
+    if isinstance(answer, Failed) and answer.fault is not None and has_older:
+        await _try_again(run, answer.error)  # while it is suspect, an older one may be taken
     return await _go_on(run, candidate, answer)
 
 
@@ -430,10 +437,12 @@ async def _rehearse(run: Run[Ports]) -> Result:
     """Ask every gate and verify, but fetch, build, record and change nothing."""
     require_readable(run.ports.marks.read())
     found = await _observe(run)
-    choice = await _choose(run, found.candidate)
+    choice = await _choose(run, found.newest)
     decision = choice.decision
     run.summary.add(gates=choice.gates)
-    if not choice.is_settled:
+    if choice.candidate is None and isinstance(decision, Hold) and decision.fault is not None:
+        raise decision.fault
+    if choice.candidate is not None and not choice.is_settled:
         await verify(run, choice.candidate)
     if isinstance(decision, Hold):
         return Result(Outcome.DRY_RUN, decision.reasons)

@@ -2,7 +2,8 @@
 
 Of the good builds that this host has seen, the newest that may be taken is chosen: a stream of new
 builds does not keep a host from one for which it has waited long enough. A host never goes back:
-what it is on, or has taken already, ends the search.
+what it is on, or has taken already, ends the search. Where it is unknown which build it is on, any
+but Hydra's newest could be a step back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from agent.domain.candidate import OF_ONE_BUILD, Candidate, RefusedBuild
 from agent.domain.gate import Judgement, Question, Stage
 from agent.domain.gates import asked_at, denied, registered
 from agent.domain.path_record import Standing
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from agent.domain.candidate import Candidate
-    from agent.domain.errors import HydraError
+    from agent.domain.errors import AgentError, HydraError
     from agent.domain.gate import Gate
     from agent.domain.path_record import TakenBuild
     from agent.domain.store_path import StorePath
@@ -41,7 +42,9 @@ class Observation:
     need: tuple[str, ...] = ()
     inhibitors: tuple[str, ...] = ()
     taken: TakenBuild | None = None
-    """The newest build that this host has taken."""
+    """The newest build that this host has taken, or is on, whoever brought it here."""
+    is_known: bool = True
+    """Whether the agent knows what runs and what the profile's system is."""
     judgements: tuple[Judgement, ...] = ()
     """What the gates about the host say, as far as they have been asked."""
     ignored: frozenset[str] = frozenset()
@@ -80,18 +83,23 @@ class Option:
     fault: HydraError | None = None
     """What Hydra, asked again, says against it; or why it does not answer."""
 
+    @property
+    def build_id(self) -> int:
+        """Its number: the order of candidates."""
+        return self.candidate.build_id
+
 
 @dataclass(frozen=True, slots=True)
 class HeldCandidate:
-    """A candidate that is not taken now, and what says so: gates, Hydra or the host's history."""
+    """A build that is not taken now, and what says so: gates, Hydra or the host's history."""
 
-    candidate: Candidate
+    candidate: Candidate | RefusedBuild
     judgements: tuple[Judgement, ...]
 
     @property
     def reasons(self) -> tuple[tuple[str, str], ...]:
         """Why, each as a machine-readable name and a sentence."""
-        return tuple((one.gate, one.reason) for one in self.judgements)
+        return tuple((one.name, one.reason) for one in self.judgements)
 
     @property
     def opens_at(self) -> datetime | None:
@@ -131,6 +139,12 @@ class Hold:
         """The earliest moment at which a candidate may be taken, as far as that is known."""
         return min((one.opens_at for one in self.held if one.opens_at), default=None)
 
+    @property
+    def fault(self) -> AgentError | None:
+        """The fault for which the newest build cannot be taken, if it is a fault."""
+        faults = (one.fault for held in self.held[:1] for one in held.judgements)
+        return next((fault for fault in faults if fault is not None), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
@@ -165,6 +179,18 @@ class Reboot:
 
 Decision = Done | Hold | Upgrade | AwaitReboot | Reboot
 
+
+def held_builds(decision: Decision | None) -> tuple[HeldCandidate, ...]:
+    """Return the builds that are held: all, or those that are newer than the candidate."""
+    match decision:
+        case Hold(held):
+            return held
+        case Upgrade(newer=newer) | Reboot(newer=newer):
+            return newer
+        case _:
+            return ()
+
+
 OwnGate = Callable[[Option, Observation, Policy, "datetime"], Judgement | None]
 """A gate that can be asked of each candidate, since the choice has all that it has to know."""
 
@@ -185,7 +211,7 @@ def _own_gate(gate: Gate[Any]) -> OwnGate:
 
 
 def choose(
-    options: Sequence[Option],
+    options: Sequence[Option | RefusedBuild],
     seen: Observation,
     policy: Policy,
     now: datetime,
@@ -194,11 +220,14 @@ def choose(
     """Return what to do, given the good builds of this host's job, the newest first.
 
     `gates` are asked of each candidate, instead of the registered ones that can be. What is denied
-    is never completed.
+    is never completed. What is in doubt ends the search: nobody knows what holds the candidate.
     """
     own = _own_gates() if gates is None else gates
     held: tuple[HeldCandidate, ...] = ()
     for option in options:
+        if isinstance(option, RefusedBuild):
+            held = (*held, HeldCandidate(option, (_objection(option.fault),)))
+            continue
         decision = _step(option, seen, policy)
         if held and not _goes_on(decision, option, seen):
             return Hold(held)
@@ -206,19 +235,26 @@ def choose(
             return decision
         if isinstance(decision, Hold):
             return Hold((*held, *decision.held))
-        if option.fault is not None:
-            held = (*held, _held(option, option.fault.kind, option.fault.message))
-            continue
         # What is about to be rebooted into is asked about at that stage, by all gates anew.
         asked = own if isinstance(decision, Upgrade) else ()
         judged = [gate(option, seen, policy, now) for gate in asked]
         closed = _closed(decision, option, seen, judged)
+        if option.fault is not None:
+            closed = [_objection(option.fault)]
         if not closed:
             return _with(decision, held)
         held = (*held, HeldCandidate(option.candidate, tuple(closed)))
-        if isinstance(decision, Reboot):
+        if isinstance(decision, Reboot) or any(map(_is_doubt, closed)):
             break
     return Hold(held)
+
+
+def _objection(fault: HydraError) -> Judgement:
+    return Judgement(fault.kind, is_open=False, reason=fault.message, fault=fault)
+
+
+def _is_doubt(judgement: Judgement) -> bool:
+    return judgement.fault is not None and judgement.fault.kind not in OF_ONE_BUILD
 
 
 def _goes_on(decision: Decision, option: Option, seen: Observation) -> bool:
@@ -226,7 +262,7 @@ def _goes_on(decision: Decision, option: Option, seen: Observation) -> bool:
     match decision:
         case Upgrade():
             taken = seen.taken
-            return taken is None or option.candidate.build_id > taken.build_id
+            return seen.is_known and (taken is None or option.build_id > taken.build_id)
         case Reboot():
             return True
         case Done() | AwaitReboot() | Hold():

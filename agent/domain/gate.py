@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from agent.domain.candidate import Candidate
     from agent.domain.choose import Observation, Option
-    from agent.domain.errors import AgentError, Kind
+    from agent.domain.errors import AgentError
     from agent.domain.facts import Facts
     from agent.domain.policy import Policy
     from agent.domain.reboot import RebootPlan
@@ -155,7 +155,7 @@ class Judgement:
     gate: str
     is_open: bool
     reason: str
-    fault: Kind | None = None
+    fault: AgentError | None = None
     """Why the gate could not be asked; the run ends with this error and not with the gate."""
     opens_at: datetime | None = None
     plan: RebootPlan | None = None
@@ -164,7 +164,7 @@ class Judgement:
     @property
     def name(self) -> str:
         """What holds: the gate, or the error because of which it could not be asked."""
-        return self.gate if self.fault is None else self.fault
+        return self.gate if self.fault is None else self.fault.kind
 
 
 def plan_after(gate: Gate[Any], held: Judgement, plan: RebootPlan) -> RebootPlan:

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.candidate import Candidate, RefusedBuild
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.domain.candidate import Candidate
     from agent.domain.path_record import TakenBuild
 
 MOST_KEPT: Final = 24
 
 
 def remember(
-    known: Iterable[Candidate], newest: Candidate, taken: TakenBuild | None
+    known: Iterable[Candidate], newest: Candidate | RefusedBuild, taken: TakenBuild | None
 ) -> tuple[Candidate, ...]:
-    """Return the builds to remember, the newest first; `newest` is Hydra's newest good one now.
+    """Return the builds to remember, the newest first; `newest` is what Hydra names as that now.
 
-    What Hydra has named before and is newer is good no longer; what is older than the build that
-    was `taken` would be a downgrade. Where there are too many the oldest stays, since it has waited
-    longest: the others are thinned out evenly.
+    What Hydra has named before and is newer is good no longer, and kept only if the host is on it;
+    what is older than the build that was `taken`, or that the host is on, would be a downgrade.
+    Where there are too many the oldest stays, since it has waited longest: the others are thinned
+    out evenly.
     """
-    oldest = 0 if taken is None else taken.build_id
-    older = {
+    measure = 0 if taken is None else taken.build_id
+    kept = {
         one.build_id: one
         for one in known
-        if one.job == newest.job and oldest <= one.build_id < newest.build_id
+        if one.job == newest.job
+        and (measure <= one.build_id < newest.build_id or one.build_id == measure)
     }
-    builds = [newest, *(older[number] for number in sorted(older, reverse=True))]
+    if isinstance(newest, Candidate):
+        kept[newest.build_id] = newest
+    builds = [kept[number] for number in sorted(kept, reverse=True)]
     while len(builds) > MOST_KEPT:
         del builds[_least_missed(builds)]
     return tuple(builds)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.candidate import OF_ONE_BUILD
 from agent.domain.errors import Kind
 
 if TYPE_CHECKING:
@@ -66,12 +67,10 @@ class Standing:
     """How often the host was rolled back from it, for whatever reason."""
 
 
-_OF_THE_CANDIDATE: Final = frozenset(
-    {
-        *(Kind.EVALUATION_FAILED, Kind.PATH_MISMATCH, Kind.HOST_MISMATCH, Kind.BUILD_ERROR),
-        *(Kind.SIGNATURE_UNTRUSTED, Kind.FETCH_FAILED, Kind.NIX_NONSENSE, Kind.NIX_TIMEOUT),
-    }
-)
+_OF_THE_CANDIDATE: Final = OF_ONE_BUILD | {
+    *(Kind.EVALUATION_FAILED, Kind.HOST_MISMATCH, Kind.BUILD_ERROR),
+    *(Kind.NIX_NONSENSE, Kind.NIX_TIMEOUT),
+}
 
 
 def fault_of_preparation(kind: Kind, *, is_fetching: bool) -> Fault | None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from typing_extensions import override
 
@@ -150,10 +150,17 @@ def _for_person(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
     if event["event"] == "run.finished":
         kept = {name: event.get(name) for name in (*_FRAME, *_SUMMARY)}
         kept["reasons"] = [f"{reason['name']}: {reason['reason']}" for reason in event["reasons"]]
+        held = [_held(build) for build in event.get("held", ())]
+        kept["held"] = held if len(held) > 1 or event.get("decision") != "hold" else []
         kept["seconds"] = event["durations"].get("total")
     else:
         kept = {name: value for name, value in event.items() if name not in _BOUND}
     return {name: value for name, value in kept.items() if value not in (None, "", [], {})}
+
+
+def _held(build: dict[str, Any]) -> str:
+    reasons = "; ".join(f"{reason['name']}: {reason['reason']}" for reason in build["reasons"])
+    return f"build {build['build_id']}: {reasons}"
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -20,7 +20,7 @@ from agent.application.act.fetch import fetch
 from agent.application.act.recover import recover_all
 from agent.application.facts.ask_gates import ask_gates
 from agent.application.run import RunSettings, begin
-from agent.application.watch.observe import find_candidate
+from agent.application.watch.observe import find_newest
 from agent.application.watch.requests import activate_request, fetch_request
 from agent.cli.render.progress import LoggedProgress
 from agent.config.load import load_settings
@@ -48,14 +48,14 @@ async def watch(settings, sink, config):
     facts = host_ports(settings, sink, LoggedProgress(sink), config_file=config)
     async with open_watch_ports(settings, sink, facts) as ports:
         run = begin(ports, policy, RunSettings(RUN_ID, store_dir))
-        found = await find_candidate(ports.hydra, ports.host, policy, store_dir)
+        found = await find_newest(ports.hydra, ports.host, policy, store_dir)
         seen = ports.host.systems()
-        judgements = await ask_gates(run, found.candidate, every=False)
+        judgements = await ask_gates(run, found.newest, every=False)
         assert all(judgement.is_open for judgement in judgements), judgements
-        say(fetch_request(run, found.candidate, "upgrade").serialise())
+        say(fetch_request(run, found.newest, "upgrade").serialise())
         ready = parse_fetched(hear(), store_dir=store_dir)
         assert isinstance(ready, Ready), ready
-        request = await activate_request(run, found.candidate, ready.toplevel, seen, judgements)
+        request = await activate_request(run, found.newest, ready.toplevel, seen, judgements)
         say("held" if isinstance(request, Judgement) else request.serialise())
 
 

@@ -173,6 +173,23 @@ def test_what_was_not_reached_is_told_from_what_the_host_shows(how, kind, told):
 
 
 @pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        (ended(running=OLD, timed_out=True), "it did not finish in time"),
+        (ended(running=OTHER), "another activation has taken its place"),
+        (ended(is_half_done=True), "it was stopped half-way"),
+        (ended(profile=OLD), "it reported success"),
+        (ended(code=100, profile=OLD), "only a reboot can start this system"),
+    ],
+)
+def test_the_error_says_what_has_happened(how, what):
+    with pytest.raises(ActivationError) as caught:
+        judge_activation(how)
+    said = caught.value.message.partition(f"{how.action} to {NEW} ended with {how.code}: ")[2]
+    assert said.partition("; the running system is ")[0] == what
+
+
+@pytest.mark.parametrize(
     ("facts", "hint"),
     [
         ({"code": 2, "refused": "--store-path /nix/store/x"}, "NixOS 26.05 or newer"),

@@ -134,7 +134,7 @@ FAULTS = [
     ("systems", HostError(Kind.HOST_UNREADABLE, "a loop"), "foreign-system"),
     ("highest-build", JournalError(Kind.STATE_UNUSABLE, "no history"), "downgrade"),
     ("free-space", HostError(Kind.HOST_UNREADABLE, "no such directory"), "boot-space"),
-    ("plan_fetch", NixError(Kind.PATH_NOT_CACHED, "not yet"), "store-space"),
+    ("plan_fetch", NixError(Kind.CACHE_UNREACHABLE, "no route"), "store-space"),
 ]
 
 
@@ -143,6 +143,26 @@ def test_a_gate_that_cannot_be_asked_ends_a_run(world, step, fault, gate):
     del gate
     world.steps.at(step, fault)
     with pytest.raises(type(fault), match=fault.message):
+        ask(world)
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.PATH_NOT_CACHED, Kind.SIGNATURE_UNTRUSTED, Kind.FETCH_FAILED]
+)
+def test_a_gate_that_cannot_be_asked_for_the_candidates_own_fault_is_closed(world, kind):
+    fault = NixError(kind, "not yet", hint="wait")
+    world.steps.at("plan_fetch", fault)
+    assert ask(world)[-1] == ("store-space", False)
+    (said,) = [said for event, said in world.told.said if event is events.GATE_HELD]
+    assert said == {"gate": "store-space", "reason": "not yet (wait)"}
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.CACHE_UNREACHABLE, Kind.NIX_MISSING, Kind.NIX_TIMEOUT, Kind.STORE_FULL]
+)
+def test_a_cache_or_a_host_in_trouble_says_nothing_of_the_candidate(world, kind):
+    world.steps.at("plan_fetch", NixError(kind, "in trouble"))
+    with pytest.raises(NixError, match="in trouble"):
         ask(world)
 
 

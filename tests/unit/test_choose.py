@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.domain.candidate import Candidate
+from agent.domain.candidate import NO_LONGER, OF_ONE_BUILD, Candidate, RefusedBuild
 from agent.domain.choose import (
     AwaitReboot,
     Done,
@@ -19,8 +19,9 @@ from agent.domain.choose import (
     Reboot,
     Upgrade,
     choose,
+    held_builds,
 )
-from agent.domain.errors import HydraError, Kind
+from agent.domain.errors import ExitCode, HydraError, Kind, NixError
 from agent.domain.gate import Judgement, Stage
 from agent.domain.gates import asked_at, registered
 from agent.domain.good_builds import MOST_KEPT, remember
@@ -474,6 +475,10 @@ closed = st.lists(
 ).map(tuple)
 
 
+LATE = HydraError(Kind.HYDRA_TIMEOUT, "late")
+GONE = HydraError(Kind.BUILD_MISSING, "deleted")
+
+
 @st.composite
 def situations(draw):
     options = [
@@ -483,7 +488,7 @@ def situations(draw):
             history=draw(histories),
             standing=draw(standings),
             judgements=draw(closed),
-            fault=draw(st.sampled_from([None, None, HydraError(Kind.HYDRA_TIMEOUT, "late")])),
+            fault=draw(st.sampled_from([None, None, LATE, GONE])),
         )
         for number in draw(numbers)
     ]
@@ -492,6 +497,7 @@ def situations(draw):
         draw(everything),
         taken=None if taken is None else TakenBuild(taken, None, None),
         judgements=draw(closed),
+        is_known=draw(st.booleans()),
     )
     return options, facts, draw(policies)
 
@@ -507,7 +513,8 @@ def test_what_is_chosen_is_the_newest_that_would_be_chosen_alone(situation):
         assert all(isinstance(one, Hold) for one in alone[:at])
         assert [one.candidate for one in decision.newer] == [one.candidate for one in options[:at]]
         is_new = facts.taken is None or decision.candidate.build_id > facts.taken.build_id
-        assert at == 0 or is_new or isinstance(decision, Reboot)
+        assert at == 0 or (facts.is_known and is_new) or isinstance(decision, Reboot)
+        assert not any(one.fault is LATE for one in options[:at])
         assert options[at].standing.denial is None
     elif isinstance(decision, Done | AwaitReboot):
         assert alone[0] == decision
@@ -518,7 +525,87 @@ def test_what_is_chosen_is_the_newest_that_would_be_chosen_alone(situation):
         assert all(one.reasons for one in decision.held)
 
 
+HELD = [
+    {"standing": DENIED},
+    {"fault": GONE},
+    {"judgements": (Judgement("store-space", is_open=False, reason="full"),)},
+    {
+        "judgements": (
+            Judgement("store-space", False, "no", NixError(Kind.PATH_NOT_CACHED, "no")),  # noqa: FBT003
+        )
+    },
+]
+
+
+@given(
+    st.dictionaries(st.integers(1, 9), st.none() | st.sampled_from(HELD), min_size=1),
+    st.none() | st.integers(0, 9),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_newest_that_may_be_taken_and_is_newer_than_what_is_here_is_always_taken(
+    builds, taken, is_known, is_refused
+):
+    numbers = sorted(builds, reverse=True)
+    options = [offer(number, **(builds[number] or {})) for number in numbers]
+    if is_refused:
+        options[0] = RefusedBuild(JOB, numbers[0], GONE)
+    facts = replace(
+        seen(), taken=None if taken is None else TakenBuild(taken, None, None), is_known=is_known
+    )
+    decision = choose(options, facts, policy(), NOW)
+    measure = -1 if taken is None else taken
+    may_be_taken = [
+        number
+        for at, number in enumerate(numbers)
+        if builds[number] is None
+        and ((at == 0 and number >= measure and not is_refused) or (at and number > measure))
+        and (at == 0 or is_known)
+    ]
+    if may_be_taken:
+        assert (decision.name, decision.candidate.build_id) == ("upgrade", may_be_taken[0])
+    else:
+        assert isinstance(decision, Hold)
+        assert decision.held[0].candidate.build_id == numbers[0]
+
+
+def test_what_is_in_doubt_ends_the_search():
+    doubt = Judgement("store-space", False, "no", NixError(Kind.CACHE_UNREACHABLE, "no"))  # noqa: FBT003
+    for unsure in (offer(2, fault=LATE), offer(2, judgements=(doubt,))):
+        held = choose([refused(3), unsure, offer(1)], seen(), policy(), NOW)
+        assert [one.candidate.build_id for one in held.held] == [3, 2]
+        assert held.fault is None
+
+
+def test_a_newest_build_that_can_be_no_candidate_is_named_with_why():
+    nothing = RefusedBuild(JOB, 3, GONE, NEW)
+    held = choose([nothing], seen(), policy(), NOW)
+    assert (held.fault, held.reasons) == (GONE, (("build-missing", "deleted"),))
+    assert held.held[0].candidate.toplevel == NEW
+    decision = choose([nothing, offer(2)], seen(), policy(), NOW)
+    assert (decision.candidate.build_id, held_builds(decision)) == (2, held.held)
+    assert held_builds(Done()) == held_builds(None) == ()
+
+
+def test_a_fault_of_an_older_build_is_not_that_of_the_newest():
+    held = choose([refused(3), offer(2, fault=GONE)], seen(), policy(), NOW)
+    assert (held.fault, Hold(()).fault) == (None, None)
+
+
+def test_what_is_said_of_one_build_is_no_outage():
+    assert not any(kind.exit_code is ExitCode.UNREACHABLE for kind in OF_ONE_BUILD)
+    assert OF_ONE_BUILD > NO_LONGER
+    assert not OF_ONE_BUILD & {Kind.NIX_MISSING, Kind.NIX_TIMEOUT, Kind.STORE_FULL, Kind.BUG}
+
+
 # What is remembered
+
+
+def test_what_the_host_is_on_is_remembered_although_hydra_has_gone_back():
+    assert kept([9, 7, 5, 4], 6, taken=7) == [7, 6]
+    refused_build = RefusedBuild(JOB, 6, GONE)
+    found = remember(candidates(9, 6, 5, 4), refused_build, TakenBuild(4, None, None))
+    assert [one.build_id for one in found] == [5, 4]
 
 
 def candidates(*numbers):

@@ -94,6 +94,28 @@ def test_every_type_of_input_has_a_source(locked, source, revision):
     assert (found.source, found.revision, found.modified_at) == (source, revision, None)
 
 
+@pytest.mark.parametrize(
+    ("modified", "at"),
+    [
+        (-1, None),
+        (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (1, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (253_402_300_799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (253_402_300_800, None),
+    ],
+)
+def test_an_input_is_as_old_as_a_date_can_be(modified, at):
+    locked = {"type": "path", "path": "/x", "lastModified": modified}
+    assert parse_lock_file(lock({"x": "x"}, x={"locked": locked})).inputs["x"].modified_at == at
+
+
+@pytest.mark.parametrize("length", [63, 64, 65])
+def test_a_revision_is_quoted_in_part(length):
+    locked = {"type": "git", "url": "file:///x", "rev": "1" * length}
+    found = parse_lock_file(lock({"x": "x"}, x={"locked": locked})).inputs["x"]
+    assert found.revision == "1" * min(length, 64)
+
+
 def test_an_input_that_is_not_locked_is_left_out():
     assert parse_lock_file(lock({"x": "x"}, x={})).inputs == {}
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
@@ -32,6 +32,7 @@ from agent.domain.gates import (
     registered,
     store_space,
     suspect,
+    upgrade_window,
 )
 from agent.domain.path_record import Denial, Standing, TakenBuild
 from agent.domain.pause import Pause
@@ -55,10 +56,28 @@ def test_an_older_build_than_was_taken_before_is_held(highest, is_open):
 
 
 def test_the_build_that_set_the_measure_is_named():
-    reason = judge(downgrade, TakenBuild(32, OTHER, NOW)).reason
-    assert f"build 32, which this host has taken on 2026-11-21 04:40 UTC as {OTHER}" in reason
-    assert "`agent allow downgrade`" in reason
-    assert "taken as an unknown path" in judge(downgrade, TakenBuild(32, None, None)).reason
+    assert judge(downgrade, TakenBuild(32, OTHER, NOW)).reason == (
+        "build 28 is older than build 32, which this host has taken on 2026-11-21 04:40 UTC as"
+        f" {OTHER}; if Hydra's numbers have begun anew, or that one was wrong, `agent allow"
+        " downgrade` forgets it"
+    )
+    reason = judge(downgrade, TakenBuild(32, None, None)).reason
+    assert "than build 32, which this host has taken, or is on, as an unknown path; if" in reason
+    assert judge(downgrade, None).reason == "not older than what was here"
+
+
+def test_a_closed_window_says_when_it_opens_next():
+    night = replace(
+        POLICY,
+        upgrade_schedule=Schedule((Window(frozenset(range(7)), time(4), timedelta(hours=2), UTC),)),
+    )
+    assert judge(upgrade_window, None, policy=POLICY).reason == "no windows"
+    is_open = judge(upgrade_window, None, policy=night, now=datetime(2026, 11, 21, 5, tzinfo=UTC))
+    assert (is_open.is_open, is_open.reason) == (True, "open")
+    at = datetime(2026, 11, 21, 7, tzinfo=UTC)
+    closed = judge(upgrade_window, None, policy=night, now=at)
+    assert (closed.is_open, closed.opens_at) == (False, datetime(2026, 11, 22, 4, tzinfo=UTC))
+    assert closed.reason == ("outside of upgrade.windows, which open next 2026-11-22 04:00 UTC")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from agent.application import events
 from agent.application.facts.not_cached import aged
 from agent.application.ports import Outlook
 from agent.application.watch.observe import (
-    find_candidate,
+    find_newest,
     log_candidate,
     log_upcoming_builds,
     look_at_host,
 )
+from agent.domain.candidate import RefusedBuild
 from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.policy import Strategy
 from agent.domain.systems import Systems
@@ -34,7 +35,7 @@ def world():
 
 
 def find(world, policy=POLICY):
-    return asyncio.run(find_candidate(world.hydra, world.host, policy, STORE))
+    return asyncio.run(find_newest(world.hydra, world.host, policy, STORE))
 
 
 # The candidate
@@ -44,43 +45,69 @@ def test_the_candidate_is_the_newest_good_build_and_the_flake_of_its_eval(world)
     build = world.publish(2, system(2))
     found = find(world)
     assert found.build == build
-    assert found.candidate == candidate_of(build)
-    assert found.candidate.flake == flake_of(1002)
+    assert found.newest == candidate_of(build)
+    assert found.newest.flake == flake_of(1002)
 
 
 def test_the_flake_is_that_of_the_newest_eval_that_still_exists(world):
     world.change(1, evals=(1001, 3000, 2000))
     world.jobset.evals[2000] = flake_of(2000)
-    assert find(world).candidate.eval_id == 2000
+    assert find(world).newest.eval_id == 2000
 
 
 def test_by_store_path_no_eval_is_asked_for(world):
     world.jobset.evals.clear()
-    candidate = find(world, replace(POLICY, strategy=Strategy.STORE_PATH)).candidate
+    candidate = find(world, replace(POLICY, strategy=Strategy.STORE_PATH)).newest
     assert (candidate.toplevel, candidate.eval_id, candidate.flake) == (NEW, None, None)
     assert "locked_flake" not in world.steps
 
 
-def test_a_build_for_another_platform_is_no_candidate(world):
-    world.change(1, system="aarch64-linux")
-    with pytest.raises(HydraError) as caught:
-        find(world)
-    assert caught.value.kind is Kind.BUILD_OTHER_SYSTEM
+REFUSED = [
+    ({"system": "aarch64-linux"}, Kind.BUILD_OTHER_SYSTEM),
+    ({"outputs": {"out": "/etc/passwd"}}, Kind.BUILD_OUTPUT_INVALID),
+    ({"outputs": {}}, Kind.BUILD_WITHOUT_OUTPUT),
+    ({"is_finished": False}, Kind.BUILD_UNFINISHED),
+    ({"status": 1}, Kind.BUILD_FAILED),
+]
+
+
+@pytest.mark.parametrize(("change", "kind"), REFUSED)
+def test_what_cannot_be_this_hosts_is_no_candidate(world, change, kind):
+    world.steps.at("build", lambda: world.change(1, **change))
+    found = find(world)
+    assert isinstance(found.newest, RefusedBuild)
+    assert (found.newest.build_id, found.newest.fault.kind, found.newest.toplevel) == (
+        1,
+        kind,
+        None,
+    )
+    assert found.build == world.hydra.builds[1]
     assert "locked_flake" not in world.steps
 
 
-def test_an_output_outside_the_store_is_no_candidate(world):
-    world.change(1, outputs={"out": "/etc/passwd"})
-    with pytest.raises(HydraError) as caught:
-        find(world)
-    assert caught.value.kind is Kind.BUILD_OUTPUT_INVALID
-
-
-def test_an_unlocked_flake_is_no_candidate(world):
+def test_an_unlocked_flake_is_no_candidate_and_its_system_is_named(world):
     world.jobset.evals[1001] = "git+https://git.example.org/hosts?ref=main"
-    with pytest.raises(HydraError) as caught:
+    refused = find(world).newest
+    assert (refused.fault.kind, refused.toplevel) == (Kind.FLAKE_UNLOCKED, NEW)
+
+
+def test_a_build_that_does_not_exist_is_no_candidate(world):
+    world.steps.at("build", HydraError(Kind.BUILD_MISSING, "deleted"))
+    found = find(world)
+    assert (found.newest.fault.kind, found.build) == (Kind.BUILD_MISSING, None)
+
+
+def test_a_build_of_another_job_is_no_answer_about_this_one(world):
+    world.steps.at("build", lambda: world.change(1, job="other"))
+    with pytest.raises(HydraError, match="named build 1 of"):
         find(world)
-    assert caught.value.kind is Kind.FLAKE_UNLOCKED
+
+
+@pytest.mark.parametrize("step", ["newest_good_build", "build", "locked_flake"])
+def test_a_hydra_that_does_not_answer_says_nothing_of_its_newest_build(world, step):
+    world.steps.at(step, HydraError(Kind.HYDRA_TIMEOUT, "no answer"))
+    with pytest.raises(HydraError, match="no answer"):
+        find(world)
 
 
 # The host

@@ -10,7 +10,7 @@ from agent.cli.render.status import for_person
 from agent.domain.build import Build
 from agent.domain.candidate import Candidate
 from agent.domain.choose import AwaitReboot, Done, HeldCandidate, Hold, Reboot, Upgrade
-from agent.domain.errors import HydraError, Kind
+from agent.domain.errors import HydraError, Kind, NixError
 from agent.domain.flake_reference import LockedFlakeReference
 from agent.domain.gate import Judgement
 from agent.domain.marks import Marks
@@ -178,8 +178,9 @@ def test_a_disabled_project_is_told():
 
 
 def test_a_fault_that_keeps_a_gate_from_being_asked_is_named_instead_of_it():
-    held = Judgement("store-space", False, "not in a cache", Kind.PATH_NOT_CACHED)  # noqa: FBT003
-    told = rows(Status(decision=hold((held.gate, held.reason)), gates=[held]))
+    fault = NixError(Kind.PATH_NOT_CACHED, "not in a cache")
+    judged = Judgement("store-space", is_open=False, reason=fault.message, fault=fault)
+    told = rows(Status(decision=Hold((HeldCandidate(CANDIDATE, (judged,)),)), gates=[judged]))
     assert told["path-not-cached"] == "HELD: not in a cache"
     assert told["a run would"] == "hold: path-not-cached"
 

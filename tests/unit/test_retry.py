@@ -273,3 +273,11 @@ def test_a_timeout_is_the_candidates_but_while_it_is_fetched():
     assert fault_of_preparation(Kind.NIX_TIMEOUT, is_fetching=True) is None
     assert fault_of_preparation(Kind.NIX_TIMEOUT, is_fetching=False) is Fault.SUSPECT
     assert fault_of_preparation(Kind.SIGNATURE_UNTRUSTED, is_fetching=True) is Fault.SUSPECT
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.FLAKE_INSECURE, Kind.FLAKE_HAS_LOGIN, Kind.PATH_NOT_CACHED, Kind.PATH_MISMATCH]
+)
+def test_what_would_refuse_the_candidate_each_time_makes_it_suspect(kind):
+    assert fault_of_preparation(kind, is_fetching=True) is Fault.SUSPECT
+    assert fault_of_preparation(kind, is_fetching=False) is Fault.SUSPECT

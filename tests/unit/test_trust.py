@@ -206,6 +206,11 @@ def test_a_password_or_a_token_is_never_an_argument_of_nix(flake):
     assert fault is not None
     assert fault.kind is Kind.FLAKE_HAS_LOGIN
     assert "hunter2" not in str(fault)
+    assert fault.message == (
+        "refusing a flake reference of Hydra's eval, or of a flake.nix, which has a password or a"
+        " token in it: everybody on this host could read it among the arguments of nix"
+    )
+    assert fault.hint == "nix takes passwords from its netrc-file, and tokens from access-tokens"
 
 
 # Prefixes
@@ -559,6 +564,37 @@ def test_inputs_of_inputs_end_somewhere():
         wanted_of_source(FlakeSource(None, json.dumps(declared)))
 
 
+def nested(levels):
+    """Return what a flake.nix declares for the inputs of inputs, so many levels deep."""
+    declared: dict = {"x": {"url": GOOD}}
+    for _ in range(levels - 1):
+        declared = {"x": {"inputs": declared}}
+    return FlakeSource(None, json.dumps(declared))
+
+
+def test_inputs_may_be_declared_to_a_depth_of_32():
+    (found,) = wanted_of_source(nested(32))
+    assert found.name == f"the input '{'/'.join('x' * 32)}' of flake.nix"
+    with pytest.raises(NixError) as caught:
+        wanted_of_source(nested(33))
+    assert caught.value.message == (
+        "refusing to fetch an input of the flake: it is not clear what it names: the inputs are"
+        " nested too deeply"
+    )
+    assert caught.value.hint == "look at flake.nix and flake.lock"
+
+
+def test_what_is_not_clear_is_quoted_in_part():
+    with pytest.raises(NixError) as caught:
+        wanted_of_source(FlakeSource(None, json.dumps({"x": {"url": f"{'y' * 900}://h/x"}})))
+    said = caught.value.message.removeprefix(
+        "refusing to fetch an input of the flake: it is not clear what it names: "
+    )
+    assert said == f"the type '{'y' * 290}"
+    with pytest.raises(NixError, match=r"it is not clear what it names: TypeError \(look"):
+        wanted_of_source(FlakeSource("[]", "{}"))
+
+
 # In a run
 
 
@@ -594,6 +630,8 @@ def test_an_input_that_may_not_be_fetched_ends_the_run_before_anything_is_evalua
     assert "nixos-rebuild build" not in world.steps
 
     policy = replace(WATCHFUL, verify=verify, allow_insecure=(UrlPrefix("path:/root/.ssh"),))
+    assert [name for name, _ in world.run(policy).reasons] == ["suspect"]
+    world.clock.move(600)
     assert world.run(policy).outcome is Outcome.CONFIRMED
 
 

@@ -533,7 +533,7 @@ def test_a_failure_is_recorded_with_what_was_known_by_then(world):
     assert report.error.kind is Kind.BUILD_OTHER_SYSTEM
     row = world.last_row()
     assert (row.outcome, row.error_kind, row.exit_code) == ("failed", "build-other-system", 65)
-    assert (row.decision, row.build_id, row.previous) == (None, None, None)
+    assert (row.decision, row.build_id, row.previous) == ("hold", None, None)
     assert row.error_message == report.error.message
 
 

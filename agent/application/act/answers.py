@@ -105,7 +105,7 @@ def _written(value: object) -> object:
             return {
                 "gate": value.gate,
                 "reason": value.reason,
-                "fault": value.fault,
+                "fault": _written(value.fault),
                 "opens_at": value.opens_at and value.opens_at.isoformat(),
                 "overdue": _written(value.overdue),
             }
@@ -202,22 +202,18 @@ def _error(body: Fields | None) -> AgentError | None:
 
 
 def _required_error(body: Fields) -> AgentError:
-    error = AgentError(_kind(body.text("kind")), body.text("message"), hint=body.text("hint"))
+    kind = Kind(body.text("kind"))  # type: ignore[call-arg]  # a look-up by value
+    error = AgentError(kind, body.text("message"), hint=body.text("hint"))
     body.end()
     return error
 
 
-def _kind(name: str) -> Kind:
-    return Kind(name)  # type: ignore[call-arg]  # a look-up by value
-
-
 def _held(body: Fields) -> Judgement:
-    fault = body.text_or_none("fault")
     held = Judgement(
         gate=body.text("gate"),
         is_open=False,
         reason=body.text("reason"),
-        fault=None if fault is None else _kind(fault),
+        fault=_error(body.object_or_none("fault")),
         opens_at=body.instant_or_none("opens_at"),
         overdue=_error(body.object_or_none("overdue")),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.application import events
 from agent.application.facts.stage_facts import StageFacts
-from agent.domain.errors import AgentError
+from agent.domain.candidate import OF_ONE_BUILD
+from agent.domain.errors import AgentError, Kind
 from agent.domain.gate import Gate, Judgement, Stage
 from agent.domain.gates import asked_at, boot_space, downgrade
 from agent.domain.ignored_gate import IgnoredGate
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from agent.application.ports import FactPorts
     from agent.application.run import Run
     from agent.domain.candidate import Candidate
+    from agent.domain.path_record import TakenBuild
     from agent.domain.store_path import StorePath
+
+_ANY: Final = frozenset(Kind)
+"""Of faults: whatever keeps a gate from being asked."""
 
 
 async def ask_gates(
@@ -28,6 +33,7 @@ async def ask_gates(
     *,
     every: bool,
     is_newest: bool = True,
+    taken: TakenBuild | None = None,
     known: Collection[str] = (),
     clean_boot: Callable[[], Awaitable[bool]] | None = None,
 ) -> list[Judgement]:
@@ -36,16 +42,21 @@ async def ask_gates(
     They are asked up to the first that holds. Past one that the candidate's own settings may open,
     the others are asked all the same: whether it alone holds is what is to be known. With `every`,
     all are asked, and one that cannot be is held with the fault as its reason, as it is where that
-    is about a candidate that is not the newest; otherwise the fault is raised. Where `clean_boot`
-    could make room on a boot partition that is full, that gate is asked once more.
+    is about this candidate alone, or about one that is not the newest; otherwise the fault is
+    raised. Where `clean_boot` could make room on a boot partition that is full, that gate is asked
+    once more. `taken` is the newest build that the host has taken or is on.
     """
-    facts = StageFacts(run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every)
+    facts = StageFacts(
+        run, Stage.CHOOSE, candidate.toplevel, candidate, keeps=not every, taken=taken
+    )
     judgements = []
     for gate in asked_at(Stage.CHOOSE):
         if gate.name in known:
             continue
-        raises = not every and (is_newest or not gate.is_of_candidate)
-        judgement = await _ask(facts, gate, raises=raises)
+        accepted = _ANY if every else frozenset[Kind]()
+        if gate.is_of_candidate:
+            accepted = OF_ONE_BUILD if is_newest and not every else _ANY
+        judgement = await _ask(facts, gate, accepted)
         if judgement is None:
             continue
         if gate is boot_space.GATE and clean_boot is not None and not judgement.is_open:
@@ -126,7 +137,7 @@ async def _first_held(
     facts: StageFacts, gates: Sequence[Gate[Any]], *, raises: bool
 ) -> Judgement | None:
     for gate in gates:
-        judgement = await _ask(facts, gate, raises=raises)
+        judgement = await _ask(facts, gate, frozenset() if raises else _ANY)
         if judgement is not None and not judgement.is_open:
             return judgement
     return None
@@ -144,18 +155,21 @@ async def _cleaned(
     if not await clean_boot():
         return judgement
     facts.forget()
-    return await _ask(facts, boot_space.GATE, raises=True) or judgement
+    return await _ask(facts, boot_space.GATE) or judgement
 
 
-async def _ask(facts: StageFacts, gate: Gate[Any], *, raises: bool) -> Judgement | None:
+async def _ask(
+    facts: StageFacts, gate: Gate[Any], accepted: Collection[Kind] = frozenset()
+) -> Judgement | None:
+    """Return what a gate says; a fault that is `accepted` holds, and any other is raised."""
     if facts.is_by_hand and not gate.is_asked_by_hand:
         return None
     try:
         known = await gate.facts(facts)
     except AgentError as fault:
-        if raises:
+        if fault.kind not in accepted:
             raise
-        judgement = Judgement(gate.name, is_open=False, reason=str(fault), fault=fault.kind)
+        judgement = Judgement(gate.name, is_open=False, reason=str(fault), fault=fault)
     else:
         result = gate.judgement(facts.question(), known)
         if result is None:

@@ -10,13 +10,16 @@ from agent.domain.facts import Foreign
 from agent.domain.gates import booted_unexpected, foreign_system
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.application.ports import FactPorts
     from agent.domain.confirmation import Reason
+    from agent.domain.path_record import TakenBuild
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
 
-_ROWS_OF_BOOT_DEFAULTS: Final = 50
-"""Newest rows of the history among which a boot default is looked for."""
+_ROWS_OF_SYSTEMS: Final = 50
+"""Newest rows of the history among which a system is looked for."""
 
 
 async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
@@ -73,14 +76,30 @@ def find_foreign(ports: FactPorts, waiting: StorePath | None = None) -> Foreign 
     return Foreign("boot default", default, ports.host.changed_at() or ports.clock.now())
 
 
+def knows_systems(ports: FactPorts, builds: Iterable[StorePath], taken: TakenBuild | None) -> bool:
+    """Whether the agent knows what runs and what the profile is.
+
+    It knows the outputs of `builds`, and what it has brought here. What it has adopted it knows
+    until it has brought something itself: then nobody can say when, and after which build, it came.
+    """
+    marks, systems = ports.marks.read(), ports.host.systems()
+    brought = (
+        mark
+        for mark in marks.known
+        if (taken is not None and mark == taken.toplevel) or _is_remembered(ports, mark)
+    )
+    known = {path for one in (*builds, *brought) for path in ports.host.equivalents(one)}
+    return systems.running in known and systems.profile in known
+
+
 def _is_remembered(ports: FactPorts, path: StorePath) -> bool:
-    """Whether the agent has left that system, or one that it brought, as the boot default itself.
+    """Whether the agent has brought that system, or had it here before one that it brought.
 
     A loader that could not be written has what was there before. Neither a history that cannot be
     read nor one in which the agent has changed nothing proves that anybody was here since.
     """
     try:
-        rows = ports.journal.runs(_ROWS_OF_BOOT_DEFAULTS)
+        rows = ports.journal.runs(_ROWS_OF_SYSTEMS)
     except JournalError:
         return True
     acts = [row for row in rows if row.previous is not None]

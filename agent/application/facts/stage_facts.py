@@ -62,7 +62,8 @@ def _once(
 class StageFacts(Facts):
     """The facts of one stage of one run.
 
-    With `keeps`, what is seen is remembered; a status and a dry run leave no traces.
+    With `keeps`, what is seen is remembered; a status and a dry run leave no traces. `taken` is the
+    newest build that the host has taken or is on, where more than the history is known of that.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class StageFacts(Facts):
         candidate: Candidate | None,
         *,
         keeps: bool = True,
+        taken: TakenBuild | None = None,
     ) -> None:
         self.run = run
         self.stage = stage
         self._toplevel = toplevel
         self._candidate = candidate
         self._keeps = keeps
+        self._taken = taken
         self.known: dict[str, object] = {}
 
     def question(self) -> Question:
@@ -148,7 +151,9 @@ class StageFacts(Facts):
     @_once
     async def newest_taken(self) -> TakenBuild | None:
         found = self._candidate
-        return None if found is None else self._ports.journal.newest_taken(found.job)
+        if found is None or self._taken is not None:
+            return self._taken
+        return self._ports.journal.newest_taken(found.job)
 
     @override
     @_once

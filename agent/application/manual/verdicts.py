@@ -14,6 +14,7 @@ from agent.application.confirm.denial import BY_HAND
 from agent.application.confirm.roll_back import roll_back
 from agent.application.report import Result, error_fields
 from agent.application.run import begin, carry_out
+from agent.application.watch.choose import newest_taken
 from agent.domain.build import toplevel_of
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind, LockedError
 from agent.domain.marks import Mark
@@ -216,15 +217,19 @@ async def allow_downgrade(
 ) -> TakenBuild:
     """Let the builds of the host's job that were taken before count no more; return the newest.
 
-    The next build that is taken is the new measure, whatever its number.
+    That can also be one that someone else has brought here. The next build that is taken is the new
+    measure, whatever its number.
 
     Raises:
         AgentError: none was taken (NOTHING_HELD), or the history cannot be written.
     """
-    taken = ports.journal.forget_taken(policy.job, reason, settings.by, ports.clock.now())
+    job = policy.job
+    taken = newest_taken(ports, job, ports.good_builds.read(job))
+    ports.journal.forget_taken(job, reason, settings.by, ports.clock.now())
+    ports.good_builds.keep(job, ())
     if taken is None:
         raise HostError(
-            Kind.NOTHING_HELD, f"no build of {policy.job} counts as taken: none is a downgrade"
+            Kind.NOTHING_HELD, f"no build of {job} counts as taken: none is a downgrade"
         )
     ports.idle_note.forget()
     ports.sink.emit(

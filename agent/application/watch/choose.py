@@ -10,25 +10,29 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.application.facts.ask_gates import ask_gates
-from agent.application.watch.observe import NO_LONGER, look_again, look_at_host
+from agent.application.facts.foreign import knows_systems
+from agent.application.watch.observe import look_again, look_at_host
+from agent.domain.candidate import NO_LONGER, Candidate, RefusedBuild
 from agent.domain.choose import Done, Hold, Observation, Option, Reboot, Upgrade, choose
 from agent.domain.gates import registered
 from agent.domain.good_builds import remember
+from agent.domain.path_record import TakenBuild
 from agent.domain.policy import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from agent.application.ports import WatchPorts
     from agent.application.run import Run
-    from agent.domain.candidate import Candidate
     from agent.domain.choose import Decision
     from agent.domain.errors import HydraError
     from agent.domain.gate import Judgement
     from agent.domain.job import Job
+    from agent.domain.store_path import StorePath
+    from agent.domain.systems import Systems
 
 _MOST_ASKED: Final = 3
-"""How many builds, besides the newest, one run asks Hydra and the caches about."""
+"""How many builds, besides the newest, one run asks Hydra about."""
 
 
 CleanBoot = Callable[[], Awaitable[bool]]
@@ -40,47 +44,58 @@ class Choice:
     """What a run does, about which candidate, and what it was chosen from."""
 
     decision: Decision
-    candidate: Candidate
-    """The one that the decision is about: the newest, unless an older one is taken."""
+    candidate: Candidate | None
+    """The one that the decision is about: the newest, if that is one, or an older one."""
     seen: Observation
-    options: tuple[Option, ...]
+    options: tuple[Option | RefusedBuild, ...]
     is_settled: bool = False
     """Whether nothing is to be upgraded, whatever the gates say."""
 
     @property
     def gates(self) -> list[Judgement]:
         """The judgements about the candidate, in the order of the gates."""
-        own = (one.judgements for one in self.options if one.candidate == self.candidate)
-        judgements = {
-            judgement.gate: judgement for judgement in (*self.seen.judgements, *next(own))
-        }
+        own = [
+            judgement
+            for one in self.options
+            if isinstance(one, Option) and one.candidate == self.candidate
+            for judgement in one.judgements
+        ]
+        judgements = {judgement.gate: judgement for judgement in (*self.seen.judgements, *own)}
         return [judgements[gate] for gate in registered() if gate in judgements]
 
 
 async def make_choice(
     run: Run[WatchPorts],
-    newest: Candidate,
+    newest: Candidate | RefusedBuild,
     *,
     every: bool = False,
     clean_boot: CleanBoot | None = None,
 ) -> Choice:
-    """Return what to do, given Hydra's newest good build, and those that were seen before.
+    """Return what to do, given what Hydra names as its newest good build, and those seen before.
 
     With `every` nothing is remembered, and all gates are asked about the candidate, whatever is to
     be done; otherwise only what the decision needs, and up to the first that holds.
 
     Raises:
-        AgentError: host or history cannot be read, or, without `every`, a gate cannot be asked.
+        AgentError: host or history cannot be read, or, without `every`, a gate cannot be asked, for
+            a reason that is not the candidate's alone.
     """
     ports, policy = run.ports, run.policy
     known = ports.good_builds.read(policy.job)
-    taken = ports.journal.newest_taken(policy.job)
+    offered = (newest,) if isinstance(newest, Candidate) else ()
+    taken = newest_taken(ports, policy.job, (*offered, *known))
     builds = remember(known, newest, taken)
+    older = [one for one in builds if one.build_id < newest.build_id and _is_complete(run, one)]
     seen = replace(look_at_host(ports.host), taken=taken, ignored=run.settings.ignored_gates)
-    options = [_option(ports, newest)]
+    options: list[Option | RefusedBuild] = [
+        _option(ports, newest) if isinstance(newest, Candidate) else newest
+    ]
     is_settled = not isinstance(choose(options, seen, policy, ports.clock.now(), ()), Upgrade)
-    if not is_settled:
-        options += [_option(ports, one) for one in builds[1:] if _is_complete(run, one)]
+    is_settled = is_settled and isinstance(newest, Candidate)
+    if not is_settled and older:
+        paths = [one.toplevel for one in (*offered, *builds)]
+        seen = replace(seen, is_known=knows_systems(ports, paths, taken))
+        options += [_option(ports, one) for one in older]
     choice = _choice(run, seen, options)
     if every:
         choice = await _ask(run, choice, every=True, clean_boot=None)
@@ -91,6 +106,34 @@ async def make_choice(
         choice = await _ask(run, choice, every=False, clean_boot=clean_boot)
         _keep(ports, policy.job, known, _still_good(choice, builds))
     return replace(choice, is_settled=is_settled)
+
+
+def newest_taken(ports: WatchPorts, job: Job, builds: Iterable[Candidate]) -> TakenBuild | None:
+    """Return the newest build of `job` that this host has taken, or is on, whoever brought it here.
+
+    `builds` are those that it may be on.
+    """
+    taken, systems = ports.journal.newest_taken(job), ports.host.systems()
+    for one in sorted(builds, key=lambda build: build.build_id, reverse=True):
+        if taken is not None and one.build_id <= taken.build_id:
+            break
+        if _is_here(ports, systems, one.toplevel):
+            return TakenBuild(one.build_id, one.toplevel, None)
+    return taken
+
+
+def _is_here(ports: WatchPorts, systems: Systems, toplevel: StorePath) -> bool:
+    """Whether a system runs, is the profile's or was booted.
+
+    One that was booted does not count once it was rolled back from: only its kernel is still here.
+    """
+    paths = ports.host.equivalents(toplevel)
+    if systems.running in paths or systems.profile in paths:
+        return True
+    if systems.booted not in paths:
+        return False
+    standing = ports.journal.standing_of(toplevel, ports.clock.now())
+    return standing.denial is None and not standing.roll_backs
 
 
 def _keep(
@@ -116,43 +159,50 @@ def _is_complete(run: Run[WatchPorts], candidate: Candidate) -> bool:
     return run.policy.strategy is Strategy.STORE_PATH or candidate.flake is not None
 
 
-def _choice(run: Run[WatchPorts], seen: Observation, options: Sequence[Option]) -> Choice:
+def _choice(
+    run: Run[WatchPorts], seen: Observation, options: Sequence[Option | RefusedBuild]
+) -> Choice:
     decision = choose(options, seen, run.policy, run.ports.clock.now())
-    newest = options[0].candidate
-    about = decision.candidate if isinstance(decision, Upgrade | Reboot) else newest
+    about = options[0].candidate if isinstance(options[0], Option) else None
+    if isinstance(decision, Upgrade | Reboot):
+        about = decision.candidate
     return Choice(decision, about, seen, tuple(options))
 
 
 async def _ask(
     run: Run[WatchPorts], choice: Choice, *, every: bool, clean_boot: CleanBoot | None
 ) -> Choice:
-    """Ask about the candidate that would be taken, until all of one is known, or all are held."""
+    """Ask about the candidate that would be taken, until all of one is known, or all are held.
+
+    The caches are asked first: Hydra is not, about what is in none of them.
+    """
+    newest = choice.options[0].build_id
     asked: set[int] = set()
-    newest = choice.options[0].candidate.build_id
-    while (number := choice.candidate.build_id) not in asked:
+    confirmed = {newest}
+    while (candidate := choice.candidate) is not None:
+        number = candidate.build_id
         if isinstance(choice.decision, Reboot) and not every:
             break  # its gates are asked at the stage of the reboot
-        if number != newest and len(asked - {newest}) == _MOST_ASKED:
-            few = [one for one in choice.options if one.candidate.build_id in {newest, *asked}]
-            choice = _choice(run, choice.seen, few)
-            continue
-        asked.add(number)
-        fault = None
-        if number != newest and isinstance(choice.decision, Upgrade):
-            fault = await _look_again(run, choice.candidate)
-        if fault is not None:
-            choice = _with_option(run, choice, fault=fault)
-        else:
-            known = frozenset(judgement.gate for judgement in choice.seen.judgements)
+        if number not in asked:
+            asked.add(number)
             judgements = await ask_gates(
                 run,
-                choice.candidate,
+                candidate,
                 every=every,
                 is_newest=number == newest,
-                known=known,
+                taken=choice.seen.taken,
+                known=frozenset(judgement.gate for judgement in choice.seen.judgements),
                 clean_boot=clean_boot,
             )
             choice = _with_answers(run, choice, judgements)
+        elif number in confirmed or not isinstance(choice.decision, Upgrade):
+            break
+        elif len(confirmed) > _MOST_ASKED:
+            newer = [one for one in choice.options if one.build_id > number]
+            choice = _choice(run, choice.seen, newer)
+        else:
+            confirmed.add(number)
+            choice = _with_option(run, choice, fault=await _look_again(run, candidate))
     return choice if every else _past_settings(run, choice, asked)
 
 
@@ -173,7 +223,9 @@ def _with_answers(run: Run[WatchPorts], choice: Choice, judgements: Sequence[Jud
 def _with_option(run: Run[WatchPorts], choice: Choice, **changes: Any) -> Choice:
     """Return the choice, made anew, with `changes` to what is known of its candidate."""
     options = [
-        replace(one, **changes) if one.candidate == choice.candidate else one
+        replace(one, **changes)
+        if isinstance(one, Option) and one.candidate == choice.candidate
+        else one
         for one in choice.options
     ]
     return _choice(run, choice.seen, options)
@@ -193,16 +245,17 @@ def _past_settings(run: Run[WatchPorts], choice: Choice, asked: Collection[int])
         one for one in choice.seen.judgements if not gates[one.gate].may_open_once_fetched
     )
     past = _choice(run, replace(choice.seen, judgements=others), choice.options)
-    may_open = isinstance(past.decision, Upgrade) and past.candidate.build_id in asked
-    if may_open and not run.ports.host.exists(past.candidate.toplevel):
-        return past
-    return choice
+    if not isinstance(past.decision, Upgrade):
+        return choice
+    found = past.decision.candidate
+    may_open = found.build_id in asked and not run.ports.host.exists(found.toplevel)
+    return past if may_open else choice
 
 
 def _still_good(choice: Choice, builds: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Return `builds` without those that Hydra says are good no longer."""
     gone = {
-        one.candidate.build_id
+        one.build_id
         for one in choice.options
         if one.fault is not None and one.fault.kind in NO_LONGER
     }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from agent.application import events
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.report import candidate_fields, error_fields, held_fields
 from agent.domain.build import Build, admit
-from agent.domain.candidate import Candidate
-from agent.domain.choose import Observation
+from agent.domain.candidate import OF_ONE_BUILD, Candidate, RefusedBuild
+from agent.domain.choose import Observation, held_builds
 from agent.domain.errors import HydraError, Kind
 from agent.domain.policy import Policy, Strategy
 from agent.domain.systems import reboot_need
@@ -18,29 +18,44 @@ from agent.domain.systems import reboot_need
 if TYPE_CHECKING:
     from agent.application.ports import EventSink, HostFacts, Hydra, Outlook
     from agent.domain.choose import Decision
+    from agent.domain.store_path import StorePath
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidate, and the build it was made from."""
+    """What Hydra names as its newest good build: a candidate, or why it is none.
 
-    candidate: Candidate
-    build: Build
+    `build` is what it was made from, None if Hydra has none of that number.
+    """
+
+    newest: Candidate | RefusedBuild
+    build: Build | None
 
 
-async def find_candidate(hydra: Hydra, host: HostFacts, policy: Policy, store_dir: str) -> Found:
-    """Return Hydra's newest good build for this host as a candidate.
+async def find_newest(hydra: Hydra, host: HostFacts, policy: Policy, store_dir: str) -> Found:
+    """Return Hydra's newest good build for this host.
 
     Raises:
         HydraError: there is none, or Hydra does not say; the kind says why.
     """
     build_id = await hydra.newest_good_build(policy.job, policy.select)
-    build = await hydra.build(build_id)
-    toplevel = admit(build, policy.job, store_dir=store_dir, system=host.platform())
+    build = toplevel = None
+    try:
+        build = await hydra.build(build_id)
+        toplevel = admit(build, policy.job, store_dir=store_dir, system=host.platform())
+        return Found(await _candidate(hydra, policy, build, toplevel), build)
+    except HydraError as fault:
+        # A build of another job is no answer about this one.
+        if fault.kind not in OF_ONE_BUILD or fault.kind is Kind.BUILD_OTHER_JOB:
+            raise
+        return Found(RefusedBuild(policy.job, build_id, fault, toplevel), build)
+
+
+async def _candidate(hydra: Hydra, policy: Policy, build: Build, toplevel: StorePath) -> Candidate:
     eval_id, flake = (
         await hydra.locked_flake(build) if policy.strategy is Strategy.FLAKE else (None, None)
     )
-    candidate = Candidate(
+    return Candidate(
         job=policy.job,
         build_id=build.id,
         toplevel=toplevel,
@@ -49,17 +64,6 @@ async def find_candidate(hydra: Hydra, host: HostFacts, policy: Policy, store_di
         eval_id=eval_id,
         flake=flake,
     )
-    return Found(candidate, build)
-
-
-NO_LONGER: Final = frozenset(
-    {
-        *(Kind.BUILD_MISSING, Kind.BUILD_UNFINISHED, Kind.BUILD_FAILED, Kind.BUILD_OTHER_JOB),
-        *(Kind.BUILD_OTHER_SYSTEM, Kind.BUILD_WITHOUT_OUTPUT, Kind.BUILD_OUTPUT_INVALID),
-        Kind.PATH_MISMATCH,
-    }
-)
-"""What Hydra can say against a build that was good once; anything else says nothing of it."""
 
 
 async def look_again(
@@ -99,13 +103,18 @@ def log_candidate(sink: EventSink, candidate: Candidate) -> None:
     sink.bind(build_id=candidate.build_id)
 
 
-def log_choice(sink: EventSink, newest: Candidate, chosen: Candidate, decision: Decision) -> None:
+def log_choice(
+    sink: EventSink,
+    newest: Candidate | RefusedBuild,
+    chosen: Candidate | None,
+    decision: Decision,
+) -> None:
     """Log what is done, and, where that is about an older build, why not about the newer ones."""
-    if chosen != newest:
+    if chosen is not None and chosen != newest:
         sink.emit(
             events.OLDER_BUILD_CHOSEN,
             **candidate_fields(chosen),
-            newer=held_fields(getattr(decision, "newer", ())),
+            newer=held_fields(held_builds(decision)),
         )
         sink.bind(build_id=chosen.build_id)
     sink.emit(events.DECISION_MADE, decision=decision.name, reason=getattr(decision, "reason", ""))

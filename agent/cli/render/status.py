@@ -120,5 +120,5 @@ def _verdict(status: Status) -> str:
 
 def _why_held(status: Status, hold: Hold) -> str:
     """Return the names of gates, whose reasons are shown beside them, and other reasons whole."""
-    gates: dict[str, str] = {one.gate: one.name for one in status.gates}
-    return "; ".join(gates.get(name, reason) for name, reason in hold.reasons)
+    shown = {one.name for one in status.gates}
+    return "; ".join(name if name in shown else reason for name, reason in hold.reasons)

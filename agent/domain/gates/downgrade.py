@@ -23,7 +23,7 @@ def judge(question: Question, taken: TakenBuild | None) -> Answer | None:
         return None
     if taken is None or candidate.build_id >= taken.build_id:
         return Open("not older than what was here")
-    when = f" on {format_instant(taken.taken_at)}" if taken.taken_at else ""
+    when = f" on {format_instant(taken.taken_at)}" if taken.taken_at else ", or is on,"
     return Held(
         f"build {candidate.build_id} is older than build {taken.build_id}, which this host has"
         f" taken{when} as {taken.toplevel or 'an unknown path'}; if Hydra's numbers have begun"

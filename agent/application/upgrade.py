@@ -56,7 +56,7 @@ from agent.domain.errors import (
 from agent.domain.gate import Stage
 from agent.domain.gates import registered
 from agent.domain.marks import Mark
-from agent.domain.outcome import HARMLESS, Outcome
+from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.retry import MEMORY, wait_before_retry
@@ -377,11 +377,8 @@ async def _go_on(
             run.summary.add(
                 outcome=answer.outcome, is_recorded_elsewhere=answer.is_recorded_elsewhere
             )
-            if answer.fault is not None:
-                # A phase in which nothing was touched has no fault; its end does.
-                is_over = run.record.outcome in HARMLESS
-                outcome = Outcome.FAILED if is_over else run.record.outcome
-                run.record = altered(run.record, outcome=outcome, fault=answer.fault)
+            if answer.left is not None:
+                run.record = replace(run.record, state=answer.left)
             raise answer.error
         case Activated():
             run.summary.add(is_recorded_elsewhere=answer.is_recorded_elsewhere)

@@ -19,12 +19,14 @@ from agent.application.act.answers import (
     serialise,
 )
 from agent.application.ports import Fetched
+from agent.domain import states
 from agent.domain.errors import AgentError, Kind, RequestError
 from agent.domain.gate import Judgement
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action
 from agent.domain.request import LARGEST
+from agent.domain.states import Change, RolledBack
 from fakes.samples import NEW, OTHER
 
 STORE = "/nix/store"
@@ -57,11 +59,10 @@ FAILED = Failed(
     AgentError(Kind.UNITS_FAILED, "units failed", hint="look at them"),
     Outcome.ROLLED_BACK,
     (("units-failed", "units failed"),),
-    Fault.SUSPECT,
+    RolledBack(Change(NEW, Action.TEST, OTHER, "boot", invocation="0"), OTHER, Fault.SUSPECT),
     Fetched(0, 0),
     Action.SWITCH,
     is_recorded_elsewhere=True,
-    is_undone=True,
     is_switch_refused=True,
 )
 SAMPLES = [READY, ACTIVATED, NOT_BEGUN, FAILED]
@@ -78,6 +79,7 @@ errors = st.builds(
     texts,
     texts,
 )
+changes = st.builds(Change, paths, st.sampled_from(Action), st.none() | paths, texts)
 judgements = st.builds(
     Judgement,
     texts,
@@ -87,16 +89,19 @@ judgements = st.builds(
     opens_at=st.none() | instants,
     overdue=st.none() | errors,
 )
+lefts = st.one_of(
+    st.builds(states.Failed, st.none() | paths | changes, st.none() | st.sampled_from(Fault)),
+    st.builds(states.Pending, changes, st.none() | st.sampled_from(Fault)),
+)
 failures = st.builds(
     Failed,
     errors,
     st.sampled_from(Outcome),
     reasons,
-    st.none() | st.sampled_from(Fault),
+    st.none() | lefts,
     fetches,
     actions,
     is_recorded_elsewhere=st.booleans(),
-    is_undone=st.booleans(),
     is_switch_refused=st.booleans(),
 )
 activations = st.builds(
@@ -205,8 +210,11 @@ def with_held(**fields):
         (NOT_BEGUN, with_held(opens_at="tomorrow")),
         (NOT_BEGUN, with_held(more=1)),
         (FAILED, changed(FAILED, error=None)),
-        (FAILED, changed(FAILED, fault="evil")),
-        (FAILED, changed(FAILED, is_undone=1)),
+        (FAILED, changed(FAILED, left="failed")),
+        (FAILED, changed_in(FAILED, "left", outcome=None)),
+        (FAILED, changed_in(FAILED, "left", boot_id=1)),
+        (FAILED, changed_in(FAILED, "left", more=1)),
+        (FAILED, changed(FAILED, is_switch_refused=1)),
     ],
 )
 def test_an_answer_that_is_wrong_in_any_part_is_refused(answer, text):

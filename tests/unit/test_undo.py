@@ -15,6 +15,7 @@ from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
 from agent.domain.run_record import altered
 from agent.domain.unit_names import CONFIRM_UNIT
+from fakes.host import refused_by
 from fakes.journal import FakeJournal
 from fakes.samples import OLD, OTHER
 from fakes.world import WATCHFUL, World, system
@@ -625,3 +626,45 @@ def test_an_activation_that_takes_too_long_and_has_ended_by_then_is_not_waited_f
 def test_an_activation_that_lies_about_its_success_is_found_out(world):
     world.nixos_rebuild.activate = lambda *_: None
     assert world.run().error.kind is Kind.ACTIVATION_INEFFECTIVE
+
+
+# What cannot be written
+
+
+def once(fault):
+    """Let something fail when it happens first."""
+    faults = [fault]
+
+    def happen():
+        if faults:
+            raise faults.pop()
+
+    return happen
+
+
+NO_ROOM = JournalError(Kind.STATE_FULL, "no room")
+
+
+def test_what_is_held_against_a_refused_system_is_written_with_the_end_of_the_run(world):
+    world.nixos_rebuild.ends = ActivationExit(1, "error: the pre-switch check failed")
+    world.steps.at("journal failed", once(NO_ROOM))
+    world.run()
+    row = world.last_row()
+    assert (row.outcome, row.fault, row.previous) == (Outcome.FAILED, Fault.SUSPECT, OLD)
+
+
+def test_a_system_that_only_a_reboot_can_start_has_touched_nothing_in_the_history_either(world):
+    world.nixos_rebuild.refuses = lambda *_: refused_by("switchInhibitors")
+    world.steps.at("journal failed", once(NO_ROOM))
+    world.run(replace(WATCHFUL, action=Action.BOOT))
+    row = world.last_row()
+    assert (row.outcome, row.fault, row.previous) == (Outcome.HELD, None, None)
+
+
+def test_a_system_whose_activation_failed_is_not_confirmed_though_that_could_not_be_written(world):
+    world.nixos_rebuild.ends = ActivationExit(2, SCRIPT_FAILED)
+    world.nixos_rebuild.moves_before_failing = True
+    world.steps.at("journal pending", once(NO_ROOM))
+    assert world.run(HOLDS).outcome is Outcome.FAILED
+    assert (world.last_row().outcome, world.last_row().fault) == (Outcome.PENDING, Fault.BROKEN)
+    assert world.run(HOLDS).outcome is not Outcome.CONFIRMED

@@ -30,6 +30,7 @@ from agent.application.facts.specialisations import (
 from agent.application.facts.take_findings import started_by_timers
 from agent.application.facts.verify import flake_of
 from agent.application.row import commit, row_of, try_commit
+from agent.domain import states
 from agent.domain.activation import ActivationResult, is_busy, judge_activation
 from agent.domain.confirmation import Baseline, new_failures, touched_among
 from agent.domain.errors import ActivationError, AgentError, HostError, Kind, RequestError
@@ -41,7 +42,6 @@ from agent.domain.plan import Plan, plan
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Activate
 from agent.domain.run_record import altered
-from agent.domain.states import Activating, Armed, Change, Fetched
 from agent.domain.systems import Systems, reboot_need
 
 if TYPE_CHECKING:
@@ -171,10 +171,10 @@ async def _settle_ended(
     except ActivationError as error:
         failed = await undo(run, row, ended, error)
         is_refused = error.kind is Kind.SWITCH_INHIBITED and action is Action.SWITCH
-        if is_refused and failed.is_undone:
+        if is_refused and isinstance(failed.left, states.Failed):
             # It may still be staged, once everything was asked again.
-            commit(run.ports.journal, replace(row, state=Fetched(toplevel)))
-            return replace(failed, is_switch_refused=True)
+            commit(run.ports.journal, replace(row, state=states.Fetched(toplevel)))
+            return replace(failed, left=None, is_switch_refused=True)
         return failed
     if name is not None and action.moves_profile:
         lost = await _keep_by_default(run, row, toplevel, name, reached)
@@ -260,7 +260,7 @@ async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Sy
     """Leave behind all that someone else needs to end this upgrade, before it begins."""
     run, toplevel = work.run, work.request.toplevel
     ports = run.ports
-    change = Change(
+    change = states.Change(
         toplevel=toplevel,
         action=action,
         previous=before.running,
@@ -268,8 +268,8 @@ async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Sy
         baseline=Baseline.parse(work.request.baseline),
     )
     if not change.is_lasting:
-        return replace(row, state=Activating(change))
-    row = commit(ports.journal, replace(row, state=Armed(change)))
+        return replace(row, state=states.Activating(change))
+    row = commit(ports.journal, replace(row, state=states.Armed(change)))
     note_what_runs(ports)
     ports.marks.set(Mark.PENDING, toplevel)
     delay = run.policy.dead_man_delay

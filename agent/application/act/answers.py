@@ -5,21 +5,22 @@ The answers travel as text, as the requests do, and are checked on arrival in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent.application.ports import Fetched
 from agent.domain.errors import AgentError, Kind
 from agent.domain.gate import Judgement
 from agent.domain.outcome import Outcome
-from agent.domain.path_record import Fault
 from agent.domain.policy import Action
 from agent.domain.request import read_message, write_message
+from agent.domain.states import StateColumns, columns_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.domain.confirmation import Reason
+    from agent.domain.states import State
     from agent.domain.store_path import StorePath
     from agent.domain.strict_json import Fields
 
@@ -67,13 +68,11 @@ class Failed:
     error: AgentError
     outcome: Outcome = Outcome.FAILED
     reasons: tuple[Reason, ...] = ()
-    fault: Fault | None = None
-    """How a candidate is held that failed before the host was touched."""
+    left: State | None = None
+    """How its row ends, even if that could not be written; None: as the history says."""
     fetched: Fetched | None = None
     action: Action | None = None
     is_recorded_elsewhere: bool = False
-    is_undone: bool = False
-    """Nothing of it is left: the activation was refused before it began."""
     is_switch_refused: bool = False
     """NixOS refuses to switch to it, and it may be asked for anew, to be staged."""
 
@@ -90,6 +89,8 @@ _KINDS: Final[dict[type[Answer], str]] = {
 def serialise(answer: Answer) -> str:
     """Return an answer as one line of JSON."""
     body = {each.name: _written(getattr(answer, each.name)) for each in fields(answer)}
+    if isinstance(answer, Failed) and answer.left is not None:
+        body["left"] = asdict(columns_of(answer.left))
     return write_message(_KINDS[type(answer)], body)
 
 
@@ -165,18 +166,25 @@ def _not_begun(body: Fields) -> NotBegun:
 
 
 def _failed(body: Fields) -> Failed:
-    fault = body.text_or_none("fault")
+    left = body.object_or_none("left")
     return Failed(
         error=_required_error(body.object("error")),
         outcome=Outcome(body.text("outcome")),
         reasons=_reasons(body),
-        fault=None if fault is None else Fault(fault),
+        left=None if left is None else _state(left),
         fetched=_fetched(body),
         action=_action(body),
         is_recorded_elsewhere=body.truth("is_recorded_elsewhere"),
-        is_undone=body.truth("is_undone"),
         is_switch_refused=body.truth("is_switch_refused"),
     )
+
+
+def _state(body: Fields) -> State:
+    outcome = body.text("outcome")
+    others = [each.name for each in fields(StateColumns) if each.name != "outcome"]
+    state = state_of(StateColumns(outcome, **{name: body.text_or_none(name) for name in others}))
+    body.end()
+    return state
 
 
 def _action(body: Fields) -> Action | None:

@@ -101,7 +101,7 @@ async def _fetch_and_build(run: Run, request: Fetch, row: RunRecord) -> Ready | 
         _check_inhibitors(run, request.action, toplevel)
     except NixError as error:
         fault = fault_of_preparation(error.kind, is_fetching=is_fetching)
-        return Failed(error, fault=fault, fetched=fetched)
+        return Failed(error, left=states.Failed(found.toplevel, fault), fetched=fetched)
     except AgentError as error:
         return Failed(error, fetched=fetched)
     return Ready(toplevel, fetched)

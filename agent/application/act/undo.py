@@ -12,6 +12,7 @@ from agent.application.act.rival_activation import await_rival, give_profile_bac
 from agent.application.confirm.confirm import report_decision
 from agent.application.confirm.roll_back import roll_back
 from agent.application.row import try_commit
+from agent.domain import states
 from agent.domain.activation import fault_of_activation, fault_of_refusal
 from agent.domain.errors import Kind
 from agent.domain.outcome import Outcome
@@ -37,29 +38,31 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
     Raises:
         AgentError: the host could not be brought back.
     """
+    ports, toplevel = run.ports, ended.toplevel
+    cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
+    left: states.State | None = None
     if ended.action is Action.DRY_ACTIVATE:
         if error.kind is Kind.SWITCH_INHIBITED:
-            _commit(run, altered(row, outcome=Outcome.FAILED, previous=None))
-        return Failed(error, action=ended.action)
-    ports, toplevel = run.ports, ended.toplevel
-    if error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
-        await _leave_to_rival(run, row, ended)
-        return Failed(error, action=ended.action)
-    if ended.refusal is not None and ports.loader.default() != toplevel:
-        is_undone = await _take_back(run, row, ended, error)
-        return Failed(error, action=ended.action, is_undone=is_undone)
-    if _is_untouched(ended):
+            left = states.Failed(toplevel)
+    elif error.kind is Kind.ACTIVATION_BUSY or ended.is_overtaken:
+        left = await _leave_to_rival(run, row, ended)
+    elif ended.refusal is not None and ports.loader.default() != toplevel:
+        left = await _take_back(run, row, ended, error)
+    elif _is_untouched(ended):
         await forget(ports)
-        _commit(run, altered(row, outcome=Outcome.FAILED, fault=Fault.SUSPECT))
-        return Failed(error, action=ended.action, is_undone=True)
-    cause, reasons = fault_of_activation(error.kind, ended), ((error.kind, error.message),)
-    if run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
+        left = states.Failed(states.change_of(row.state), Fault.SUSPECT)
+    elif run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
         # Its services may have begun to migrate their data.
-        _keep_failed(run, row, toplevel, cause, reasons)
-        return Failed(error, action=ended.action)
-    action = _action_back(ended)
-    failed = await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
-    return replace(failed, action=ended.action)
+        _log_kept(run, toplevel, reasons)
+        left = altered(row, outcome=Outcome.PENDING, fault=cause).state
+        row = replace(row, reasons=reasons)
+    else:
+        action = _action_back(ended)
+        failed = await _roll_back(run, row, toplevel, action, error, cause=cause, reasons=reasons)
+        return replace(failed, action=ended.action)
+    if left is not None:
+        try_commit(ports.journal, ports.sink, replace(row, state=left, asked=row.action))
+    return Failed(error, left=left, action=ended.action)
 
 
 async def roll_back_staged(
@@ -122,7 +125,9 @@ def _is_untouched(ended: ActivationResult) -> bool:
     return is_unmoved and (bool(ended.refused) or is_unbegun)
 
 
-async def _leave_to_rival(run: Run, row: RunRecord, ended: ActivationResult) -> None:
+async def _leave_to_rival(
+    run: Run, row: RunRecord, ended: ActivationResult
+) -> states.Failed | None:
     """Keep what another activation has brought, and take back what ours has moved before it.
 
     While the other goes on, nobody knows what it brings: the row stays as it is, and the next run
@@ -130,40 +135,32 @@ async def _leave_to_rival(run: Run, row: RunRecord, ended: ActivationResult) -> 
     """
     if await await_rival(run, ended) and await give_profile_back(run, ended):
         await forget(run.ports)
-        _commit(run, altered(row, outcome=Outcome.FAILED))
+        return states.Failed(states.change_of(row.state))
+    return None
 
 
 async def _take_back(
     run: Run, row: RunRecord, ended: ActivationResult, error: ActivationError
-) -> bool:
+) -> states.Failed | None:
     """Undo an activation that was refused before it began: nothing but the profile has moved.
 
-    Return False where the profile cannot be changed, which the next run tries again.
+    Return None where the profile cannot be changed, which the next run tries again.
     """
     if not await give_profile_back(run, ended):
-        return False
+        return None
     await forget(run.ports)
     fault = fault_of_refusal(error.kind)
-    previous = row.previous if fault else None
-    _commit(run, altered(row, outcome=Outcome.FAILED, fault=fault, previous=previous))
-    return True
+    return states.Failed(states.change_of(row.state) if fault else ended.toplevel, fault)
 
 
-def _keep_failed(
-    run: Run,
-    row: RunRecord,
-    toplevel: StorePath,
-    cause: Fault | None,
-    reasons: tuple[Reason, ...],
-) -> None:
-    """Leave a system whose activation failed to an administrator."""
+def _log_kept(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> None:
+    """Log that a system whose activation failed is left to an administrator."""
     run.ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
         reasons=[{"name": name, "reason": reason} for name, reason in reasons],
         rolls_back=False,
     )
-    _commit(run, altered(row, outcome=Outcome.PENDING, fault=cause, reasons=reasons))
 
 
 def _action_back(ended: ActivationResult) -> Action:
@@ -172,7 +169,3 @@ def _action_back(ended: ActivationResult) -> Action:
     if ended.action is Action.SWITCH and ended.code == 1 and is_unbegun:
         return Action.BOOT
     return ended.action
-
-
-def _commit(run: Run, row: RunRecord) -> None:
-    try_commit(run.ports.journal, run.ports.sink, row)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.application.report import reason_fields
+
 if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
     from agent.domain.path_record import Denial
@@ -60,7 +62,7 @@ def run_fields(run: RunRecord) -> dict[str, object]:
         "toplevel": run.toplevel,
         "previous": run.previous,
         "target": run.target,
-        "reasons": [{"name": name, "reason": reason} for name, reason in run.reasons],
+        "reasons": reason_fields(run.reasons),
         "ignored_gates": [
             {
                 "gate": passed.gate,

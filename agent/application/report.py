@@ -81,7 +81,7 @@ class Report:
         fields: dict[str, object] = {
             "decision": self.decision,
             "outcome": self.outcome,
-            "reasons": [{"name": name, "reason": reason} for name, reason in self.reasons],
+            "reasons": reason_fields(self.reasons),
             "exit_code": int(self.exit_code),
             "durations": self.durations,
             "bytes_fetched": self.fetched.size if self.fetched else 0,
@@ -124,11 +124,16 @@ def held_fields(held: Iterable[HeldCandidate]) -> list[dict[str, object]]:
         {
             "build_id": one.candidate.build_id,
             "toplevel": one.candidate.toplevel,
-            "reasons": [{"name": name, "reason": reason} for name, reason in one.reasons],
+            "reasons": reason_fields(one.reasons),
             "opens_at": one.opens_at and one.opens_at.isoformat(),
         }
         for one in held
     ]
+
+
+def reason_fields(reasons: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return the fields that describe reasons in events."""
+    return [{"name": name, "reason": reason} for name, reason in reasons]
 
 
 def error_fields(error: AgentError) -> dict[str, object]:

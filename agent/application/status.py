@@ -10,7 +10,7 @@ from agent.application.facts.ask_gates import find_postponing
 from agent.application.facts.stage_facts import StageFacts
 from agent.application.history import run_fields
 from agent.application.ports import Outlook, Pending
-from agent.application.report import candidate_fields, error_fields, held_fields
+from agent.application.report import candidate_fields, error_fields, held_fields, reason_fields
 from agent.application.run import begin
 from agent.application.watch.choose import make_choice
 from agent.application.watch.observe import find_newest
@@ -96,9 +96,7 @@ class Status:
             for name in ("booted", "loader_fallback", "reboot"):
                 del fields[name]
         if isinstance(self.decision, Hold):
-            fields["reasons"] = [
-                {"name": name, "reason": reason} for name, reason in self.decision.reasons
-            ]
+            fields["reasons"] = reason_fields(self.decision.reasons)
         if self.error is not None:
             fields["error"] = {
                 name.removeprefix("error_"): value

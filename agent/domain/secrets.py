@@ -26,18 +26,8 @@ _TELLING: Final = (
 )
 _TELLING_PARTS: Final = frozenset(
     {
-        "auth",
-        "sig",
-        "pwd",
-        "pass",
-        "session",
-        "sessionid",
-        "sid",
-        "jwt",
-        "bearer",
-        "psk",
-        "hmac",
-        "otp",
+        *("auth", "sig", "pwd", "pass", "session", "sessionid", "sid", "jwt", "bearer", "psk"),
+        *("hmac", "otp"),
     }
 )
 _PLAINLY_TELLING: Final = re.compile(
@@ -238,8 +228,8 @@ def _without_secrets(text: str) -> str:
     text = _ENCODED_USER.sub(rf"\g<before>{_HIDDEN}\g<after>", text)
     text = _USER.sub(_without_user, text)
     text = _QUERY.sub(_without_parameter, text)
-    text = _FLAG.sub(_without_flag, text)
-    text = _ELEMENT.sub(_without_content, text)
+    text = _FLAG.sub(_without_named, text)
+    text = _ELEMENT.sub(_without_named, text)
     text = _WITHIN.sub(_without_members, text)
     text = _ASSIGNED_ENCODED.sub(_without_encoded, text)
     text = _ASSIGNED.sub(_without_quoted, text)
@@ -267,11 +257,7 @@ def _without_parameter(found: re.Match[str]) -> str:
     return found[0]
 
 
-def _without_flag(found: re.Match[str]) -> str:
-    return f"{found['before']}{_HIDDEN}" if is_secret_name(found["name"]) else found[0]
-
-
-def _without_content(found: re.Match[str]) -> str:
+def _without_named(found: re.Match[str]) -> str:
     return f"{found['before']}{_HIDDEN}" if is_secret_name(found["name"]) else found[0]
 
 

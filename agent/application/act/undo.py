@@ -11,6 +11,7 @@ from agent.application.act.recover import forget
 from agent.application.act.rival_activation import await_rival, give_profile_back
 from agent.application.confirm.confirm import report_decision
 from agent.application.confirm.roll_back import roll_back
+from agent.application.report import reason_fields
 from agent.application.row import try_commit
 from agent.domain import states
 from agent.domain.activation import fault_of_activation, fault_of_refusal
@@ -158,7 +159,7 @@ def _log_kept(run: Run, toplevel: StorePath, reasons: tuple[Reason, ...]) -> Non
     run.ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
-        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        reasons=reason_fields(reasons),
         rolls_back=False,
     )
 

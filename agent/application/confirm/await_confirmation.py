@@ -17,7 +17,7 @@ from agent.application.confirm.confirm import (
 from agent.application.confirm.roll_back import roll_back
 from agent.application.facts.own_settings import with_own_confirm_settings
 from agent.application.ports import WaitReason
-from agent.application.report import Result, error_fields
+from agent.application.report import Result, error_fields, reason_fields
 from agent.domain.errors import AgentError, ExitCode, HostError, Kind, LockedError
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
@@ -183,7 +183,7 @@ async def _roll_back_unconfirmed(
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
-        reasons=[{"name": name, "reason": reason} for name, reason in reasons],
+        reasons=reason_fields(reasons),
         rolls_back=not held,
     )
     if held:

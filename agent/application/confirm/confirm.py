@@ -12,7 +12,7 @@ from agent.application.confirm.settle import ConfirmedSystem, settle_confirmed
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import as_specialised, running_specialisation
 from agent.application.facts.take_findings import examine
-from agent.application.report import Result, error_fields
+from agent.application.report import Result, error_fields, reason_fields
 from agent.domain.confirmation import Assessment, Baseline, Verdict, judge, last_known
 from agent.domain.errors import AgentError, HostError, JournalError, Kind
 from agent.domain.gates import denied, foreign_system
@@ -154,8 +154,8 @@ async def _judge(run: Run[ConfirmPorts], toplevel: StorePath) -> Assessment:
             events.CONFIRMATION_JUDGED,
             toplevel=toplevel,
             verdict=judged.verdict,
-            reasons=_as_fields(judged.reasons),
-            notes=_as_fields(judged.notes),
+            reasons=reason_fields(judged.reasons),
+            notes=reason_fields(judged.notes),
         )
         left = end - ports.clock.elapsed()
         if judged.verdict is Verdict.HEALTHY or left <= 0:
@@ -216,7 +216,7 @@ async def _handle_broken(
     ports.sink.emit(
         events.CONFIRMATION_BROKEN,
         toplevel=toplevel,
-        reasons=_as_fields(reasons),
+        reasons=reason_fields(reasons),
         rolls_back=not held,
     )
     if held:
@@ -267,7 +267,7 @@ def _stay_pending(
 ) -> Result:
     ports = run.ports
     event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
-    ports.sink.emit(event, toplevel=toplevel, reasons=_as_fields(reasons))
+    ports.sink.emit(event, toplevel=toplevel, reasons=reason_fields(reasons))
     run.try_note(Outcome.PENDING, reasons=reasons)
     return Result(Outcome.PENDING, reasons)
 
@@ -287,7 +287,3 @@ def _waited(ports: ConfirmPorts) -> timedelta | None:
         return ports.marks.pending_for()
     except HostError:
         return None
-
-
-def _as_fields(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
-    return [{"name": name, "reason": reason} for name, reason in reasons]

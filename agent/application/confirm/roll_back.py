@@ -15,7 +15,7 @@ from agent.application.confirm.denial import deny_if_broken, held_as, standing_o
 from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import previous_system
-from agent.application.report import Result, error_fields
+from agent.application.report import Result, error_fields, reason_fields
 from agent.domain.activation import is_busy, is_inhibited
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
@@ -161,7 +161,7 @@ def _write_down(
         toplevel=failed,
         target=target,
         fault=fault,
-        reasons=_as_fields(reasons),
+        reasons=reason_fields(reasons),
     )
     run.try_note(
         Outcome.ROLLING_BACK,
@@ -399,7 +399,3 @@ def _report_shortfall(ports: HostPorts, back: _RollBackPlan, ended: ActivationEx
             boot_default=default if is_wrong else None,
             returncode=ended.returncode,
         )
-
-
-def _as_fields(reasons: tuple[Reason, ...]) -> list[dict[str, str]]:
-    return [{"name": name, "reason": reason} for name, reason in reasons]

@@ -1,4 +1,4 @@
-"""Makes the reference page of the gates from their registry."""
+"""Generates the reference page of the gates from their registry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ def gates_page() -> str:
     lines = [
         "# Gates",
         "",
-        "Made from `agent/domain/gates/` by `make docs`; do not edit.",
+        "Generated from `agent/domain/gates/` by `make docs`; do not edit.",
         "",
-        "A gate is a reason not to go on now. They are asked in this order, cheap and local ones",
-        "first, at the stages `choose` (before anything is fetched), `before-activation` and",
-        "`before-reboot`. `agent upgrade --ignore-gate GATE --reason TEXT` passes one by hand,",
-        "at all its stages; the history keeps which, what it said, who has passed it and why.",
+        "A gate is a reason not to continue now. Gates are asked in this order, cheap and local",
+        "ones first, at the stages `choose` (before anything is fetched), `before-activation` and",
+        "`before-reboot`. `agent upgrade --ignore-gate GATE --reason TEXT` passes a gate at all",
+        "its stages; the history records the gate, its reason, who passed it and why.",
         "",
         "| gate | asked | holds when | can be passed |",
         "|---|---|---|---|",

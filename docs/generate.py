@@ -1,4 +1,4 @@
-"""Writes what comes from the code: the reference pages, and the schema that the NixOS module reads.
+"""Generates what is derived from the code: the reference pages, and the NixOS module's schema.
 
 `--check` says which have drifted.
 """
@@ -33,8 +33,8 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Made from `agent/application/events.py` and `agent/application/flake_update/events.py` by",
-        "`make docs`; do not edit.",
+        "Generated from `agent/application/events.py` and",
+        "`agent/application/flake_update/events.py` by `make docs`; do not edit.",
         "",
         "Every line that the agent logs is one event: a JSON object with `event`, `level` and",
         "`timestamp` (ISO 8601, UTC), the fields bound to the run (`host`, `run_id`, `job`, and",
@@ -55,10 +55,10 @@ def errors_page() -> str:
     lines = [
         "# Faults and exit codes",
         "",
-        "Made from `agent/domain/errors.py` by `make docs`; do not edit.",
+        "Generated from `agent/domain/errors.py` by `make docs`; do not edit.",
         "",
         "`error.kind` is stable: scripts and alerts may rely on it. *Retried* faults are tried",
-        "again within the run; after any other fault the next run starts afresh.",
+        "again within the run; all other faults end the run.",
         "",
         "| `error.kind` | exit code | retried | meaning |",
         "|---|---|---|---|",
@@ -76,7 +76,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made from the commands' own help by `make docs`; do not edit.",
+        "Generated from the commands' own help by `make docs`; do not edit.",
         "",
         "Exit codes are in [faults and exit codes](errors.md).",
         "",

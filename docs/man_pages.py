@@ -1,4 +1,4 @@
-"""Writes the man pages, one a command, from the commands themselves: `man_pages.py DIRECTORY`.
+"""Generates the man pages, one per command, from the commands themselves: `man_pages.py DIRECTORY`.
 
 Not by click-man, which finds no command of a group that loads them late, cuts what each is for
 to 45 characters, and lets a line of text that begins with a dot become a request.
@@ -36,11 +36,11 @@ EXIT_CODES = {
 }
 FILES = {
     "/etc/nixos-hydra-agent/config.toml": "The settings, unless --config names another file.",
-    "/var/lib/nixos-hydra-agent/": "What was done here, in journal.sqlite.",
-    "/nix/var/nix/gcroots/nixos-hydra-agent/": "Which systems are confirmed, pending and staged.",
+    "/var/lib/nixos-hydra-agent/": "The history, in journal.sqlite.",
+    "/nix/var/nix/gcroots/nixos-hydra-agent/": "The marks: confirmed, pending and staged systems.",
 }
 ENVIRONMENT = {
-    "NIXOS_HYDRA_AGENT_CONFIG": "The file of the settings; --config goes before it.",
+    "NIXOS_HYDRA_AGENT_CONFIG": "The settings file; --config takes precedence.",
     "NIXOS_HYDRA_AGENT_…": "A setting: NIXOS_HYDRA_AGENT_HYDRA__PROJECT is hydra.project.",
 }
 
@@ -111,7 +111,7 @@ def _synopsis(context: click.Context) -> Iterator[str]:
 
 
 def _records(context: click.Context) -> dict[str, str]:
-    """Return what each option is for; an argument of which nothing is told is in the synopsis."""
+    """Return the description of each option; arguments without one are only in the synopsis."""
     made = (parameter.get_help_record(context) for parameter in context.command.params)
     return {name: told for record in made if record for name, told in [record] if told}
 
@@ -141,18 +141,18 @@ def _references(names: list[str]) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Return text with what stands in backticks in bold."""
+    """Return text with the parts in backticks in bold."""
     return re.sub(r"`([^`]*)`", r"\\fB\1\\fR", _text(text))
 
 
 def _text(text: str) -> str:
-    """Return text that roff takes as it stands: no escape, no request, hyphens to be copied."""
+    """Return text that roff prints unchanged: no escapes, no requests, and hyphens for copying."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def main(arguments: list[str]) -> int:
-    """Write every page into the directory that is named."""
+    """Write all pages into the given directory."""
     (directory,) = map(Path, arguments)
     directory.mkdir(parents=True, exist_ok=True)
     for context in contexts(root()):

@@ -1,4 +1,4 @@
-"""Makes the reference page of the module's options by evaluating them."""
+"""Generates the reference pages of the modules' options by evaluating them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Module:
     evaluation: str
     """The file below `tests/nix/` that evaluates it."""
     subject: str
-    """What is built with it."""
+    """What is built with the module."""
     attribute: str = "options"
-    """What of the evaluation lists them."""
+    """The attribute of the evaluation that lists the options."""
 
 
 NIXOS: Final = Module(
@@ -53,7 +53,7 @@ UPDATER: Final = Module(
 
 
 def options(module: Module = NIXOS) -> list[dict[str, Any]]:
-    """Return every option of a module, as `tests/nix/option-list.nix` tells them.
+    """Return every option of a module, as listed by `tests/nix/option-list.nix`.
 
     Raises:
         SystemExit: there is no nix, or it cannot evaluate the module.
@@ -76,14 +76,14 @@ def options_page(module: Module = NIXOS) -> str:
     lines = [
         f"# {module.title}",
         "",
-        f"Made from `{module.source}` by `make docs`; do not edit.",
+        f"Generated from `{module.source}` by `make docs`; do not edit.",
         "",
         f"All are below `{module.prefix}`.",
         "",
-        "Those that are settings of the agent have their types and defaults from the agent itself:",
-        "what a *duration*, a *size* and a check are is told in [settings](settings.md). A wrong",
-        "type or an unknown name ends the evaluation, and what the agent finds wrong with the",
-        f"settings ends the build of the {module.subject}.",
+        "The types and defaults of the agent's settings come from the agent itself; durations,",
+        "sizes and checks are described in [settings](settings.md). A wrong type or an unknown",
+        "name fails the evaluation, and any other mistake in the settings fails the build of the",
+        f"{module.subject}.",
         "",
     ]
     for option in options(module):
@@ -110,7 +110,7 @@ def _shown(value: dict[str, Any] | None) -> str:
 
 
 def in_nix(value: object) -> str:
-    """Return a value of JSON's types as Nix has it."""
+    """Return a JSON value as a Nix expression."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""Writes the page of what the flake uses of nixpkgs, from the list behind the tests' stand-ins."""
+"""Generates the page of what the flake uses from nixpkgs, from the list behind the tests' stub."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ HEADINGS = {
     "test-driver": "Methods of a machine in the NixOS test driver",
 }
 INTRODUCTION = """\
-# What is used of nixpkgs
+# What is used from nixpkgs
 
-Made from `tests/nix/stub/seen.toml` by `make docs`; do not edit.
+Generated from `tests/nix/stub/seen.toml` by `make docs`; do not edit.
 
 Every attribute, function and option that `flake.nix`, `module.nix`, `nix/` and `templates/` use,
-with a file that declares or uses it. Files are nixpkgs' unless home-manager is named; after the `@`
-is the revision in which the file was read. Those revisions are of several years, since not every
-one can be read, and where none is given the text was found in a file of an unknown revision. The
-stand-ins of the tests have exactly these names: what uses another one does not evaluate there,
-either. Whether the release that `flake.lock` pins has each of them is
-[unproven](../design/unproven.md) until the flake's checks have run with it."""
+with a file that declares or uses it. Files are from nixpkgs unless home-manager is named; the
+revision in which the file was read follows the `@`. The revisions are from several years, since not
+all of them were available; without one, the file's revision is unknown. The tests' stub has exactly
+these names: code that uses another one does not evaluate with it. Whether the release that
+`flake.lock` pins has each of them is [unproven](../design/unproven.md) until the flake's checks have
+run with it."""
 
 
 def seen_page() -> str:

@@ -1,4 +1,4 @@
-"""Makes the reference page of the settings from their JSON schema."""
+"""Generates the reference page of the settings from their JSON schema."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the models in `agent/config/` by `make docs`; do not edit.",
+        "Generated from the models in `agent/config/` by `make docs`; do not edit.",
         "",
         "Settings are read from a TOML file (`/etc/nixos-hydra-agent/config.toml`, or `--config`),",
         f"from variables (`{ENVIRONMENT_PREFIX}HYDRA__PROJECT` is `hydra.project`; lists and",
-        "tables are JSON) and from the command line; the later goes before the earlier. An unknown",
-        "key is an error. `agent config check` tells every problem, `agent config show` what",
-        "holds, and `agent config schema` prints the JSON schema.",
+        "tables are JSON) and from the command line; the later takes precedence. An unknown key is",
+        "an error. `agent config check` reports every problem, `agent config show` prints the",
+        "merged settings, and `agent config schema` the JSON schema.",
         "",
         'A *duration* is `"90s"`, `"5m"`, `"2h"`, `"3d"`, `"1h30m"` or a number of seconds; a',
         '*size* is `"64MiB"`, `"1GiB"` or a number of bytes.',
@@ -33,7 +33,7 @@ def settings_page() -> str:
     lines += [
         "## Windows",
         "",
-        "`[[upgrade.windows]]` and `[[reboot.windows]]` take tables of the same keys.",
+        "`[[upgrade.windows]]` and `[[reboot.windows]]` have the same keys.",
         "",
         *_key_table("", tables["WindowSection"], tables),
     ]
@@ -41,7 +41,7 @@ def settings_page() -> str:
     lines += [
         "## Checks",
         "",
-        "`[[health.checks]]` and `[[confirm.checks]]` take tables of the same kinds.",
+        "`[[health.checks]]` and `[[confirm.checks]]` accept the same types of checks.",
         "",
     ]
     for name, reference in checks.items():

@@ -30,8 +30,8 @@ with a file that declares or uses it. Files are from nixpkgs unless home-manager
 revision in which the file was read follows the `@`. The revisions are from several years, since not
 all of them were available; without one, the file's revision is unknown. The tests' stub has exactly
 these names: code that uses another one does not evaluate with it. Whether the release that
-`flake.lock` pins has each of them is [unproven](../design/unproven.md) until the flake's checks have
-run with it."""
+`flake.lock` pins has each of them is [unproven](../design/unproven.md) until the flake's checks
+have run with it."""
 
 
 def seen_page() -> str:

@@ -359,7 +359,7 @@ async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Res
         run.record = _row_now(run)
     run.summary.add(action=answer.action, fetched=fetched, reasons=answer.reasons)
     has_older = choice.options[-1].build_id < candidate.build_id
-    if isinstance(answer, Failed) and answer.fault is not None and has_older:
+    if isinstance(answer, Failed) and answer.is_unprepared and has_older:
         await _try_again(run, answer.error)  # while it is suspect, an older one may be taken
     return await _go_on(run, candidate, answer)
 

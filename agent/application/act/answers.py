@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent.application.ports import Fetched
+from agent.domain import states
 from agent.domain.errors import AgentError, Kind
 from agent.domain.gate import Judgement
 from agent.domain.outcome import Outcome
@@ -75,6 +76,12 @@ class Failed:
     is_recorded_elsewhere: bool = False
     is_switch_refused: bool = False
     """NixOS refuses to switch to it, and it may be asked for anew, to be staged."""
+
+    @property
+    def is_unprepared(self) -> bool:
+        """Whether it failed before the host was touched, and the candidate is held for that."""
+        is_held = isinstance(self.left, states.Failed) and self.left.fault is not None
+        return self.action is None and is_held
 
 
 Answer: TypeAlias = Ready | Activated | NotBegun | Failed

@@ -15,7 +15,7 @@ let
     ;
 
   checks = {
-    # They are told in the reference of the settings.
+    # They are described in the settings' reference.
     visible = "shallow";
     example = [
       {
@@ -26,7 +26,7 @@ let
   };
 in
 {
-  enable = mkEnableOption "the agent that upgrades this home to Hydra's newest good build of it";
+  enable = mkEnableOption "the agent, which upgrades this home to the newest good build of its Hydra job";
 
   package = mkOption {
     type = types.package;
@@ -48,7 +48,7 @@ in
   verify = schema.option "verify" { example = false; };
   flags = schema.option "flags" {
     example = [ "-L" ];
-    description = "Further arguments for `nix build`.";
+    description = "Additional arguments for `nix build`.";
   };
 
   hydra = schema.options "hydra" [ ] {
@@ -115,9 +115,9 @@ in
     default = "05:40";
     example = "*:0/15";
     description = ''
-      When to look for a new build; see {manpage}`systemd.time(7)`. Mostly there is none, which costs
-      Hydra one request if the last full run was less than `hydra.refresh` ago, and six otherwise.
-      A run waits while the system's own is in progress.
+      When to look for a new build; see {manpage}`systemd.time(7)`. A run that finds none sends one
+      request to Hydra if the last full run was less than `hydra.refresh` ago, and six otherwise.
+      A run waits while the system's own run is in progress.
     '';
   };
 
@@ -143,8 +143,9 @@ in
     default = "10min";
     example = "2min";
     description = ''
-      How long after the start of the user's systemd to look as well, so that the system's own run goes
-      first; see {manpage}`systemd.time(7)`. It starts at the first login, or at boot with lingering.
+      How long after the start of the user's systemd to look for a new build as well, so that the
+      system's own run goes first; see {manpage}`systemd.time(7)`. The user's systemd starts at the first
+      login, or at boot with lingering.
     '';
   };
 

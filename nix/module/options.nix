@@ -49,7 +49,7 @@ let
     };
 
   checks = {
-    # They are told in the reference of the settings.
+    # They are described in the settings' reference.
     visible = "shallow";
     example = [
       {
@@ -61,7 +61,7 @@ let
   };
 in
 {
-  enable = mkEnableOption "the agent that upgrades this host to Hydra's newest good build of it";
+  enable = mkEnableOption "the agent, which upgrades this host to the newest good build of its Hydra job";
 
   package = mkOption {
     type = types.package;
@@ -150,8 +150,8 @@ in
     default = false;
     example = true;
     description = ''
-      Whether to start `nix-gc.service` once an upgrade is confirmed. {option}`nix.gc.options` says what
-      is collected; the confirmed system always stays.
+      Whether to start `nix-gc.service` once an upgrade is confirmed. {option}`nix.gc.options` determines
+      what is collected; the confirmed system is always kept.
     '';
   };
 
@@ -165,8 +165,8 @@ in
     default = false;
     example = true;
     description = ''
-      Whether the host reboots when an upgrade changes the kernel, its parameters, its modules or
-      the initrd. Otherwise such an upgrade is switched to as far as possible without a reboot.
+      Whether to reboot the host when an upgrade changes the kernel, its parameters, its modules or
+      the initrd. Without it, such an upgrade is activated as far as possible without a reboot.
     '';
   };
 
@@ -182,7 +182,7 @@ in
           upper = mkOption {
             type = schema.timeOfDay;
             example = "05:00";
-            description = "When it closes; over midnight if that is earlier than `lower`.";
+            description = "When it closes; on the next day if this is earlier than `lower`.";
           };
         };
       }
@@ -196,12 +196,12 @@ in
       upper = "05:00";
     };
     description = ''
-      The hours of each day in which the host may reboot, by its own clock. It only reboots by itself
-      with {option}`allowReboot`.
+      The hours of each day in which the host may reboot, in its own time zone. It only reboots with
+      {option}`allowReboot`.
     '';
   };
 
-  rebootWindows = windows "a reboot" ", besides those of {option}`rebootWindow`";
+  rebootWindows = windows "a reboot" ", in addition to {option}`rebootWindow`";
   upgradeWindows = windows "an upgrade" "";
 
   reboot =
@@ -214,7 +214,7 @@ in
         example = false;
         description = ''
           Whether the boot loader's default stays on the confirmed system until the new one is
-          confirmed, if the loader supports it. If the new system hangs during boot, a power cycle or the
+          confirmed, if the boot loader supports it. If the new system hangs during boot, a power cycle or the
           watchdog then brings back the confirmed one.
         '';
       };
@@ -236,8 +236,8 @@ in
     default = "04:40";
     example = "*:0/15";
     description = ''
-      When to look for a new build; see {manpage}`systemd.time(7)`. Mostly there is none, which costs
-      Hydra one request if the last full run was less than `hydra.refresh` ago, and six otherwise.
+      When to look for a new build; see {manpage}`systemd.time(7)`. A run that finds none sends one
+      request to Hydra if the last full run was less than `hydra.refresh` ago, and six otherwise.
     '';
   };
 
@@ -246,8 +246,8 @@ in
     default = "5min";
     example = "45min";
     description = ''
-      The maximum delay after `dates`, so that a fleet does not ask in the same second; see
-      {manpage}`systemd.time(7)`.
+      The maximum delay after `dates`, so that the hosts of a fleet do not all ask in the same second;
+      see {manpage}`systemd.time(7)`.
     '';
   };
 
@@ -270,7 +270,7 @@ in
     default = null;
     example = "15min";
     description = ''
-      How long after boot to look as well, for hosts that are rarely on; see
+      How long after boot to look for a new build as well, for hosts that are rarely on; see
       {manpage}`systemd.time(7)`.
     '';
   };
@@ -292,7 +292,7 @@ in
     description = ''
       Files with secrets, which systemd passes to the services only: checks of type `command`
       find them in `$CREDENTIALS_DIRECTORY`. Two have a special meaning: `netrc` is nix's
-      `netrc-file`, for caches and tarballs behind a password, and `ssh-key` is the key with which
+      `netrc-file`, for caches and tarballs that require a password, and `ssh-key` is the key with which
       git fetches flakes.
     '';
   };

@@ -90,7 +90,7 @@ in
   };
 
   systemd.timers.nixos-hydra-agent = {
-    description = "Look for Hydra's newest good build of this host";
+    description = "Look for a new good build of this host";
     wantedBy = [ "timers.target" ];
     timerConfig = {
       OnCalendar = cfg.dates;
@@ -125,7 +125,7 @@ in
   # Guards each boot into a system that is still to be confirmed. Nothing is hardened: in emergency
   # mode systemd takes no transient units, and the activation of the roll-back runs in this one.
   systemd.services.nixos-hydra-agent-boot-deadline = common // {
-    description = "Leave a system that nobody has confirmed since its boot";
+    description = "Roll back a system that was not confirmed after boot";
     unitConfig =
       common.unitConfig
       // early
@@ -156,7 +156,7 @@ in
   };
 
   systemd.timers.nixos-hydra-agent-boot-deadline = {
-    description = "Leave a system that nobody has confirmed since its boot";
+    description = "Roll back a system that was not confirmed after boot";
     wantedBy = [ "sysinit.target" ];
     unitConfig = early;
     timerConfig = {

@@ -1,4 +1,4 @@
-# services.nix-flake-updater: proposes a new flake.lock on a schedule, proven before anyone sees it.
+# services.nix-flake-updater: proposes updates of flake.lock on a schedule, once they are proven.
 #
 # `self` is the flake, for its package; every option becomes a setting of `agent flake-update`.
 { self }:
@@ -95,7 +95,7 @@ in
     );
 
     systemd.services.nix-flake-updater = {
-      description = "Propose a new flake.lock";
+      description = "Propose an update of flake.lock";
       after = [ "network-online.target" ];
       wants = [ "network-online.target" ];
       # A switch must not kill an update that is being built.
@@ -161,7 +161,7 @@ in
     };
 
     systemd.timers.nix-flake-updater = {
-      description = "Look for updates of the flake's inputs";
+      description = "Look for updates of the flake inputs";
       wantedBy = [ "timers.target" ];
       timerConfig = {
         OnCalendar = cfg.schedule;

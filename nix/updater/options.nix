@@ -24,7 +24,7 @@ let
     };
 in
 {
-  enable = mkEnableOption "proposals of a new flake.lock on a schedule";
+  enable = mkEnableOption "scheduled proposals of flake.lock updates";
 
   package = mkOption {
     type = types.package;
@@ -49,7 +49,7 @@ in
   gitRemote = flakeUpdate "remote" { example = "codeberg"; };
   baseBranch = flakeUpdate "base" {
     example = "next";
-    description = "The branch that hosts follow, and that updates are for.";
+    description = "The branch that hosts follow, and that updates are proposed for.";
   };
   branch = flakeUpdate "branch" { example = "auto/flake-update"; };
   inputs = flakeUpdate "inputs" { example = [ "nixpkgs" ]; };
@@ -76,7 +76,7 @@ in
     type = types.either types.ints.unsigned types.str;
     default = 3600;
     example = "45min";
-    description = "Longest random delay, in seconds or as in {manpage}`systemd.time(7)`.";
+    description = "The maximum random delay, in seconds or as in {manpage}`systemd.time(7)`.";
   };
 
   user = mkOption {
@@ -85,7 +85,7 @@ in
     description = "The user who owns the checkout and may push.";
   };
 
-  sshKeyFile = secret "Private key that the remote is shown; by default ssh chooses among the user's.";
+  sshKeyFile = secret "Private SSH key for the remote; by default ssh uses the user's keys.";
   author = flakeUpdate "author" {
     example = "Flake Updater <updater@example.org>";
     description = "Author of the commits; by default as git is configured for the user.";
@@ -105,7 +105,7 @@ in
       type = types.nullOr types.str;
       default = null;
       example = "/var/lib/nix-flake-updater/gnupg";
-      description = "With `gpg`, where the key is, usable without a passphrase.";
+      description = "With `gpg`, the directory with the key, which must not need a passphrase.";
     };
   };
 
@@ -152,7 +152,7 @@ in
   };
   ntfyServer = schema.optionIn "notify" "ntfy_server" { example = "https://ntfy.example.org"; };
   ntfyTokenFile = secret "File with an access token of the ntfy server.";
-  notifyUrlsFile = secret "File with one apprise URL a line, for e-mail, Matrix, webhooks.";
+  notifyUrlsFile = secret "File with one apprise URL per line, for e-mail, Matrix, webhooks.";
 
   settings = mkOption {
     type = schema.type;

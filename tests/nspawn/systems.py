@@ -110,7 +110,7 @@ def timer_unit(when: str = "OnActiveSec=30d") -> str:
     """Return the timer of `upgrade_unit`, which goes off in no test that does not say when."""
     return f"""\
 [Unit]
-Description=Look for Hydra's newest good build of this host
+Description=Look for a new good build of this host
 
 [Timer]
 {when}
@@ -160,7 +160,7 @@ def deadline_unit(agent: str = AGENT) -> str:
     )
     return f"""\
 [Unit]
-Description=Leave a system that nobody has confirmed since its boot
+Description=Roll back a system that was not confirmed after boot
 {_UNIT_OF_THE_MODULE}
 {_EARLY}{conditions}
 FailureAction=reboot
@@ -178,7 +178,7 @@ def deadline_timer(when: str = "OnBootSec=20min") -> str:
     """Return the timer of `deadline_unit`."""
     return f"""\
 [Unit]
-Description=Leave a system that nobody has confirmed since its boot
+Description=Roll back a system that was not confirmed after boot
 {_EARLY}
 [Timer]
 {when}

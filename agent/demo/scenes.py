@@ -40,13 +40,9 @@ class SceneResult:
         return self.outcome == self.scene.expected
 
 
-def play(
-    stage: Stage, scene: Scene, *, sabotage: Callable[[Stage], None] | None = None
-) -> SceneResult:
-    """Play one scene and look what came of it; `sabotage` disturbs it after its arrangement."""
+def play(stage: Stage, scene: Scene) -> SceneResult:
+    """Play one scene and look at how it ended."""
     scene.arrange(stage)
-    if sabotage is not None:
-        sabotage(stage)
     runs = [stage.upgrade()]
     if scene.between is not None:
         scene.between(stage)

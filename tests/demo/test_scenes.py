@@ -9,6 +9,7 @@ import pytest
 
 from agent.demo import stage as of_stage
 from agent.demo.layout import remove_tree
+from agent.demo.loopback import Answer
 from agent.demo.scenes import SCENES, play
 from agent.demo.stage import open_stage
 from end_to_end.preloaded_agent import PreloadedAgent
@@ -39,7 +40,7 @@ def let_the_flake_fit(stage):
 
 
 def heal_the_service(stage):
-    stage.service.answers_anyway = True
+    stage.service.overrides["/"] = Answer(200)
 
 
 def keep_hydra_up(stage):
@@ -62,6 +63,14 @@ SABOTAGE = {
 }
 
 
+def sabotaged(scene):
+    def arrange(stage):
+        scene.arrange(stage)
+        SABOTAGE[scene.name](stage)
+
+    return replace(scene, arrange=arrange)
+
+
 class Saved:
     """All that a scene changes on a stage, to begin again from there."""
 
@@ -82,7 +91,7 @@ class Saved:
         self._directory.rmdir()
         vars(self._stage.hydra.world).update(self._world)
         self._stage.hydra.is_down = lambda: False
-        self._stage.service.answers_anyway = False
+        self._stage.service.overrides.clear()
         repair(self._stage.layout)
 
 
@@ -108,7 +117,7 @@ def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
     with open_stage(stages) as stage:
         for scene in SCENES:
             before = Saved(stage, tmp_path / "saved")
-            broken = play(stage, scene, sabotage=SABOTAGE[scene.name])
+            broken = play(stage, sabotaged(scene))
             assert not broken.is_ok, scene.name
             assert broken.outcome != scene.expected
             before.restore()

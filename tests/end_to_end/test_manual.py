@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from agent.demo.loopback import Answer
 from agent.demo.stage import Service
 from end_to_end.machine import assert_unchanged
 
@@ -24,7 +25,7 @@ def served(machine):
 
 @pytest.fixture
 def pending(served):
-    """The same, with a system that could not be judged: its service is ill, the clock is lost."""
+    """The same, with a system that could not be judged: its service is broken, the clock is lost."""
     served.offer(served.farm.broken)
     gated = served.gate_activation()
     before = served.look()
@@ -59,7 +60,7 @@ def history(machine):
 
 
 def test_a_pending_system_that_proves_healthy_is_confirmed(pending):
-    pending.service.answers_anyway = True
+    pending.service.overrides["/"] = Answer(200)
     run = pending.run("confirm", "--json")
     assert run.outcome == (0, "confirmed")
     assert_unchanged(run)

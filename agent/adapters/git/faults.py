@@ -1,9 +1,9 @@
-"""What a failed git command is called: the texts of git and of ssh as kinds.
+"""The errors of failed git commands, by exit code, status, and what git and ssh print.
 
-Who speaks comes first, what is said second: git ends with 128 where it gives up itself, and with 1
-where a hook or the server refuses; what a server refuses is in the status of the branch. Only then
-its messages are read; they are asked for in English. What the server and ssh print is quoted whole:
-git's own line mostly repeats that it failed.
+git exits with 128 where it gives up itself, and with 1 where a hook or the server refuses; what a
+server refuses is in the status of the branch. Only after these its messages are parsed, which are
+in English (LC_ALL). What the server and ssh print is quoted whole: git's own line mostly repeats
+that it failed.
 Sources: git's builtin/push.c, send-pack.c, transport.c, commit.c, gpg-interface.c, ident.c.
 """
 
@@ -86,7 +86,7 @@ _BROKE_OFF: Final = re.compile(
     re.MULTILINE,
 )
 _LINES_OF_HOOK: Final = 5
-_MAX_WORDS: Final = 500
+_MAX_MESSAGE: Final = 500
 
 
 def fault_of(what: str, text: str) -> GitError:
@@ -107,34 +107,34 @@ def _line_of(text: str, found: re.Match[str]) -> str:
     begin = text.rfind("\n", 0, found.start()) + 1
     end = text.find("\n", found.end())
     line = text[begin : end if end >= 0 else len(text)]
-    return line.strip().removeprefix("fatal: ").removeprefix("error: ")[:_MAX_WORDS]
+    return line.strip().removeprefix("fatal: ").removeprefix("error: ")[:_MAX_MESSAGE]
 
 
 def _last_line(text: str) -> str:
     """Return the last line by which git gives up, or the last one of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if line.startswith("fatal: ")] or lines
-    return lines[-1].removeprefix("fatal: ")[:_MAX_WORDS] if lines else "git printed nothing"
+    return lines[-1].removeprefix("fatal: ")[:_MAX_MESSAGE] if lines else "git printed nothing"
 
 
 def fault_of_commit(what: str, done: Completed) -> GitError:
     """Return why a commit failed: git itself, the signature, or a hook of this repository."""
     if done.returncode != _GAVE_UP:
         return _refused_by_hook(what, done)
-    said, is_unwritten, _ = done.tail.partition(_UNWRITTEN)
+    printed, is_unwritten, _ = done.tail.partition(_UNWRITTEN)
     fault = fault_of(what, done.tail)
-    is_unsigned = is_unwritten and not _OF_OBJECTS.search(said)
+    is_unsigned = is_unwritten and not _OF_OBJECTS.search(printed)
     if (is_unsigned and fault.kind is not Kind.NO_SPACE) or _NO_KEY.search(done.tail):
-        message = _words_of_signer(said) or fault.message
+        message = _output_of_signer(printed) or fault.message
         return GitError(Kind.SIGNING_FAILED, f"cannot {what}: {message}", hint=_SIGNING)
     return fault
 
 
-def _words_of_signer(said: str) -> str:
+def _output_of_signer(printed: str) -> str:
     """Return what gpg or ssh-keygen printed, of which git repeats line breaks as `?`."""
-    words = said.rpartition("error: ")[2].replace("Enter passphrase: ", "")
-    lines = [line.removesuffix("?").strip("@ ") for line in words.splitlines()]
-    return " ".join(line for line in lines if line)[:_MAX_WORDS]
+    text = printed.rpartition("error: ")[2].replace("Enter passphrase: ", "")
+    lines = [line.removesuffix("?").strip("@ ") for line in text.splitlines()]
+    return " ".join(line for line in lines if line)[:_MAX_MESSAGE]
 
 
 def fault_of_push(what: str, done: Completed) -> GitError:
@@ -150,10 +150,10 @@ def fault_of_push(what: str, done: Completed) -> GitError:
         return GitError(Kind.BRANCH_DIVERGED, f"cannot {what}: {why}", hint=hint)
     if status["who"] == "remote failure":
         return fault_of(what, text)
-    said = _last_words(line for line in done.tail.splitlines() if line.startswith("remote:"))
-    message = f"cannot {what}: {said or why}"
+    printed = _last_lines(line for line in done.tail.splitlines() if line.startswith("remote:"))
+    message = f"cannot {what}: {printed or why}"
     if "hook declined" in why:
-        return GitError(Kind.HOOK_REFUSED, message, hint="the hook's own words are in the log")
+        return GitError(Kind.HOOK_REFUSED, message, hint="the hook's own output is in the log")
     message = message if why in message else f"{message} ({why})"
     return GitError(
         Kind.PUSH_REFUSED, message, hint="may this key push branches to the repository?"
@@ -162,8 +162,8 @@ def fault_of_push(what: str, done: Completed) -> GitError:
 
 def _refused_by_hook(what: str, done: Completed) -> GitError:
     lines = [*done.stdout.splitlines(), *done.tail.splitlines()]
-    said = _last_words(one for one in lines if not one.startswith(_OF_PUSH))
-    message = f"cannot {what}: {said or 'a hook printed nothing'}"
+    printed = _last_lines(one for one in lines if not one.startswith(_OF_PUSH))
+    message = f"cannot {what}: {printed or 'a hook printed nothing'}"
     return GitError(Kind.HOOK_REFUSED, message, hint="a hook of the repository refused it")
 
 
@@ -171,7 +171,7 @@ _OF_PUSH: Final = ("error: failed to push", "To ", "Done")
 """What git prints itself besides."""
 
 
-def _last_words(lines: Iterable[str]) -> str:
+def _last_lines(lines: Iterable[str]) -> str:
     """Return the last lines that a hook printed; a remote's come with a prefix."""
-    said = [line.removeprefix("remote:").strip() for line in lines]
-    return " ".join([line for line in said if line][-_LINES_OF_HOOK:])[-_MAX_WORDS:]
+    printed = [line.removeprefix("remote:").strip() for line in lines]
+    return " ".join([line for line in printed if line][-_LINES_OF_HOOK:])[-_MAX_MESSAGE:]

@@ -130,11 +130,11 @@ class CachedSources:
         url, why = found["clone"] or found["head"], ""
         if url is None:
             self._before[-1] = self._before[-1].removesuffix("; using cached version")
-            telling = [one for one in self._before if _DOWNLOAD.search(one)] or [line.strip()]
-            download = _DOWNLOAD.search(telling[-1])
+            downloads = [one for one in self._before if _DOWNLOAD.search(one)] or [line.strip()]
+            download = _DOWNLOAD.search(downloads[-1])
             url = download[1] if download else ""
             why = cause_of(
-                telling[-1].removeprefix("warning: ").removeprefix("error: "), self._text
+                downloads[-1].removeprefix("warning: ").removeprefix("error: "), self._text
             )
         self.reasons.setdefault(url, why or output_of_git(self._text) or line.strip())
         self._before.clear()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.domain.errors import AgentError, ExitCode
 from agent.domain.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from agent.application.ports import Fetched
+    from agent.application.ports import Clock, Fetched
     from agent.domain.candidate import Candidate
     from agent.domain.choose import HeldCandidate
     from agent.domain.gate import Judgement
@@ -25,7 +26,7 @@ _EXIT_CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """What came of a run, or of the step of one that decides how it ends."""
 
@@ -59,13 +60,7 @@ class Report:
 
     def of(self, result: Result) -> Report:
         """Return the report of a run that had this result."""
-        return replace(
-            self,
-            outcome=result.outcome,
-            reasons=result.reasons,
-            error=result.error,
-            is_recorded_elsewhere=result.is_recorded_elsewhere,
-        )
+        return replace(self, **vars(result))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -106,6 +101,35 @@ class Report:
         if self.error is not None:
             fields |= error_fields(self.error)
         return fields
+
+
+class Summary:
+    """What the report of a run says beside its result, whatever ends it.
+
+    Steps write it, and never read it.
+    """
+
+    def __init__(self) -> None:
+        self._known = Report()
+        self._seconds: dict[str, float] = {}
+
+    def add(self, **known: Any) -> None:
+        """Add fields of the report, in place of what they were before."""
+        self._known = replace(self._known, **known)
+
+    @contextmanager
+    def step(self, name: str, clock: Clock) -> Iterator[None]:
+        """Add the time of a `with` block to a step's; one that is done twice takes both times."""
+        began = clock.elapsed()
+        try:
+            yield
+        finally:
+            spent = self._seconds.get(name, 0.0) + clock.elapsed() - began
+            self._seconds[name] = round(spent, 3)
+
+    def report(self) -> Report:
+        """Return the report of a run that ends here."""
+        return replace(self._known, durations=dict(self._seconds))
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:

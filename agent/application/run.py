@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from agent.application import events
 from agent.application.ports import RunRecord
-from agent.application.report import Report, error_fields
-from agent.application.summary import Summary
+from agent.application.report import Report, Summary, error_fields
+from agent.application.row import try_commit
 from agent.domain.choose import Hold
 from agent.domain.errors import (
     AgentError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent.application.ports import FactPorts, HostPorts
     from agent.application.report import Result
     from agent.domain.policy import Policy
+    from agent.domain.states import State
 
 _STRONGER_THAN_THE_HISTORY = (
     *(Outcome.FAILED, Outcome.PENDING, Outcome.CONFIRMED, Outcome.ROLLED_BACK),
@@ -89,23 +90,19 @@ class Run(Generic[PortsT_co]):
         """Add the time of a `with` block to the duration of a step of the run."""
         return self.summary.step(name, self.ports.clock)
 
-    def note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> None:
+    def commit(self: Run[HostPorts], state: State, **changes: Any) -> None:
         """Commit a phase; it is on disk when this returns.
 
         Raises:
             JournalError: it is not.
         """
-        self.record = altered(self.record, outcome=outcome, **changes)
+        self.record = replace(self.record, state=state, **changes)
         self.ports.journal.record(self.record)
 
-    def try_note(self: Run[HostPorts], outcome: Outcome, **changes: object) -> bool:
+    def try_commit(self: Run[HostPorts], state: State, **changes: Any) -> None:
         """Commit a phase where the host is more important than its history."""
-        try:
-            self.note(outcome, **changes)
-        except JournalError as error:
-            self.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
-            return False
-        return True
+        self.record = replace(self.record, state=state, **changes)
+        try_commit(self.ports.journal, self.ports.sink, self.record)
 
     def of(self, record: RunRecord) -> Run[PortsT_co]:
         """Return a run that goes on with another one's row, and reports as this one."""

@@ -12,7 +12,6 @@ from agent.application.act.answers import Activated, Failed, NotBegun
 from agent.application.act.boot_cleaning import clean_boot_once
 from agent.application.act.reboot import (
     Rebooting,
-    Waiting,
     cancel_announced,
     reboot,
     refuse_to_wait,
@@ -33,7 +32,7 @@ from agent.application.facts.stage_facts import StageFacts
 from agent.application.facts.verify import verify
 from agent.application.report import Report, Result, error_fields
 from agent.application.row import row_of
-from agent.application.run import Run, RunSettings, begin, carry_out, last_row
+from agent.application.run import Run, begin, carry_out, last_row
 from agent.application.watch.choose import Choice, make_choice
 from agent.application.watch.observe import (
     Found,
@@ -43,6 +42,7 @@ from agent.application.watch.observe import (
     log_upcoming_builds,
 )
 from agent.application.watch.world import WorldBeforeReboot
+from agent.domain import states
 from agent.domain.candidate import Candidate
 from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade, held_builds
 from agent.domain.errors import (
@@ -60,13 +60,13 @@ from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
 from agent.domain.retry import MEMORY, wait_before_retry
-from agent.domain.run_record import altered
 from agent.domain.window import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.application.ports import Ports, RunRecord
+    from agent.application.run import RunSettings
     from agent.domain.candidate import RefusedBuild
     from agent.domain.gate import Judgement
     from agent.domain.policy import Policy
@@ -92,8 +92,6 @@ _STARTS = 2
 
 _REACHED = frozenset({Outcome.NOTHING_TO_DO, Outcome.CONFIRMED})
 """Ends of a run that could reach all it needed."""
-
-__all__ = ["RunSettings", "upgrade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,7 @@ async def _act(run: Run[Ports]) -> Result | _Undecided:
         choice = await _choose(run, found.newest)
         about = choice.candidate
         await forget_what_is_gone(run.ports)
-        return await _carry_out(run, found, choice)
+        return await _act_on(run, found, choice)
     except AgentError as error:
         if error.exit_code is ExitCode.UNREACHABLE:
             overdue = await is_overdue(run.ports, run.policy, error, about)
@@ -235,7 +233,7 @@ async def _act(run: Run[Ports]) -> Result | _Undecided:
         raise
 
 
-async def _carry_out(run: Run[Ports], found: Found, choice: Choice) -> Result | _Undecided:
+async def _act_on(run: Run[Ports], found: Found, choice: Choice) -> Result | _Undecided:
     """Do what was decided on."""
     ports = run.ports
     match choice.decision:
@@ -288,11 +286,10 @@ def _remember_system(run: Run[Ports]) -> None:
 
 def _leave_idle_note(run: Run[Ports], found: Found, seen: Systems) -> None:
     """Let later runs rely on what this one has decided on, and on nothing newer."""
-    ports = run.ports
     try:
-        ports.idle_note.write(found.newest.build_id, seen)
+        run.ports.idle_note.write(found.newest.build_id, seen)
     except HostError as error:
-        ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
+        run.ports.sink.emit(events.IDLE_NOTE_FAILED, **error_fields(error))
 
 
 async def _observe(run: Run[Ports]) -> Found:
@@ -331,19 +328,20 @@ async def _choose(run: Run[Ports], newest: Candidate | RefusedBuild) -> Choice:
 
 def _note_candidate(run: Run[Ports], candidate: Candidate) -> None:
     run.summary.add(candidate=candidate)
-    run.record = altered(
+    run.record = replace(
         run.record,
+        state=states.Failed(candidate.toplevel),
         build_id=candidate.build_id,
         eval_id=candidate.eval_id,
         flake=candidate.flake,
-        toplevel=candidate.toplevel,
     )
 
 
 def _soonest(hold: Hold) -> Sequence[Judgement]:
     """Return what holds the candidate that may be taken first."""
-    found = [one.judgements for one in hold.held]
-    return min(found, key=lambda held: earliest(held) or _NEVER, default=())
+    return min(
+        (one.judgements for one in hold.held), key=lambda held: earliest(held) or _NEVER, default=()
+    )
 
 
 async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Result | _Undecided:
@@ -357,7 +355,7 @@ async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Res
         )
     finally:
         run.record = _row_now(run)
-    run.summary.add(action=answer.action, fetched=fetched, reasons=answer.reasons)
+    run.summary.add(action=answer.action, fetched=fetched)
     has_older = choice.options[-1].build_id < candidate.build_id
     if isinstance(answer, Failed) and answer.is_unprepared and has_older:
         await _try_again(run, answer.error)  # while it is suspect, an older one may be taken
@@ -369,31 +367,30 @@ async def _go_on(
 ) -> Result | _Undecided:
     """Return what came of an upgrade; reboot where it is to be completed by that now."""
     match answer:
-        case NotBegun():
-            run.summary.add(decision=Hold.name)
+        case NotBegun(reasons):
+            run.summary.add(decision=Hold.name, reasons=reasons)
             await schedule_retry(run, answer.held)
-            return Result(Outcome.HELD, answer.reasons)
+            return Result(Outcome.HELD, reasons)
         case Failed():
             run.summary.add(
-                outcome=answer.outcome, is_recorded_elsewhere=answer.is_recorded_elsewhere
+                outcome=answer.outcome,
+                reasons=answer.reasons,
+                is_recorded_elsewhere=answer.is_recorded_elsewhere,
             )
             if answer.left is not None:
                 run.record = replace(run.record, state=answer.left)
             raise answer.error
-        case Activated():
-            run.summary.add(is_recorded_elsewhere=answer.is_recorded_elsewhere)
-            if answer.outcome is Outcome.PENDING:
-                return _Undecided(answer.toplevel)
-            result = Result(
-                answer.outcome, answer.reasons, answer.error, answer.is_recorded_elsewhere
-            )
-            if not answer.reboot:
+        case Activated(toplevel, outcome, _, reasons, reason):
+            result = Result(outcome, reasons, answer.error, answer.is_recorded_elsewhere)
+            run.summary.add(**vars(result))
+            if outcome is Outcome.PENDING:
+                return _Undecided(toplevel)
+            if not reason:
                 return result
-            seen = run.ports.host.systems()
-            reached = await _complete(run, answer.toplevel, answer.reboot, candidate, seen)
-            if isinstance(reached, Rebooting):
-                return replace(result, outcome=Outcome.REBOOTING, reasons=reached.reasons)
-            return replace(result, reasons=reached.reasons)
+            seen, world = run.ports.host.systems(), WorldBeforeReboot(run, toplevel, candidate)
+            reached = await reboot(run, toplevel, reason, candidate, seen, world=world)
+            is_leaving = isinstance(reached, Rebooting)
+            return Result(Outcome.REBOOTING if is_leaving else outcome, reached.reasons)
         case _:
             assert_never(answer)
 
@@ -409,7 +406,8 @@ def _row_now(run: Run[Ports]) -> RunRecord:
 async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> Result:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
-    reached = await _complete(run, seen.profile, reason, candidate, seen)
+    world = WorldBeforeReboot(run, seen.profile, candidate)
+    reached = await reboot(run, seen.profile, reason, candidate, seen, world=world)
     if isinstance(reached, Rebooting):
         return Result(Outcome.REBOOTING, reached.reasons)
     held, result = reached.held, Result(Outcome.AWAITS_REBOOT, reached.reasons)
@@ -419,15 +417,6 @@ async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Syst
     run.summary.add(reasons=result.reasons)
     refuse_to_wait(run, held)
     return result
-
-
-async def _complete(
-    run: Run[Ports], toplevel: StorePath, reason: str, candidate: Candidate, seen: Systems
-) -> Rebooting | Waiting:
-    """Reboot into what is staged, or return what is in the way."""
-    run.summary.add(reasons=(("reboot", reason),))
-    world = WorldBeforeReboot(run, toplevel, candidate)
-    return await reboot(run, toplevel, reason, candidate, seen, world=world)
 
 
 async def _rehearse(run: Run[Ports]) -> Result:

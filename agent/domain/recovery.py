@@ -152,6 +152,7 @@ class CloseStaged:
 
     name: ClassVar = Step.CLOSE_STAGED
     row: RunRecord
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +311,7 @@ def _row_alone(row: RunRecord, memory: RecoveryState) -> Taken:
             return CloseFailed(row)
         return CloseConfirmed(row, change, is_tested=toplevel != marks.confirmed)
     if isinstance(row.state, Activating) and marks.staged == toplevel == systems.profile:
-        return CloseStaged(row)
+        return CloseStaged(row, change)
     return _remark(change, previous, memory)
 
 

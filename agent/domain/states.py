@@ -8,7 +8,7 @@ what cannot be read makes the state `Unreadable`, on which nothing is ever decid
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from agent.domain.confirmation import Baseline
@@ -206,35 +206,47 @@ def outcome_of(state: State) -> str:
     return state.outcome if isinstance(state, Ended | Unreadable) else _OUTCOMES[type(state)]
 
 
-def change_of(state: State) -> Change | None:
-    """Return what a run has begun to change on the host; None if it has not."""
+def about_of(state: State) -> About:
+    """Return what a run is about, whichever state it is in."""
     match state:
         case Selected() | Verified() | Fetched():
-            return None
-        case Failed(about=about) | Ended(about=about):
-            return about if isinstance(about, Change) else None
+            return state.toplevel
+        case Failed() | Ended():
+            return state.about
         case _:
             return state.change
 
 
-def toplevel_of(state: State) -> str | None:
-    """Return the system that a state is about."""
-    match state:
-        case Selected() | Verified() | Fetched() | Unreadable():
-            return state.toplevel
-        case Failed(about=about) | Ended(about=about):
-            return about.toplevel if isinstance(about, Change) else about
-        case _:
-            return state.change.toplevel
+def change_of(state: State) -> Change | None:
+    """Return what a run has begun to change on the host; None if it has not."""
+    about = about_of(state)
+    return about if isinstance(about, Change) else None
+
+
+def fault_in(state: State) -> Fault | None:
+    """Return the fault that a state holds."""
+    return state.fault if isinstance(state, _FAULTY) else None
+
+
+def failed(state: State, fault: Fault | None = None) -> Failed | Unreadable:
+    """Return the end of a run that came to nothing in this state."""
+    if isinstance(state, Unreadable) and state.change is None:
+        return replace(state, outcome=Outcome.FAILED)
+    return Failed(about_of(state), fault or fault_in(state))
+
+
+def still_pending(state: State, toplevel: StorePath) -> Pending:
+    """Return the state of an activated system that is to be judged, by what a row says of it."""
+    return Pending(change_of(state) or Change(toplevel), fault_in(state))
 
 
 def columns_of(state: State) -> StateColumns:
     """Return a state as a row of the history holds it."""
-    change = change_of(state)
-    fault = state.fault if isinstance(state, _FAULTY) else None
+    change, fault = about_of(state), fault_in(state)
     target = state.target if isinstance(state, RollingBack | RolledBack) else None
-    if change is None:
-        return StateColumns(outcome_of(state), toplevel_of(state), fault=fault)
+    if not isinstance(change, Change):
+        toplevel = state.toplevel if isinstance(state, Unreadable) else change
+        return StateColumns(outcome_of(state), toplevel, fault=fault)
     return StateColumns(
         outcome=outcome_of(state),
         toplevel=change.toplevel,

@@ -30,7 +30,7 @@ except ImportError:
     from agent.adapters.marks import MarkLinks
     from agent.application.by_hand import confirm
     from agent.application.recover import next_step
-from agent.application.report import Result
+from agent.application import report
 from agent.application.run import begin, carry_out
 from agent.application.upgrade import upgrade
 from agent.domain.outcome import Outcome
@@ -144,7 +144,10 @@ async def look(ports, policy, settings):
 
     async def body(run):
         reasons = (("next", str(await next_step(run))),)
-        return Result(Outcome.FAILED, reasons, is_recorded_elsewhere=True)
+        if hasattr(run, "report"):  # as older agents have it
+            run.report.reasons, run.report.is_recorded_elsewhere = reasons, True
+            return None
+        return report.Result(Outcome.FAILED, reasons, is_recorded_elsewhere=True)
 
     return await carry_out(begin(ports, policy, settings), body)
 
@@ -159,12 +162,12 @@ def take(turn):
     world.runs = turn["number"]
     said = {}
     try:
-        report = world.carry_out(USE_CASES[turn["what"]], WATCHFUL)
+        ended = world.carry_out(USE_CASES[turn["what"]], WATCHFUL)
         said = {
-            "outcome": report.outcome,
-            "exit_code": int(report.exit_code),
-            "reasons": list(report.reasons),
-            "error": report.error and report.error.kind,
+            "outcome": ended.outcome,
+            "exit_code": int(ended.exit_code),
+            "reasons": list(ended.reasons),
+            "error": ended.error and ended.error.kind,
         }
     except PowerCut:
         said = {"outcome": "killed"}

@@ -34,7 +34,6 @@ from agent.domain.states import (
     columns_of,
     outcome_of,
     state_of,
-    toplevel_of,
 )
 from fakes.runs import NOW
 from fakes.samples import NEW, OLD
@@ -91,7 +90,7 @@ def test_the_open_states_are_the_phases_that_are_under_way():
 @pytest.mark.parametrize("outcome", Outcome)
 def test_each_outcome_is_a_state_of_a_system(outcome):
     state = state_of(StateColumns(outcome, NEW, previous=OLD))
-    assert (outcome_of(state), toplevel_of(state)) == (outcome, NEW)
+    assert (outcome_of(state), columns_of(state).toplevel) == (outcome, NEW)
     assert not isinstance(state, Unreadable)
 
 

@@ -141,7 +141,7 @@ async def _activate_as(work: _Work, chosen: Plan, row: RunRecord) -> Activated |
     announced = await _announce_if_left_alone(work, row, action, before)
     if isinstance(announced, NotBegun):
         return replace(announced, action=action)
-    row = commit(ports.journal, altered(announced, outcome=Outcome.ACTIVATING))
+    row = commit(ports.journal, announced)
     exited, after, row = await _run_activation(work, row, action, name)
     baseline = Baseline.parse(request.baseline)
     ended = ActivationResult(
@@ -253,7 +253,8 @@ async def _announce_if_left_alone(
 async def _withdraw(run: Run, unannounced: RunRecord) -> None:
     """Take back an announcement, in the history, too."""
     await forget(run.ports)
-    try_commit(run.ports.journal, run.ports.sink, altered(unannounced, outcome=Outcome.FAILED))
+    row = replace(unannounced, state=states.failed(unannounced.state))
+    try_commit(run.ports.journal, run.ports.sink, row)
 
 
 async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Systems) -> RunRecord:
@@ -267,8 +268,9 @@ async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Sy
         boot_id=before.boot_id,
         baseline=Baseline.parse(work.request.baseline),
     )
+    activating = replace(row, state=states.Activating(change))
     if not change.is_lasting:
-        return replace(row, state=states.Activating(change))
+        return activating
     row = commit(ports.journal, replace(row, state=states.Armed(change)))
     note_what_runs(ports)
     ports.marks.set(Mark.PENDING, toplevel)
@@ -279,7 +281,7 @@ async def _record_intent(work: _Work, row: RunRecord, action: Action, before: Sy
         await _withdraw(run, row)
         raise
     ports.sink.emit(events.DEAD_MAN_ARMED, seconds=delay.total_seconds(), toplevel=toplevel)
-    return row
+    return activating
 
 
 async def _run_activation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -15,13 +15,12 @@ from agent.application.facts.foreign import find_intervention
 from agent.application.facts.specialisations import wanted_specialisation
 from agent.application.facts.stage_facts import StageFacts
 from agent.application.report import error_fields
-from agent.domain.errors import AgentError, HostError, JournalError
+from agent.domain import states
+from agent.domain.errors import AgentError, JournalError
 from agent.domain.gate import Judgement, Stage, plan_after
 from agent.domain.gates import health, registered, specialisation_lost
-from agent.domain.outcome import Outcome
 from agent.domain.policy import Action
 from agent.domain.reboot import RebootPlan
-from agent.domain.run_record import altered
 from agent.domain.texts import format_instant
 
 if TYPE_CHECKING:
@@ -173,23 +172,25 @@ async def reboot(
     nothing else. `seen` is how the host was when the reboot was decided on; `candidate` is None
     where an administrator asks for it.
     """
+    run.summary.add(reasons=(("reboot", reason),))
     facts = StageFacts(run, Stage.BEFORE_REBOOT, toplevel, candidate)
     wanted = _Reboot(toplevel, reason, facts, seen, world)
     waiting = await _in_the_way(run, wanted)
     if waiting is not None:
         return waiting
-    await _prepare(run, toplevel, world)
-    run.record = altered(run.record, outcome=Outcome.STAGED)
+    change = await _prepare(run, toplevel, world)
+    run.record = replace(run.record, state=states.Staged(change))
     if not await try_once(run, toplevel) and (lost := await _would_lose(run, toplevel)):
         return wanted.waiting(lost)
     try:
         waiting = await _in_the_way(run, wanted)
         if waiting is None:
             # After the loader knows: a power failure in between is no reboot that did not help.
-            run.note(Outcome.REBOOTING)
+            run.commit(states.Rebooting(change))
             await _ask_for_it(run, reason, await facts.reboot_conditions())
             return Rebooting((("reboot", reason),))
     except AgentError:
+        run.record = replace(run.record, state=states.Staged(change))
         await run.ports.loader.forget_once()
         raise
     # A reboot for any other reason now brings up what has proved healthy.
@@ -228,25 +229,22 @@ async def _ask_for_it(run: Run, reason: str, seen: RebootConditions) -> None:
         await ports.host.reboot(forced=seen.is_inhibited)
     except asyncio.CancelledError:
         return  # the end that this run has asked for comes with the reboot
-    except HostError:
-        run.record = altered(run.record, outcome=Outcome.STAGED)
-        raise
 
 
-async def _prepare(run: Run, toplevel: StorePath, world: World) -> None:
-    """Fill the row of a reboot that an earlier run has left over; how things are is noted anew."""
-    if run.record.baseline is not None:
-        return
+async def _prepare(run: Run, toplevel: StorePath, world: World) -> states.Change:
+    """Return what changes; what an earlier run has left over starts from how things are now."""
+    change = states.change_of(run.record.state)
+    if change is not None and run.record.baseline is not None:
+        return change
     systems = run.ports.host.systems()
     with run.step("baseline"):
         baseline = await world.take_baseline()
-    run.record = altered(
-        run.record,
-        previous=systems.running or "unknown",
-        boot_id=systems.boot_id,
-        toplevel=toplevel,
+    return replace(
+        change or states.Change(toplevel),
         action=Action.BOOT,
-        baseline=baseline.serialise(),
+        previous=systems.running,
+        boot_id=systems.boot_id,
+        baseline=baseline,
     )
 
 

@@ -20,6 +20,7 @@ from agent.application.confirm.settle import (
 )
 from agent.application.facts.specialisations import noted_specialisation
 from agent.application.report import error_fields
+from agent.domain import states
 from agent.domain.errors import HostError, JournalError, Kind
 from agent.domain.marks import UNREADABLE_HINT, Mark
 from agent.domain.outcome import Outcome
@@ -45,8 +46,7 @@ from agent.domain.recovery import (
     Unstage,
     recover,
 )
-from agent.domain.run_record import altered
-from agent.domain.states import Change, RolledBack, RollingBack, Unreadable, change_of
+from agent.domain.states import Change, RolledBack, RollingBack, change_of
 from agent.domain.store_path import StorePath, parse_store_path
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def record_of(run: Run, toplevel: StorePath) -> RunRecord:
         return run.record
     confirmed = run.ports.marks.read().confirmed
     previous = confirmed and noted_specialisation(run.ports, confirmed)
-    return altered(run.record, toplevel=toplevel, previous=previous, outcome=Outcome.PENDING)
+    return replace(run.record, state=states.Pending(Change(toplevel, previous=previous)))
 
 
 async def forget(ports: HostPorts) -> None:
@@ -175,7 +175,7 @@ def _readable(row: RunRecord, store_dir: str) -> RunRecord:
     paths = (row.toplevel, change.previous) if (change := change_of(row.state)) else (row.toplevel,)
     if all(path is None or parse_store_path(path, store_dir) for path in paths):
         return row
-    return replace(row, state=Unreadable(row.outcome, row.toplevel))
+    return replace(row, state=states.Unreadable(row.outcome, row.toplevel))
 
 
 async def _take(run: Run, step: Taken) -> bool:
@@ -187,7 +187,8 @@ async def _take(run: Run, step: Taken) -> bool:
         case Promote(toplevel):
             keeper.set(Mark.PENDING, toplevel)  # the patience with it begins now
             keeper.remove(Mark.STAGED)
-            run.of(record_of(run, toplevel)).try_note(Outcome.PENDING)
+            row = record_of(run, toplevel)
+            run.of(row).try_commit(states.still_pending(row.state, toplevel))
         case Unstage():
             keeper.remove(Mark.STAGED)
         case Restore(failed) | RollBack(failed):
@@ -225,10 +226,12 @@ async def _close(
         case CloseConfirmed(row, change, is_tested):
             system = ConfirmedSystem(change.toplevel, change.previous, is_tested=is_tested)
             return await settle_confirmed(run.of(row), system, is_again=True)
-        case CloseStaged(row) | CloseFailed(row):
+        case CloseStaged(row, change):
             await run.ports.systemd.disarm()
-            is_staged = isinstance(step, CloseStaged)
-            return _end(run, row, Outcome.STAGED if is_staged else Outcome.FAILED)
+            return _end(run, replace(row, state=states.Staged(change)))
+        case CloseFailed(row):
+            await run.ports.systemd.disarm()
+            return _end_as_failed(run, row)
         case _:
             assert_never(step)
 
@@ -297,7 +300,7 @@ def _close_forgotten(run: Run, toplevel: StorePath, row: RunRecord | None) -> bo
     """Close the row with the mark: left open, it would mean that the mark was lost."""
     if row is None or row.toplevel != toplevel:
         return True
-    return _end(run, row, Outcome.FAILED)
+    return _end_as_failed(run, row)
 
 
 def _mark_again(run: Run, step: Remark) -> None:
@@ -307,17 +310,20 @@ def _mark_again(run: Run, step: Remark) -> None:
     marks.set(step.mark, step.toplevel)
 
 
-def _end(run: Run, row: RunRecord, outcome: Outcome) -> bool:
+def _end_as_failed(run: Run, row: RunRecord) -> bool:
+    ended = replace(
+        row,
+        state=states.failed(row.state),
+        error_kind=row.error_kind or Kind.CUT_SHORT,
+        error_message=row.error_message or f"the run was cut short when it was {row.outcome}",
+    )
+    return _end(run, ended)
+
+
+def _end(run: Run, row: RunRecord) -> bool:
     """Close a row; False if the history cannot be written, and the run goes on."""
-    ended = altered(row, outcome=outcome, finished_at=run.ports.clock.now())
-    if outcome is Outcome.FAILED:
-        ended = altered(
-            ended,
-            error_kind=row.error_kind or Kind.CUT_SHORT,
-            error_message=row.error_message or f"the run was cut short when it was {row.outcome}",
-        )
     try:
-        run.ports.journal.record(ended)
+        run.ports.journal.record(replace(row, finished_at=run.ports.clock.now()))
     except JournalError as error:
         run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         return False

@@ -19,7 +19,6 @@ from agent.domain.errors import Kind
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
-from agent.domain.run_record import altered
 
 if TYPE_CHECKING:
     from agent.application.ports import RunRecord
@@ -55,7 +54,7 @@ async def undo(run: Run, row: RunRecord, ended: ActivationResult, error: Activat
     elif run.policy.confirm.on_failure is OnFailure.HOLD and ended.is_running:
         # Its services may have begun to migrate their data.
         _log_kept(run, toplevel, reasons)
-        left = altered(row, outcome=Outcome.PENDING, fault=cause).state
+        left = replace(states.still_pending(row.state, toplevel), fault=cause)
         row = replace(row, reasons=reasons)
     else:
         action = _action_back(ended)

@@ -20,6 +20,7 @@ from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.path_record import Fault
 from agent.domain.policy import Action, OnFailure
+from agent.domain.states import still_pending
 from agent.domain.systems import inhibitor_reason
 
 if TYPE_CHECKING:
@@ -220,9 +221,7 @@ async def _handle_broken(
         rolls_back=not held,
     )
     if held:
-        reasons = (("confirmation-failed", held), *reasons)
-        run.try_note(Outcome.PENDING, reasons=reasons)
-        return Result(Outcome.PENDING, reasons)
+        return _commit_pending(run, toplevel, (("confirmation-failed", held), *reasons))
     action = action_back(ports, run.record, toplevel)
     result = await roll_back(run, toplevel, action, Fault.BROKEN, reasons)
     if result is None:
@@ -268,7 +267,13 @@ def _stay_pending(
     ports = run.ports
     event = events.CONFIRMATION_OVERDUE if is_overdue(run) else events.CONFIRMATION_INCONCLUSIVE
     ports.sink.emit(event, toplevel=toplevel, reasons=reason_fields(reasons))
-    run.try_note(Outcome.PENDING, reasons=reasons)
+    return _commit_pending(run, toplevel, reasons)
+
+
+def _commit_pending(
+    run: Run[ConfirmPorts], toplevel: StorePath, reasons: tuple[Reason, ...]
+) -> Result:
+    run.try_commit(still_pending(run.record.state, toplevel), reasons=reasons)
     return Result(Outcome.PENDING, reasons)
 
 

@@ -22,6 +22,7 @@ from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
 from agent.domain.policy import Action, RebootMode
 from agent.domain.run_record import altered
+from agent.domain.states import Change, RollingBack, change_of
 from agent.domain.switch_output import last_words
 from agent.domain.systems import inhibitor_reason
 
@@ -163,13 +164,8 @@ def _write_down(
         fault=fault,
         reasons=reason_fields(reasons),
     )
-    run.try_note(
-        Outcome.ROLLING_BACK,
-        fault=fault,
-        toplevel=failed,
-        reasons=reasons,
-        target=target,
-    )
+    change = change_of(run.record.state) or Change(failed)
+    run.try_commit(RollingBack(change, target, fault), reasons=reasons)
     try:
         deny_if_broken(run, failed)
     except JournalError as error:

@@ -20,7 +20,7 @@ from agent.application.confirm.denial import deny_if_broken
 from agent.application.report import error_fields
 from agent.domain.errors import AgentError, JournalError, Kind
 from agent.domain.marks import Mark
-from agent.domain.outcome import Outcome
+from agent.domain.states import Change, Confirmed, RolledBack, RollingBack, change_of
 from agent.domain.unit_names import GARBAGE_COLLECTION_UNIT
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ async def _collect_garbage(run: Run, system: ConfirmedSystem) -> None:
         await run.ports.systemd.start_later(GARBAGE_COLLECTION_UNIT)
 
 
-async def _record_confirmed(run: Run, _system: ConfirmedSystem) -> None:
-    now = run.ports.clock.now()
-    run.note(Outcome.CONFIRMED, finished_at=now, reasons=(), fault=None)
+async def _record_confirmed(run: Run, system: ConfirmedSystem) -> None:
+    change = change_of(run.record.state) or Change(system.toplevel)
+    run.commit(Confirmed(change), finished_at=run.ports.clock.now(), reasons=())
 
 
 AFTER_CONFIRMATION: Final[tuple[SettlingStep[ConfirmedSystem], ...]] = (
@@ -194,7 +194,7 @@ AFTER_CONFIRMATION: Final[tuple[SettlingStep[ConfirmedSystem], ...]] = (
 
 
 async def _deny(run: Run, system: FailedSystem) -> None:
-    if run.record.outcome != Outcome.ROLLED_BACK:  # an administrator may have allowed it since
+    if not isinstance(run.record.state, RolledBack):  # an administrator may have allowed it since
         deny_if_broken(run, system.toplevel)
 
 
@@ -203,8 +203,10 @@ async def _log_rolled_back(run: Run, system: FailedSystem) -> None:
 
 
 async def _record_rolled_back(run: Run, _system: FailedSystem) -> None:
-    if run.record.outcome != Outcome.ROLLED_BACK:
-        run.note(Outcome.ROLLED_BACK, finished_at=run.ports.clock.now())
+    state = run.record.state
+    if isinstance(state, RollingBack):
+        ended = RolledBack(state.change, state.target, state.fault)
+        run.commit(ended, finished_at=run.ports.clock.now())
 
 
 async def _remove_mark(run: Run, _system: FailedSystem) -> None:

@@ -93,7 +93,6 @@ async def _reboot(run: Run[Ports]) -> Result:
     if denial is not None:
         held = (denied.GATE.name, denied.why_denied(denial))
         return Result(Outcome.HELD, (("reboot", reason), held))
-    run.summary.add(reasons=(("reboot", reason),))
     world = WorldBeforeReboot(run, profile, None)
     answer = await reboot(run, profile, reason, None, systems, world=world)
     is_held = isinstance(answer, Waiting)

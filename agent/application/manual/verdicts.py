@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.application import events
@@ -22,8 +23,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial, Fault
 from agent.domain.policy import Action
 from agent.domain.recovery import Step
-from agent.domain.run_record import altered
-from agent.domain.states import RollingBack
+from agent.domain.states import Change, Failed, RollingBack
 from agent.domain.store_path import parse_store_path
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ def _to_leave(run: Run[Ports]) -> StorePath:
     if failed == marks.confirmed:
         ports.marks.set(Mark.CONFIRMED, _confirmed_before(run, failed))
     ports.marks.set(Mark.ROLLING_BACK, failed)
-    run.record = altered(
-        run.record, toplevel=failed, previous=systems.running, action=Action.SWITCH
-    )
+    run.record = replace(run.record, state=Failed(Change(failed, previous=systems.running)))
     return failed
 
 
@@ -254,7 +252,7 @@ def _excuse(ports: Ports, toplevel: StorePath) -> None:
     with suppress(LockedError, HostError), ports.lock.hold():
         for row in ports.journal.runs(_ROWS_OF_ROLL_BACKS):
             if row.toplevel == toplevel and isinstance(row.state, RollingBack):
-                ports.journal.record(altered(row, fault=None))
+                ports.journal.record(replace(row, state=replace(row.state, fault=None)))
 
 
 async def _path_of(ports: Ports, settings: RunSettings, what: str) -> StorePath:

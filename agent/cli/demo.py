@@ -23,7 +23,7 @@ def command(as_json: bool) -> int:
     """Watch the agent upgrade a throw-away host.
 
     An embedded Hydra, a signed binary cache and a host with real nix are set up in a temporary
-    directory, and removed afterwards. Exits with 0 only if every scene ends as announced.
+    directory, and removed afterwards. Exits with 0 only if every scene ends as expected.
     """
     from rich.console import Console
 
@@ -37,8 +37,8 @@ def command(as_json: bool) -> int:
     except (ProgramMissingError, ProgramFailedError, OSError) as error:
         raise AgentError(
             Kind.DEMO_IMPOSSIBLE,
-            f"the demo's stage cannot be made: {error}",
-            hint="it needs nix, git and room for temporary files",
+            f"the demo's environment cannot be created: {error}",
+            hint="it needs nix, git and disk space for temporary files",
         ) from error
     if as_json:
         click.echo(json.dumps({"scenes": [_object(scene) for scene in played]}))
@@ -48,7 +48,7 @@ def command(as_json: bool) -> int:
 
 
 def _handle_signals() -> None:
-    """Let the signals that ask for the end remove everything on the way out."""
+    """Make the signals that end the process remove everything first."""
     from agent.adapters.process import ENDING_SIGNALS
 
     def end(number: int, _frame: object) -> NoReturn:
@@ -62,7 +62,7 @@ def _handle_signals() -> None:
 
 
 def _ignore_signal(_number: int, _frame: object) -> None:
-    """Do nothing: a second signal would cut the end short, and leave things behind."""
+    """Do nothing: a second signal would interrupt the cleanup."""
 
 
 def _play_all(console: Console) -> list[SceneResult]:

@@ -1,4 +1,4 @@
-"""Runs a coroutine to its end, and ends it in good order on SIGINT and SIGTERM."""
+"""Runs a coroutine, and ends it cleanly on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_async(main: Callable[[Stopped], Coroutine[None, None, _T]]) -> _T:
 
         def stop(number: signal.Signals) -> None:
             if stopped.is_asked:
-                return  # a second signal would cut the end short, and leave programs behind
+                return  # a second signal would interrupt the cleanup, and leave programs behind
             stopped.is_asked = True
             stopped.kind = _KINDS[number]
             task.cancel()
@@ -50,4 +50,4 @@ def run_async(main: Callable[[Stopped], Coroutine[None, None, _T]]) -> _T:
     try:
         return asyncio.run(supervised())
     except asyncio.CancelledError as error:
-        raise AgentError(stopped.kind, "the command was asked to end") from error
+        raise AgentError(stopped.kind, "the command was interrupted") from error

@@ -1,4 +1,4 @@
-"""The command line: loads one command, and turns what it raises into an exit code."""
+"""The command line: loads one command, and converts its errors to an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agent.domain.secrets import hide_secrets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# One without a text is not for people.
+# A command without a text is hidden.
 _COMMANDS: Final = {
     "allow": "Let a denied system be activated again.",
     "check": "Run the health checks, and nothing else.",
@@ -37,11 +37,11 @@ _COMMANDS: Final = {
     "resume": "End a pause.",
     "rollback": "Go back to the last confirmed system.",
     "status": "Show what a run would do now, and why.",
-    "upgrade": "Bring this host, or home, to Hydra's newest good build, once.",
+    "upgrade": "Upgrade this host, or home, to Hydra's newest good build, once.",
 }
 
 _MANUAL: Final = frozenset({"allow", "deny", "pause", "reboot", "resume", "rollback"})
-"""Short ones, which share a module; each of the others has one of its name."""
+"""Short commands, which share a module; each of the others has a module of its name."""
 
 _STANDARD_ERROR: Final = 2
 
@@ -81,7 +81,7 @@ def agent() -> None:
 def run(arguments: Sequence[str], hydra_wait: float | None = None) -> int:
     """Run the command line and return its exit code.
 
-    `hydra_wait`: Hydra was found too busy by now, and asks to be left alone for so many seconds.
+    `hydra_wait`: Hydra was too busy, and asked to wait for so many seconds.
     """
     try:
         _check_streams()
@@ -95,7 +95,7 @@ def run(arguments: Sequence[str], hydra_wait: float | None = None) -> int:
 
 
 def _check_streams() -> None:
-    """Refuse to start without usable output; keep the numbers of closed streams from other files.
+    """Refuse to start without usable output; reserve the descriptors of closed streams.
 
     Python has None for a stream that was closed when it started.
     """
@@ -112,11 +112,11 @@ def _check_streams() -> None:
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a mark that the locale lacks is no fault
+            stream.reconfigure(errors="replace")  # the locale may lack a character
 
 
 def _end_with(error: BaseException) -> int:
-    """Report what happened, once, and return the exit code for it."""
+    """Report an error, once, and return its exit code."""
     code: int
     match error:
         case click.UsageError():
@@ -129,12 +129,12 @@ def _end_with(error: BaseException) -> int:
             print_error(error)
             code = error.exit_code
         case BrokenPipeError():
-            # The reader has gone; nothing more can be printed, not even at the interpreter's end.
+            # The reader has gone; nothing more can be printed, not even when the interpreter exits.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.FAILED
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO):
-            # Every file of the agent's own has its faults translated: this is standard output.
+            # Errors of the agent's own files have been translated: this is standard output.
             click.echo(f"agent: cannot write the output: {error.strerror}", err=True)
             code = ExitCode.FAILED
         case click.Abort() | KeyboardInterrupt():
@@ -146,7 +146,7 @@ def _end_with(error: BaseException) -> int:
 
 
 def print_usage_error(error: click.UsageError) -> None:
-    """Print what is wrong with the command line in one line, or the help that was asked for."""
+    """Print what is wrong with the command line in one line, or the requested help."""
     if "\n" in error.format_message() or error.ctx is None:
         error.show()
         return

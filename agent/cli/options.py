@@ -24,20 +24,20 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def length_option(help_text: str) -> Callable[[FC], FC]:
-    """Return the option that says how long something lasts."""
+    """Return the option for a duration."""
     return click.option("--for", "length", callback=_duration, metavar="DURATION", help=help_text)
 
 
 def _reason(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.strip():
-        raise click.BadParameter("say why, for those who read the history", ctx, param)
+        raise click.BadParameter("give a reason; it is recorded in the history", ctx, param)
     return value
 
 
 config_option: Callable[[FC], FC] = click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path, readable=False),  # unreadable is a fault of its own
+    type=click.Path(path_type=Path, readable=False),  # an unreadable file is reported later
     envvar="NIXOS_HYDRA_AGENT_CONFIG",
     metavar="FILE",
     help="Read this TOML file instead of /etc/nixos-hydra-agent/config.toml.",

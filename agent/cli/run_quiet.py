@@ -1,4 +1,4 @@
-"""Runs what only reads or writes the history; warnings alone are logged, to standard error."""
+"""Runs commands that only read or write the history; logs only warnings, to standard error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_ports(
     *,
     only_reads: bool = False,
 ) -> _T:
-    """Return what `call` returns, given what the settings say.
+    """Return the result of `call` with the settings.
 
     Raises:
         AgentError: the settings cannot be used, this user may not change anything, or what `call`

@@ -1,1 +1,1 @@
-"""What people are shown: tables, lists and progress."""
+"""Human-readable output: tables, lists and progress."""

@@ -1,4 +1,4 @@
-"""Renders the results of health checks: text for people, an object for programs."""
+"""Renders the results of health checks, as text or as an object for JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def for_program(results: Sequence[CheckResult]) -> str:
 def for_person(
     results: Sequence[CheckResult], *, is_tty: bool, environment: Mapping[str, str] = os.environ
 ) -> str:
-    """Return one line a check, in columns; coloured on a terminal, unless NO_COLOR is set.
+    """Return one line per check, in columns; coloured on a terminal, unless NO_COLOR is set.
 
     `✓` passed, `✗` keeps the host from upgrading, `!` failed but is only wanted.
     """

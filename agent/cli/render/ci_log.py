@@ -1,4 +1,4 @@
-"""Shows a long command's progress on standard error, in groups that a CI's log can fold."""
+"""Shows a long command's progress on standard error, in groups that CI log viewers can fold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_in_ci() -> bool:
 
 
 class FoldedSink(EventSink):
-    """Writes events as text; with `folds` each step is a `::group::` of the CI's log."""
+    """Writes events as text; with `folds` each step is a `::group::` in the CI's log."""
 
     def __init__(self, stream: TextIO, *, folds: bool) -> None:
         self._stream = stream
@@ -34,7 +34,7 @@ class FoldedSink(EventSink):
 
     @override
     def bind(self, **fields: object) -> None:
-        """Do nothing: readers of this log know what runs."""
+        """Do nothing: readers of this log know the context."""
 
     @override
     def emit(self, event: Event, /, **fields: object) -> None:
@@ -46,7 +46,7 @@ class FoldedSink(EventSink):
             if self._folds:
                 self._write("::endgroup::")
         elif event is events.PROGRAM_SPOKE:
-            # The bar keeps a line of a program from being a command to the CI's runner.
+            # The bar prevents the CI runner from interpreting a program's output as a command.
             self._write(f"  | {_safe(named['line'])}")
         elif event is update_events.HOST_COMPARED:
             self._write_host(named)
@@ -76,10 +76,10 @@ class FoldedSink(EventSink):
             self._stream.write(f"{hide_secrets(text)}\n")
             self._stream.flush()
         except (OSError, ValueError):
-            pass  # who no longer reads it loses it, and ends nothing
+            pass  # a closed standard error must not end the run
 
 
 def _safe(value: object) -> str:
-    """Return foreign text on one line, without what moves a cursor or commands a CI's runner."""
+    """Return untrusted text on one line, without control characters or commands for a CI runner."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return text.replace("##[", "# #[").strip()

@@ -1,4 +1,4 @@
-"""Lays out what people read: in columns, with colour on a terminal, and harmless."""
+"""Lays out human-readable output in columns, with colours on a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _UNLIMITED: Final = 1_000_000
-"""Columns of an output that is no terminal: a program that reads it finds each row on its line."""
+"""The width if the output is not a terminal, so that each row is one line for a program."""
 
 
 def in_columns(
@@ -50,5 +50,5 @@ def in_columns(
 
 
 def printable(text: str) -> str:
-    """Return `text` without what could move a terminal's cursor: Hydra or a server had a say."""
+    """Return `text` without control characters: it may come from Hydra or another server."""
     return "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in text)

@@ -1,4 +1,4 @@
-"""Shows how a substitution goes: a bar on a terminal, a log line now and then elsewhere."""
+"""Shows the progress of a substitution: a bar on a terminal, otherwise occasional log lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoggedProgress(Progress):
 
 @contextmanager
 def progress_for(sink: EventSink, *, on_terminal: bool) -> Iterator[Progress]:
-    """Yield the progress that suits where the output goes."""
+    """Yield the progress display that suits the output."""
     if not on_terminal:
         yield LoggedProgress(sink)
         return
@@ -55,7 +55,7 @@ def progress_for(sink: EventSink, *, on_terminal: bool) -> Iterator[Progress]:
 
 
 class Bar(Progress):
-    """A bar on the terminal, there only while something is being fetched."""
+    """A bar on the terminal, shown only while something is being fetched."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -67,7 +67,7 @@ class Bar(Progress):
             progress.DownloadColumn(binary_units=True),
             progress.TransferSpeedColumn(),
             progress.TextColumn("{task.fields[paths]} paths"),
-            # rich's own console keeps the stream and the environment that it saw first.
+            # rich's own console keeps the first stream and environment that it was used with.
             console=Console(),
             transient=True,
         )
@@ -87,5 +87,5 @@ class Bar(Progress):
         self._bar.start()
 
     def hide(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()

@@ -26,7 +26,7 @@ _VERDICTS = {
 def for_person(status: Status, name: str, target: Target = NIXOS) -> str:
     """Return the status as lines of facts; the last says what a run would do now.
 
-    `name` is that of the host or home.
+    `name` is the name of the host or home.
     """
     return in_columns(_rows(status, name, target))
 
@@ -74,7 +74,7 @@ def _rows(status: Status, name: str, target: Target) -> list[tuple[str, str]]:
 
 
 def _held(status: Status) -> list[str]:
-    """Return why each build is held that is not the candidate."""
+    """Return why each build other than the candidate is held."""
     return [
         f"build {one.candidate.build_id}: {'; '.join(reason for _, reason in one.reasons)}"
         for one in status.held

@@ -13,6 +13,7 @@ from agent.application import events
 from agent.application.ports import RunRecord
 from agent.application.report import Report, Summary, error_fields
 from agent.application.row import try_commit
+from agent.domain.activation import current_of
 from agent.domain.choose import Hold
 from agent.domain.errors import (
     AgentError,
@@ -165,9 +166,11 @@ def _interruption(run: Run, kind: Kind) -> AgentError:
     """Return the fault of a run that was asked to end, and where it left a host it had begun on."""
     message = "the run was asked to end"
     if run.record.previous is not None:
+        is_home = run.ports.systemd.has_host_below
         found = _with_systems(run, Report()).systems or Systems(None, None, None)
         message += (
-            f" when it had begun to change the host; the running system is"
+            f" when it had begun to change the {'home' if is_home else 'host'};"
+            f" the {current_of(is_home=is_home)} is"
             f" {found.running or 'unknown'}, the profile is {found.profile or 'unknown'}"
         )
     return AgentError(kind, message)

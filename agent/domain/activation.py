@@ -41,6 +41,12 @@ _NEEDS_26_05: Final = (
     "`strategy = 'store-path'` needs the nixos-rebuild of NixOS 26.05 or newer;"
     " until the host runs that, use `strategy = 'flake'`"
 )
+IN_THE_WAY: Final = "would be clobbered"
+"""home-manager's words for a file that is not its own and where it wants a link."""
+_BACKUP: Final = (
+    "move them away, or set HOME_MANAGER_BACKUP_EXT in `environmentFile`, and home-manager keeps"
+    " each under its name with that extension"
+)
 _HINTS: Final = {
     Kind.HOST_NOT_NIXOS: "`touch /etc/NIXOS` if this is NixOS; the candidate is not at fault",
 }
@@ -66,6 +72,7 @@ class ActivationResult:
     """It was stopped before it had reached all units, whatever its exit code."""
     script_failed: bool = False
     """For a home: the activation itself reported that its script failed."""
+    is_home: bool = False
 
     @property
     def code(self) -> int:
@@ -252,6 +259,11 @@ def _reached(ended: ActivationResult) -> Outcome | None:
             return None
 
 
+def current_of(*, is_home: bool) -> str:
+    """Return what messages call that which is active now."""
+    return "current home" if is_home else "running system"
+
+
 def _fault(ended: ActivationResult, kind: Kind, what: str) -> ActivationError:
     running = _described(ended.after.running, ended.before.running, ended)
     profile = _described(ended.after.profile, ended.before.profile, ended)
@@ -260,7 +272,8 @@ def _fault(ended: ActivationResult, kind: Kind, what: str) -> ActivationError:
     return ActivationError(
         kind,
         f"{ended.action} to {ended.toplevel} ended with {ended.code}:"
-        f" {what}{quoted}; the running system is {running}, the profile is {profile}",
+        f" {what}{quoted}; the {current_of(is_home=ended.is_home)} is {running},"
+        f" the profile is {profile}",
         hint=_hint(kind, ended),
     )
 
@@ -270,7 +283,7 @@ def _hint(kind: Kind, ended: ActivationResult) -> str:
     if kind is Kind.NIXOS_REBUILD_OPTIONS:
         is_too_old = "--store-path" in ended.refused.split()
         return _NEEDS_26_05 if is_too_old else "is it in `flags`?"
-    return _HINTS.get(kind, "")
+    return _BACKUP if IN_THE_WAY in ended.tail else _HINTS.get(kind, "")
 
 
 def _described(now: StorePath | None, before: StorePath | None, ended: ActivationResult) -> str:

@@ -65,7 +65,12 @@ let
     # The systemd that is running, for systemctl and systemd-run.
     ++ [
       (dirOf config.systemd.user.systemctlPath)
+      # sudo, ping and whatever else is set-uid.
+      "/run/wrappers/bin"
       "${config.home.profileDirectory}/bin"
+      # The user's own, wherever home-manager's is.
+      "%h/.nix-profile/bin"
+      "/etc/profiles/per-user/${config.home.username}/bin"
       "/run/current-system/sw/bin"
       # Where that is not NixOS.
       "/usr/local/bin"

@@ -117,6 +117,30 @@ def test_a_failed_fetch_is_told_apart_by_its_text(nix_that_says, text, kind):
     assert caught.value.kind is kind
 
 
+@pytest.mark.parametrize("action", ["plan", "fetch"])
+def test_an_absence_that_the_daemon_remembers_is_waited_for(nix_that_says, action):
+    """A user whom the daemon does not trust cannot have it ask again."""
+    restricted = "because it is a restricted setting and you are not a trusted user"
+    ignored = (
+        f"warning: ignoring the client-specified setting 'narinfo-cache-negative-ttl', {restricted}"
+    )
+
+    def ask(text):
+        nix = nix_that_says(text)
+        work = (
+            nix.plan_fetch(PATH) if action == "plan" else nix.substitute(PATH, RememberedProgress())
+        )
+        with pytest.raises(NixError) as caught:
+            asyncio.run(work)
+        said = [fields["line"] for event, fields in nix._runner._sink.said if "line" in fields]
+        assert said == [NOWHERE]
+        return caught.value
+
+    remembered = ask(f"{ignored}\n{NOWHERE}")
+    assert (remembered.kind, remembered.retry_after) == (Kind.PATH_NOT_CACHED, 3600.0)
+    assert ask(NOWHERE).retry_after is None
+
+
 def test_the_plan_of_a_cache_that_is_down_is_unreachable_where_nix_gives_up(nix_that_says):
     text = "error: unable to download 'http://c/x.narinfo': Could not connect to server (7) x"
     with pytest.raises(NixError) as caught:

@@ -13,6 +13,7 @@ from agent.adapters.home.user_systemd import UserSystemd
 from agent.adapters.process import Runner
 from agent.domain.policy import Action
 from agent.domain.store_path import StorePath
+from agent.domain.switch_output import last_words
 
 OF_THE_SYSTEM = [
     "nixos-hydra-agent.service",
@@ -130,6 +131,24 @@ def test_an_activation_is_a_unit_of_the_users_manager(commands):
 def test_exit_codes_tell_whether_anything_was_changed(commands, script, code):
     home = commands.home(script)
     assert play(commands.systemd.activate(home, Action.SWITCH)).returncode == code
+
+
+def test_the_reason_of_home_manager_is_on_its_standard_output(commands):
+    home = commands.home(
+        """
+        echo "Activating checkLinkTargets"
+        echo "Existing file '/h/.a' would be clobbered by '/nix/store/x/.a'"
+        echo "Please do one of the following:"
+        echo "- In standalone mode, use 'home-manager switch -b backup'"
+        echo "warning: something else" >&2
+        exit 1"""
+    )
+    ended = play(commands.systemd.activate(home, Action.SWITCH))
+    assert ended.returncode == 1
+    assert last_words(ended.tail) == (
+        "Existing file '/h/.a' would be clobbered by '/nix/store/x/.a'"
+    )
+    assert "something else" in ended.tail
 
 
 def test_the_wait_for_the_manager_is_a_part_of_the_activations_time(commands, monkeypatch):

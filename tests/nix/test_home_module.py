@@ -157,8 +157,9 @@ def test_a_switch_leaves_the_services_of_the_agent_alone_and_takes_new_times(hom
 def test_its_services_find_what_the_user_and_the_system_have_after_what_they_need(homes):
     for unit in homes["least"]["services"].values():
         (path,) = unit["Service"]["Environment"]
-        assert path.split(":")[-5:] == [
-            *("/home/eve/.nix-profile/bin", "/run/current-system/sw/bin"),
+        assert path.split(":")[-8:] == [
+            *("/run/wrappers/bin", "/home/eve/.nix-profile/bin", "%h/.nix-profile/bin"),
+            *("/etc/profiles/per-user/eve/bin", "/run/current-system/sw/bin"),
             *("/usr/local/bin", "/usr/bin", "/bin"),
         ]
 

@@ -65,6 +65,13 @@ def test_what_was_reached_is_told(how, outcome):
     [
         (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "running system is unchanged"),
         (ended(code=1, running=OLD), Kind.ACTIVATION_FAILED, "profile is the candidate"),
+        (
+            ended(
+                code=1, running=OLD, is_home=True, tail="Existing file '/h/.a' would be clobbered"
+            ),
+            Kind.ACTIVATION_FAILED,
+            "Existing file '/h/.a' would be clobbered); the current home is unchanged",
+        ),
         (ended(code=2, tail=SCRIPT), Kind.ACTIVATION_SCRIPT_FAILED, "running system is the cand"),
         (ended(code=2), Kind.ACTIVATION_FAILED, "it aborted"),
         (ended(code=2, script_failed=True), Kind.ACTIVATION_SCRIPT_FAILED, "script failed"),
@@ -270,3 +277,9 @@ def test_of_what_an_activation_can_suffer_only_a_failed_script_proves_the_system
 )
 def test_units_that_failed_prove_a_system_broken_only_where_it_is_known_which(how, fault):
     assert fault_of_activation(Kind.UNITS_FAILED, how) is fault
+
+
+def test_a_file_in_the_way_of_a_home_has_advice():
+    with pytest.raises(ActivationError) as caught:
+        judge_activation(ended(code=1, running=OLD, is_home=True, tail="x would be clobbered by y"))
+    assert "HOME_MANAGER_BACKUP_EXT" in caught.value.hint

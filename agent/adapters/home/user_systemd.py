@@ -12,7 +12,9 @@ from typing_extensions import override
 
 from agent.adapters.systemd.manager import STATE, SystemdCommands
 from agent.application.ports import ActivationExit, UnitStatus
+from agent.domain.activation import IN_THE_WAY
 from agent.domain.policy import Action
+from agent.domain.secrets import hide_secrets
 from agent.domain.unit_names import (
     ACTIVATION_UNIT,
     CONFIRM_UNIT,
@@ -40,6 +42,7 @@ _SINCE: Final = "ActiveEnterTimestampMonotonic"
 _LONGEST_JUDGING: Final = 3600.0
 """Seconds after which a confirmation of the host that still waits holds no home any more."""
 _SIGNALS: Final = range(129, 193)
+_MAX_LINES: Final = 200
 
 
 class UserSystemd(SystemdCommands):
@@ -112,7 +115,7 @@ class UserSystemd(SystemdCommands):
         for line in done.stdout.splitlines():
             self._runner.say(_SCRIPT, line, stream="stdout")
         code = _code(done)
-        return ActivationExit(code, done.tail, done.timed_out, script_failed=code == _BROKE_OFF)
+        return ActivationExit(code, _said(done), done.timed_out, script_failed=code == _BROKE_OFF)
 
     @override
     def _is_managed(self) -> bool:
@@ -155,6 +158,16 @@ def _is_long_since(microseconds: str) -> bool:
 def _script(toplevel: StorePath) -> tuple[str, ...]:
     takes_version = Path(toplevel, _PACKAGE_FORMAT).exists()
     return (f"{toplevel}/{_SCRIPT}", *(_DRIVER if takes_version else ()))
+
+
+def _said(done: Completed) -> str:
+    """Return the end of what it printed on both streams; home-manager's errors are on stdout.
+
+    The files in its way come last, as the reason; below them it explains what could be done.
+    """
+    lines = str(hide_secrets(done.stdout)).splitlines()[-_MAX_LINES:]
+    in_the_way = [line for line in (*lines, *done.tail.splitlines()) if IN_THE_WAY in line]
+    return "\n".join([*lines, done.tail, "; ".join(in_the_way)]).rstrip()
 
 
 def _code(done: Completed) -> int:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from typing_extensions import override
 
 from agent.adapters.nix.environment import confinement
-from agent.adapters.nix.log import NixLog
+from agent.adapters.nix.log import OWN_TERM, TERM, NixLog
 from agent.adapters.nix.program import NIX, run_nix, store_path_of
 from agent.adapters.nix.source_faults import (
     cause_of,
@@ -338,6 +338,7 @@ def _fetch_fault(path: StorePath, text: str) -> NixError:
             Kind.PATH_NOT_CACHED,
             f"{path}, or a path that it needs, is in no substituter",
             hint="a cache may receive a build some time after Hydra finished it",
+            retry_after=TERM if OWN_TERM in text else None,
         )
     return NixError(Kind.FETCH_FAILED, f"cannot fetch {path}: {complaint(text)}")
 

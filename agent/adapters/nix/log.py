@@ -16,6 +16,11 @@ from agent.domain.secrets import hide_secrets
 
 _PREFIX: Final = "@nix "
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+OWN_TERM: Final = "ignoring the client-specified setting 'narinfo-cache-negative-ttl'"
+"""What nix's daemon says to a user it does not trust, each time: an absence is remembered for its
+own term. Nobody can do anything about it, so that nobody is shown it."""
+TERM: Final = 3600.0
+"""That term, by default, in seconds."""
 _MAX_KEPT: Final = 200
 _MAX_LINES: Final = 25
 """Lines that are kept of what each derivation's builder prints."""
@@ -161,7 +166,7 @@ class NixLog:
     def _record(self, text: str) -> str | None:
         shown = _clean(text)
         self._kept.extend(shown.splitlines())
-        return shown or None
+        return None if OWN_TERM in shown else shown or None
 
 
 def _parse(line: str) -> dict[str, object] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.adapters.nix.log import OWN_TERM
 from agent.adapters.process import ProgramMissingError
 from agent.domain.errors import Kind, NixError
 from agent.domain.store_path import parse_store_path
@@ -51,8 +52,14 @@ async def run_nix(
         NixError: NIX_MISSING, NIX_TIMEOUT.
     """
     env = {**IN_ENGLISH, **(env or {})}
+    program = argv[0].rpartition("/")[2]
+
+    def say(line: str) -> None:
+        if OWN_TERM not in line:
+            runner.say(program, line)
+
     try:
-        done = await runner.run(argv, timeout=deadline, cwd=cwd, env=env, on_line=on_line)
+        done = await runner.run(argv, timeout=deadline, cwd=cwd, env=env, on_line=on_line or say)
     except ProgramMissingError as error:
         raise NixError(Kind.NIX_MISSING, str(error), hint="is nix on PATH?") from error
     if done.timed_out:

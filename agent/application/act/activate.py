@@ -156,6 +156,7 @@ async def _activate_as(work: _Work, chosen: Plan, row: RunRecord) -> Activated |
         refused=exited.refused,
         new_failures=await _newly_failed(run, exited, baseline, before, special),
         script_failed=exited.script_failed,
+        is_home=ports.systemd.has_host_below,
         is_half_done=_is_half_done(run, action, exited),
     )
     return await _settle_ended(work, chosen, row, ended, name)

@@ -16,7 +16,7 @@ from agent.application.confirm.settle import FailedSystem, settle_rolled_back
 from agent.application.facts.inhibitors import find_inhibitors
 from agent.application.facts.specialisations import previous_system
 from agent.application.report import Result, error_fields, reason_fields
-from agent.domain.activation import is_busy, is_inhibited
+from agent.domain.activation import current_of, is_busy, is_inhibited
 from agent.domain.errors import ActivationError, HostError, JournalError, Kind
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -286,10 +286,11 @@ async def _activate(run: Run, back: _RollBackPlan) -> str:
             await _start_special_by_default(run, back)
     if not _is_back(ports, back):
         systems = ports.host.systems()
+        current = current_of(is_home=ports.systemd.has_host_below)
         raise HostError(
             Kind.ROLL_BACK_FAILED,
             f"{action} to the confirmed {target} ended with"
-            f" {ended.returncode} ({last_words(ended.tail)[:_LONGEST]}); the running system is"
+            f" {ended.returncode} ({last_words(ended.tail)[:_LONGEST]}); the {current} is"
             f" {systems.running or 'unknown'}, the profile is {systems.profile or 'unknown'}",
             hint="the next run tries again; `agent status` shows where the host is",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agent.application.facts.durations import ask_clock, forget_others, lacked_time
+from agent.domain.activation import current_of
 from agent.domain.errors import ActivationError, JournalError, Kind
 from agent.domain.facts import Foreign
 from agent.domain.gates import booted_unexpected, foreign_system
@@ -41,7 +42,7 @@ async def find_intervention(ports: FactPorts, seen: Systems) -> Reason | None:
         raise ActivationError(Kind.ACTIVATION_BUSY, what, hint="the next run tries again")
     now = ports.host.systems()
     for what, before, after in (
-        ("running system", seen.running, now.running),
+        (current_of(is_home=ports.systemd.has_host_below), seen.running, now.running),
         ("profile", seen.profile, now.profile),
     ):
         if before != after:
@@ -67,7 +68,8 @@ def find_foreign(ports: FactPorts, waiting: StorePath | None = None) -> Foreign 
     if systems.booted is not None and marks.staged is not None and marks.staged == marks.confirmed:
         # It lost its power while it was confirmed, and has booted the one confirmed before.
         known.add(systems.booted)
-    for what, path in (("running system", systems.running), ("profile", systems.profile)):
+    current = current_of(is_home=ports.systemd.has_host_below)
+    for what, path in ((current, systems.running), ("profile", systems.profile)):
         if path is not None and path not in known:
             return Foreign(what, path, ports.host.changed_at() or ports.clock.now())
     default = ports.loader.default()

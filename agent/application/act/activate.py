@@ -8,7 +8,7 @@ confirmation, is the new system's own task.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.application import events
 from agent.application.act.answers import Activated, Failed, NotBegun
@@ -41,7 +41,6 @@ from agent.domain.outcome import Outcome
 from agent.domain.plan import Plan, plan
 from agent.domain.policy import Action, Strategy
 from agent.domain.request import Activate
-from agent.domain.run_record import altered
 from agent.domain.systems import Systems, reboot_need
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 _POLL = 1.0
+_REACHED: Final = {Outcome.PENDING: states.Pending, Outcome.STAGED: states.Staged}
 _UNNAMED = ("as switch-to-configuration says",)
 """Stands for inhibitors that the agent could not compare itself."""
 
@@ -408,7 +408,9 @@ async def _commit_reached(
             return decided_elsewhere(run, row, toplevel, chosen.action)
         await ports.systemd.disarm()
     # What was reached is to be judged, whether or not that can be written.
-    try_commit(ports.journal, ports.sink, altered(row, outcome=reached))
+    change = states.change_of(row.state) or states.Change(toplevel, chosen.action)
+    state = _REACHED[reached](change) if reached in _REACHED else states.Ended(reached, change)
+    try_commit(ports.journal, ports.sink, replace(row, state=state))
     if reached is not Outcome.STAGED or not chosen.reason:
         return Activated(toplevel, reached, chosen.action)
     if chosen.reboots:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.resources.abc import Traversable
-    from pathlib import Path
 
 MARKER: Final = ".agent-demo-root"
 """The file without which the stand-ins and the systems' scripts refuse to run."""
@@ -119,7 +119,7 @@ class Layout:
 def remove_tree(directory: Path) -> None:
     """Remove a directory, store paths included: nix takes away the right to write."""
     for path, _, _ in os.walk(directory):
-        os.chmod(path, 0o700)  # noqa: PTH101 - never follows a link: os.walk does not
+        Path(path).chmod(0o700)  # never of the target of a link: os.walk follows none
     shutil.rmtree(directory, ignore_errors=True)
 
 

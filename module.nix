@@ -1,7 +1,7 @@
 # system.autoUpgradeHydra: upgrades this host to the newest good build of its own Hydra job.
 #
-# `self` is the flake, for its package. Options are apart from what is made of them, and the agent's own
-# schema says most of both: see nix/module/.
+# `self` is the flake, for its package. The options are separate from their implementation, and most of
+# both is derived from the agent's own schema: see nix/module/.
 { self }:
 {
   config,

@@ -1,4 +1,4 @@
-# `agent demo` with all that it needs on PATH.
+# `agent demo` with everything that it needs on PATH.
 {
   writeShellApplication,
   git,

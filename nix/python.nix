@@ -1,5 +1,5 @@
-# Python with what the agent, its tests and mypy need. The other linters are programs of their own in
-# nixpkgs, not Python packages.
+# Python with what the agent, its tests and mypy need. The other linters are programs in nixpkgs, not
+# Python packages.
 {
   python3,
   nixos-hydra-agent,

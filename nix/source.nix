@@ -1,4 +1,4 @@
-# The files that the checks are about.
+# The files that the checks use.
 { lib }:
 lib.fileset.toSource {
   root = ../.;

@@ -1,4 +1,4 @@
-# The reference pages, the options' among them, are those that code and module make.
+# The reference pages, including those of the options, are up to date.
 {
   runCommand,
   nix,

@@ -1,4 +1,4 @@
-# Every file is as its formatter leaves it; text is spelt as codespell knows it.
+# Every file is formatted, and codespell finds no misspellings.
 {
   runCommand,
   codespell,

@@ -1,4 +1,4 @@
-# What cannot be, each with the option to change.
+# Impossible combinations, each with the option to change.
 { config }:
 let
   cfg = config.services.autoUpgradeHydra;

@@ -32,7 +32,7 @@ let
   written = (pkgs.formats.toml { }).generate "nixos-hydra-agent.toml" (
     schema.withoutNull cfg.settings
   );
-  # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+  # The settings are checked by the agent itself, and times by systemd, while the
   # home is built.
   file =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then

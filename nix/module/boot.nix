@@ -1,5 +1,5 @@
-# What the machine itself does for a host that may reboot: a kernel that dies or hangs, and a loader
-# that can count tries.
+# Settings of the machine for a host that may reboot: for a kernel that panics or hangs, and for a boot
+# loader that supports boot counting.
 {
   config,
   lib,
@@ -7,10 +7,10 @@
   pkgs,
 }:
 lib.mkMerge [
-  # A kernel that dies starts again,
+  # Reboot after a kernel panic,
   { boot.kernelParams = [ "panic=30" ]; }
 
-  # and so does one that hangs, where the machine has a watchdog.
+  # and if the kernel hangs, provided that the machine has a watchdog.
   (
     if options.systemd ? settings then
       { systemd.settings.Manager.RuntimeWatchdogSec = lib.mkDefault "30s"; }
@@ -22,7 +22,7 @@ lib.mkMerge [
   # once the agent has confirmed it, and then tells systemd so.
   (lib.optionalAttrs (options.boot.loader.systemd-boot or { } ? bootCounting) {
     boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault (
-      # Which NixOS refuses together.
+      # NixOS refuses the combination.
       !(config.virtualisation.xen.enable or false)
     );
     systemd.services.nixos-hydra-agent-boot-complete = {
@@ -36,7 +36,7 @@ lib.mkMerge [
       serviceConfig = {
         Type = "oneshot";
         ExecStart = "${pkgs.coreutils}/bin/true";
-        # No mount namespace is made, which a full disk might be in the way of.
+        # No mount namespace is created, which could fail on a full disk.
         CapabilityBoundingSet = "";
         LockPersonality = true;
         MemoryDenyWriteExecute = true;

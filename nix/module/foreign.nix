@@ -1,4 +1,4 @@
-# What users of `system.autoUpgrade` may look for and what has another name here, or no sense.
+# Options of `system.autoUpgrade` that have another name here, or make no sense.
 { config, lib }:
 let
   instead = {

@@ -1,5 +1,5 @@
 # The agent's own schema as types and options of modules: keys, types, defaults and descriptions are
-# said once, in agent/config/. `schema.json` is what `agent config schema` prints.
+# defined once, in agent/config/. `schema.json` is what `agent config schema` prints.
 { lib }:
 let
   inherit (lib) mkOption types;
@@ -7,7 +7,7 @@ let
   schema = builtins.fromJSON (builtins.readFile ./schema.json);
   definition = reference: schema."$defs".${baseNameOf reference};
 
-  # What a `$ref` leads to, with what is said beside it.
+  # What a `$ref` refers to, merged with its siblings.
   resolved =
     facts: if facts ? "$ref" then definition facts."$ref" // removeAttrs facts [ "$ref" ] else facts;
 
@@ -56,7 +56,7 @@ let
     }
     .${facts.type};
 
-  # A key that is not set is left to the agent's default.
+  # An unset key has the agent's default.
   optionsOf =
     table:
     builtins.mapAttrs (
@@ -133,7 +133,7 @@ let
     );
   window = definition "WindowSection";
 
-  # TOML has no null: such a key is left to the agent's default.
+  # TOML has no null: such a key has the agent's default.
   withoutNull =
     value:
     if builtins.isAttrs value then
@@ -151,7 +151,7 @@ in
     description = "settings of the agent";
   };
 
-  # One key of the top, and one of a table.
+  # A key of the top level, and a key of a table.
   option = key: optionFor schema.properties.${key};
   optionIn = table: key: optionFor (tableOf table).properties.${key};
   # The options of a table but those `without`, and the settings that are made of their values.
@@ -168,7 +168,7 @@ in
     settings = settingsFrom window [ ];
   };
 
-  # Of a start of a window.
+  # The type of a window's start.
   timeOfDay = typeOf window.properties.start;
 
   # The default of a key.

@@ -1,4 +1,4 @@
-# The type of an option that names a file with a secret: what is in the store can be read by everybody.
+# The type of an option that names a file with a secret, which must not be in the world-readable store.
 { types }:
 types.addCheck types.str (
   path: builtins.match "/.*" path != null && builtins.match "${builtins.storeDir}/.*" path == null

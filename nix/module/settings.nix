@@ -1,4 +1,4 @@
-# The options as settings of the agent, and the file that they make.
+# The options as settings of the agent, and the file that is generated from them.
 {
   config,
   lib,
@@ -33,7 +33,7 @@ let
     in
     60 * number 0 + number 1;
 
-  # The hours of `rebootWindow`, by the host's own clock.
+  # The hours of `rebootWindow`, in the host's time zone.
   everyDay =
     { lower, upper }:
     let
@@ -80,7 +80,7 @@ in
 
   environment.etc."nixos-hydra-agent/config.toml".source = file;
 
-  # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+  # The settings are checked by the agent itself, and times by systemd, while the
   # system is built.
   system.checks = lib.optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
     pkgs.runCommand "nixos-hydra-agent-settings" { } ''

@@ -1,13 +1,13 @@
 # Lines of a build that end it where a time is none: systemd would ignore it, and start no unit.
 #
-# `calendar` and `timespan` are times by the names of their options.
+# `calendar` and `timespan` map the names of options to times.
 { lib, systemd }:
 {
   calendar ? { },
   timespan ? { },
 }:
 let
-  # A build does not know the time zones: a last word that may be one is left out.
+  # A build has no time zone database: a last word that may be a time zone is left out.
   withoutZone =
     event:
     let

@@ -15,7 +15,7 @@ let
   hardening = import ./hardening.nix { mayBuild = cfg.settings.fetch.local_builds; };
   deadlines = import ./deadlines.nix { inherit schema; } cfg.settings;
 
-  # Of all services: a switch must not kill the agent that performs or confirms it.
+  # For all services: a switch must not kill the agent that performs or confirms it.
   common = {
     restartIfChanged = false;
     unitConfig.X-StopOnRemoval = false;
@@ -32,14 +32,14 @@ let
     ]
     # For `grub-reboot`.
     ++ lib.optional (config.boot.loader.grub.enable or false) pkgs.grub2
-    # For `chronyc`: chronyd need not tell the kernel that it keeps the time.
+    # For `chronyc`: chronyd may synchronise the clock without informing the kernel.
     ++ lib.optional config.services.chrony.enable config.services.chrony.package;
     environment = config.networking.proxy.envVars // {
       HOME = "/root";
     };
   };
 
-  # Of those that ask others.
+  # For the services that use the network.
   outgoing = common // {
     environment =
       common.environment
@@ -51,7 +51,7 @@ let
       };
     serviceConfig = hardening // {
       StateDirectory = "nixos-hydra-agent";
-      # Who can open the history can hold its locks.
+      # Whoever can open the history can hold its locks.
       StateDirectoryMode = "0700";
       LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
       EnvironmentFile = mkIf (cfg.environmentFile != null) cfg.environmentFile;
@@ -114,7 +114,7 @@ in
       # process: a unit that waits to be restarted is a failed one to every switch meanwhile.
       Type = "exec";
       ExecStart = "${agent} confirm";
-      # It ended as held all the same.
+      # It may still end as held.
       RestartForceExitStatus = 75;
       RestartSec = "30s";
       RestartSteps = 5;
@@ -130,7 +130,7 @@ in
       common.unitConfig
       // early
       // {
-        # Where nothing is to be confirmed it is not even started.
+        # It is not started if nothing is pending.
         ConditionPathIsSymbolicLink = [
           "|${marks}/pending"
           "|${marks}/staged"
@@ -150,7 +150,7 @@ in
         130
         143
       ];
-      # It is left out where it cannot be read yet.
+      # It is ignored if it cannot be read yet.
       EnvironmentFile = mkIf (cfg.environmentFile != null) "-${cfg.environmentFile}";
     };
   };

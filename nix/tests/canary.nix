@@ -1,4 +1,4 @@
-# While a canary is ill nothing is upgraded; when it is well again, the upgrade follows.
+# While a canary fails nothing is upgraded; once it passes again, the upgrade follows.
 {
   name = "nixos-hydra-agent-canary";
   machine.system.autoUpgradeHydra.healthChecks.canaryHosts = [ "http://hydra:8000/" ];

@@ -1,4 +1,4 @@
-# A release that breaks what must work is left, denied, and not tried again.
+# A release that breaks a required check is rolled back, denied, and not tried again.
 {
   name = "nixos-hydra-agent-roll-back";
   machine = {

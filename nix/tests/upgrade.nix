@@ -12,7 +12,7 @@
     assert running() == profile() == path != first
     machine.succeed("grep next /etc/release")
 
-    # Nothing new: nothing is done.
+    # Without a new build, nothing is done.
     machine.succeed("systemctl start nixos-hydra-agent.service")
     assert running() == path
   '';

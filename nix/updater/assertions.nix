@@ -1,4 +1,4 @@
-# What cannot be, in words that name the options.
+# Impossible combinations, each with the options' names.
 { cfg, schema }:
 let
   option = name: "services.nix-flake-updater.${name}";

@@ -14,7 +14,7 @@ let
   schema = import ../module/schema.nix { inherit lib; };
   cfg = config.services.nix-flake-updater;
 
-  # What systemd hands to the unit, and to nobody else.
+  # Credentials, which systemd passes to the unit only.
   credentials = lib.filterAttrs (_name: file: file != null) {
     forge-token = cfg.forge.tokenFile;
     ntfy-token = cfg.ntfyTokenFile;
@@ -39,7 +39,7 @@ let
   isRoot = cfg.user == "root";
   isSignedByGpg = cfg.signing.format == "gpg";
 
-  # The agent wants regular expressions; of their characters a host's name can only have the dot.
+  # The agent expects regular expressions; the dot is their only special character in host names.
   hostPattern = builtins.replaceStrings [ "." ] [ "\\." ];
   file = (pkgs.formats.toml { }).generate "nix-flake-updater.toml" (schema.withoutNull cfg.settings);
 in
@@ -63,7 +63,7 @@ in
         remote = cfg.gitRemote;
         base = cfg.baseBranch;
         include = if cfg.buildSystems == [ ] then null else map hostPattern cfg.buildSystems;
-        # A host that is named is meant.
+        # A host that is named is not excluded.
         exclude = if cfg.buildSystems == [ ] then null else [ ];
         verify = cfg.verify.method;
         sign = cfg.signing.format;
@@ -82,7 +82,7 @@ in
       };
     };
 
-    # What is wrong with the settings is told by the agent itself, and with times by systemd, while the
+    # The settings are checked by the agent itself, and times by systemd, while the
     # system is built.
     system.checks = optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) (
       pkgs.runCommand "nix-flake-updater-settings" { } ''
@@ -111,9 +111,9 @@ in
         // {
           # The user's own cache is read-only here.
           XDG_CACHE_HOME = "/var/cache/nix-flake-updater";
-          # Not the private /tmp: nix's daemon must see what is to be kept from the garbage collector.
+          # Not the private /tmp: nix's daemon must see the garbage collector roots.
           TMPDIR = "/var/cache/nix-flake-updater/tmp";
-          # apprise brings certificates of its own, and would know none of the host's.
+          # apprise has certificates of its own, and would not use the host's.
           REQUESTS_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt";
         }
         // optionalAttrs (cfg.signing.gnupgHome != null) { GNUPGHOME = cfg.signing.gnupgHome; };
@@ -129,7 +129,7 @@ in
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
         CacheDirectory = "nix-flake-updater nix-flake-updater/tmp";
         CacheDirectoryMode = "0700";
-        # Nothing stays behind of a run that was killed.
+        # Nothing is left of a run that was killed.
         ExecStopPost = "${pkgs.coreutils}/bin/rm -rf /var/cache/nix-flake-updater/tmp";
 
         ReadWritePaths = [ cfg.repoPath ] ++ optional (cfg.signing.gnupgHome != null) cfg.signing.gnupgHome;
@@ -156,7 +156,7 @@ in
         ];
         SystemCallArchitectures = "native";
       }
-      # Root needs what root may, to read and write a checkout that is another's.
+      # Root needs its capabilities to read and write another user's checkout.
       // optionalAttrs (!isRoot) { CapabilityBoundingSet = ""; };
     };
 

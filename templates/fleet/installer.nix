@@ -35,7 +35,7 @@ in
   ++ inputs;
   image.baseName = lib.mkForce "${name}-installer";
 
-  # Nothing is asked of a cache, be there a network or not.
+  # No cache is used, even if there is a network.
   nix.settings.substituters = lib.mkForce [ ];
   nix.settings.experimental-features = [
     "nix-command"

@@ -14,7 +14,7 @@
       nixos-hydra-agent,
     }:
     let
-      # CHANGE: the host's name; its configuration and its job are called so, too.
+      # CHANGE: the host's name, which is also that of its configuration and its job.
       name = "my-host";
     in
     {

@@ -155,6 +155,8 @@ class FlakeUpdateSection(Section):
     """`local`: every host is built here; `hydra`: Hydra does it, of `flake_update.hydra.branch`."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
     """How many nix processes run at once; builds are limited by nix's own `max-jobs`."""
+    hosts_at_once: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 4
+    """How many hosts are evaluated at once; each may take 1 GB of memory."""
     deadline: Duration = timedelta(hours=6)
     """Time limit of each step: updating, evaluating, building."""
     author: Annotated[str, AfterValidator(_author)] | None = None

@@ -199,6 +199,7 @@ class Kind(StrEnum):
     )
     BUILD_ERROR = _kind(_C.FAILED, "`nixos-rebuild build` failed")
     NIX_TIMEOUT = _kind(_C.FAILED, "nix took longer than its deadline")
+    NIX_KILLED = _kind(_C.FAILED, "nix was killed by a signal, perhaps because memory ran out")
     NIX_NONSENSE = _kind(_C.FAILED, "nix printed something unexpected")
 
     # The update side: the flake

@@ -63,6 +63,7 @@ async def open_update_ports(
                 store_dir=str(settings.paths.store_dir),
                 roots=scratch / "roots",
                 concurrency=section.concurrency,
+                hosts_at_once=section.hosts_at_once,
                 local_builds=not proposes or section.verify is Verify.LOCAL,
                 deadline=section.deadline.total_seconds(),
             ),

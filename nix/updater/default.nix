@@ -124,6 +124,8 @@ in
         # Another one is at work: no failure. Out of reach (69) is one: this is no fleet's unit, and a
         # person should see that there was no update.
         SuccessExitStatus = 75;
+        # A nix that takes too much memory is ended alone: the run goes on, and tells.
+        OOMPolicy = "continue";
         # Above the sum of all deadlines of a run, as they are by default.
         TimeoutStartSec = "2d";
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;

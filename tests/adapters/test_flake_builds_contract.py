@@ -63,6 +63,7 @@ def real_world(request):
         store_dir=str(site.layout.store_dir),
         roots=request.getfixturevalue("tmp_path") / "roots",
         concurrency=2,
+        hosts_at_once=4,
         local_builds=True,
         deadline=60.0,
     )

@@ -45,6 +45,7 @@ class Subject:
             "store_dir": str(site.layout.store_dir),
             "roots": site.layout.root / "tmp" / f"roots-{id(self)}",
             "concurrency": 2,
+            "hosts_at_once": 8,
             "local_builds": True,
             "deadline": 60.0,
         }
@@ -94,6 +95,27 @@ def test_all_hosts_are_evaluated_at_once(subject):
     assert subject.sink.names().count("process.started") == 1
     assert found["web"].derivation.endswith("-nixos-system-web.drv")
     assert found["web"].toplevel.endswith("-nixos-system-web")
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "hosts_at_once", "processes"), [(2, 1, 3), (2, 2, 3), (1, 2, 2), (2, 6, 1)]
+)
+def test_no_more_hosts_are_evaluated_at_once_than_may(site, concurrency, hosts_at_once, processes):
+    """The memory of a process grows with each host that it evaluates."""
+    subject = Subject(site, concurrency=concurrency, hosts_at_once=hosts_at_once)
+    assert {type(side) for side in subject.evaluated().values()} == {System}
+    names = [one for one in subject.sink.names() if one in ("process.started", "process.finished")]
+    assert names.count("process.started") == processes
+    if hosts_at_once == 1:
+        assert names == ["process.started", "process.finished"] * 3
+
+
+def test_a_nix_that_is_killed_says_nothing_of_a_host(nowhere, tmp_path):
+    subject = Subject(nowhere, stub(tmp_path, "kill -9 $$"))
+    with pytest.raises(NixError) as caught:
+        subject.evaluated("web", "db")
+    assert caught.value.kind is Kind.NIX_KILLED
+    assert "flake_update.hosts_at_once" in caught.value.hint
 
 
 def test_a_host_that_does_not_evaluate_keeps_no_other_from_it(subject, site):
@@ -445,7 +467,7 @@ def test_no_more_processes_are_at_work_at_once_than_may(nowhere, tmp_path):
     rm "$me"
     exit 1
     """
-    subject = Subject(nowhere, stub(tmp_path, script), concurrency=2)
+    subject = Subject(nowhere, stub(tmp_path, script), concurrency=2, hosts_at_once=12)
     assert len(subject.evaluated(*"abcdef")) == 6
     counts = [int(line) for line in (tmp_path / "counts").read_text().split()]
     assert (len(counts), max(counts)) == (7, 2)

@@ -300,6 +300,10 @@ def test_the_unit_is_hardened_and_may_write_to_the_checkout_alone(read):
     assert service["CapabilityBoundingSet"] == ""
 
 
+def test_a_nix_that_takes_too_much_memory_ends_alone(read):
+    assert read("seed", SERVICE)["OOMPolicy"] == "continue"
+
+
 def test_root_keeps_what_it_needs_for_a_checkout_of_somebody_else(read):
     assert "CapabilityBoundingSet" not in read("root", SERVICE)
 

@@ -65,6 +65,7 @@ UPDATES: dict[str, tuple[str, Any]] = {
     "exclude": ('["lab-.*"]', "lab-.*"),
     "verify": ('"local"', "local"),
     "concurrency": ("7", 7),
+    "hosts_at_once": ("9", 9),
     "deadline": ('"7h"', 25200.0),
     "author": ('"Bot <bot@x>"', "bot@x"),
     "sign": ('"gpg"', "openpgp"),

@@ -441,6 +441,20 @@ def test_an_interruption_takes_the_branch_back(world):
     assert not world.repository.is_held
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_run_that_is_ended_is_told_all_the_same(world, dry_run):
+    async def ended(*_arguments):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(3600)
+
+    world.builds.realise = ended
+    with pytest.raises(asyncio.CancelledError):
+        world.run(dry_run=dry_run)
+    told = [(one.title, "asked to end" in one.body) for one in world.notifier.told]
+    assert told == ([] if dry_run else [("❌ Flake Update Failed", True)])
+    assert "flake_update.finished" not in world.sink.names()
+
+
 def test_an_interruption_while_a_branch_is_taken_back_does_not_keep_it(world):
     async def refused(*_arguments):
         raise ForgeError(Kind.FORGE_UNPROCESSABLE, "422")

@@ -68,7 +68,8 @@ class NixFlake(FlakeBuilds):
     """nix, as the port `FlakeBuilds` wants it.
 
     Links in `roots`, which is made, keep from the garbage collector what was built. `concurrency`
-    bounds how many nix processes are running at once; how many builds is nix's own `max-jobs`.
+    bounds how many nix processes are running at once, and `hosts_at_once` how many hosts they
+    evaluate together; how many builds is nix's own `max-jobs`.
     Unless `local_builds` nothing is built, only substituted. `deadline` bounds each call, in
     seconds.
     """
@@ -81,6 +82,7 @@ class NixFlake(FlakeBuilds):
         store_dir: str,
         roots: Path,
         concurrency: int,
+        hosts_at_once: int,
         local_builds: bool,
         deadline: float,
     ) -> None:
@@ -89,6 +91,9 @@ class NixFlake(FlakeBuilds):
         self._store_dir = store_dir
         self._roots = roots
         self._turns = asyncio.Semaphore(concurrency)
+        # The memory of an evaluation grows with each host of it.
+        self._evaluations = asyncio.Semaphore(min(concurrency, hosts_at_once))
+        self._batch = max(1, hosts_at_once // concurrency)
         self._local_builds = local_builds
         self._deadline = deadline
         self._realised = 0
@@ -111,26 +116,29 @@ class NixFlake(FlakeBuilds):
         self, flake: Path, hosts: Sequence[str], *, locks_new: bool = False
     ) -> Mapping[str, System | Broken]:
         lock = _LOCKS_NEW if locks_new else _AS_LOCKED
-        done = await self._eval(flake, _SYSTEMS % " ".join(map(_nix_string, hosts)), lock)
+        batches = [hosts[at : at + self._batch] for at in range(0, len(hosts), self._batch)]
+        found: dict[str, System | Broken] = {}
+        for one in await asyncio.gather(*(self._evaluate(flake, some, lock) for some in batches)):
+            found.update(one)
+        return found
+
+    async def _evaluate(
+        self, flake: Path, hosts: Sequence[str], lock: str
+    ) -> Mapping[str, System | Broken]:
+        """Evaluate some hosts in one process, and each in its own if that fails."""
+        async with self._evaluations:
+            done = await self._eval(flake, _SYSTEMS % " ".join(map(_nix_string, hosts)), lock)
         if done.returncode == 0:
-            return {host: self._system(_json(done.stdout), host) for host in hosts}
-        fault = _evaluation_fault("the hosts cannot be evaluated together", done.tail)
+            answer = _json(done.stdout)
+            return {host: self._system(answer, host) for host in hosts}
+        fault = _evaluation_fault(f"{', '.join(hosts)} cannot be evaluated", done.tail)
         if fault.kind in _OF_NO_HOST:
             raise fault
         if len(hosts) == 1:
             return {hosts[0]: _does_not_evaluate(done.tail)}
         self._sink.emit(events.EVALUATED_SINGLY, **error_fields(fault))
-        single = await asyncio.gather(*(self._evaluate_one(flake, host, lock) for host in hosts))
-        return dict(zip(hosts, single, strict=True))
-
-    async def _evaluate_one(self, flake: Path, host: str, lock: str) -> System | Broken:
-        done = await self._eval(flake, _SYSTEMS % _nix_string(host), lock)
-        if done.returncode != 0:
-            fault = _evaluation_fault(f"{host} cannot be evaluated", done.tail)
-            if fault.kind in _OF_NO_HOST:
-                raise fault
-            return _does_not_evaluate(done.tail)
-        return self._system(_json(done.stdout), host)
+        single = await asyncio.gather(*(self._evaluate(flake, (host,), lock) for host in hosts))
+        return {host: side for one in single for host, side in one.items()}
 
     @override
     async def update(self, flake: Path, inputs: Sequence[str]) -> None:
@@ -249,7 +257,7 @@ class NixFlake(FlakeBuilds):
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         async with self._turns:
-            return await run_nix(
+            done = await run_nix(
                 self._runner,
                 argv,
                 deadline=self._deadline,
@@ -257,6 +265,13 @@ class NixFlake(FlakeBuilds):
                 on_line=on_line,
                 hint="see flake_update.deadline",
             )
+        if done.returncode < 0:
+            raise NixError(
+                Kind.NIX_KILLED,
+                f"{' '.join(argv[:1])} was killed by signal {-done.returncode}",
+                hint="if memory ran out, as the kernel would log: lower flake_update.hosts_at_once",
+            )
+        return done
 
 
 def _is_name(name: object) -> bool:

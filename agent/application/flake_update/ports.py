@@ -104,7 +104,7 @@ class Forge(Protocol):
 class FlakeBuilds(Protocol):
     """nix, for whole flakes in a directory. Everything raises NixError.
 
-    Kinds of all: NIX_MISSING, NIX_TIMEOUT, STORE_FULL.
+    Kinds of all: NIX_MISSING, NIX_TIMEOUT, NIX_KILLED, STORE_FULL.
     """
 
     async def host_names(self, flake: Path) -> tuple[str, ...]:

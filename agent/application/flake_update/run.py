@@ -6,10 +6,11 @@ commit is pushed as it is.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.application.flake_update import events
 from agent.application.flake_update.compare import (
@@ -25,6 +26,7 @@ from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.publish import Publication, Update, on_branch
 from agent.application.flake_update.result import Outcome, RunResult, message_of
 from agent.application.report import error_fields
+from agent.application.shielded import shield
 from agent.domain.errors import AgentError, FlakeError, GitError, Kind
 from agent.domain.flake_update.branch import (
     TRAILER,
@@ -72,7 +74,7 @@ async def run(
 
     What keeps the ports from being opened is a fault of the run as well. With `dry_run` nothing is
     committed, pushed, proposed or sent; a run beside another leaves that to the other. Only an
-    interruption is raised.
+    interruption is raised, when it has been told as well.
     """
     one = None
     try:
@@ -85,12 +87,25 @@ async def run(
         result = RunResult(Outcome.FAILED, error=error)
         if one is not None:
             result = RunResult(Outcome.FAILED, one.comparison, one.branch, error=error)
+    except asyncio.CancelledError:
+        await shield(_notify(recipients, _ENDED, dry_run=dry_run))
+        raise
+    await _notify(recipients, result, dry_run=dry_run)
+    recipients.sink.emit(events.UPDATE_FINISHED, **result.fields())
+    return result
+
+
+_ENDED: Final = RunResult(
+    Outcome.FAILED,
+    error=AgentError(Kind.TERMINATED, "the run was asked to end before it was finished"),
+)
+
+
+async def _notify(recipients: Recipients, result: RunResult, *, dry_run: bool) -> None:
     is_busy = result.error is not None and result.error.kind is Kind.REPOSITORY_BUSY
     if recipients.notifier is not None and not dry_run and not is_busy:
         with step(recipients.sink, "Sending notifications"):
             await recipients.notifier.notify(message_of(result, recipients.look_at))
-    recipients.sink.emit(events.UPDATE_FINISHED, **result.fields())
-    return result
 
 
 @dataclass(frozen=True, slots=True)

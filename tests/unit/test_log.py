@@ -107,6 +107,32 @@ def test_a_credential_is_hidden_in_every_field_of_every_event(format, event, fie
     assert "hunter2" not in stream.getvalue()
 
 
+HELD = [
+    {"build_id": 9, "reasons": [{"name": "denied", "reason": "it broke sshd"}]},
+    {
+        "build_id": 8,
+        "reasons": [{"name": "suspect", "reason": "failed"}, {"name": "health", "reason": "no"}],
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("decision", "held", "told"),
+    [
+        ("upgrade", HELD[:1], ["build 9: denied: it broke sshd"]),
+        ("hold", HELD[:1], None),
+        ("hold", HELD, ["build 9: denied: it broke sshd", "build 8: suspect: failed; health: no"]),
+        ("done", [], None),
+    ],
+)
+def test_a_person_is_told_which_builds_are_held_and_why(decision, held, told):
+    stream = io.StringIO()
+    sink = StructlogSink(stream, level="debug", format="console")
+    sink.emit(events.RUN_FINISHED, decision=decision, reasons=[], durations={}, held=held)
+    said = stream.getvalue().partition("held=")[2].strip().strip("\"")
+    assert said == ("" if told is None else str(told))
+
+
 class Odd:
     def __str__(self):
         return "odd one"

@@ -356,9 +356,8 @@ async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Res
     finally:
         run.record = _row_now(run)
     run.summary.add(action=answer.action, fetched=fetched)
-    has_older = choice.options[-1].build_id < candidate.build_id
-    if isinstance(answer, Failed) and answer.is_unprepared and has_older:
-        await _try_again(run, answer.error)  # while it is suspect, an older one may be taken
+    if isinstance(answer, Failed) and answer.is_unprepared and choice.has_older(candidate):
+        await _try_again(run, answer.error)  # while it is suspect, that one may be taken
     return await _go_on(run, candidate, answer)
 
 

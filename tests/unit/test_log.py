@@ -129,7 +129,7 @@ def test_a_person_is_told_which_builds_are_held_and_why(decision, held, told):
     stream = io.StringIO()
     sink = StructlogSink(stream, level="debug", format="console")
     sink.emit(events.RUN_FINISHED, decision=decision, reasons=[], durations={}, held=held)
-    said = stream.getvalue().partition("held=")[2].strip().strip("\"")
+    said = stream.getvalue().partition("held=")[2].strip().strip('"')
     assert said == ("" if told is None else str(told))
 
 

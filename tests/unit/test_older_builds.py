@@ -382,6 +382,19 @@ def test_new_builds_that_cannot_be_evaluated_do_not_starve_a_host():
     assert world.host.running == system(1)
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_where_no_older_build_may_be_taken_the_next_run_is_not_hurried(visited, is_known):
+    visited.publish(5, system(5))
+    del visited.nix.evaluates[flake_of(1005), WATCHFUL.host]
+    path = system(4 if is_known else 9)
+    visited.host.contents[path] = system_with("k1")
+    bring(visited, "switch", path)
+    wait_out_foreign_hold(visited)
+    visited.systemd.woken_at = None
+    assert visited.run().error.kind is Kind.EVALUATION_FAILED
+    assert visited.systemd.woken_at is None
+
+
 def test_where_no_older_build_is_known_a_run_that_cannot_be_evaluated_is_not_hurried():
     world = World()
     world.publish(1, system(1))

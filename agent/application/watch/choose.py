@@ -63,6 +63,14 @@ class Choice:
         judgements = {judgement.gate: judgement for judgement in (*self.seen.judgements, *own)}
         return [judgements[gate] for gate in registered() if gate in judgements]
 
+    def has_older(self, candidate: Candidate) -> bool:
+        """Whether there is an older build to take if this candidate is held."""
+        measure = -1 if self.seen.taken is None else self.seen.taken.build_id
+        numbers = (one.build_id for one in self.options)
+        return self.seen.is_known and any(
+            measure < number < candidate.build_id for number in numbers
+        )
+
 
 async def make_choice(
     run: Run[WatchPorts],

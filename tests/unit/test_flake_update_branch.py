@@ -101,9 +101,32 @@ BRANCHES = st.lists(
 )
 
 
-@given(BRANCHES)
-def test_no_update_has_two_proposals_and_no_work_of_others_is_lost(branches):
-    chosen = choose_branch(branches, WANTED, LOCK)
+STALE = replace(YESTERDAY, lock=OTHER)
+
+
+@pytest.mark.parametrize(
+    ("branches", "expected"),
+    [
+        ([STALE], Target(STALE.name, "2" * 40)),
+        # The newest one, of those that are proposed and have no commit of anybody else.
+        (
+            [replace(STALE, name="flake-update-20261217", revision="3" * 40), STALE],
+            Target(STALE.name, "2" * 40),
+        ),
+        ([replace(STALE, is_own=False)], Target(WANTED, None)),
+        ([replace(STALE, is_proposed=False)], Target(WANTED, None)),
+        # The same update, and today's branch, come first.
+        ([STALE, replace(TODAY, is_current=False)], Target(WANTED, "1" * 40)),
+        ([STALE, replace(TODAY, lock=None, is_proposed=False)], Target(WANTED, "1" * 40)),
+    ],
+)
+def test_an_open_proposal_stays_fresh(branches, expected):
+    assert choose_branch(branches, WANTED, LOCK, refreshes=True) == expected
+
+
+@given(BRANCHES, st.booleans())
+def test_no_update_has_two_proposals_and_no_work_of_others_is_lost(branches, refreshes):
+    chosen = choose_branch(branches, WANTED, LOCK, refreshes=refreshes)
     by_name = {branch.name: branch for branch in branches}
     proposed = [one for one in branches if one.is_proposed and one.lock == LOCK]
     match chosen:
@@ -116,7 +139,8 @@ def test_no_update_has_two_proposals_and_no_work_of_others_is_lost(branches):
             assert replaces == (taken.revision if taken else None)
             assert taken is None or taken.is_own
             assert not proposed or taken in proposed
-            assert taken is None or taken.lock == LOCK or name == WANTED
+            is_refreshed = refreshes and taken is not None and taken.is_proposed
+            assert taken is None or taken.lock == LOCK or name == WANTED or is_refreshed
 
 
 @pytest.mark.parametrize("lock", [LOCK, OTHER])

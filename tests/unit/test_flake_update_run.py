@@ -220,8 +220,40 @@ def test_a_branch_that_was_left_without_a_proposal_is_proposed(world):
     assert [pull.head for pull in world.pulls.pulls] == [YESTERDAY]
 
 
-def test_an_older_update_keeps_its_branch_and_proposal(world):
+def test_a_newer_update_of_another_day_refreshes_the_open_proposal(world):
     world.propose(YESTERDAY, "", lock=NEWER)
+    older = world.repository.remote[YESTERDAY]
+    result = world.run()
+    assert (result.outcome, result.branch) == (Outcome.PROPOSED, YESTERDAY)
+    assert set(world.repository.remote) == {"main", YESTERDAY}
+    tip = world.repository.commits[world.repository.remote[YESTERDAY]]
+    assert world.repository.remote[YESTERDAY] != older
+    assert (tip.parent, tip.files[LOCK_FILE]) == (world.repository.tip, lock_text(NEW))
+    (pull,) = world.pulls.pulls
+    assert "### web" in pull.body
+    assert world.run().outcome is Outcome.ALREADY_PROPOSED
+
+
+def test_a_refresh_that_fails_leaves_the_proposal_as_it_was(world):
+    async def refused(*_arguments):
+        raise ForgeError(Kind.FORGE_FORBIDDEN, "403")
+
+    world.propose(YESTERDAY, "", lock=NEWER)
+    older = dict(world.repository.remote)
+    world.forge.refresh = refused
+    assert world.run().error.kind is Kind.FORGE_FORBIDDEN
+    assert world.repository.remote == older
+
+
+def test_without_a_forge_each_day_has_a_branch_of_its_own(world):
+    world.without("forge")
+    world.leave(YESTERDAY, lock=NEWER)
+    assert world.run().branch == TODAY
+
+
+def test_an_older_proposal_with_commits_of_others_keeps_its_branch(world):
+    theirs = "Mend what the update breaks"
+    world.pulls.add(YESTERDAY, revision=world.leave(YESTERDAY, lock=NEWER, message=theirs))
     older = world.repository.remote[YESTERDAY]
     assert world.run().branch == TODAY
     assert world.repository.remote[YESTERDAY] == older
@@ -237,7 +269,8 @@ def test_a_note_on_the_older_proposal_may_fail(world):
     async def refused(*_arguments):
         raise ForgeError(Kind.FORGE_FORBIDDEN, "403")
 
-    world.propose(YESTERDAY, "", lock=NEWER)
+    theirs = "Mend what the update breaks"
+    world.pulls.add(YESTERDAY, revision=world.leave(YESTERDAY, lock=NEWER, message=theirs))
     world.forge.comment = refused
     assert world.run().outcome is Outcome.PROPOSED
 

@@ -175,7 +175,10 @@ class _Run:
     async def _target(self, lock: LockFile) -> Target | RunResult:
         day = self.ports.clock.now().date()
         branches = [await self._look_at(one) for one in self.tips if self.policy.branch.covers(one)]
-        chosen = choose_branch(branches, self.policy.branch.on(day), lock)
+        # What is only pushed nobody looks at as one: there each day has a branch of its own.
+        refreshes = self.ports.forge is not None
+        wanted = self.policy.branch.on(day)
+        chosen = choose_branch(branches, wanted, lock, refreshes=refreshes)
         if isinstance(chosen, Proposed):
             return RunResult(
                 Outcome.ALREADY_PUSHED if self.ports.forge is None else Outcome.ALREADY_PROPOSED,

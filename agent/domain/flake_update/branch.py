@@ -78,19 +78,23 @@ class Diverged:
 
 
 def choose_branch(
-    branches: Sequence[UpdateBranch], wanted: str, lock: LockFile
+    branches: Sequence[UpdateBranch], wanted: str, lock: LockFile, *, refreshes: bool = False
 ) -> Proposed | Target | Diverged:
     """Return where the update that locks `lock` belongs; `wanted` is the name of a new branch.
 
-    A branch with the same update is reused; branches of other days' updates are left alone.
+    A branch of the same update is used again. With `refreshes` the newest one that is proposed, and
+    has no commit of anybody else, is used for another update as well: one proposal stays fresh.
     """
     same = [one for one in branches if one.lock is not None and one.lock.content == lock.content]
     for one in same:
         if one.is_proposed and (one.is_current or not one.is_own):
             return Proposed(one)
-    # Branches with a proposal come first: there must never be two for the same update.
+    # A proposal comes first: there must never be a second one for the same update.
     ranked = sorted(same, key=lambda one: (one.is_proposed, one.name == wanted), reverse=True)
-    target = next((one for one in (*ranked, *branches) if one in same or one.name == wanted), None)
+    today = [one for one in branches if one.name == wanted]
+    stale = [one for one in branches if refreshes and one.is_proposed and one.is_own]
+    stale.sort(key=lambda one: one.name, reverse=True)
+    target = next(iter((*ranked, *today, *stale)), None)
     if target is None:
         return Target(wanted, None)
     if not target.is_own:

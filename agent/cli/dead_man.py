@@ -1,4 +1,4 @@
-"""`agent dead-man`: run by the timer that an upgrade sets or that of a boot, never by hand."""
+"""`agent dead-man`: run by the timer of an upgrade or of a boot, never by an administrator."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _fingerprint(asked: CommandOptions) -> str | None:
 
 
 def person() -> str:
-    """Return the name of the user who runs the agent by hand."""
+    """Return the name of the user who runs the agent."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Until when, why and by whom; without `until` it lasts until it is ended by hand."""
+    """Until when, why and by whom; without `until` it lasts until `agent resume`."""
 
     reason: str
     by: str

@@ -19,7 +19,7 @@ lib.mkMerge [
   )
 
   # The loader goes on to an older entry by itself where it can count; a boot is a good one only
-  # once the agent has confirmed it, and then tells systemd so.
+  # once the agent has confirmed it, and then informs systemd.
   (lib.optionalAttrs (options.boot.loader.systemd-boot or { } ? bootCounting) {
     boot.loader.systemd-boot.bootCounting.enable = lib.mkDefault (
       # NixOS refuses the combination.

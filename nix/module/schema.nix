@@ -72,7 +72,7 @@ let
       }
     ) table.properties;
 
-  # Tables of several kinds: the keys of all, and their `type`; the agent tells which go together.
+  # Tables of several kinds: the keys of all, and their `type`; the agent checks which go together.
   optionsOfAll =
     tables:
     builtins.foldl' (all: table: optionsOf table // all) {

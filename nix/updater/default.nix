@@ -121,12 +121,12 @@ in
         Type = "oneshot";
         ExecStart = "${lib.getExe cfg.package} flake-update run --config ${file}";
         User = cfg.user;
-        # Another one is at work: no failure. Out of reach (69) is one: this is no fleet's unit, and a
-        # person should see that there was no update.
+        # Held (75), since another update is running, is not a failure. Unreachable (69) is: this unit is not
+        # one of a fleet, and an update that did not happen should be seen.
         SuccessExitStatus = 75;
-        # A nix that takes too much memory is ended alone: the run goes on, and tells.
+        # If a nix is killed for lack of memory, the run continues, and reports it.
         OOMPolicy = "continue";
-        # Above the sum of all deadlines of a run, as they are by default.
+        # Longer than the sum of a run's default deadlines.
         TimeoutStartSec = "2d";
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
         CacheDirectory = "nix-flake-updater nix-flake-updater/tmp";

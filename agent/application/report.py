@@ -104,10 +104,7 @@ class Report:
 
 
 class Summary:
-    """What the report of a run says beside its result, whatever ends it.
-
-    Steps write it, and never read it.
-    """
+    """What the report of a run says beside its result: its steps write it, and never read it."""
 
     def __init__(self) -> None:
         self._known = Report()

@@ -37,10 +37,8 @@ if TYPE_CHECKING:
     from agent.domain.policy import Policy
     from agent.domain.states import State
 
-_STRONGER_THAN_THE_HISTORY = (
-    *(Outcome.FAILED, Outcome.PENDING, Outcome.CONFIRMED, Outcome.ROLLED_BACK),
-)
-"""Who waits for the confirm unit must not take a full disk for a broken system."""
+_STRONGER = (Outcome.FAILED, Outcome.PENDING, Outcome.CONFIRMED, Outcome.ROLLED_BACK)
+"""Stronger than a history that cannot be written: a full disk is no broken system."""
 _STATE_FAULTS = frozenset(
     {
         *(Kind.STATE_READ_ONLY, Kind.STATE_PRIVATE, Kind.STATE_FULL),
@@ -189,7 +187,7 @@ def _finish(run: Run, report: Report) -> Report:
         _record(run, report)
     except JournalError as error:
         # The host's own state, or a cause logged before, stays the summary's.
-        if report.outcome in _STRONGER_THAN_THE_HISTORY:
+        if report.outcome in _STRONGER:
             run.ports.sink.emit(events.RECORD_FAILED, **error_fields(error))
         else:
             report = _failed(run, report, error)

@@ -239,13 +239,8 @@ async def _prepare(run: Run, toplevel: StorePath, world: World) -> states.Change
     systems = run.ports.host.systems()
     with run.step("baseline"):
         baseline = await world.take_baseline()
-    return replace(
-        change or states.Change(toplevel),
-        action=Action.BOOT,
-        previous=systems.running,
-        boot_id=systems.boot_id,
-        baseline=baseline,
-    )
+    change = replace(change or states.Change(toplevel), action=Action.BOOT, baseline=baseline)
+    return replace(change, previous=systems.running, boot_id=systems.boot_id)
 
 
 async def cancel_announced(ports: HostPorts, toplevel: StorePath, why: str) -> None:

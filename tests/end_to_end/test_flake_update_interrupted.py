@@ -32,7 +32,8 @@ class SlowForge(ForgejoServer):
         super().__init__(world)
 
     def _create_pull(self, asked):
-        if not self.is_slow:
+        is_a_question = asked.content["head"] == asked.content["base"]
+        if not self.is_slow or is_a_question:
             return super()._create_pull(asked)
         said = super()._create_pull(asked) if self.opens_first else None
         self.is_asked.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tomllib
 from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -250,6 +251,9 @@ def _walk(place: str, value: Any, leaves: dict[str, Any], seen: set[int]) -> Non
         leaves[place] = value
     elif isinstance(value, asyncio.Semaphore):
         leaves[place] = value._value
+    elif isinstance(value, partial):
+        for name, item in value.keywords.items():
+            _walk(f"{place}.{name}", item, leaves, seen)
     elif isinstance(value, tuple | list):
         for number, item in enumerate(value):
             _walk(f"{place}[{number}]", item, leaves, seen)

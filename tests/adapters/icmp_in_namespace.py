@@ -231,7 +231,7 @@ async def late_reply():
         return await reasons_of(ping("127.0.0.1", FOREVER, count=3))
 
 
-async def replies_to_somebody_else():
+async def replies_to_someone_else():
     def answer(_sequence, request):
         other = (int.from_bytes(request[4:6], "big") ^ 1).to_bytes(2, "big")
         return [with_checksum(b"\0\0\0\0" + other + request[6:]), b"\0\0\xff"]

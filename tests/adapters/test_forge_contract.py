@@ -197,7 +197,7 @@ def test_people_are_assigned_beside_those_who_are(subject):
     assert subject.world.pulls[0].assignees == ["Alice", "bob"]
 
 
-def test_somebody_who_cannot_be_assigned_is_named(subject):
+def test_someone_who_cannot_be_assigned_is_named(subject):
     async def assigned(forge):
         await forge.assign(await open_one(forge), ("alice", "nobody"))
 

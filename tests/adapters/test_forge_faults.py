@@ -334,7 +334,7 @@ def test_a_proposal_whose_answer_was_lost_is_found_again(kind, conflict):
 @pytest.mark.parametrize(
     ("head", "title"), [("flake-update-1", "other"), ("flake-update", "t")], ids=["title", "head"]
 )
-def test_a_proposal_that_somebody_else_made_is_a_conflict(head, title):
+def test_a_proposal_that_someone_else_made_is_a_conflict(head, title):
     turns = faulty.in_turn(_answer(409), faulty.answer(200, LIST))
     error = fault_of(turns, lambda forge: forge.open(head, "main", title, "b"))
     assert error.kind is Kind.FORGE_CONFLICT

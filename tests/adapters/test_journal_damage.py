@@ -454,7 +454,7 @@ def test_a_pipe_in_the_place_of_the_last_contact_keeps_nobody_waiting(journal, t
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("damage", [with_a_trigger, with_a_view_for_a_table, without_numbers])
-def test_a_schema_of_somebody_elses_stops_no_verdict(world, file, damage, end):
+def test_a_schema_of_someone_elses_stops_no_verdict(world, file, damage, end):
     damage(file)
     ENDS[end](world)
 

@@ -374,10 +374,10 @@ def test_a_mark_that_is_set_takes_its_place(real, directory, trouble):
 def test_a_mark_that_moves_takes_its_place_and_what_was_in_a_directory_is_kept(real, directory):
     real.set(Mark.PENDING, NEW)
     (directory / "rolling-back").mkdir()
-    (directory / "rolling-back/notes").write_text("somebody's")
+    (directory / "rolling-back/notes").write_text("someone's")
     assert real.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
     assert real.read() == Marks(rolling_back=NEW)
-    assert (directory / ".rolling-back.unreadable/notes").read_text() == "somebody's"
+    assert (directory / ".rolling-back.unreadable/notes").read_text() == "someone's"
 
 
 def test_a_file_is_never_removed_for_a_mark(real, directory):

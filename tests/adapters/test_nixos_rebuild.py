@@ -275,7 +275,14 @@ def test_substituters_and_keys_of_the_settings_reach_nix(farm, throwaway_host, t
         (Action.DRY_ACTIVATE, set()),
     ],
 )
-@pytest.mark.parametrize("by_path", [False, True], ids=["flake", "store-path"])
+@pytest.mark.parametrize(
+    "by_path",
+    [
+        pytest.param(False, id="flake"),
+        # The contract has each of them each time: see test_nix_contract.py.
+        pytest.param(True, id="store-path", marks=pytest.mark.long),
+    ],
+)
 def test_each_action_moves_what_it_should(fetched, farm, action, moved, by_path):
     rebuild = fetched.nixos_rebuild()
     if by_path:

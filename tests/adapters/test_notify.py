@@ -41,7 +41,7 @@ def _no_proxy(monkeypatch):
 
 @pytest.fixture
 def tell(tmp_path):
-    """Tell somebody; return the sink with what was logged of it."""
+    """Tell someone; return the sink with what was logged of it."""
 
     def told(message=HELLO, *, ntfy=None, urls=(), timeout=5.0):
         file = None

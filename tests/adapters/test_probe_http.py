@@ -213,7 +213,7 @@ def test_a_head_request_does_not_wait_for_the_body_its_answer_announces(serve):
 def test_environment_and_netrc_have_no_say(serve, monkeypatch, tmp_path):
     proxy, server = serve(says("502 Proxy")), serve(says())
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+    netrc.write_text("machine 127.0.0.1 login someone password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url)

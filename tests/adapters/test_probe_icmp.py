@@ -103,7 +103,7 @@ def test_a_late_reply_counts():
 
 
 def test_replies_to_another_program_do_not_count():
-    assert play("replies_to_somebody_else", **RAW) == ["no reply (0 of 3)"]
+    assert play("replies_to_someone_else", **RAW) == ["no reply (0 of 3)"]
 
 
 @pytest.mark.parametrize("permitted", [BOTH, RAW], ids=["datagram", "raw"])

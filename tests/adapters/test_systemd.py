@@ -534,7 +534,7 @@ def test_a_transient_unit_at_work_is_an_activation(commands):
 
 @contextmanager
 def locked(commands):
-    """Hold the lock of switch-to-configuration, as somebody without a transient unit does."""
+    """Hold the lock of switch-to-configuration, as someone without a transient unit does."""
     lock = commands.run_dir / "nixos/switch-to-configuration.lock"
     lock.parent.mkdir()
     with lock.open("w") as held:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import ClassVar
 
 POINT = Path("/inject/kill")
-"""Holds the point, until somebody has died there."""
+"""Holds the point, until someone has died there."""
 TRACE = Path("/inject/effects")
 """Where it exists every effect is written down there, one a line, before it begins."""
 STEPS = Path("/inject/steps")

@@ -106,7 +106,14 @@ def assert_nothing_is_left(demo):
     assert list(demo.temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+    ],
+)
 def test_in_a_scene_the_agent_ends_its_programs_and_all_is_removed(demo_until, number):
     demo = demo_until("--out-link")
     pid = int(demo.pids.read_text())

@@ -110,12 +110,14 @@ def preloaded_agent(monkeypatch):
         yield
 
 
+# Each scene begins where the one before has ended.
 @pytest.mark.usefixtures("preloaded_agent")
-def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
+@pytest.mark.parametrize("count", [4, pytest.param(len(SCENES), marks=pytest.mark.long)])
+def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path, count):
     stages = tmp_path / "stages"
     stages.mkdir()
     with open_stage(stages) as stage:
-        for scene in SCENES:
+        for scene in SCENES[:count]:
             before = Saved(stage, tmp_path / "saved")
             broken = play(stage, sabotaged(scene))
             assert not broken.is_ok, scene.name
@@ -124,3 +126,7 @@ def test_a_scene_that_is_broken_is_seen_to_fail(tmp_path):
             played = play(stage, scene)
             assert played.is_ok, (scene.name, played.outcome)
     assert list(stages.iterdir()) == []
+
+
+def test_every_scene_can_be_broken():
+    assert {*SABOTAGE} == {scene.name for scene in SCENES}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Told:
+class Output:
     """What the command ended with and printed."""
 
     code: int
@@ -76,18 +76,18 @@ class FlakeUpdateCommand:
         self.config.write_text("\n".join(lines) + "\n")
         return self.config
 
-    def __call__(self, *arguments: str) -> Told:
+    def __call__(self, *arguments: str) -> Output:
         """Run `agent flake-update ARGUMENTS`."""
         code = run(["flake-update", *arguments, "--config", str(self.write())])
         said = self._capsys.readouterr()
-        return self._told(code, said.out, said.err)
+        return self._output(code, said.out, said.err)
 
-    def in_a_process(self, agent: PreloadedAgent, *arguments: str) -> Told:
+    def in_a_process(self, agent: PreloadedAgent, *arguments: str) -> Output:
         """The same, in a process of its own."""
         argv = ["flake-update", *arguments, "--config", str(self.write())]
         done = agent.run(argv, os.environ, timeout=60)
-        return self._told(done.returncode, done.stdout, done.stderr)
+        return self._output(done.returncode, done.stdout, done.stderr)
 
-    def _told(self, code: int, out: str, err: str) -> Told:
+    def _output(self, code: int, out: str, err: str) -> Output:
         assert list(self.temporary.iterdir()) == [], "something temporary is left"
-        return Told(code, out, err)
+        return Output(code, out, err)

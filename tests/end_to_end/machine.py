@@ -337,10 +337,12 @@ def settle(machine: Machine) -> None:
 def assert_fault(run: Run, kind: str, code: int) -> dict[str, Any]:
     """Assert that a run ended in one fault, told once, and left the host as it was."""
     assert_unchanged(run)
-    return assert_told(run, kind, code)
+    return assert_reported(run, kind, code)
 
 
-def assert_told(run: Run, kind: str, code: int, *, outcome: str | None = None) -> dict[str, Any]:
+def assert_reported(
+    run: Run, kind: str, code: int, *, outcome: str | None = None
+) -> dict[str, Any]:
     """Assert that a run ended in one fault, told once; return what was told of it."""
     assert (run.summary.get("error.kind"), run.exit_code) == (kind, code), run.stdout
     lines = [event for event in run.events if event["event"] in ("run.failed", "run.held")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from end_to_end.machine import assert_told, assert_unchanged
+from end_to_end.machine import assert_reported, assert_unchanged
 
 
 def assert_undone(machine, run, kind, held_by):
@@ -18,7 +18,7 @@ def assert_undone(machine, run, kind, held_by):
     """
     candidate, before, after = machine.farm.second, run.before, run.after
     outcome = run.summary["outcome"]
-    message = assert_told(run, kind, 1, outcome=outcome)["error.message"]
+    message = assert_reported(run, kind, 1, outcome=outcome)["error.message"]
     assert "the running system is " in message
     assert (after.running, after.profile) == (before.running, before.profile)
     assert (after.booted, after.reboots) == (before.booted, "")
@@ -139,7 +139,7 @@ def test_what_only_a_reboot_can_start_cannot_be_tried(offered):
     offered.host.inject("stc-exit", "100")
     offered.configure(action="test")
     run = offered.upgrade()
-    assert_told(run, "activation-needs-reboot", 1)
+    assert_reported(run, "activation-needs-reboot", 1)
     assert_unchanged(run)
 
 
@@ -176,7 +176,7 @@ def test_a_reboot_that_is_refused_is_told_and_asked_for_again(machine):
     machine.configure(host="new-kernel", reboot={"mode": "when-needed"})
     machine.host.inject("fail-reboot")
     run = machine.upgrade()
-    told = assert_told(run, "reboot-failed", 1)
+    told = assert_reported(run, "reboot-failed", 1)
     assert "Access denied" in told["error.message"]
     assert run.after.profile == machine.farm.new_kernel
     assert run.summary["profile"] == machine.farm.new_kernel

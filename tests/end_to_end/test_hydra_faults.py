@@ -243,6 +243,7 @@ def peak_kib(machine, behaviour, kind, tmp_path):
     return int(note.read_text())
 
 
+@pytest.mark.long
 def test_a_body_of_200_mb_costs_no_memory(machine, tmp_path):
     usual = peak_kib(machine, faulty.answer(200, b"{}"), "hydra-wrong-shape", tmp_path)
     flooded = peak_kib(machine, faulty.flood(BIG, announced=False), "hydra-too-large", tmp_path)

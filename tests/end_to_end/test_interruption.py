@@ -10,28 +10,33 @@ import threading
 import pytest
 
 from agent.demo.loopback import HangUp
-from end_to_end.machine import assert_told, assert_unchanged
+from end_to_end.machine import assert_reported, assert_unchanged
 
 SIGNALS = {signal.SIGTERM: ("terminated", 143), signal.SIGINT: ("interrupted", 130)}
-signals = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+both_signals = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+signals = pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)],
+    ids=lambda number: number.name,
+)
 
-TELLING_NIX = """#!/bin/sh
+REPORTING_NIX = """#!/bin/sh
 case " $* " in *" {word} "*) echo $$ > "{pipe}" ;; esac
 exec "{nix}" "$@"
 """
 
 
-def nix_telling_its_pid(machine, word):
+def nix_that_reports_its_pid(machine, word):
     """Put a nix on the PATH that tells its process before it runs with a word among its arguments.
 
     Return the pipe by which it tells.
     """
     pipe = machine.layout.root / "tmp/pid"
     os.mkfifo(pipe)
-    directory = machine.layout.root / "tmp/telling"
+    directory = machine.layout.root / "tmp/reporting"
     directory.mkdir()
     script = directory / "nix"
-    script.write_text(TELLING_NIX.format(word=word, pipe=pipe, nix=shutil.which("nix")))
+    script.write_text(REPORTING_NIX.format(word=word, pipe=pipe, nix=shutil.which("nix")))
     script.chmod(0o755)
     machine.environment["PATH"] = f"{directory}:{machine.host.environment()['PATH']}"
     return pipe
@@ -41,7 +46,7 @@ def assert_ended(machine, run, number, outcome="failed"):
     kind, code = SIGNALS[number]
     assert run.exit_code == code
     assert run.summary["error.kind"] == kind
-    assert_told(run, kind, code)
+    assert_reported(run, kind, code)
     row = machine.rows()[-1]
     assert (row["outcome"], row["error_kind"], row["exit_code"]) == (outcome, kind, code)
     return row
@@ -50,7 +55,7 @@ def assert_ended(machine, run, number, outcome="failed"):
 @signals
 def test_in_the_middle_of_an_evaluation(offered, number):
     offered.offer(offered.farm.second, flake=offered.farm.farm.reference(endless(offered)))
-    pipe = nix_telling_its_pid(offered, "--raw")
+    pipe = nix_that_reports_its_pid(offered, "--raw")
     before = offered.look()
     child = offered.start("upgrade")
     pid = int(pipe.read_text())
@@ -93,7 +98,7 @@ def test_in_the_middle_of_a_fetch(offered, number):
         raise HangUp
 
     offered.on(f"/{nar_of(offered)}", never)
-    pipe = nix_telling_its_pid(offered, "--out-link")
+    pipe = nix_that_reports_its_pid(offered, "--out-link")
     before = offered.look()
     child = offered.start("upgrade")
     pid = int(pipe.read_text())
@@ -139,7 +144,7 @@ def test_in_the_middle_of_an_activation(offered, number):
     assert [row["outcome"] for row in offered.rows()] == ["rolled-back", "confirmed"]
 
 
-@signals
+@both_signals
 def test_while_hydra_is_asked(machine, number):
     asked = threading.Event()
 

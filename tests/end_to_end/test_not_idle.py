@@ -23,7 +23,7 @@ def test_a_newer_build_is_taken(settled):
     assert run.after.running == settled.farm.first
 
 
-def test_a_link_that_somebody_moved_is_noticed(settled):
+def test_a_link_that_someone_moved_is_noticed(settled):
     path = settled.layout.profile
     path.unlink()
     path.symlink_to(settled.farm.first)

@@ -29,7 +29,7 @@ def to(descriptor, machine):
     )
 
 
-def assert_done_and_told_on_stderr(machine, ended):
+def assert_done_and_reported_on_stderr(machine, ended):
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.rstrip().endswith("[output-closed]")
@@ -45,13 +45,13 @@ def test_a_run_whose_reader_has_gone_is_finished_and_told_elsewhere(offered):
         ended = to(writer, offered)
     finally:
         os.close(writer)
-    assert_done_and_told_on_stderr(offered, ended)
+    assert_done_and_reported_on_stderr(offered, ended)
 
 
 def test_a_run_whose_log_is_on_a_full_disk_is_finished_and_told_elsewhere(offered):
     with Path("/dev/full").open("w") as full:
         ended = to(full, offered)
-    assert_done_and_told_on_stderr(offered, ended)
+    assert_done_and_reported_on_stderr(offered, ended)
 
 
 def test_a_reader_that_goes_in_the_middle_of_an_activation_does_not_cut_it_short(offered):

@@ -67,6 +67,7 @@ def test_a_state_directory_that_is_full(offered, tmp_path):
     assert "room" in told["error.hint"]
 
 
+@pytest.mark.long
 @needs_namespace
 def test_a_state_directory_with_room_for_the_lock_but_not_for_the_journal(offered, tmp_path):
     # A file keeps its one page when it is written again.
@@ -108,6 +109,7 @@ def test_a_state_directory_that_is_a_file(offered):
     assert "paths.state_dir" in told["error.hint"]
 
 
+@pytest.mark.long
 def test_a_journal_that_is_damaged_is_set_aside(offered):
     offered.journal.write_bytes(b"no database at all" * 100)
     run = offered.upgrade()
@@ -126,7 +128,7 @@ def test_a_journal_of_a_newer_agent_is_left_alone(offered):
     assert "version 99" in told["error.message"]
 
 
-def test_a_lock_that_somebody_holds(offered):
+def test_a_lock_that_someone_holds(offered):
     lock = offered.layout.state_dir / "agent.lock"
     lock.write_text("process 4711\n")
     with lock.open() as stream:
@@ -152,6 +154,7 @@ def test_a_second_agent_leaves_the_first_ones_activation_alone(offered):
     assert [row["outcome"] for row in offered.rows()] == ["confirmed"]
 
 
+@pytest.mark.long
 def test_a_lock_whose_holder_was_killed_is_free(offered):
     gate = offered.gate_activation()
     before = offered.look()

@@ -169,7 +169,7 @@ def test_to_an_ordinary_user_who_may_read_and_not_write(offered):
 def as_a_reader(machine):
     """Return what makes a command an ordinary user's who may read all and write nothing of root's.
 
-    Where the tests run as an ordinary user, the state directory becomes somebody else's.
+    Where the tests run as an ordinary user, the state directory becomes someone else's.
     """
     if os.geteuid() != 0:
         machine.journal.chmod(0o444)

@@ -118,7 +118,7 @@ def test_no_reboot_where_none_is_needed(offered):
 
 
 @pytest.mark.long
-def test_a_new_kernel_waits_for_somebody_elses_reboot_when_none_is_allowed(machine):
+def test_a_new_kernel_waits_for_someone_elses_reboot_when_none_is_allowed(machine):
     follow(machine, "new-kernel", machine.farm.new_kernel)
     run = machine.upgrade()
     assert run.outcome == (0, "confirmed")

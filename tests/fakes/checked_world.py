@@ -165,7 +165,7 @@ class WatchedRebuild(WorldNixosRebuild):
         return await super().activate_store_path(action, path, specialisation)
 
     def is_announced(self, action: Action, path: StorePath) -> bool:
-        """Whether all is left behind that somebody else needs to end the upgrade."""
+        """Whether all is left behind that someone else needs to end the upgrade."""
         world = self.world
         row = world.journal.under_way()
         is_lasting = action is not Action.DRY_ACTIVATE

@@ -40,9 +40,9 @@ class RememberedEvents:
 
 
 class SteppedClock:
-    """Stands still until a test moves it, or somebody sleeps: that takes no time but its own.
+    """Stands still until a test moves it, or someone sleeps: that takes no time but its own.
 
-    `on_sleep` is what happens while somebody sleeps.
+    `on_sleep` is what happens while someone sleeps.
     """
 
     def __init__(self, now: datetime | None = None) -> None:

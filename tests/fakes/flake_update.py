@@ -171,7 +171,7 @@ class FakeRepository(Repository):
     async def push(self, revision: str, branch: str, replaces: str | None) -> None:
         self._fail("push")
         if self.remote.get(branch) != replaces:
-            raise GitError(Kind.BRANCH_DIVERGED, f"{branch} was pushed by somebody else")
+            raise GitError(Kind.BRANCH_DIVERGED, f"{branch} was pushed by someone else")
         self.on_push()
         self.remote[branch] = revision
 

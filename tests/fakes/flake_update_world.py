@@ -110,7 +110,7 @@ class UpdateWorld:
         return revision
 
     def advance_base(self) -> str:
-        """Let somebody commit to the base branch."""
+        """Let someone commit to the base branch."""
         files = self.repository.commits[self.repository.remote["main"]].files
         revision = self.repository.add(
             {**files, "readme": "x"}, self.repository.remote["main"], "Change"

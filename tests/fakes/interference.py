@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.domain.store_path import StorePath
 
 STRANGE = system(7)
-"""What somebody else brings here."""
+"""What someone else brings here."""
 _BUSY = ActivationExit(11, "Could not acquire lock")
 _SECONDS = 60.0
 _UNUSABLE = HostError(Kind.MARKS_UNUSABLE, "no answer")

@@ -304,7 +304,7 @@ def test_a_nix_that_takes_too_much_memory_ends_alone(read):
     assert read("seed", SERVICE)["OOMPolicy"] == "continue"
 
 
-def test_root_keeps_what_it_needs_for_a_checkout_of_somebody_else(read):
+def test_root_keeps_what_it_needs_for_a_checkout_of_someone_else(read):
     assert "CapabilityBoundingSet" not in read("root", SERVICE)
 
 

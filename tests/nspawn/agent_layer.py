@@ -54,7 +54,7 @@ def agent_layer(namespaces: Namespaces) -> str:
 
 
 def _sources() -> dict[str, bytes]:
-    """Read all that the wheel is made of, at once: somebody may be writing in the tree."""
+    """Read all that the wheel is made of, at once: someone may be writing in the tree."""
     files = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
     files += [f for f in (ROOT / "agent").rglob("*") if f.is_file() and f.suffix != ".pyc"]
     return {str(file.relative_to(ROOT)): file.read_bytes() for file in files}

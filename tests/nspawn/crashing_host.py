@@ -224,7 +224,7 @@ class CrashingHost:
                 self.await_quiet()
                 return told
             self.await_quiet()
-        raise AssertionError(f"somebody is always at work: {done}")
+        raise AssertionError(f"someone is always at work: {done}")
 
     def await_quiet(self) -> None:
         """Wait until no activation and no confirmation is at work."""

@@ -319,7 +319,7 @@ def test_people_are_warned_and_the_reboot_is_when_they_were_told(site, began, up
     )
     classed = ("--setenv=XDG_SESSION_CLASS=user", "--setenv=XDG_SESSION_TYPE=tty")
     host.ok("systemd-run", "--unit=person", *session, *classed, "sleep", "infinity")
-    host.eventually(lambda: "nobody" in host.ok("loginctl", "list-sessions"), "somebody is there")
+    host.eventually(lambda: "nobody" in host.ok("loginctl", "list-sessions"), "someone is there")
 
     # The first time that it is asked, logind still lists a session that has ended since.
     host.write("/root/first/busctl", ENDED_SESSION, mode=0o755)

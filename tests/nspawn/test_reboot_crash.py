@@ -16,7 +16,7 @@ from nspawn.systems import DEADLINE_TIMER, oneshot, system
 
 _LONGEST = 40.0
 _GOES_DOWN = (AssertionError, RuntimeError, OSError, subprocess.TimeoutExpired)
-"""How it shows that a host goes down while somebody is in it."""
+"""How it shows that a host goes down while someone is in it."""
 _A_MACHINE = oneshot(
     "/bin/rm -f /run/systemd/container", unit=["DefaultDependencies=no", "Before=sysinit.target"]
 )

@@ -201,7 +201,7 @@ def lose_to_the_lock(host, fix, candidate):
 
 @pytest.mark.long
 def test_an_agent_that_has_lost_the_race_gives_the_profile_back(host, upstream, systems):
-    """Between the agent's look and its nixos-rebuild somebody else has begun to activate."""
+    """Between the agent's look and its nixos-rebuild someone else has begun to activate."""
     fix, candidate = systems[1].toplevel, systems[2].toplevel
     upstream.offer(systems[2])
     gate = Gate(host)

@@ -216,7 +216,7 @@ def test_health_does_not_hold_for_a_check_that_is_merely_wanted(world):
     assert not asyncio.run(take_health(world.ports, lenient))[0].is_blocking
 
 
-# Somebody else's system
+# Someone else's system
 
 
 @pytest.fixture

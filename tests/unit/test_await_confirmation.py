@@ -238,7 +238,7 @@ def test_a_system_that_only_runs_by_test_is_confirmed_as_that(world):
 
 
 @pytest.mark.parametrize("has_agent", [True, False])
-def test_a_lock_that_somebody_holds_ends_a_run_that_can_wait(world, has_agent):
+def test_a_lock_that_someone_holds_ends_a_run_that_can_wait(world, has_agent):
     world.service_breaks()
     world.systemd.start_fault = BROKEN_AGENT
     if not has_agent:

@@ -44,7 +44,7 @@ def confirm(world, policy=WATCHFUL):
 
 
 def is_untouched(world):
-    """Whether the host still waits, on the new system, for somebody to decide."""
+    """Whether the host still waits, on the new system, for someone to decide."""
     return (
         world.host.running == world.host.profile == world.marks.links[Mark.PENDING] == NEW
         and world.marks.links[Mark.CONFIRMED] == OLD
@@ -55,7 +55,7 @@ def is_untouched(world):
 
 
 def rival(world, to):
-    """Let somebody else decide just before this run does."""
+    """Let someone else decide just before this run does."""
 
     def decide():
         world.marks.links[to] = world.marks.links.pop(Mark.PENDING)
@@ -118,7 +118,7 @@ def test_a_switch_that_is_confirmed_ends_what_test_had_brought(world):
     assert world.marks.read() == Marks(confirmed=NEW)
 
 
-def test_a_boot_default_that_is_somebody_elses_stays(world):
+def test_a_boot_default_that_is_someone_elses_stays(world):
     world.host.loader.installed = STRANGE
     assert confirm(world).outcome is Outcome.CONFIRMED
     assert world.host.loader.installed == STRANGE
@@ -453,7 +453,7 @@ def test_nothing_is_overdue_where_nothing_is_pending(world):
     assert found == [False]
 
 
-# Decided by somebody else
+# Decided by someone else
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_a_note_on_the_older_proposal_may_fail(world):
     assert world.run().outcome is Outcome.PROPOSED
 
 
-def test_a_proposal_that_somebody_opens_meanwhile_is_refreshed(world):
+def test_a_proposal_that_someone_opens_meanwhile_is_refreshed(world):
     async def already(head, base, *_texts):
         world.pulls.add(head, base, "by hand")
         raise ForgeError(Kind.FORGE_CONFLICT, "409")
@@ -329,7 +329,7 @@ def test_branches_of_other_names_and_unreadable_lock_files_are_passed_over(world
     assert world.run().branch == TODAY
 
 
-def test_an_update_that_somebody_has_declined_is_not_proposed_again(world):
+def test_an_update_that_someone_has_declined_is_not_proposed_again(world):
     world.run()
     world.pulls.pulls[0].state = "closed"
     for leaves_branch in (True, False):

@@ -118,7 +118,7 @@ def fills_the_store(world):
     world.host.space = replace(world.host.space, store=0)
 
 
-def is_ill(world):
+def is_failing(world):
     world.canary_dies()
 
 
@@ -151,7 +151,7 @@ CLOSES = {
     "users": has_users,
     "boot-space": fills_the_boot_partition,
     "store-space": fills_the_store,
-    "health": is_ill,
+    "health": is_failing,
     "agent-removed": loses_the_agent,
     "specialisation-lost": loses_its_specialisation,
 }

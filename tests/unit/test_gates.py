@@ -116,7 +116,7 @@ def test_where_nobody_else_was_nothing_is_foreign():
     ("age", "is_open"),
     [(timedelta(0), False), (timedelta(hours=23, minutes=59), False), (timedelta(days=1), True)],
 )
-def test_somebody_elses_system_is_left_alone_for_a_time(age, is_open):
+def test_someone_elses_system_is_left_alone_for_a_time(age, is_open):
     judgement = judge(foreign_system, Foreign("profile", OTHER, NOW - age))
     assert judgement.is_open is is_open
     assert f"the profile is {OTHER}, which someone else has brought here" in judgement.reason

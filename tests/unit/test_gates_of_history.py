@@ -37,19 +37,19 @@ def test_a_host_where_nobody_else_was_is_open():
         (-MINUTE, False),
     ],
 )
-def test_somebody_else_s_system_is_left_alone_for_a_time(passed, is_open):
+def test_someone_else_s_system_is_left_alone_for_a_time(passed, is_open):
     judgement = judge(foreign_system, Foreign("profile", OTHER, AT), now=AT + passed, policy=DAILY)
     assert (judgement.gate, judgement.is_open) == ("foreign-system", is_open)
     assert f"the profile is {OTHER}, which someone else has brought here" in judgement.reason
     assert ("held until 2026-11-22 04:40 UTC" in judgement.reason) is not is_open
 
 
-def test_somebody_else_s_system_is_not_left_alone_where_the_settings_say_so():
+def test_someone_else_s_system_is_not_left_alone_where_the_settings_say_so():
     now = replace(POLICY, foreign_hold=timedelta(0))
     assert judge(foreign_system, Foreign("running system", OTHER, AT), now=AT, policy=now).is_open
 
 
-def test_somebody_else_s_system_without_a_store_path_is_told_as_unknown():
+def test_someone_else_s_system_without_a_store_path_is_told_as_unknown():
     reason = judge(foreign_system, Foreign("running system", None, AT), now=AT, policy=DAILY).reason
     assert "the running system is unknown" in reason
 

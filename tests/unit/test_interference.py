@@ -1,6 +1,6 @@
 """Whatever is unknown, and whoever comes in between, at each step of an upgrade.
 
-No system is confirmed that was not proven healthy, what somebody else brings stays, and a doubt
+No system is confirmed that was not proven healthy, what someone else brings stays, and a doubt
 decides nothing: once it is over, the upgrade ends as it would have without it.
 """
 
@@ -154,7 +154,7 @@ def left_by(stranger, way):
 
 
 @pytest.mark.parametrize(("is_broken", "step", "who"), cases(FORTH, ROLLED_BACK, STRANGERS))
-def test_what_somebody_else_brings_stays_and_nothing_unproven_is_confirmed(is_broken, step, who):
+def test_what_someone_else_brings_stays_and_nothing_unproven_is_confirmed(is_broken, step, who):
     upgrade = Upgrade(is_broken)
     seen = upgrade.at(step, lambda: STRANGERS[who](upgrade.world))
     upgrade.run()

@@ -118,7 +118,7 @@ def test_nothing_older_than_what_was_taken_is_taken(world):
     assert known(world) == [3, 2]
 
 
-def test_a_host_that_somebody_has_brought_to_an_older_build_is_not_taken_past_it(world):
+def test_a_host_that_someone_has_brought_to_an_older_build_is_not_taken_past_it(world):
     see(world, 4)
     deny(world, 4)
     world.somebody_switches(system(2))

@@ -70,7 +70,7 @@ def test_an_activation_at_work_is_waited_for(world):
     assert recover(world)[0] is Step.WAIT
 
 
-def test_an_activation_of_somebody_else_is_no_matter_where_nothing_is_under_way(world):
+def test_an_activation_of_someone_else_is_no_matter_where_nothing_is_under_way(world):
     world.systemd.is_running = True
     stage(world, confirmed=NEW)
     rewrite(world, outcome="confirmed")
@@ -399,7 +399,7 @@ def test_a_staged_system_that_was_not_booted_yet_stays(world):
     assert world.marks.read() == Marks(confirmed=OLD, staged=NEW)
 
 
-def test_a_staged_system_that_somebody_has_replaced_is_forgotten(world):
+def test_a_staged_system_that_someone_has_replaced_is_forgotten(world):
     stage(world, confirmed=OLD, staged=NEW)
     rewrite(world, outcome="staged")
     world.host.running = OLD
@@ -416,7 +416,7 @@ def test_a_staging_that_the_history_does_not_tell_is_written(world):
     assert row_of_upgrade(world).outcome == "staged"
 
 
-# Somebody was there
+# Someone was there
 
 
 def test_an_upgrade_that_never_began_is_forgotten(world):

@@ -97,7 +97,7 @@ def test_a_run_that_failed_for_what_passes_comes_again_in_minutes(world, step, f
     assert world.run().outcome is Outcome.CONFIRMED
 
 
-def test_an_activation_of_somebody_elses_is_waited_for_in_minutes(world):
+def test_an_activation_of_someone_elses_is_waited_for_in_minutes(world):
     world.systemd.is_running = True
     assert world.run().error.kind is Kind.ACTIVATION_BUSY
     assert wait(world) <= 2.5 * MINUTE

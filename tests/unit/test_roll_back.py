@@ -217,21 +217,21 @@ def goes_on_for(world, seconds, then=lambda: None):
     world.clock.on_sleep = on_sleep
 
 
-def test_an_activation_of_somebody_else_is_waited_for_and_not_stopped(world):
+def test_an_activation_of_someone_else_is_waited_for_and_not_stopped(world):
     goes_on_for(world, 60)
     assert go_back(world).outcome is Outcome.ROLLED_BACK
     assert (world.systemd.stops, world.clock.seconds) == (0, 60)
     assert world.host.running == world.host.profile == OLD
 
 
-def test_one_of_the_same_system_that_the_row_does_not_know_is_somebody_elses():
+def test_one_of_the_same_system_that_the_row_does_not_know_is_someone_elses():
     world = pending_world(invocation="a" * 32)
     world.systemd.works_on(NEW, "b" * 32)
     report = go_back(world)
     assert (report.exit_code, world.systemd.stops) == (ExitCode.HELD, 0)
 
 
-def test_an_activation_of_somebody_else_that_does_not_end_is_come_back_to(world):
+def test_an_activation_of_someone_else_that_does_not_end_is_come_back_to(world):
     goes_on_for(world, 10**6)
     report = go_back(world)
     assert (report.exit_code, report.error.kind) == (ExitCode.HELD, Kind.ACTIVATION_BUSY)

@@ -276,7 +276,7 @@ def test_from_an_unknown_system_nobody_knows_which_units_the_switch_has_changed(
     assert world.run().error.kind is Kind.UNITS_FAILED
 
 
-# A roll-back that the settings, or somebody else, decide about
+# A roll-back that the settings, or someone else, decide about
 
 
 def test_a_system_that_runs_may_have_migrated_its_data_and_is_left_to_a_person(world):
@@ -298,7 +298,7 @@ def test_a_system_that_does_not_run_has_migrated_nothing(world):
     assert world.links() == (OLD, OLD, OLD)
 
 
-def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_undone(world):
+def test_an_activation_that_failed_and_was_confirmed_by_someone_else_is_not_undone(world):
     def is_confirmed():
         world.marks.links[Mark.CONFIRMED] = world.marks.links.pop(Mark.PENDING)
         FakeJournal.record(world.journal, altered(world.last_row(), outcome="confirmed"))
@@ -313,10 +313,10 @@ def test_an_activation_that_failed_and_was_confirmed_by_somebody_else_is_not_und
     assert world.links() == (NEW, OLD, NEW)
 
 
-# Somebody else's activation
+# Someone else's activation
 
 
-def test_beside_somebody_elses_activation_nothing_is_begun(world):
+def test_beside_someone_elses_activation_nothing_is_begun(world):
     world.systemd.is_running = True
     report = world.run()
     assert (report.outcome, report.exit_code) == (Outcome.HELD, ExitCode.HELD)

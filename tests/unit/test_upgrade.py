@@ -229,7 +229,7 @@ def test_the_system_of_a_build_that_was_taken_back_is_not_downgraded_from(settle
     assert settled.host.running == NEWER
 
 
-# Somebody else's system
+# Someone else's system
 
 
 def test_a_system_that_a_person_brought_is_left_alone_for_a_time_and_then_replaced(settled):
@@ -389,7 +389,7 @@ def test_an_earlier_activation_that_is_still_at_work_is_waited_for(world):
     assert world.journal.under_way().outcome == "activating"
 
 
-def test_a_host_that_somebody_else_upgrades_again_and_again_is_left_to_them(world):
+def test_a_host_that_someone_else_upgrades_again_and_again_is_left_to_them(world):
     def upgrades_again():
         world.marks.set(Mark.PENDING, NEW)
         world.host.activate(Action.SWITCH, NEW)

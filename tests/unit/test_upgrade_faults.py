@@ -256,7 +256,7 @@ def test_a_run_that_is_asked_to_end_records_how_far_it_got_and_ends(world, kind,
 
 
 @pytest.mark.parametrize("kind", [Kind.INTERRUPTED, Kind.TERMINATED])
-def test_what_was_cut_short_because_somebody_asked_is_undone_and_done_again_at_once(world, kind):
+def test_what_was_cut_short_because_someone_asked_is_undone_and_done_again_at_once(world, kind):
     world.steps.at("switch", cancel)
     with pytest.raises(asyncio.CancelledError):
         world.run(ended_by=lambda: kind)

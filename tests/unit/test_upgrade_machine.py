@@ -321,7 +321,7 @@ class Life(RuleBasedStateMachine):
         if self.world.marks.read().pending is not None:
             self.a_person_rolls_back()
         if self.world.marks.read().pending is not None or self.world.hydra.fault is not None:
-            return  # nothing to go back to, or somebody's system that reaches nobody
+            return  # nothing to go back to, or someone's system that reaches nobody
         self.publish(Nature.GOOD)
         newest = self.paths[-1]
         self.world.clock.move(2 * 86400)
@@ -338,7 +338,7 @@ class Life(RuleBasedStateMachine):
         assert self.watch.wrongs == []
 
     @invariant()
-    def the_links_only_point_to_what_somebody_chose(self):
+    def the_links_only_point_to_what_someone_chose(self):
         host = self.world.host
         assert {host.running, host.booted, host.profile} <= self.watch.chosen
 

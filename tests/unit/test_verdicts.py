@@ -80,7 +80,7 @@ def test_what_was_cut_short_is_recovered_first(world):
     assert world.host.profile == OLD
 
 
-def test_a_system_that_somebody_else_decides_about_just_now_is_left_to_them(world):
+def test_a_system_that_someone_else_decides_about_just_now_is_left_to_them(world):
     world.steps.at("systems", lambda: world.marks.move(Mark.PENDING, NEW, Mark.CONFIRMED))
     assert confirm(world).outcome is Outcome.NOTHING_TO_DO
 
@@ -124,7 +124,7 @@ def test_force_lifts_what_was_held_against_the_system(world):
     assert world.told.fields_of(events.DENIAL_LIFTED)["toplevel"] == NEW
 
 
-def test_force_lifts_nothing_where_somebody_else_was_quicker(world):
+def test_force_lifts_nothing_where_someone_else_was_quicker(world):
     world.journal.deny(Denial(NEW, "no", NOW, "agent"))
     world.marks.before_move = lambda: world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK)
     assert confirm(world, force=True).outcome is Outcome.ROLLED_BACK
@@ -173,7 +173,7 @@ def test_the_target_is_marked_before_what_is_left(settled):
 @pytest.mark.parametrize(
     ("running", "profile"), [(STRANGE, STRANGE), (NEW, STRANGE), (STRANGE, NEW)]
 )
-def test_from_somebody_elses_system_a_person_goes_back_to_the_confirmed_one(
+def test_from_someone_elses_system_a_person_goes_back_to_the_confirmed_one(
     settled, running, profile
 ):
     settled.host.profile = profile

@@ -175,14 +175,14 @@ def cases(draw):
 
 @given(cases(), st.integers(0, 90), st.integers(0, 90), st.sampled_from(["a", "b", "web-1"]))
 @settings(max_examples=10)
-def test_the_arithmetic_is_that_of_somebody_who_walks(case, splay, margin, host):
+def test_the_arithmetic_is_that_of_someone_who_walks(case, splay, margin, host):
     walk_along(case, splay, margin, host)
 
 
 @pytest.mark.long
 @given(cases(), st.integers(0, 90), st.integers(0, 90), st.sampled_from(["a", "b", "web-1"]))
 @settings(max_examples=600)
-def test_the_arithmetic_is_that_of_somebody_who_walks_for_years(case, splay, margin, host):
+def test_the_arithmetic_is_that_of_someone_who_walks_for_years(case, splay, margin, host):
     walk_along(case, splay, margin, host)
 
 

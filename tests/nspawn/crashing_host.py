@@ -28,7 +28,7 @@ WATCHED = f"/opt/agent/bin/python -I {_CRASH_POINT}"
 _CHECK = {
     "type": "command",
     "name": "health",
-    "command": ["/bin/grep", "-q", "well", "/run/current-system/etc/health"],
+    "command": ["/bin/grep", "-q", "healthy", "/run/current-system/etc/health"],
     "timeout": "1s",
 }
 SETTINGS = {
@@ -116,7 +116,7 @@ class CrashingHost:
 
     def _begin(self, site, name: str, options: dict[str, Any], opened: ExitStack) -> None:
         self.good = [self.release(site, f"26.05.{n}") for n in (1, 2)]
-        self.broken = self.release(site, "26.05.3", health="ill")
+        self.broken = self.release(site, "26.05.3", health="broken")
         first = self.good[0].toplevel
         options = {"name": name, "address": "10.77.0.9", "disk": _DISK, **options}
         self.host = RealHost(site.namespaces, site.builder, site.agent, first, **options)
@@ -280,7 +280,7 @@ class CrashingHosts:
 
     def take(self) -> CrashingHost:
         """Return a host that is in order."""
-        if self._host is not None and self._victim.rounds >= _MOST_ROUNDS:
+        if self._host is not None and self._host.rounds >= _MOST_ROUNDS:
             self.drop()
         if self._host is None:
             self._host = CrashingHost(self._site)

@@ -12,7 +12,7 @@ from nspawn.systems import CONFIRM, UPGRADE, confirm_unit, system
 _CHECK = {
     "type": "command",
     "name": "health",
-    "command": ["/bin/grep", "-q", "well", "/run/current-system/etc/health"],
+    "command": ["/bin/grep", "-q", "healthy", "/run/current-system/etc/health"],
     "timeout": "1s",
 }
 _SETTINGS = {
@@ -137,7 +137,7 @@ def fates() -> dict[str, Fate]:
     cannot = {CONFIRM: confirm_unit("/bin/false")}
     return {
         "healthy": Fate(described("26.05.2", starts=False), is_kept=True, in_session=True),
-        "ill": Fate(described("26.05.3", starts=False, health="ill"), reason="check-failed"),
+        "broken": Fate(described("26.05.3", starts=False, health="broken"), reason="check-failed"),
         "its agent cannot start": Fate(
             described("26.05.4", agent_units=cannot), reason="confirm-unit-failed"
         ),

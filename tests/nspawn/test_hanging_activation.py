@@ -14,7 +14,7 @@ _ENVIRONMENT = "Environment=HOME=/root\n"
 _CHECK = {
     "type": "command",
     "name": "health",
-    "command": ["/bin/grep", "-q", "well", "/run/current-system/etc/health"],
+    "command": ["/bin/grep", "-q", "healthy", "/run/current-system/etc/health"],
     "timeout": "1s",
 }
 _SETTINGS = {
@@ -120,7 +120,7 @@ def with_daemon(generation):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("health", ["well", "ill"])
+@pytest.mark.parametrize("health", ["healthy", "broken"])
 def test_a_switch_may_restart_the_nix_daemon(installed, upstream, build, health):
     first = build("26.05.1", **with_daemon(1))
     newer = build("26.05.2", health=health, **with_daemon(2))
@@ -130,11 +130,11 @@ def test_a_switch_may_restart_the_nix_daemon(installed, upstream, build, health)
 
     code, told = upgrade(host, env={"NIX_REMOTE": "daemon"})
 
-    if health == "well":
+    if health == "healthy":
         assert (code, told["outcome"]) == (0, "confirmed"), told
     else:
         assert (code, told["error.kind"]) == (1, "rolled-back"), told
-    assert_wholly_on(host, newer if health == "well" else first)
+    assert_wholly_on(host, newer if health == "healthy" else first)
     assert host.state("nix-daemon.service", "MainPID") not in (before, "0")
 
 
@@ -160,7 +160,7 @@ def test_a_system_without_the_agent_is_held_and_confirmed_before_it_is_left(
 
 @pytest.mark.long
 def test_a_broken_system_without_the_agent_is_rolled_back_from(installed, upstream, build, site):
-    first, bare = build("26.05.1"), site.build(system("26.05.2", agent=False, health="ill"))
+    first, bare = build("26.05.1"), site.build(system("26.05.2", agent=False, health="broken"))
     host = installed(first)
     upstream.offer(bare)
 

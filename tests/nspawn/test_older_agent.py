@@ -67,7 +67,7 @@ class OfTwoVersions(CrashingHost):
 
     @override
     def _begin(self, site, *rest):
-        self.broken_older = self.release(site, "26.05.4", health="ill", is_older=True)
+        self.broken_older = self.release(site, "26.05.4", health="broken", is_older=True)
         super()._begin(site, *rest)
 
     @override

@@ -234,7 +234,7 @@ def test_where_nobody_can_confirm_the_deadline_of_the_boot_acts(site, began, ups
 def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, upstream):
     # Windows open on whole minutes: this one has, and the host has its own place in the splay.
     now = datetime.now(UTC)
-    splay = f"{(now.second + 20) / place_of(HOST):.3f}s"
+    splay = f"{(now.second + 45) / place_of(HOST):.3f}s"
     windows = [{"start": now.strftime("%H:%M"), "length": "2h"}]
     waits = {**REBOOTS, "reboot": {"mode": "when-needed", "windows": windows, "splay": splay}}
     host, _ = began(settings=waits)
@@ -248,7 +248,7 @@ def test_a_needed_reboot_waits_for_its_window_and_is_taken_in_it(site, began, up
     status = json.loads(host.ok("agent", "status", "--json"))
     assert status["reboot"]["obstacle"] == "reboot-window"
 
-    host.await_boot(2)
+    host.await_boot(2, timeout=120)
     assert_settled(host, second.toplevel)
 
 

@@ -632,6 +632,13 @@ def test_builds_of_another_job_are_forgotten():
     assert remember([other], offer(2).candidate, None) == (offer(2).candidate,)
 
 
+def test_of_too_many_the_one_whose_neighbours_are_closest_is_forgotten():
+    far_apart = [1000 - 10 * place for place in range(MOST_KEPT)]
+    assert kept(far_apart[1:], far_apart[0]) == far_apart
+    crowded = sorted([*far_apart, far_apart[6] + 1], reverse=True)
+    assert kept(crowded[1:], crowded[0]) == [one for one in crowded if one != far_apart[6] + 1]
+
+
 @given(st.sets(st.integers(1, 500), min_size=2, max_size=80))
 def test_few_are_remembered_the_newest_and_the_oldest_among_them(seen_good):
     numbers = sorted(seen_good, reverse=True)

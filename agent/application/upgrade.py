@@ -246,6 +246,9 @@ async def _act_on(run: Run[Ports], found: Found, choice: Choice) -> Result | _Un
         case Hold() as hold:
             run.summary.add(reasons=hold.reasons)
             if hold.fault is not None:
+                at = earliest(_soonest(hold))
+                if at is not None:
+                    await wake(run, at)
                 raise hold.fault
             await schedule_retry(run, _soonest(hold))
             return Result(Outcome.HELD, hold.reasons)

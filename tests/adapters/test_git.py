@@ -334,6 +334,26 @@ def test_files_of_git_lfs_are_fetched_or_it_is_said_that_they_cannot_be(tmp_path
 # What is refused
 
 
+def test_what_others_have_added_to_a_branch_is_seen(checkout):
+    base = checkout.git("rev-parse", "HEAD")
+    checkout.git("checkout", "--quiet", "--detach")
+    (checkout.path / LOCK_FILE).write_text("{ }\n")
+    checkout.git("commit", "--quiet", "--all", "--allow-empty-message", "--message=")
+    lock_alone = checkout.git("rev-parse", "HEAD")
+    (checkout.path / "flake.nix").write_text("{ amended = true; }\n")
+    checkout.git("commit", "--quiet", "--all", "--message=theirs")
+    tip = checkout.git("rev-parse", "HEAD")
+
+    async def look():
+        repository = checkout.repository()
+        await repository.prepare()
+        assert await repository.messages(base, tip) == ("theirs", "")
+        assert await repository.adds_only_lock(base, lock_alone)
+        assert not await repository.adds_only_lock(base, tip)
+
+    asyncio.run(look())
+
+
 def test_a_shallow_clone_is_refused(checkout):
     checkout.git("commit", "--quiet", "--allow-empty", "--message", "another")
     checkout.git("push", "--quiet", "origin", "HEAD:main")
@@ -516,6 +536,8 @@ def refused(status, said=""):
             Completed(1, "", "Permission denied (publickey)\nerror: failed to push"),
             Kind.HOOK_REFUSED,
         ),
+        # What a signal has ended may have reached the remote.
+        (Completed(-15, "", ""), Kind.GIT_FAILED),
         (Completed(1, "fatal: not today", "error: failed to push some"), Kind.HOOK_REFUSED),
         (Completed(128, "", "x@forge: Permission denied (publickey).\nfatal: x"), DENIED),
     ],
@@ -528,6 +550,7 @@ def test_who_refuses_a_push_comes_before_what_is_said(done, kind):
     ("done", "kind"),
     [
         (Completed(1, "", "gpg: not today"), Kind.HOOK_REFUSED),
+        (Completed(-9, "", ""), Kind.GIT_FAILED),
         (Completed(1, "", "fatal: not today"), Kind.HOOK_REFUSED),
         (
             Completed(128, "", "error: Load key: x?\n?\n\nfatal: failed to write commit object"),

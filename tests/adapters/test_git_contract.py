@@ -114,6 +114,7 @@ def test_a_commit_is_pushed_to_a_new_branch_and_found_there(world):
         assert await world.repository.file_at(revision, LOCK_FILE) == "{ }\n"
         assert await world.repository.messages(base, revision) == ("Update\n\nx: 1",)
         assert await world.repository.messages(base, base) == ()
+        assert await world.repository.adds_only_lock(base, revision)
         assert await world.repository.is_ancestor(base, revision)
         assert not await world.repository.is_ancestor(revision, base)
 

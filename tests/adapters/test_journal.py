@@ -157,6 +157,7 @@ def test_a_run_that_ends_as_the_last_one_did_is_only_counted(journal):
         {"action": "boot"},
         {"decision": "upgrade"},
         {"error_kind": "locked"},
+        {"fault": "suspect"},
         {"job": ELSEWHERE.key},
         {"host": "other"},
         {"previous": OLD},

@@ -162,6 +162,13 @@ class FakeRepository(Repository):
         return tuple(self.commits[one].message for one in self._line(tip) if one not in known)
 
     @override
+    async def adds_only_lock(self, base: str, tip: str) -> bool:
+        known = self._line(base)
+        left = next(one for one in self._line(tip) if one in known)
+        then, now = self.commits[left].files, self.commits[tip].files
+        return all(then.get(name) == now.get(name) for name in {*then, *now} - {LOCK_FILE})
+
+    @override
     async def commit(self, flake: Path, message: str) -> str:
         self._fail("commit")
         files = self.ground.directories[flake]

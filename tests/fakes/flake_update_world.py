@@ -12,7 +12,8 @@ from agent.application.flake_update.diff import diff
 from agent.application.flake_update.policy import UpdatePolicy
 from agent.application.flake_update.ports import UpdatePorts
 from agent.application.flake_update.run import Recipients, run
-from agent.domain.flake_update.lock_file import LOCK_FILE
+from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
+from agent.domain.flake_update.report import mark_of
 from fake_forges.world import World
 from fakes.events import RememberedEvents, SteppedClock
 from fakes.flake_update import (
@@ -93,7 +94,9 @@ class UpdateWorld:
     def propose(self, branch: str, revision: str, *, lock: str, base: str | None = None) -> None:
         """Leave an earlier update on a branch of the remote, and propose it."""
         self.leave(branch, lock=lock, base=base)
-        self.pulls.add(branch, revision=revision or self.repository.remote[branch])
+        mark = mark_of(parse_lock_file(lock_text(lock)))
+        tip = revision or self.repository.remote[branch]
+        self.pulls.add(branch, revision=tip, body=f"An update.\n\n{mark}")
 
     def leave(
         self,

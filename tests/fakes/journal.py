@@ -249,4 +249,5 @@ def _ending(run: RunRecord) -> RunRecord | None:
         toplevel=run.toplevel,
         reasons=tuple((name, "") for name, _ in run.reasons),
         error_kind=run.error_kind,
+        fault=run.fault,
     )

@@ -74,10 +74,11 @@ paths = st.sampled_from([NEW, OTHER])
 actions = st.none() | st.sampled_from(Action)
 fetches = st.none() | st.builds(Fetched, st.integers(0, 2**53), st.integers(0, 2**53))
 errors = st.builds(
-    lambda kind, message, hint: AgentError(kind, message, hint=hint),
+    lambda kind, message, hint, after: AgentError(kind, message, hint=hint, retry_after=after),
     st.sampled_from(list(Kind)),
     texts,
     texts,
+    st.none() | st.integers(0, 2**31),
 )
 changes = st.builds(Change, paths, st.sampled_from(Action), st.none() | paths, texts)
 judgements = st.builds(
@@ -122,7 +123,7 @@ def plain(answer):
 
     def shown(value):
         if isinstance(value, AgentError):
-            return (value.kind, value.message, value.hint)
+            return (value.kind, value.message, value.hint, value.retry_after)
         if isinstance(value, Judgement):
             return (
                 value.gate,

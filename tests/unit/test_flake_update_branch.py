@@ -96,12 +96,13 @@ BRANCHES = st.lists(
         is_current=st.booleans(),
         is_own=st.booleans(),
         is_proposed=st.booleans(),
+        is_as_proposed=st.booleans(),
     ),
     unique_by=lambda branch: branch.name,
 )
 
 
-STALE = replace(YESTERDAY, lock=OTHER)
+STALE = replace(YESTERDAY, lock=OTHER, is_as_proposed=True)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ STALE = replace(YESTERDAY, lock=OTHER)
             Target(STALE.name, "2" * 40),
         ),
         ([replace(STALE, is_own=False)], Target(WANTED, None)),
+        ([replace(STALE, is_as_proposed=False)], Target(WANTED, None)),
         ([replace(STALE, is_proposed=False)], Target(WANTED, None)),
         # The same update, and today's branch, come first.
         ([STALE, replace(TODAY, is_current=False)], Target(WANTED, "1" * 40)),
@@ -141,6 +143,8 @@ def test_no_update_has_two_proposals_and_no_work_of_others_is_lost(branches, ref
             assert not proposed or taken in proposed
             is_refreshed = refreshes and taken is not None and taken.is_proposed
             assert taken is None or taken.lock == LOCK or name == WANTED or is_refreshed
+            if is_refreshed and taken.lock != LOCK and name != WANTED:
+                assert taken.is_as_proposed
 
 
 @pytest.mark.parametrize("lock", [LOCK, OTHER])

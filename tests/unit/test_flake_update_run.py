@@ -234,6 +234,24 @@ def test_a_newer_update_of_another_day_refreshes_the_open_proposal(world):
     assert world.run().outcome is Outcome.ALREADY_PROPOSED
 
 
+@pytest.mark.parametrize("change", ["a file", "the lock", "an empty message"])
+def test_what_a_person_has_amended_in_an_open_proposal_is_not_overwritten(world, change):
+    world.propose(YESTERDAY, "", lock=NEWER)
+    repository = world.repository
+    theirs = repository.commits[repository.remote[YESTERDAY]]
+    files, message, parent = dict(theirs.files), theirs.message, theirs.parent
+    if change == "a file":
+        files["flake.nix"] = "{ amended = true; }"
+    elif change == "the lock":
+        files[LOCK_FILE] = lock_text(OLD)
+    else:
+        message, parent = "", repository.remote[YESTERDAY]
+    tip = repository.remote[YESTERDAY] = repository.add(files, parent, message)
+    result = world.run()
+    assert (result.outcome, result.branch) == (Outcome.PROPOSED, TODAY)
+    assert repository.remote[YESTERDAY] == tip
+
+
 def test_a_refresh_that_fails_leaves_the_proposal_as_it_was(world):
     async def refused(*_arguments):
         raise ForgeError(Kind.FORGE_FORBIDDEN, "403")

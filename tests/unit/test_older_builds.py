@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +21,7 @@ from agent.domain.outcome import Outcome
 from agent.domain.path_record import Denial
 from agent.domain.pause import Pause
 from agent.domain.policy import Action, RebootMode, Strategy
+from agent.domain.window import Schedule, Window
 from fakes.runs import an_arrival
 from fakes.samples import OLD
 from fakes.stepwise import system_with
@@ -554,6 +555,26 @@ def test_an_older_build_may_be_fetched_although_health_holds_it(world):
     world.run(TWO_CHECKS)
     assert "substitute" in world.steps
     assert world.last_row().build_id == 2
+
+
+def test_an_older_build_that_hydra_calls_failed_is_not_fetched_although_only_health_holds_it(world):
+    world.change(2, status=1)
+    world.canary_dies()
+    world.steps.at("substitute", world.canary_recovers)
+    assert world.run(TWO_CHECKS).outcome is Outcome.HELD
+    assert "substitute" not in world.steps
+    assert world.is_untouched()
+
+
+def test_a_refused_newest_build_does_not_hide_when_an_older_one_may_be_taken(world):
+    opens = (world.clock.now() + timedelta(hours=3)).time()
+    window = Window(frozenset(range(7)), opens, timedelta(hours=1), UTC)
+    closed = replace(WATCHFUL, upgrade_schedule=Schedule((window,)))
+    assert world.run(closed).outcome is Outcome.HELD
+    alone = world.told.fields_of(events.RUN_SCHEDULED)
+    world.change(3, system="aarch64-linux")
+    assert world.run(closed).exit_code is ExitCode.BAD_ANSWER
+    assert world.told.fields_of(events.RUN_SCHEDULED) == alone
 
 
 def test_what_is_held_by_more_than_health_is_not_fetched(world):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _Texts = tuple[tuple[Kind, re.Pattern[str], str], ...]
 _GAVE_UP: Final = 128
-"""git's own exit code; a hook that refuses makes it 1."""
+"""git's own exit code."""
+_REFUSED: Final = 1
+"""The one after a hook has refused."""
 _OF_REPOSITORY: Final[_Texts] = (
     (
         Kind.NO_SPACE,
@@ -119,7 +121,7 @@ def _last_line(text: str) -> str:
 
 def fault_of_commit(what: str, done: Completed) -> GitError:
     """Return why a commit failed: git itself, the signature, or a hook of this repository."""
-    if done.returncode != _GAVE_UP:
+    if done.returncode == _REFUSED:
         return _refused_by_hook(what, done)
     printed, is_unwritten, _ = done.tail.partition(_UNWRITTEN)
     fault = fault_of(what, done.tail)
@@ -142,7 +144,7 @@ def fault_of_push(what: str, done: Completed) -> GitError:
     text = f"{done.stdout}\n{done.tail}"
     status = _STATUS.search(done.stdout)
     if status is None:
-        is_refused_here = done.returncode != _GAVE_UP and not _BROKE_OFF.search(done.tail)
+        is_refused_here = done.returncode == _REFUSED and not _BROKE_OFF.search(done.tail)
         return _refused_by_hook(what, done) if is_refused_here else fault_of(what, text)
     why = status["why"]
     if status["who"] == "rejected" and _MOVED.search(why):

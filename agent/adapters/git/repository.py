@@ -224,7 +224,13 @@ class GitRepository(Repository):
     async def messages(self, base: str, tip: str) -> tuple[str, ...]:
         listed = ("log", "--format=%B%x00", "--max-count=1000", f"{base}..{tip}")
         done = await self._git("read the branch's commits", *listed)
-        return tuple(text.strip() for text in done.stdout.split("\0") if text.strip())
+        return tuple(text.strip() for text in done.stdout.split("\0")[:-1])
+
+    @override
+    async def adds_only_lock(self, base: str, tip: str) -> bool:
+        changed = ("diff", "--name-only", "--no-renames", "-z", f"{base}...{tip}")
+        done = await self._git("read the branch's changes", *changed)
+        return set(done.stdout.split("\0")[:-1]) <= {f"{self._prefix}{LOCK_FILE}"}
 
     @override
     async def commit(self, flake: Path, message: str) -> str:

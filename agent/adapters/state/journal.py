@@ -96,6 +96,7 @@ _OUTLIVES: Final = frozenset(
 _PASSIVE: Final = ("held", "failed", "awaits-reboot")
 _SAME: Final = (
     "host", "job", "decision", "action", "outcome", "build_id", "toplevel", "reasons", "error_kind",
+    "fault",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ The answers travel as text, as the requests do, and are checked on arrival in th
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -108,7 +109,13 @@ def _written(value: object) -> object:
         case Fetched():
             return {"paths": value.paths, "bytes": value.size}
         case AgentError():
-            return {"kind": value.kind, "message": value.message, "hint": value.hint}
+            after = value.retry_after
+            return {
+                "kind": value.kind,
+                "message": value.message,
+                "hint": value.hint,
+                "retry_after": None if after is None else math.ceil(max(after, 0)),
+            }
         case Judgement():
             return {
                 "gate": value.gate,
@@ -218,7 +225,12 @@ def _error(body: Fields | None) -> AgentError | None:
 
 def _required_error(body: Fields) -> AgentError:
     kind = Kind(body.text("kind"))  # type: ignore[call-arg]  # a look-up by value
-    error = AgentError(kind, body.text("message"), hint=body.text("hint"))
+    error = AgentError(
+        kind,
+        body.text("message"),
+        hint=body.text("hint"),
+        retry_after=body.number_or_none("retry_after"),
+    )
     body.end()
     return error
 

@@ -142,13 +142,14 @@ async def _judge_in_its_place(
     It may be running, so that nothing is confirmed past it. A system that proves broken all the
     same is rolled back from.
     """
-    run.summary.add(is_recorded_elsewhere=False)
     with lock_if_free(run, waits=waits):
         if _is_decided(run, toplevel):
             return report_decision(run, toplevel)
         if run.ports.marks.read().rolling_back == toplevel:
             await resume_roll_back(run, toplevel)
             return report_decision(run, toplevel)
+        # From here on the row is this run's own.
+        run.summary.add(is_recorded_elsewhere=False)
         run.record = record_of(run, toplevel)
         return await confirm_pending(run, toplevel, (Kind.SYSTEMD_SILENT, doubt))
 

@@ -192,7 +192,10 @@ class Repository(Protocol):
         """Return whether `newer` is, or goes back to, `older`."""
 
     async def messages(self, base: str, tip: str) -> tuple[str, ...]:
-        """Return the messages of the commits that `tip` has and `base` has not."""
+        """Return the messages, also empty, of the commits that `tip` has and `base` has not."""
+
+    async def adds_only_lock(self, base: str, tip: str) -> bool:
+        """Return whether `tip` changes no file but the lock file since it left `base`."""
 
     async def commit(self, flake: Path, message: str) -> str:
         """Commit the lock file in a worktree, and return the new revision.

@@ -90,7 +90,7 @@ async def run(
     except asyncio.CancelledError:
         await shield(_notify(recipients, _ENDED, dry_run=dry_run))
         raise
-    await _notify(recipients, result, dry_run=dry_run)
+    await shield(_notify(recipients, result, dry_run=dry_run))
     recipients.sink.emit(events.UPDATE_FINISHED, **result.fields())
     return result
 
@@ -152,7 +152,7 @@ class _Run:
             target = await self._target(lock)
             if isinstance(target, RunResult):
                 return target
-            if self.ports.forge is not None:
+            if self.ports.forge is not None and not self.dry_run:
                 await self.ports.forge.require_proposing(self.policy.base)
             before = await stack.enter_async_context(repository.worktree(base))
             repository.put(before, LOCK_FILE, as_dirty(text))
@@ -206,14 +206,20 @@ class _Run:
         repository, tip, base = self.ports.repository, self.tips[name], self.tips[self.policy.base]
         text = await repository.file_at(tip, LOCK_FILE)
         messages = await repository.messages(base, tip)
+        # Whoever amends or squashes the agent's commit keeps its message, and its trailer.
+        is_own = all(TRAILER in message for message in messages)
+        lock, proposal = _lock_or_none(text), self._proposal_of(name)
         return UpdateBranch(
             name=name,
             revision=tip,
-            lock=_lock_or_none(text),
+            lock=lock,
             is_current=await repository.is_ancestor(base, tip),
-            is_own=all(TRAILER in message for message in messages),
+            is_own=is_own and await repository.adds_only_lock(base, tip),
             # Without a forge it has come as far as it can.
-            is_proposed=self.ports.forge is None or self._proposal_of(name) is not None,
+            is_proposed=self.ports.forge is None or proposal is not None,
+            is_as_proposed=proposal is not None
+            and lock is not None
+            and mark_of(lock) in proposal.body,
         )
 
     def _proposal_of(self, name: str) -> Proposal | None:

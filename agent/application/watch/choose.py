@@ -211,7 +211,7 @@ async def _ask(
         else:
             confirmed.add(number)
             choice = _with_option(run, choice, fault=await _look_again(run, candidate))
-    return choice if every else _past_settings(run, choice, asked)
+    return choice if every else await _past_settings(run, choice, asked, confirmed)
 
 
 async def _look_again(run: Run[WatchPorts], candidate: Candidate) -> HydraError | None:
@@ -239,11 +239,14 @@ def _with_option(run: Run[WatchPorts], choice: Choice, **changes: Any) -> Choice
     return _choice(run, choice.seen, options)
 
 
-def _past_settings(run: Run[WatchPorts], choice: Choice, asked: Collection[int]) -> Choice:
+async def _past_settings(
+    run: Run[WatchPorts], choice: Choice, asked: Collection[int], confirmed: Collection[int]
+) -> Choice:
     """Return a choice that takes a candidate although it is held: its settings may open the gate.
 
     That is so where nothing else holds, some other check could remain, and nobody has seen the
-    candidate's settings yet. Before it is activated, the gate is asked again.
+    candidate's settings yet. Before it is activated, the gate is asked again; Hydra is not, so that
+    it is asked here.
     """
     has_other_check = len(run.policy.checks) > 1
     if not isinstance(choice.decision, Hold) or not has_other_check:
@@ -256,8 +259,12 @@ def _past_settings(run: Run[WatchPorts], choice: Choice, asked: Collection[int])
     if not isinstance(past.decision, Upgrade):
         return choice
     found = past.decision.candidate
-    may_open = found.build_id in asked and not run.ports.host.exists(found.toplevel)
-    return past if may_open else choice
+    if found.build_id not in asked or run.ports.host.exists(found.toplevel):
+        return choice
+    fault = None if found.build_id in confirmed else await _look_again(run, found)
+    if fault is None:
+        return past
+    return _with_option(run, replace(choice, candidate=found), fault=fault)
 
 
 def _still_good(choice: Choice, builds: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -51,8 +51,10 @@ class UpdateBranch:
     is_current: bool
     """Whether it is based on the tip of the base branch."""
     is_own: bool
-    """Whether all commits that it adds to the base branch are the agent's."""
+    """Whether all commits that it adds to the base are the agent's, and change the lock alone."""
     is_proposed: bool
+    is_as_proposed: bool = False
+    """Whether its lock is the one that the agent has described in its proposal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def choose_branch(
     """Return where the update that locks `lock` belongs; `wanted` is the name of a new branch.
 
     A branch of the same update is used again. With `refreshes` the newest one that is proposed, and
-    has no commit of anybody else, is used for another update as well: one proposal stays fresh.
+    has the agent's work alone, is used for another update as well: one proposal stays fresh.
     """
     same = [one for one in branches if one.lock is not None and one.lock.content == lock.content]
     for one in same:
@@ -92,7 +94,8 @@ def choose_branch(
     # A proposal comes first: there must never be a second one for the same update.
     ranked = sorted(same, key=lambda one: (one.is_proposed, one.name == wanted), reverse=True)
     today = [one for one in branches if one.name == wanted]
-    stale = [one for one in branches if refreshes and one.is_proposed and one.is_own]
+    stale = [one for one in branches if one.is_proposed and one.is_as_proposed and one.is_own]
+    stale = stale if refreshes else []
     stale.sort(key=lambda one: one.name, reverse=True)
     target = next(iter((*ranked, *today, *stale)), None)
     if target is None:

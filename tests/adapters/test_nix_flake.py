@@ -176,7 +176,7 @@ def test_an_input_that_is_gone_is_unavailable(subject, site):
 def archive_of(flake):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(flake, "input")
+        archive.add(flake / "flake.nix", "input/flake.nix")
     return packed.getvalue()
 
 
@@ -199,10 +199,12 @@ def test_an_input_that_nix_has_from_its_cache_alone_is_unavailable(site, tmp_pat
         denied = fault_of_update(subject)
     down = fault_of_update(subject)
     assert denied.kind is down.kind is Kind.INPUT_UNAVAILABLE
-    assert "the input 'base' cannot be fetched: " in denied.message
+    # nix 2.26 does not say which one.
+    names = r"(?:the input 'base'|an input) cannot be fetched: "
+    assert re.match(names, denied.message)
     assert "Permission denied (publickey" in denied.message
     assert "ssh key" in denied.hint
-    assert re.search("the input 'base' cannot be fetched: ssh: connect to host", down.message)
+    assert re.match(f"{names}ssh: connect to host", down.message)
 
 
 def test_an_archive_that_nix_has_from_its_cache_alone_is_unavailable(site):
@@ -223,11 +225,10 @@ def test_an_archive_that_nix_has_from_its_cache_alone_is_unavailable(site):
         state["now"] = gone
         fault = fault_of_update(subject)
     assert fault.kind is Kind.INPUT_UNAVAILABLE
-    assert fault.message.startswith(
-        f"the input 'base' cannot be fetched: unable to download '{url}'"
-    )
+    assert fault.message.startswith("the input 'base' cannot be fetched: ")
+    assert f"unable to download '{url}'" in fault.message
     assert "HTTP error 404" in fault.message
-    assert "(no such archive)" in fault.message
+    assert "(no such archive" in fault.message
 
 
 # src/libfetchers of nix 2.8, 2.26 and 2.34: what each fetcher says before it goes on and exits with 0.

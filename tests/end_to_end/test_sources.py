@@ -80,7 +80,7 @@ REFUSALS = {
 }
 SAID = {
     "GitHub's limit": ("API rate limit exceeded for 192.0.2.1.", "access-tokens"),
-    "nothing there": ("(Not Found)", "netrc-file"),
+    "nothing there": ("Not Found", "netrc-file"),
 }
 
 

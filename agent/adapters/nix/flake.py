@@ -156,6 +156,7 @@ class NixFlake(FlakeBuilds):
 
         done = await self._nix((*NIX, *arguments), flake, take)
         if done.returncode == 0:
+            cached.end()
             if cached.reasons:
                 raise _not_fetched(cached, flake)
             return

@@ -55,6 +55,10 @@ _OUT_OF_CACHE: Final = re.compile(
     r"|; using cached version$"
 )
 """What nix says when it goes on with what it has, in all its fetchers, and exits with 0."""
+_GIT_GAVE_UP: Final = re.compile(
+    r"^fatal: (?:Could not read from remote|unable to (?:access|connect|look up))"
+)
+"""What git says of a fetch that nix 2.26 goes on without and does not mention."""
 _DOWNLOAD: Final = re.compile(r"unable to download '([^']*)'")
 _MAX_BEFORE: Final = 60
 _MISSING_REVISION: Final = re.compile(
@@ -138,6 +142,11 @@ class CachedSources:
             )
         self.reasons.setdefault(url, why or output_of_git(self._text) or line.strip())
         self._before.clear()
+
+    def end(self) -> None:
+        """Take in that nix has ended with 0."""
+        if any(_GIT_GAVE_UP.search(line) for line in self._before):
+            self.reasons.setdefault("", output_of_git(self._text))
 
     @property
     def _text(self) -> str:

@@ -81,7 +81,7 @@ class Run:
         names = [event["event"] for event in events]
         assert names.count("run.finished") == 1, self
         assert names[-1] == "run.finished", names
-        assert self.stderr == ""
+        assert self.stderr == "", self.stderr
         assert events[-1]["exit_code"] == self.exit_code
         return events[-1]
 

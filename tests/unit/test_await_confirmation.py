@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -187,6 +188,22 @@ def test_a_roll_back_that_its_agent_did_not_end_is_ended_for_its_reason(world):
     assert world.marks.read() == Marks(confirmed=OLD)
     row = row_of_upgrade(world)
     assert (row.outcome, row.fault, row.reasons) == ("rolled-back", "suspect", reasons)
+
+
+def test_a_run_that_ends_while_it_ends_the_roll_back_of_another_leaves_the_row_alone(world):
+    world.systemd.is_silent = True
+
+    def begins():
+        if world.marks.move(Mark.PENDING, NEW, Mark.ROLLING_BACK):
+            row = row_of_upgrade(world)
+            world.journal.record(altered(row, outcome=Outcome.ROLLING_BACK, fault="suspect"))
+
+    world.steps.at("start confirm", begins)
+    world.steps.at("switch-to-configuration switch", asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        carry_out_with(world, lambda run: await_decision(run, NEW, starts=1))
+    row = row_of_upgrade(world)
+    assert (row.outcome, row.fault, row.error_kind) == ("rolling-back", "suspect", None)
 
 
 def test_what_is_decided_while_this_run_waits_for_the_lock_is_only_told(world):

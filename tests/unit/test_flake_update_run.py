@@ -11,7 +11,8 @@ from agent.application.flake_update.result import Outcome, headline
 from agent.application.flake_update.run import Recipients, run
 from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, HydraError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
-from agent.domain.flake_update.lock_file import LOCK_FILE
+from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
+from agent.domain.flake_update.report import mark_of
 from fakes.flake_update import CHECKOUT, lock_text, system
 from fakes.flake_update_world import NEW, NEWER, OLD, TODAY, YESTERDAY, UpdateWorld
 
@@ -450,6 +451,23 @@ def test_a_refreshed_branch_goes_back_to_what_it_was(world):
     world.forge.refresh = refused
     assert world.run().error.kind is Kind.FORGE_SERVER_ERROR
     assert world.repository.remote == good
+
+
+def test_a_refresh_whose_answer_is_lost_keeps_the_branch_that_the_proposal_describes(world):
+    world.run()
+    world.builds.upstream = NEWER
+    refresh = world.forge.refresh
+
+    async def lost(*arguments):
+        await refresh(*arguments)
+        raise ForgeError(Kind.FORGE_UNREACHABLE, "timeout")
+
+    world.forge.refresh = lost
+    assert world.run().error.kind is Kind.FORGE_UNREACHABLE
+    tip = world.repository.commits[world.repository.remote[TODAY]]
+    lock = tip.files[LOCK_FILE]
+    assert lock == lock_text(NEWER)
+    assert mark_of(parse_lock_file(lock)) in world.pulls.pulls[0].body
 
 
 def test_a_branch_that_cannot_be_taken_back_is_told(world):

@@ -14,7 +14,7 @@ from agent.application.report import error_fields
 from agent.application.shielded import shield
 from agent.domain.errors import AgentError, Kind
 from agent.domain.flake_update.branch import Target
-from agent.domain.flake_update.report import proposal_body, title_of
+from agent.domain.flake_update.report import mark_of, proposal_body, title_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -109,12 +109,13 @@ class Publication:
             await _take_back(self._ports, update.revision, update.target, update.look_at)
 
     async def _is_proposed_after_all(self) -> bool:
-        """Whether a request that was cut off, or failed, has opened the proposal nevertheless."""
+        """Whether a request that was cut off, or failed, has had its effect nevertheless."""
         update = self._update
-        if self._proposer is None or update.proposal is not None:
+        found = None if self._proposer is None else await self._proposer.find(update.target.name)
+        if found is None:
             return False
-        found = await self._proposer.find(update.target.name)
-        return found is not None and found.head_revision == update.revision
+        is_new = update.proposal is None and found.head_revision == update.revision
+        return is_new or mark_of(update.lock) in found.body
 
 
 @asynccontextmanager

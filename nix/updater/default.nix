@@ -128,6 +128,8 @@ in
         OOMPolicy = "continue";
         # Longer than the sum of a run's default deadlines.
         TimeoutStartSec = "2d";
+        # A run that is ended takes back a branch without a proposal, and sends a notification.
+        TimeoutStopSec = "15min";
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
         CacheDirectory = "nix-flake-updater nix-flake-updater/tmp";
         CacheDirectoryMode = "0700";

@@ -302,6 +302,8 @@ def test_the_unit_is_hardened_and_may_write_to_the_checkout_alone(read):
 
 def test_a_nix_that_takes_too_much_memory_ends_alone(read):
     assert read("seed", SERVICE)["OOMPolicy"] == "continue"
+    # What a run does when it is ended: take back its branch, and notify.
+    assert read("seed", SERVICE)["TimeoutStopSec"] == "15min"
 
 
 def test_root_keeps_what_it_needs_for_a_checkout_of_someone_else(read):

@@ -117,9 +117,11 @@ STALE = replace(YESTERDAY, lock=OTHER, is_as_proposed=True)
         ([replace(STALE, is_own=False)], Target(WANTED, None)),
         ([replace(STALE, is_as_proposed=False)], Target(WANTED, None)),
         ([replace(STALE, is_proposed=False)], Target(WANTED, None)),
-        # The same update, and today's branch, come first.
+        # The proposal of the same update comes first, a branch without a proposal last.
         ([STALE, replace(TODAY, is_current=False)], Target(WANTED, "1" * 40)),
-        ([STALE, replace(TODAY, lock=None, is_proposed=False)], Target(WANTED, "1" * 40)),
+        ([STALE, replace(TODAY, is_proposed=False)], Target(STALE.name, "2" * 40)),
+        ([STALE, replace(TODAY, lock=None, is_proposed=False)], Target(STALE.name, "2" * 40)),
+        ([STALE, replace(TODAY, lock=OTHER, is_own=False)], Target(STALE.name, "2" * 40)),
     ],
 )
 def test_an_open_proposal_stays_fresh(branches, expected):

@@ -20,6 +20,7 @@ from agent.adapters.nix.source_faults import CachedSources, complaint, hint_for,
 from agent.application.flake_update import events
 from agent.application.flake_update.ports import FlakeBuilds
 from agent.application.report import error_fields
+from agent.application.shielded import together
 from agent.domain.errors import FlakeError, Kind, NixError
 from agent.domain.flake_update.comparison import Broken, Stage, System
 from agent.domain.flake_update.lock_file import LOCK_FILE, inputs_from, parse_lock_file
@@ -118,7 +119,7 @@ class NixFlake(FlakeBuilds):
         lock = _LOCKS_NEW if locks_new else _AS_LOCKED
         batches = [hosts[at : at + self._batch] for at in range(0, len(hosts), self._batch)]
         found: dict[str, System | Broken] = {}
-        for one in await asyncio.gather(*(self._evaluate(flake, some, lock) for some in batches)):
+        for one in await together(self._evaluate(flake, some, lock) for some in batches):
             found.update(one)
         return found
 
@@ -137,7 +138,7 @@ class NixFlake(FlakeBuilds):
         if len(hosts) == 1:
             return {hosts[0]: _does_not_evaluate(done.tail)}
         self._sink.emit(events.EVALUATED_SINGLY, **error_fields(fault))
-        single = await asyncio.gather(*(self._evaluate(flake, (host,), lock) for host in hosts))
+        single = await together(self._evaluate(flake, (host,), lock) for host in hosts)
         return {host: side for one in single for host, side in one.items()}
 
     @override

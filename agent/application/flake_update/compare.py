@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.application.flake_update import events
+from agent.application.shielded import together
 from agent.domain.errors import FlakeError, Kind
 from agent.domain.flake_update.comparison import Broken, Effect, HostComparison, System
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
@@ -73,11 +73,13 @@ async def evaluate_hosts(
     An input that nobody has locked yet is new, and makes no host one that was broken before.
     """
     with step(ports.sink, f"Evaluating {len(hosts)} host(s) before and after"):
-        evaluated = await asyncio.gather(
-            ports.builds.evaluate(before, hosts, locks_new=True),
-            ports.builds.evaluate(after, hosts),
+        of_before, of_after = await together(
+            (
+                ports.builds.evaluate(before, hosts, locks_new=True),
+                ports.builds.evaluate(after, hosts),
+            )
         )
-    return Evaluated(hosts, *evaluated)
+    return Evaluated(hosts, of_before, of_after)
 
 
 async def build_hosts(
@@ -95,8 +97,8 @@ async def build_hosts(
     if is_proof:
         before, after = _built(before, failed), _built(after, failed)
     with step(ports.sink, "Comparing packages"):
-        found = await asyncio.gather(
-            *(_compare(ports, one, (before[one], after[one]), failed) for one in evaluated.hosts)
+        found = await together(
+            _compare(ports, one, (before[one], after[one]), failed) for one in evaluated.hosts
         )
     for one in found:
         _log(ports.sink, one)

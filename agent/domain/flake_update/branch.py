@@ -91,13 +91,14 @@ def choose_branch(
     for one in same:
         if one.is_proposed and (one.is_current or not one.is_own):
             return Proposed(one)
-    # A proposal comes first: there must never be a second one for the same update.
+    # A proposal comes first: there must never be a second one.
     ranked = sorted(same, key=lambda one: (one.is_proposed, one.name == wanted), reverse=True)
+    proposed = [one for one in ranked if one.is_proposed]
     today = [one for one in branches if one.name == wanted]
     stale = [one for one in branches if one.is_proposed and one.is_as_proposed and one.is_own]
     stale = stale if refreshes else []
     stale.sort(key=lambda one: one.name, reverse=True)
-    target = next(iter((*ranked, *today, *stale)), None)
+    target = next(iter((*proposed, *stale, *ranked, *today)), None)
     if target is None:
         return Target(wanted, None)
     if not target.is_own:

@@ -44,7 +44,15 @@ from agent.application.watch.observe import (
 from agent.application.watch.world import WorldBeforeReboot
 from agent.domain import states
 from agent.domain.candidate import Candidate
-from agent.domain.choose import AwaitReboot, Done, Hold, Reboot, Upgrade, held_builds
+from agent.domain.choose import (
+    AwaitReboot,
+    Done,
+    HeldCandidate,
+    Hold,
+    Reboot,
+    Upgrade,
+    held_builds,
+)
 from agent.domain.errors import (
     ActivationError,
     AgentError,
@@ -53,7 +61,7 @@ from agent.domain.errors import (
     JournalError,
     Kind,
 )
-from agent.domain.gate import Stage
+from agent.domain.gate import Judgement, Stage
 from agent.domain.gates import registered
 from agent.domain.marks import Mark
 from agent.domain.outcome import Outcome
@@ -68,7 +76,6 @@ if TYPE_CHECKING:
     from agent.application.ports import Ports, RunRecord
     from agent.application.run import RunSettings
     from agent.domain.candidate import RefusedBuild
-    from agent.domain.gate import Judgement
     from agent.domain.policy import Policy
     from agent.domain.store_path import StorePath
     from agent.domain.systems import Systems
@@ -255,8 +262,8 @@ async def _act_on(run: Run[Ports], found: Found, choice: Choice) -> Result | _Un
         case AwaitReboot(reason):
             ports.sink.emit(events.REBOOT_NEEDED, reason=reason)
             return Result(Outcome.AWAITS_REBOOT, (("reboot", reason),))
-        case Reboot(candidate, reason):
-            return await _reboot(run, reason, candidate, choice.seen.systems)
+        case Reboot() as decision:
+            return await _reboot(run, decision, choice.seen.systems)
         case Upgrade(candidate):
             return await _upgrade(run, candidate, choice)
         case _:
@@ -361,16 +368,23 @@ async def _upgrade(run: Run[Ports], candidate: Candidate, choice: Choice) -> Res
     run.summary.add(action=answer.action, fetched=fetched)
     if isinstance(answer, Failed) and answer.is_unprepared and choice.has_older(candidate):
         await _try_again(run, answer.error)  # while it is suspect, that one may be taken
-    return await _go_on(run, candidate, answer)
+    return await _go_on(run, candidate, answer, held_builds(choice.decision))
 
 
 async def _go_on(
-    run: Run[Ports], candidate: Candidate, answer: Activated | NotBegun | Failed
+    run: Run[Ports],
+    candidate: Candidate,
+    answer: Activated | NotBegun | Failed,
+    newer: tuple[HeldCandidate, ...],
 ) -> Result | _Undecided:
     """Return what came of an upgrade; reboot where it is to be completed by that now."""
     match answer:
         case NotBegun(reasons):
-            run.summary.add(decision=Hold.name, reasons=reasons)
+            closed = answer.held or tuple(
+                Judgement(name, is_open=False, reason=reason) for name, reason in reasons
+            )
+            held = (*newer, HeldCandidate(candidate, closed))
+            run.summary.add(decision=Hold.name, reasons=reasons, held=held)
             await schedule_retry(run, answer.held)
             return Result(Outcome.HELD, reasons)
         case Failed():
@@ -405,9 +419,10 @@ def _row_now(run: Run[Ports]) -> RunRecord:
         return run.record
 
 
-async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Systems) -> Result:
+async def _reboot(run: Run[Ports], decision: Reboot, seen: Systems) -> Result:
     """Complete an earlier upgrade, if it is time and the neighbours can spare this host."""
     assert seen.profile is not None  # noqa: S101 - it is what the reboot is for
+    candidate, reason = decision.candidate, decision.reason
     world = WorldBeforeReboot(run, seen.profile, candidate)
     reached = await reboot(run, seen.profile, reason, candidate, seen, world=world)
     if isinstance(reached, Rebooting):
@@ -415,7 +430,8 @@ async def _reboot(run: Run[Ports], reason: str, candidate: Candidate, seen: Syst
     held, result = reached.held, Result(Outcome.AWAITS_REBOOT, reached.reasons)
     if not registered()[held.gate].postpones:
         result = Result(Outcome.HELD, ((held.gate, held.reason),))
-        run.summary.add(decision=Hold.name)
+        of_candidate = HeldCandidate(decision.candidate, (held,))
+        run.summary.add(decision=Hold.name, held=(*held_builds(decision), of_candidate))
     run.summary.add(reasons=result.reasons)
     refuse_to_wait(run, held)
     return result

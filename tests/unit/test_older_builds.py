@@ -542,6 +542,23 @@ def test_the_summary_names_the_builds_that_are_held(world):
     assert "held" not in world.summary()
 
 
+def test_the_summary_also_names_a_build_that_is_held_once_it_was_fetched(world):
+    world.steps.at("substitute", world.canary_dies)
+    assert world.run().outcome is Outcome.HELD
+    named = [(one["build_id"], one["reasons"][0]["name"]) for one in world.summary()["held"]]
+    assert named == [(3, "denied"), (2, "health")]
+
+
+def test_the_summary_also_names_a_build_that_is_held_before_its_reboot():
+    world = World()
+    world.publish(1, system(1), kernel="k2")
+    world.run(BOOT)
+    world.canary_dies()
+    assert world.run(REBOOTS).outcome is Outcome.HELD
+    ((held),) = world.summary()["held"]
+    assert (held["build_id"], held["reasons"][0]["name"]) == (1, "health")
+
+
 def test_a_gate_about_the_host_holds_every_build_and_is_asked_once(world):
     world.canary_dies()
     report = world.run()

@@ -114,7 +114,7 @@ class RestForge(Forge, ABC):
 
     @override
     async def require_proposing(self, base: str) -> None:
-        # Of a branch into itself there is nothing to propose: whoever may propose is told so.
+        # A branch into itself is nothing to propose: a token that may propose gets that answer.
         wanted = {"head": base, "base": base, "title": "May this token propose?", "body": ""}
         try:
             await self._conversation.ask("POST", f"{self._path}/pulls", wanted)

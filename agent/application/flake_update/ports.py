@@ -67,7 +67,7 @@ class Forge(Protocol):
     async def require_proposing(self, base: str) -> None:
         """Make sure that this token may propose; nothing is made. FORGE_FORBIDDEN.
 
-        A token that may read is told from one that may write by nothing but the attempt.
+        Only an attempt shows whether a token that may read may write, too.
         """
 
     async def declined_proposals(self, base: str) -> tuple[Proposal, ...]:

@@ -74,7 +74,7 @@ async def run(
 
     What keeps the ports from being opened is a fault of the run as well. With `dry_run` nothing is
     committed, pushed, proposed or sent; a run beside another leaves that to the other. Only an
-    interruption is raised, when it has been told as well.
+    interruption is raised once its notification has been sent, too.
     """
     one = None
     try:

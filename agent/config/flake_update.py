@@ -151,6 +151,8 @@ class FlakeUpdateSection(Section):
     """Hosts to prove and report: regular expressions that match whole names."""
     exclude: tuple[Pattern, ...] = DEFAULT_EXCLUDE
     """Hosts to leave out."""
+    require: tuple[Pattern, ...] = ()
+    """Hosts that must build even if they were broken before the update, as regular expressions."""
     verify: Verify = Verify.LOCAL
     """`local`: every host is built here; `hydra`: Hydra does it, of `flake_update.hydra.branch`."""
     concurrency: Annotated[int, Field(strict=True, ge=1, le=64)] = 2
@@ -224,7 +226,7 @@ def update_policy_of(
     `allow_insecure` is from the table `[trust]`.
     """
     return UpdatePolicy(
-        hosts=HostPatterns(section.include, section.exclude),
+        hosts=HostPatterns(section.include, section.exclude, section.require),
         inputs=inputs or section.inputs,
         base=section.base,
         branch=BranchTemplate(section.branch),

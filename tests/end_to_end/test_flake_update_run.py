@@ -136,6 +136,35 @@ def test_an_update_that_breaks_a_host_is_told_and_not_proposed(office, ntfy):
     assert "Check logs: " in message.message
 
 
+@pytest.mark.parametrize("version", ["broken-1", None])
+def test_a_host_that_was_broken_before_is_named_and_blocks_only_if_it_is_required(
+    office, ntfy, version
+):
+    site = office.site
+    site.release(postgres=version)
+    site.nix("flake", "update")
+    site.checkout.commit({}, "Lock")
+    site.checkout.git("push", "--quiet", "origin", "main")
+    site.release(postgres=version, linux="6.2")
+    office.desk.set("flake_update", require=["db"])
+    required = office.desk("run")
+    assert required.code == 1
+    assert required.err.rstrip().endswith("[hosts-broken]")
+    assert (set(site.checkout.tips()), office.pulls) == ({"main"}, [])
+    office.desk.set("flake_update", require=[])
+
+    proposed = office.desk("run")
+
+    assert proposed.code == 0, proposed.err
+    (pull,) = office.pulls
+    assert "as before: " in pull.body
+    assert "linux: 6.1 → 6.2" in pull.body
+    assert "\nbroken as before: db\n" in site.checkout.git(
+        "log", "-1", "--format=%B", site.checkout.tips()[pull.head]
+    )
+    assert "\nBroken as before: db\n" in ntfy.received[-1].message
+
+
 @pytest.mark.long
 def test_a_newer_update_of_the_day_refreshes_the_proposal(office):
     office.site.release(linux="6.2")

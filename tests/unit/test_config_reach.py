@@ -64,6 +64,7 @@ UPDATES: dict[str, tuple[str, Any]] = {
     "inputs": ('["nixpkgs"]', "nixpkgs"),
     "include": ('["web-.*"]', "web-.*"),
     "exclude": ('["lab-.*"]', "lab-.*"),
+    "require": ('["db-.*"]', "db-.*"),
     "verify": ('"local"', "local"),
     "concurrency": ("7", 7),
     "hosts_at_once": ("9", 9),

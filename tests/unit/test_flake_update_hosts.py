@@ -22,12 +22,21 @@ def test_excluded_hosts_are_not_chosen_even_if_they_are_included():
     assert patterns.choose(NAMES) == ("db", "web-1")
 
 
+def test_a_required_host_is_required_by_its_whole_name():
+    patterns = HostPatterns(require=("web",))
+    assert patterns.choose(["web", "web-1"]) == ("web", "web-1")
+    assert (patterns.requires("web"), patterns.requires("web-1")) == (True, False)
+    assert not HostPatterns().requires("web")
+
+
 @pytest.mark.parametrize(
     ("patterns", "names", "told"),
     [
         (HostPatterns(), (), "no nixosConfigurations"),
         (HostPatterns(include=("web-1", "wbe-2")), NAMES, "'wbe-2'"),
         (HostPatterns(exclude=(".*",)), NAMES, "all 4 hosts"),
+        (HostPatterns(require=("db", "wbe-2")), NAMES, "'wbe-2'"),
+        (HostPatterns(exclude=("db",), require=("db",)), NAMES, "'db'"),
     ],
 )
 def test_nothing_to_look_at_is_a_fault_that_says_why(patterns, names, told):

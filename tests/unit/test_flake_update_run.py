@@ -11,6 +11,8 @@ from agent.application.flake_update.result import Outcome, headline
 from agent.application.flake_update.run import Recipients, run
 from agent.domain.errors import ConfigError, ExitCode, ForgeError, GitError, HydraError, Kind
 from agent.domain.flake_update.comparison import Broken, Stage
+from agent.domain.flake_update.hosts import HostPatterns
+from agent.domain.flake_update.hydra_proof import JobState
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
 from agent.domain.flake_update.report import mark_of
 from fakes.flake_update import CHECKOUT, lock_text, system
@@ -132,9 +134,68 @@ def test_an_update_that_breaks_a_host_is_not_proposed_but_told(world):
     assert message.tags == ("x", "flake", "warning")
 
 
-def test_a_host_that_was_broken_before_is_no_proof_either(world):
+def test_an_update_with_which_no_host_can_be_built_is_not_proposed(world):
     world.builds.fleets = {NEW: {"web": FAILS}, OLD: {"web": FAILS}}
-    assert world.run().error.kind is Kind.HOSTS_BROKEN
+    result = world.run()
+    assert result.error.kind is Kind.HOSTS_BROKEN
+    assert "1 host(s) fail: web: linux failed" in result.error.message
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_host_that_was_broken_before_does_not_block_the_others(world, stage):
+    leave_broken(world, stage)
+    result = world.run()
+    assert result.outcome is Outcome.PROPOSED
+    assert [one.host for one in result.comparison.broken] == ["db"]
+    (pull,) = world.pulls.pulls
+    assert "as before: linux failed" in pull.body
+    assert "*Every other host was built with these inputs" in pull.body
+    tip = world.repository.commits[world.repository.remote[TODAY]]
+    assert "\n\nbroken as before: db\n\n" in tip.message
+    (message,) = world.notifier.told
+    assert message.body.splitlines()[1:3] == ["Builds passed: web", "Broken as before: db"]
+    assert "still-broken: db" in headline(result)
+    finished = world.sink.said[-1][1]
+    assert (finished["changed"], finished["broken"]) == (["web"], ["db"])
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_required_host_blocks_even_if_it_was_broken_before(world, stage):
+    leave_broken(world, stage)
+    world.change(hosts=HostPatterns(require=("d.",)))
+    result = world.run()
+    assert result.error.kind is Kind.HOSTS_BROKEN
+    assert "1 host(s) fail: db: linux failed" in result.error.message
+    assert set(world.repository.remote) == {"main"}
+    world.change(hosts=HostPatterns(require=("web",)))
+    assert world.run().outcome is Outcome.PROPOSED
+
+
+def test_hosts_that_were_broken_before_are_not_named_as_the_cause(world):
+    leave_broken(world, Stage.EVALUATION)
+    world.builds.unbuildable[system("web-2").derivation] = FAILS
+    result = world.run()
+    assert result.error.kind is Kind.HOSTS_BROKEN
+    # No host is left that the update could be proven by: but only one of them is its doing.
+    assert "1 host(s) fail: web: linux failed" in result.error.message
+
+
+def test_a_host_that_refuses_dirty_trees_was_not_seen_broken_before(world):
+    leave_broken(world, Stage.EVALUATION, "refusing to deploy a dirty tree")
+    result = world.run()
+    assert result.error.kind is Kind.HOSTS_BROKEN
+    assert "self.dirtyRev" in result.error.hint
+
+
+def leave_broken(world, stage, reason="linux failed"):
+    """Let `db` be broken with the old inputs and with the new ones."""
+    if stage is Stage.BUILD:
+        world.builds.unbuildable[system("db-1").derivation] = FAILS
+        return
+    broken = Broken(stage, reason, "error: linux")
+    world.builds.fleets = {
+        revision: {**hosts, "db": broken} for revision, hosts in world.builds.fleets.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["flake.nix", LOCK_FILE])
@@ -588,8 +649,6 @@ def test_what_is_in_no_cache_is_not_broken_when_hydra_has_built_it(world):
 
 
 def test_a_branch_that_hydra_cannot_build_is_taken_back(world):
-    from agent.domain.flake_update.hydra_proof import JobState
-
     world.asks_hydra()
     world.jobset.jobs["web"] = [JobState.RED]
     result = world.run()
@@ -610,8 +669,6 @@ def test_where_hydra_will_evaluate_nothing_nothing_is_pushed(world):
 
 
 def test_a_proposal_never_shows_what_hydra_has_not_built(world):
-    from agent.domain.flake_update.hydra_proof import JobState
-
     world.asks_hydra()
     world.run()
     good = dict(world.repository.remote)
@@ -705,6 +762,22 @@ def test_nothing_is_said_in_proposals_that_are_of_others(world):
     world.pulls.add("flake-update-by-hand", revision=theirs)
     assert world.run().outcome is Outcome.PROPOSED
     assert world.pulls.pulls[0].comments == []
+
+
+def test_hydra_is_not_asked_for_a_host_that_never_evaluated(world):
+    world.asks_hydra()
+    leave_broken(world, Stage.EVALUATION)
+    world.jobset.jobs = {"web": [JobState.GREEN], "db": [JobState.WAITING]}
+    assert world.run().outcome is Outcome.PROPOSED
+    (pull,) = world.pulls.pulls
+    assert "### db\n```\ndoes not evaluate, as before: linux failed" in pull.body
+    assert "*Hydra has built every other host" in pull.body
+
+
+def test_a_host_that_hydra_cannot_build_blocks_since_nobody_has_seen_it_broken_before(world):
+    world.asks_hydra()
+    world.jobset.jobs = {"db": [JobState.RED]}
+    assert world.run().error.kind is Kind.JOBS_RED
 
 
 def test_a_host_that_does_not_evaluate_is_not_even_pushed(world):

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 _BUILD_FAULTS: Final = frozenset({Kind.HOSTS_BROKEN, Kind.JOBS_RED, Kind.EVALUATION_RED})
 
 
-def success(branch: str, hosts: Sequence[str], proposal: Proposal | None) -> Message:
-    """Return the message of an update that is on its branch, and perhaps proposed."""
-    text = f"Branch {branch} created and pushed.\nAll builds passed: {' '.join(hosts)}"
+def success(
+    branch: str, built: Sequence[str], proposal: Proposal | None, broken: Sequence[str] = ()
+) -> Message:
+    """Return the message of an update that is on its branch, and perhaps proposed.
+
+    `broken` are the hosts that were broken before, and still are.
+    """
+    which = "Builds passed" if broken else "All builds passed"
+    text = f"Branch {branch} created and pushed.\n{which}: {' '.join(built)}"
+    if broken:
+        text += f"\nBroken as before: {' '.join(broken)}"
     return Message(
         title="✅ Flake Updated Successfully",
         body=f"{text}\n{proposal.url}" if proposal else text,

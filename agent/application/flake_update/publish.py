@@ -83,7 +83,7 @@ class Publication:
         update, proposer = self._update, self._proposer
         if proposer is None:
             return None
-        body = proposal_body(comparison, self._proof(), update.lock)
+        body = proposal_body(comparison, self._proof(comparison), update.lock)
         with step(self._ports.sink, "Proposing the update"):
             # To prove it may have taken hours, in which someone has closed or opened one.
             known = await proposer.find(update.target.name)
@@ -92,9 +92,10 @@ class Publication:
             await proposer.finish(found, is_new=known is None, older=update.older)
         return found
 
-    def _proof(self) -> str:
+    def _proof(self, comparison: Comparison) -> str:
         by_hydra = self._policy.verify is Verify.HYDRA
-        how = "Hydra has built every host" if by_hydra else "Every host was built"
+        hosts = "every other host" if comparison.broken else "every host"
+        how = f"Hydra has built {hosts}" if by_hydra else f"{hosts.capitalize()} was built"
         return f"*{how} with these inputs before this was proposed by nixos-hydra-agent.*"
 
     async def _withdraw(self) -> None:

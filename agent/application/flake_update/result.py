@@ -67,8 +67,10 @@ def message_of(result: RunResult, look_at: str) -> Message:
     if result.error is not None:
         return messages.failure(result.error, look_at)
     if result.outcome in (Outcome.PUSHED, Outcome.PROPOSED):
-        hosts = [one.host for one in result.comparison.hosts] if result.comparison else []
-        return messages.success(result.branch or "", hosts, result.proposal)
+        compared = result.comparison
+        broken = [one.host for one in compared.broken] if compared else []
+        built = [one.host for one in compared.hosts if one.host not in broken] if compared else []
+        return messages.success(result.branch or "", built, result.proposal, broken)
     url = result.proposal.url if result.proposal else None
     why = {
         Outcome.ALREADY_PROPOSED: f"the update is proposed already: {url}",

@@ -36,7 +36,7 @@ from agent.domain.flake_update.branch import (
     UpdateBranch,
     choose_branch,
 )
-from agent.domain.flake_update.comparison import Broken, Comparison
+from agent.domain.flake_update.comparison import Broken, Comparison, Effect, System
 from agent.domain.flake_update.hydra_proof import mark_red
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
 from agent.domain.flake_update.report import commit_message, mark_of
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from agent.application.flake_update.ports import Proposal, UpdateJobset, UpdatePorts
     from agent.application.notification import Notifier
     from agent.application.ports import EventSink
+    from agent.domain.flake_update.hosts import HostPatterns
     from agent.domain.flake_update.lock_file import LockFile
 
 
@@ -236,7 +237,7 @@ class _Run:
             hosts = await build_hosts(self.ports, evaluated, is_proof=True)
         inputs = self.comparison.inputs if self.comparison else ()
         self.comparison = comparison = Comparison(inputs, hosts)
-        _refuse_broken(comparison)
+        _refuse_broken(comparison, self.policy.hosts)
         if not comparison.changed:
             return RunResult(Outcome.HOSTS_UNCHANGED, comparison)
         if self.dry_run:
@@ -270,8 +271,10 @@ class _Run:
         if left is not None and not (await self._look_at(name)).is_own:
             raise _diverged(name)
         await jobset.require()
-        before = await jobset.state(evaluated.after)
-        proof = HydraProof(ports, jobset, self.policy, before, evaluated.after)
+        # Hydra has no job for a host that does not evaluate, as it did not before.
+        systems = {host: side for host, side in evaluated.after.items() if isinstance(side, System)}
+        before = await jobset.state(systems)
+        proof = HydraProof(ports, jobset, self.policy, before, systems)
         try:
             async with on_branch(ports, revision, Target(name, left), self.look_at):
                 with step(ports.sink, "Waiting for Hydra"):
@@ -290,15 +293,30 @@ class _Run:
         return Comparison(comparison.inputs, hosts)
 
 
-def _refuse_broken(comparison: Comparison) -> None:
-    if not comparison.broken:
+def _is_unseen(side: Broken) -> bool:
+    """Return whether a host may only refuse the dirty trees that the comparison is made of."""
+    return bool(re.search(r"dirty|'rev'", side.reason, re.IGNORECASE))
+
+
+def _refuse_broken(comparison: Comparison, patterns: HostPatterns) -> None:
+    """Raise HOSTS_BROKEN if the update breaks a host, or leaves one broken that must build.
+
+    If no host has a system, the update is not proven at all.
+    """
+    blocking = {
+        one.host: one.after.reason
+        for one in comparison.broken
+        if isinstance(one.after, Broken)
+        and (one.verdict is Effect.BREAKS or patterns.requires(one.host) or _is_unseen(one.after))
+    }
+    if not blocking and len(comparison.broken) < len(comparison.hosts):
         return
-    reasons = {
+    reasons = blocking or {
         one.host: one.after.reason for one in comparison.broken if isinstance(one.after, Broken)
     }
     failures = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
     hint = "see the log; flake_update.exclude leaves a host out"
-    if re.search(r"dirty|'rev'", failures, re.IGNORECASE):
+    if any(isinstance(one.after, Broken) and _is_unseen(one.after) for one in comparison.broken):
         hint += "; hosts are compared as dirty trees, which have no self.rev: see self.dirtyRev"
     raise FlakeError(
         Kind.HOSTS_BROKEN,

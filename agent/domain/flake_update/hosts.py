@@ -21,13 +21,15 @@ class HostPatterns:
 
     include: tuple[str, ...] = (".*",)
     exclude: tuple[str, ...] = DEFAULT_EXCLUDE
+    require: tuple[str, ...] = ()
+    """Hosts that must build even if they were broken before."""
 
     def choose(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of `names` that are included and not excluded, sorted.
 
         Raises:
-            FlakeError: HOSTS_MISSING: no host is left, or an include pattern matches none, so that
-                a host would silently remain unproven.
+            FlakeError: HOSTS_MISSING: no host is left, or a pattern of `include` or `require`
+                matches none, so that a host would silently remain unproven.
         """
         known = sorted(set(names))
         if not known:
@@ -50,7 +52,18 @@ class HostPatterns:
                 f"all {len(known)} hosts of the flake are excluded",
                 hint="see flake_update.include and flake_update.exclude",
             )
+        lost = [one for one in self.require if not any(re.fullmatch(one, name) for name in chosen)]
+        if lost:
+            raise FlakeError(
+                Kind.HOSTS_MISSING,
+                f"no host that is looked at is called {lost[0]!r}",
+                hint="see flake_update.require, flake_update.include and flake_update.exclude",
+            )
         return chosen
+
+    def requires(self, host: str) -> bool:
+        """Return whether this host must build even if it was broken before."""
+        return any(re.fullmatch(one, host) for one in self.require)
 
     def _has(self, name: str) -> bool:
         return any(re.fullmatch(one, name) for one in self.include) and not any(

@@ -47,6 +47,8 @@ def commit_message(comparison: Comparison, day: date, trailers: tuple[str, ...])
     for one in comparison.changed:
         lines = [f"{_one_line(one.host)}:", *_host_text(one).splitlines()]
         blocks.append("\n  ".join(lines))
+    if broken := ", ".join(_one_line(one.host) for one in comparison.broken):
+        blocks.append(f"broken as before: {broken}")
     return "\n\n".join([*blocks, "\n".join(trailers)]) + "\n"
 
 

@@ -167,6 +167,7 @@ def test_a_program_gets_everything_in_jsons_types():
                 "revision": "b" * 40,
                 "modified_at": "2026-12-18T00:00:00+00:00",
             },
+            "commits": None,
         }
     ]
     web, dns = told["hosts"]
@@ -187,6 +188,7 @@ def test_a_program_gets_everything_in_jsons_types():
             "name": "x",
             "before": None,
             "after": {"source": "path:/x", "revision": "", "modified_at": None},
+            "commits": None,
         }
     ]
 

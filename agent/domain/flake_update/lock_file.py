@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from agent.domain.errors import FlakeError, Kind
+from agent.domain.flake_update.compare_link import page_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,11 +29,15 @@ _SHORT: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class LockedInput:
-    """One locked input: its source, its revision or hash, and when it was last modified."""
+    """One locked input: its source, its revision or hash, and when it was last modified.
+
+    `page` is what `compare_link.page_template` returns for it.
+    """
 
     source: str
     revision: str
     modified_at: datetime | None = None
+    page: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ def _input(locked: dict[str, Any]) -> LockedInput:
             if isinstance(modified, int) and 0 <= modified <= _MAX_DATE
             else None
         ),
+        page=page_template(locked),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from agent.domain.flake_update.compare_link import compare_link
 from agent.domain.flake_update.comparison import Broken, Effect, HostComparison, Stage
 from agent.domain.flake_update.lock_file import short_revision
 from agent.domain.flake_update.package_change import format_change, format_size_change
@@ -67,7 +68,12 @@ def fields_of(comparison: Comparison) -> dict[str, object]:
     """Return the report as JSON types."""
     return {
         "inputs": [
-            {"name": one.name, "before": _locked(one.before), "after": _locked(one.after)}
+            {
+                "name": one.name,
+                "before": _locked(one.before),
+                "after": _locked(one.after),
+                "commits": compare_link(one),
+            }
             for one in comparison.inputs
         ],
         "hosts": [_host_fields(one) for one in comparison.hosts],
@@ -119,8 +125,13 @@ def _locked(one: LockedInput | None) -> dict[str, object] | None:
 
 
 def _inputs(changes: tuple[InputChange, ...]) -> str:
-    lines = (f"- {_code(one.name)}: {_code(_input_change(one))}" for one in changes)
+    lines = (f"- {_code(one.name)}: {_code(_input_change(one))}{_link(one)}" for one in changes)
     return "\n".join(["Inputs:", "", *lines])
+
+
+def _link(change: InputChange) -> str:
+    link = compare_link(change)
+    return f" ([commits]({link}))" if link else ""
 
 
 def _input_line(one: InputChange) -> str:

@@ -71,7 +71,7 @@ def _repository(value: str) -> str:
 
 def _author(value: str) -> str:
     if not _AUTHOR.fullmatch(value):
-        raise ValueError('an author is "NAME <MAIL>"')
+        raise ValueError('an author or committer is "NAME <MAIL>"')
     return value
 
 
@@ -163,6 +163,8 @@ class FlakeUpdateSection(Section):
     """Time limit of each step: updating, evaluating, building."""
     author: Annotated[str, AfterValidator(_author)] | None = None
     """Author of the commits, `"NAME <MAIL>"`; unset: as git is configured."""
+    committer: Annotated[str, AfterValidator(_author)] | None = None
+    """Committer of the commits, `"NAME <MAIL>"`; unset: their author."""
     sign: Literal["gpg", "ssh"] | None = None
     """How commits are signed; unset: as git is configured."""
     signing_key: str | None = None
@@ -241,7 +243,7 @@ def update_policy_of(
     )
 
 
-def author_of(section: FlakeUpdateSection) -> tuple[str | None, str | None]:
-    """Return the author's name and mail address, None for git's own."""
-    found = _AUTHOR.fullmatch(section.author or "")
+def person_of(text: str | None) -> tuple[str | None, str | None]:
+    """Return the name and mail address of an author or committer, None for git's own."""
+    found = _AUTHOR.fullmatch(text or "")
     return (found["name"], found["mail"]) if found else (None, None)

@@ -17,7 +17,7 @@ from agent.adapters.secret_file import read_secret
 from agent.adapters.temp_dir import scratch_directory
 from agent.application.flake_update.policy import Verify
 from agent.application.flake_update.ports import UpdatePorts
-from agent.config.flake_update import author_of
+from agent.config.flake_update import person_of
 from agent.domain.errors import GitError, Kind
 from agent.domain.job import Job
 
@@ -105,8 +105,9 @@ def _forge(section: UpdateForgeSection, sink: EventSink, clock: Clock) -> RestFo
 
 
 def _identity(section: FlakeUpdateSection) -> Identity:
-    name, mail = author_of(section)
-    return Identity(name, mail, _SIGNING.get(section.sign or ""), section.signing_key)
+    signing = _SIGNING.get(section.sign or "")
+    author, committer = person_of(section.author), person_of(section.committer)
+    return Identity(*author, signing, section.signing_key, *committer)
 
 
 def _jobset(section: FlakeUpdateSection, sink: EventSink, clock: Clock) -> UpdateJobset | None:

@@ -58,7 +58,12 @@ in
 
     services.nix-flake-updater.settings = lib.mapAttrsRecursive (_path: lib.mkDefault) {
       flake_update = {
-        inherit (cfg) inputs branch author;
+        inherit (cfg)
+          inputs
+          branch
+          author
+          committer
+          ;
         repository = cfg.repoPath;
         remote = cfg.gitRemote;
         base = cfg.baseBranch;

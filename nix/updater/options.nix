@@ -90,6 +90,10 @@ in
     example = "Flake Updater <updater@example.org>";
     description = "Author of the commits; by default as git is configured for the user.";
   };
+  committer = flakeUpdate "committer" {
+    example = "Operations <ops@example.org>";
+    description = "Committer of the commits; by default their author.";
+  };
 
   signing = {
     format = flakeUpdate "sign" {

@@ -151,6 +151,13 @@ def test_the_author_is_whoever_is_configured(checkout):
     assert checkout.git("log", "-1", "--format=%an %ae %cn", revision) == "Bot bot@x Bot"
 
 
+def test_a_committer_is_another_than_the_author(checkout):
+    identity = Identity("Bot", "bot@x", committer_name="Team", committer_mail="team@x")
+    revision = asyncio.run(publish(checkout.repository(identity=identity)))
+    shown = checkout.git("log", "-1", "--format=%an %ae, %cn %ce", revision)
+    assert shown == "Bot bot@x, Team team@x"
+
+
 def test_without_any_identity_there_is_no_commit(checkout):
     lonely = {"EMAIL": "", "GIT_CONFIG_COUNT": "1"}
     config = {"GIT_CONFIG_KEY_0": "user.useConfigOnly", "GIT_CONFIG_VALUE_0": "true"}

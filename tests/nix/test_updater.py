@@ -81,6 +81,7 @@ ARRIVES = {
     "user": ('"vincent"', "", f"{SERVICE}/User", "vincent"),
     "sshKeyFile": ('"/run/k"', "", f"{SERVICE}/LoadCredential", ["ssh-key:/run/k"]),
     "author": ('"B <b@c>"', "", "updater/flake_update/author", "B <b@c>"),
+    "committer": ('"B <b@c>"', "", "updater/flake_update/committer", "B <b@c>"),
     "signing.format": ('"ssh"', "", "updater/flake_update/sign", "ssh"),
     "signing.keyFile": (
         '"/run/k"',

@@ -53,6 +53,7 @@ def test_what_makes_sense_is_taken(tmp_path, section):
         ({"exclude": ["*"]}, "exclude[0]", "not a regular expression"),
         ({"concurrency": 0}, "concurrency", "greater than or equal to 1"),
         ({"author": "bot"}, "author", "NAME <MAIL>"),
+        ({"committer": "team <>"}, "committer", "NAME <MAIL>"),
         ({"sign": "x509"}, "sign", "'gpg' or 'ssh'"),
         ({"forge": {"type": "gitlab"}}, "forge.type", "'forgejo' or 'github'"),
         ({"forge": {**FORGE, "repository": "r"}}, "forge.repository", "OWNER/NAME"),

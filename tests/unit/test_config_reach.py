@@ -70,6 +70,7 @@ UPDATES: dict[str, tuple[str, Any]] = {
     "hosts_at_once": ("9", 9),
     "deadline": ('"7h"', 25200.0),
     "author": ('"Bot <bot@x>"', "bot@x"),
+    "committer": ('"Team <team@x>"', "team@x"),
     "sign": ('"gpg"', "openpgp"),
     "signing_key": ('"/x/key"', "/x/key"),
     "ssh_key_file": ('"/x/ssh"', Path("/x/ssh")),

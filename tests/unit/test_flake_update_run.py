@@ -187,6 +187,12 @@ def test_a_host_that_refuses_dirty_trees_was_not_seen_broken_before(world):
     assert "self.dirtyRev" in result.error.hint
 
 
+def test_a_build_that_is_called_dirty_was_seen_to_fail(world):
+    failed = Broken(Stage.BUILD, "dirty-json-1.0 failed", "cc: error")
+    world.builds.unbuildable[system("db-1").derivation] = failed
+    assert world.run().outcome is Outcome.PROPOSED
+
+
 def leave_broken(world, stage, reason="linux failed"):
     """Let `db` be broken with the old inputs and with the new ones."""
     if stage is Stage.BUILD:

@@ -49,13 +49,15 @@ class Identity:
     """In whose name commits are made and signed; None is what git itself is configured for.
 
     `signing_format` is git's `gpg.format`: `openpgp` or `ssh`; `signing_key` is a key's id or, for
-    ssh, the file of a private key.
+    ssh, the file of a private key. Without a committer, that is the author.
     """
 
     name: str | None = None
     mail: str | None = None
     signing_format: str | None = None
     signing_key: str | None = None
+    committer_name: str | None = None
+    committer_mail: str | None = None
 
 
 class GitRepository(Repository):
@@ -251,6 +253,8 @@ class GitRepository(Repository):
         settings = {
             "user.name": one.name,
             "user.email": one.mail,
+            "committer.name": one.committer_name,
+            "committer.email": one.committer_mail,
             "gpg.format": one.signing_format,
             "user.signingkey": one.signing_key,
         }

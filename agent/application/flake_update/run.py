@@ -36,7 +36,7 @@ from agent.domain.flake_update.branch import (
     UpdateBranch,
     choose_branch,
 )
-from agent.domain.flake_update.comparison import Broken, Comparison, Effect, System
+from agent.domain.flake_update.comparison import Broken, Comparison, Effect, Stage, System
 from agent.domain.flake_update.hydra_proof import mark_red
 from agent.domain.flake_update.lock_file import LOCK_FILE, parse_lock_file
 from agent.domain.flake_update.report import commit_message, mark_of
@@ -295,7 +295,8 @@ class _Run:
 
 def _is_unseen(side: Broken) -> bool:
     """Return whether a host may only refuse the dirty trees that the comparison is made of."""
-    return bool(re.search(r"dirty|'rev'", side.reason, re.IGNORECASE))
+    refuses = re.search(r"dirty|'rev'", side.reason, re.IGNORECASE)
+    return side.stage is Stage.EVALUATION and refuses is not None
 
 
 def _refuse_broken(comparison: Comparison, patterns: HostPatterns) -> None:

@@ -12,6 +12,7 @@ from agent.domain.flake_update.lock_file import short_revision
 from agent.domain.flake_update.package_change import format_change, format_size_change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import date
 
     from agent.domain.flake_update.comparison import Comparison, System
@@ -29,13 +30,13 @@ def title_of(day: date) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return the report: the inputs, then a section `### HOST` for each host that changes."""
+    """Return the report: the inputs, then a section `### HOST` for each host that changes.
+
+    Hosts of which the same is to be said share a section: `### HOST, HOST`.
+    """
     sections = [_inputs(comparison.inputs)] if comparison.inputs else []
-    sections += [
-        f"### {_one_line(one.host)}\n{_fenced(_host_text(one))}"
-        for one in comparison.hosts
-        if one.verdict is not Effect.UNCHANGED
-    ]
+    differing = (one for one in comparison.hosts if one.verdict is not Effect.UNCHANGED)
+    sections += [f"### {hosts}\n{_fenced(text)}" for hosts, text in _grouped(differing)]
     unchanged = len(comparison.of(Effect.UNCHANGED))
     if unchanged:
         sections.append(f"{_hosts(unchanged)} not changed.")
@@ -45,10 +46,9 @@ def markdown(comparison: Comparison) -> str:
 def commit_message(comparison: Comparison, day: date, trailers: tuple[str, ...]) -> str:
     """Return the message of the update's commit: title, inputs, hosts, trailers."""
     blocks = [title_of(day), "\n".join(_input_line(one) for one in comparison.inputs)]
-    for one in comparison.changed:
-        lines = [f"{_one_line(one.host)}:", *_host_text(one).splitlines()]
-        blocks.append("\n  ".join(lines))
-    if broken := ", ".join(_one_line(one.host) for one in comparison.broken):
+    for hosts, text in _grouped(comparison.changed):
+        blocks.append("\n  ".join([f"{hosts}:", *text.splitlines()]))
+    if broken := ", ".join(_one_line(one.host) for one in comparison.of(Effect.STILL_BROKEN)):
         blocks.append(f"broken as before: {broken}")
     return "\n\n".join([*blocks, "\n".join(trailers)]) + "\n"
 
@@ -143,6 +143,15 @@ def _input_change(one: InputChange) -> str:
     after = short_revision(one.after) if one.after else "none"
     sources = dict.fromkeys(side.source for side in (one.before, one.after) if side)
     return f"{' → '.join(sources)} {before} → {after}"
+
+
+def _grouped(hosts: Iterable[HostComparison]) -> Iterator[tuple[str, str]]:
+    """Yield the names of hosts of which the same is to be said, and that, in the hosts' order."""
+    groups: dict[str, list[str]] = {}
+    for one in hosts:
+        groups.setdefault(_host_text(one), []).append(_one_line(one.host))
+    for text, names in groups.items():
+        yield ", ".join(names), text
 
 
 def _host_text(one: HostComparison) -> str:

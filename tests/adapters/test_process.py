@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -183,6 +184,67 @@ def test_what_ends_well_on_sigterm_is_given_time_for_it(sink, tmp_path):
     )
     assert done.timed_out
     assert note.read_text() == "tidy\n"
+
+
+def children():
+    """Return the numbers of this process's children."""
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+
+
+def keep_the_loop_busy():
+    time.sleep(0.1)
+
+
+@pytest.fixture
+def late_watcher():
+    """Let asyncio learn of the end of a child in the loop, as it does since Python 3.12."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    usual = asyncio.get_child_watcher()
+    asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    yield
+    asyncio.set_child_watcher(usual)
+
+
+@pytest.mark.usefixtures("late_watcher")
+@pytest.mark.parametrize("way", ["run", "capture"])
+@pytest.mark.parametrize("turns", range(1, 6))
+def test_the_end_of_a_program_whose_caller_is_cancelled_is_left_to_asyncio(
+    runner, caplog, way, turns
+):
+    """It is cancelled so many turns of the loop after it was called, when it has ended already."""
+
+    async def interrupt():
+        calling = capture(["true"]) if way == "capture" else runner.run(["true"], timeout=LONG)
+        task = asyncio.ensure_future(calling)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        keep_the_loop_busy()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(interrupt())
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("late_watcher")
+def test_the_exit_code_of_a_program_that_ends_late_is_not_lost(sink, caplog):
+    runner = Runner(sink, SteppedClock(), grace=0.0)
+
+    async def codes():
+        done = [await runner.run(["sleep", str(LONG)], timeout=0.001) for _ in range(100)]
+        # A program that ends after its loop is nobody's.
+        for _ in range(1000):
+            if not children():
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        return {one.returncode for one in done}
+
+    assert asyncio.run(codes()) <= {-signal.SIGTERM, -signal.SIGKILL}
+    assert caplog.messages == []
 
 
 def test_a_cancelled_caller_ends_the_program_and_all_it_started(runner, tmp_path):

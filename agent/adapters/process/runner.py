@@ -253,18 +253,25 @@ class _Child:
             await self.kill()
 
     async def kill(self) -> None:
-        """Kill what is left of its group, and see it end.
-
-        To close the pipes before its end would take its exit code from asyncio.
-        """
+        """Kill what is left of its group, and see it end."""
         self._send(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace):
                 await asyncio.shield(self._protocol.exited)
 
     def close(self) -> None:
-        """Let go of the pipes."""
-        self._transport.close()
+        """Let go of the pipes.
+
+        asyncio's own `close` waits for a child whose end it has not been notified of. Then its
+        exit code is lost, and asyncio complains on standard error.
+        """
+        if self._protocol.exited.done():
+            self._transport.close()
+            return
+        for descriptor in range(3):
+            if (pipe := self._transport.get_pipe_transport(descriptor)) is not None:
+                pipe.close()
+        self._protocol.exited.add_done_callback(lambda _: self._transport.close())
 
     def _send(self, number: signal.Signals | int) -> None:
         # It leads its group, whose number cannot be used again while a member is alive.
@@ -290,8 +297,8 @@ async def _start(
     has_stdin: bool = False,
 ) -> _Child:
     loop = asyncio.get_running_loop()
-    try:
-        transport, protocol = await loop.subprocess_exec(
+    started = asyncio.ensure_future(
+        loop.subprocess_exec(
             lambda: _Protocol(loop),
             *argv,
             stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
@@ -301,9 +308,22 @@ async def _start(
             env=env,
             start_new_session=True,
         )
+    )
+    try:
+        # An interruption is put off until the pipes are connected: see `_Child.close`.
+        await asyncio.shield(started)
     except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError
         raise missing(argv[0], error) from error
-    return _Child(transport, protocol, grace)
+    except asyncio.CancelledError:
+        await asyncio.wait((started,))
+        if started.exception() is None:
+            child = _Child(*started.result(), grace)
+            try:
+                await child.kill()
+            finally:
+                child.close()
+        raise
+    return _Child(*started.result(), grace)
 
 
 def _pipe(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

@@ -68,6 +68,7 @@ in
         remote = cfg.gitRemote;
         base = cfg.baseBranch;
         include = if cfg.buildSystems == [ ] then null else map hostPattern cfg.buildSystems;
+        require = if cfg.buildSystems == [ ] then null else map hostPattern cfg.buildSystems;
         # A host that is named is not excluded.
         exclude = if cfg.buildSystems == [ ] then null else [ ];
         verify = cfg.verify.method;

@@ -62,7 +62,7 @@ in
       "sakhalin"
       "rhea"
     ];
-    description = "Hosts that must build before an update is proposed; by default all.";
+    description = "Hosts that must build before an update is proposed; by default all that could be built before.";
   };
 
   schedule = mkOption {

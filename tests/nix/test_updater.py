@@ -280,7 +280,7 @@ def test_the_first_configurations_still_mean_what_they_said(read, settings):
     update, notify = settings("seed").flake_update, settings("seed").notify
     assert str(update.repository) == "/home/vincent/src/home"
     assert update.remote == "origin"
-    assert update.include == ("aomi", "sakhalin", "rhea")
+    assert update.include == update.require == ("aomi", "sakhalin", "rhea")
     assert (notify.ntfy_server, notify.ntfy_topic) == ("http://ntfy.sbr.pm", "nix-updates")
     assert read("seed", f"{SERVICE}/User") == "vincent"
     assert read("seed", f"{TIMER}/timerConfig") == {

@@ -102,10 +102,10 @@ def test_hosts_of_which_the_same_is_to_be_said_share_a_section():
     web = [replace(CHANGED, host=f"web-{number}") for number in (1, 2, 3)]
     mail = replace(BREAKS, host="mail-2")
     found = Comparison(INPUTS, (web[0], BREAKS, web[1], SAME, FIXED, web[2], mail, STILL))
-    told = markdown(found)
-    headings = [line for line in told.splitlines() if line.startswith("### ")]
+    report = markdown(found)
+    headings = [line for line in report.splitlines() if line.startswith("### ")]
     assert headings == ["### web-1, web-2, web-3", "### mail, mail-2", "### dns", "### lab"]
-    assert told.count("linux: 6.1 → 6.2") == told.count("does not build: linux failed") == 1
+    assert report.count("linux: 6.1 → 6.2") == report.count("does not build: linux failed") == 1
     message = commit_message(found, DAY, ("Updated-by: x",))
     assert "\n\nweb-1, web-2, web-3:\n  linux: 6.1 → 6.2, +20.0 KiB\n" in message
     assert message.endswith("\n\nbroken as before: lab\n\nUpdated-by: x\n")

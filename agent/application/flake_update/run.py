@@ -294,7 +294,7 @@ class _Run:
 
 
 def _is_unseen(side: Broken) -> bool:
-    """Return whether a host may only refuse the dirty trees that the comparison is made of."""
+    """Return whether it may be only the dirty tree of the comparison that does not evaluate."""
     refuses = re.search(r"dirty|'rev'", side.reason, re.IGNORECASE)
     return side.stage is Stage.EVALUATION and refuses is not None
 
@@ -302,26 +302,25 @@ def _is_unseen(side: Broken) -> bool:
 def _refuse_broken(comparison: Comparison, patterns: HostPatterns) -> None:
     """Raise HOSTS_BROKEN if the update breaks a host, or leaves one broken that must build.
 
-    If no host has a system, the update is not proven at all.
+    If no host can be built, nothing is proven.
     """
+    broken = {one: one.after for one in comparison.broken if isinstance(one.after, Broken)}
     blocking = {
-        one.host: one.after.reason
-        for one in comparison.broken
-        if isinstance(one.after, Broken)
-        and (one.verdict is Effect.BREAKS or patterns.requires(one.host) or _is_unseen(one.after))
+        one: after
+        for one, after in broken.items()
+        if one.verdict is Effect.BREAKS or patterns.requires(one.host) or _is_unseen(after)
     }
-    if not blocking and len(comparison.broken) < len(comparison.hosts):
+    if not blocking and len(broken) == len(comparison.hosts):
+        blocking = broken
+    if not blocking:
         return
-    reasons = blocking or {
-        one.host: one.after.reason for one in comparison.broken if isinstance(one.after, Broken)
-    }
-    failures = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
+    failures = "; ".join(f"{one.host}: {after.reason}" for one, after in blocking.items())
     hint = "see the log; flake_update.exclude leaves a host out"
-    if any(isinstance(one.after, Broken) and _is_unseen(one.after) for one in comparison.broken):
+    if any(_is_unseen(after) for after in blocking.values()):
         hint += "; hosts are compared as dirty trees, which have no self.rev: see self.dirtyRev"
     raise FlakeError(
         Kind.HOSTS_BROKEN,
-        f"with the updated inputs {len(reasons)} host(s) fail: {failures}",
+        f"with the updated inputs {len(blocking)} host(s) fail: {failures}",
         hint=hint,
     )
 

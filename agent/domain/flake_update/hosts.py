@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from agent.domain.errors import FlakeError, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 DEFAULT_EXCLUDE: Final = (".*-minimal",)
 """Installer images and the like."""
@@ -38,8 +38,7 @@ class HostPatterns:
                 "the flake has no nixosConfigurations",
                 hint="is it the flake of the hosts?",
             )
-        lost = [one for one in self.include if not any(re.fullmatch(one, name) for name in known)]
-        if lost:
+        if lost := _without_match(self.include, known):
             raise FlakeError(
                 Kind.HOSTS_MISSING,
                 f"no host of the flake is called {lost[0]!r}",
@@ -52,11 +51,10 @@ class HostPatterns:
                 f"all {len(known)} hosts of the flake are excluded",
                 hint="see flake_update.include and flake_update.exclude",
             )
-        lost = [one for one in self.require if not any(re.fullmatch(one, name) for name in chosen)]
-        if lost:
+        if lost := _without_match(self.require, chosen):
             raise FlakeError(
                 Kind.HOSTS_MISSING,
-                f"no host that is looked at is called {lost[0]!r}",
+                f"none of the {len(chosen)} hosts to build is called {lost[0]!r}",
                 hint="see flake_update.require, flake_update.include and flake_update.exclude",
             )
         return chosen
@@ -69,3 +67,7 @@ class HostPatterns:
         return any(re.fullmatch(one, name) for one in self.include) and not any(
             re.fullmatch(one, name) for one in self.exclude
         )
+
+
+def _without_match(patterns: Iterable[str], names: Collection[str]) -> list[str]:
+    return [one for one in patterns if not any(re.fullmatch(one, name) for name in names)]

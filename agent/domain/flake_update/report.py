@@ -32,7 +32,7 @@ def title_of(day: date) -> str:
 def markdown(comparison: Comparison) -> str:
     """Return the report: the inputs, then a section `### HOST` for each host that changes.
 
-    Hosts of which the same is to be said share a section: `### HOST, HOST`.
+    Hosts with the same changes share a section: `### HOST, HOST`.
     """
     sections = [_inputs(comparison.inputs)] if comparison.inputs else []
     differing = (one for one in comparison.hosts if one.verdict is not Effect.UNCHANGED)
@@ -146,7 +146,7 @@ def _input_change(one: InputChange) -> str:
 
 
 def _grouped(hosts: Iterable[HostComparison]) -> Iterator[tuple[str, str]]:
-    """Yield the names of hosts of which the same is to be said, and that, in the hosts' order."""
+    """Yield the names of hosts with the same changes, and those changes, in the hosts' order."""
     groups: dict[str, list[str]] = {}
     for one in hosts:
         groups.setdefault(_host_text(one), []).append(_one_line(one.host))

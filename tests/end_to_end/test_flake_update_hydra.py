@@ -39,15 +39,17 @@ class WhenPushed(threading.Thread):
 class Evaluator(WhenPushed):
     """An eval, and a build of every host."""
 
-    def __init__(self, site, world, status):
+    def __init__(self, site, world, status, *, has_db):
         super().__init__(site, self.evaluate)
         self.world = world
         self.status = status
+        self.has_db = has_db
 
     def evaluate(self, flake):
         with self.world.lock:
             eval_id = self.world.add_eval(PROJECT, CANDIDATE, flake=flake)
-            self.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
+            if self.has_db:
+                self.world.add_build("db", "/nix/store/x-db", eval_id=eval_id)
             self.build_id = self.world.add_build(
                 "web", "/nix/store/x-web", eval_id=eval_id, status=None
             )
@@ -69,8 +71,8 @@ def hydra(desk):
         yield server
 
 
-def run(desk, hydra, status):
-    evaluator = Evaluator(desk.site, hydra.world, status)
+def run(desk, hydra, status, *, has_db=True):
+    evaluator = Evaluator(desk.site, hydra.world, status, has_db=has_db)
     evaluator.start()
     told = desk("run", "--json")
     evaluator.join()
@@ -89,6 +91,19 @@ def test_an_update_that_hydra_builds_is_pushed_and_compared(desk, hydra):
     tips = desk.site.checkout.tips()
     assert set(tips) == {"main", branch()}
     assert tips[branch()] == evaluator.revision
+
+
+def test_hydra_need_not_build_a_host_that_did_not_evaluate_before(desk, hydra):
+    site = desk.site
+    site.release(postgres=None)
+    site.nix("flake", "update")
+    site.checkout.commit({}, "Lock")
+    site.checkout.git("push", "--quiet", "origin", "main")
+    site.release(postgres=None, linux="6.95")
+    told, evaluator = run(desk, hydra, 0, has_db=False)
+    assert (told.code, told.json["outcome"]) == (0, "pushed"), told.err
+    assert (told.json["changed"], told.json["broken"]) == (["web"], ["db"])
+    assert site.checkout.tips()[branch()] == evaluator.revision
 
 
 @pytest.mark.long
